@@ -2,5 +2,13 @@
 //!
 //! `docs/PROTOCOL.md` gives every formula. No I/O, no clock, no network happens in this crate.
 
+pub mod air;
+#[cfg(feature = "prover")]
+pub mod backend;
+pub mod columns;
 pub mod field;
+pub mod gadgets;
 pub mod hash;
+pub mod kind;
+pub mod layer;
+pub mod ops;
