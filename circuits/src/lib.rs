@@ -4,3 +4,5 @@
 
 pub mod field;
 pub mod hash;
+#[cfg(feature = "prover")]
+pub mod model;
