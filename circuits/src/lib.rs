@@ -12,3 +12,5 @@ pub mod hash;
 pub mod kind;
 pub mod layer;
 pub mod ops;
+#[cfg(feature = "prover")]
+pub mod model;
