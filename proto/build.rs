@@ -21,6 +21,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     fs::write(out.join("zkinfer_descriptor.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
+        // Maps are ordered, so that equal messages have equal encodings.
+        .btree_map(".")
         .bytes(".zkinfer.v1.WriteChunksRequest.data")
         .bytes(".zkinfer.v1.ReadArtifactResponse.data")
         .compile_fds(descriptors)?;
