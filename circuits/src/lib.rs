@@ -4,3 +4,5 @@
 
 pub mod field;
 pub mod hash;
+pub mod kind;
+pub mod security;
