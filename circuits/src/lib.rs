@@ -5,4 +5,5 @@
 pub mod field;
 pub mod hash;
 pub mod kind;
+pub mod recursion;
 pub mod security;
