@@ -1,1 +1,5 @@
+//! The recursion around layers that verify nothing: what the nodes themselves enforce.
 
+mod accept;
+mod fixture;
+mod sizes;
