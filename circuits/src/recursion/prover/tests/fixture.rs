@@ -227,3 +227,9 @@ pub(super) fn honest() -> &'static Honest {
         Honest { instance, layers, boundary, joined_layers, root }
     })
 }
+
+/// A changed copy of a statement's witness.
+pub(super) fn changed(mut witness: StatementWitness, change: impl FnOnce(&mut StatementWitness)) -> StatementWitness {
+    change(&mut witness);
+    witness
+}
