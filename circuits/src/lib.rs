@@ -2,8 +2,17 @@
 //!
 //! `docs/PROTOCOL.md` gives every formula. No I/O, no clock, no network happens in this crate.
 
+pub mod air;
+#[cfg(feature = "prover")]
+pub mod backend;
+pub mod columns;
 pub mod field;
+pub mod gadgets;
 pub mod hash;
 pub mod kind;
+pub mod layer;
+#[cfg(feature = "prover")]
+pub mod model;
+pub mod ops;
 pub mod recursion;
 pub mod security;
