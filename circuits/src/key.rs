@@ -1,9 +1,9 @@
 //! The verifier key of a registered model: all that is needed, beside the parameter set, to check statements about it.
 
-use crate::commitments::registration_digest;
 use crate::encoding::{Canonical, DIGEST_BYTES, DecodeError, DecodeProblem, HEAD_BYTES, Reader, Writer};
 use crate::field::Digest;
 use crate::program::Program;
+use crate::recursion::digest::registration_digest;
 use crate::security::ProfileName;
 
 const MAGIC: &str = "ZKVK";

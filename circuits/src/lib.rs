@@ -6,7 +6,6 @@ pub mod air;
 #[cfg(feature = "prover")]
 pub mod backend;
 pub mod columns;
-pub mod commitments;
 #[cfg(feature = "prover")]
 pub mod compile;
 pub mod encoding;
@@ -20,6 +19,7 @@ pub mod layer;
 pub mod model;
 pub mod ops;
 pub mod program;
+pub mod recursion;
 pub mod security;
 pub mod statement;
 pub mod verify;

@@ -1,14 +1,10 @@
 //! What a proof states: this registered model, on this input, gave this output, for this use (`docs/PROTOCOL.md` §5, §6).
 
-use plonky2::field::types::Field;
-
-use crate::commitments::{INPUT_CAPACITIES, OUTPUT_CAPACITIES, SizeError, input_commitment, output_commitment};
 use crate::encoding::{Canonical, DIGEST_BYTES, DecodeError, DecodeProblem, HEAD_BYTES, Reader, Writer, digest_bytes, parse_digest};
-use crate::field::{Digest, F};
-use crate::hash::{Tag, hash, hash_bytes};
+use crate::field::{Digest, F, from_signed};
+use crate::hash::hash_bytes;
+use crate::recursion::digest::{INPUT_CAPACITIES, OUTPUT_CAPACITIES, SizeError, StatementFields, input_commitment, output_commitment};
 
-/// Version of the protocol: part of every statement digest and of the parameters id.
-pub const PROTOCOL_VERSION: u64 = 1;
 /// Outputs lie strictly between −2^62 and 2^62, so that an integer has one field element.
 pub const OUTPUT_LIMIT: i64 = 1 << 62;
 
@@ -62,7 +58,7 @@ pub enum StatementInput {
     Committed(Digest),
 }
 
-/// What a proof states. The version is [`PROTOCOL_VERSION`] and there is no predicate: other statements cannot be written down.
+/// What a proof states. The version is [`PROTOCOL_VERSION`](crate::recursion::digest::PROTOCOL_VERSION) and there is no predicate: other statements cannot be written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
     /// Which parameter set.
@@ -96,7 +92,8 @@ impl Statement {
     /// # Errors
     /// More outputs than any boundary carries, or none.
     pub fn output_commitment(&self) -> Result<Digest, SizeError> {
-        output_commitment(&self.outputs, Digest::ZERO)
+        let outputs: Vec<F> = self.outputs.iter().map(|&value| from_signed(value)).collect();
+        output_commitment(&outputs, Digest::ZERO)
     }
 
     /// `H(TAG_STATEMENT; version, parameters id, program digest, model commitment, input commitment, output commitment, predicate 0, nonce)`:
@@ -105,18 +102,16 @@ impl Statement {
     /// # Errors
     /// Input or output that no boundary carries.
     pub fn digest(&self) -> Result<Digest, SizeError> {
-        let digests = [
-            self.parameters_id,
-            self.program_digest,
-            self.model_commitment,
-            self.input_commitment()?,
-            self.output_commitment()?,
-            Digest::ZERO,
-            self.context_nonce.digest(),
-        ];
-        let mut elements = vec![F::from_canonical_u64(PROTOCOL_VERSION)];
-        elements.extend(digests.iter().flat_map(|digest| digest.elements));
-        Ok(hash(Tag::Statement, &elements))
+        let fields = StatementFields {
+            parameters_id: self.parameters_id,
+            program: self.program_digest,
+            model: self.model_commitment,
+            input: self.input_commitment()?,
+            output: self.output_commitment()?,
+            predicate: Digest::ZERO,
+            context_nonce: self.context_nonce.digest(),
+        };
+        Ok(fields.digest())
     }
 }
 

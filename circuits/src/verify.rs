@@ -2,19 +2,15 @@
 
 use thiserror::Error;
 
-use crate::commitments::SizeError;
 use crate::encoding::{Canonical, DecodeError, digest_hex};
 use crate::field::Digest;
 use crate::key::VerifierKey;
 use crate::kind::LayerKind;
 use crate::program::{ProgramError, Wiring};
+use crate::recursion::digest::SizeError;
+use crate::recursion::verify::VerifyError as ProofRefusal;
 use crate::security::ProfileName;
 use crate::statement::{ContextNonce, Statement, StatementInput};
-
-/// A refused published proof, with the reason as the parameter set words it.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0}")]
-pub struct ProofRefusal(pub String);
 
 /// A parameter set: the circuits that a verifier believes in.
 pub trait ParameterSet {
@@ -312,5 +308,6 @@ pub fn verify_bytes<P: ParameterSet>(
     Ok((key, statement))
 }
 
+mod parameters;
 #[cfg(test)]
 mod tests;

@@ -3,9 +3,8 @@
 use thiserror::Error;
 
 use super::{MAX_LAYERS, Program};
-use crate::commitments::{SizeError, input_capacity, output_capacity};
 use crate::layer::spec::{LayerSpec, OutputRule, SpecError};
-use crate::layer::theta::MAX_FAN_OUT;
+use crate::recursion::digest::{MAX_FAN_OUT, SizeError, input_capacity, output_capacity};
 
 /// Why a program is refused. Tensor 0 is the graph's input, tensor k + 1 the output of layer k.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -41,7 +40,7 @@ pub enum ProgramError {
     #[error("the graph's input is read {got} times; it must be read 1 to {MAX_FAN_OUT} times")]
     InputFanOut {
         /// Its fan-out.
-        got: u32,
+        got: usize,
     },
     /// A tensor claims an edge outside 1 … E, E the sum of all fan-outs.
     #[error("tensor {tensor} produces edge {edge}; the program has edges 1 to {n_edges}")]
@@ -49,7 +48,7 @@ pub enum ProgramError {
         /// The tensor.
         tensor: usize,
         /// The edge.
-        edge: u64,
+        edge: usize,
         /// E.
         n_edges: usize,
     },
@@ -57,7 +56,7 @@ pub enum ProgramError {
     #[error("edge {edge} is produced by tensor {tensor} and by tensor {other}")]
     ProducedTwice {
         /// The edge.
-        edge: u32,
+        edge: usize,
         /// The earlier tensor.
         tensor: usize,
         /// The later tensor.
@@ -69,13 +68,13 @@ pub enum ProgramError {
         /// Who reads.
         consumer: Consumer,
         /// The edge.
-        edge: u32,
+        edge: usize,
     },
     /// An edge is read twice.
     #[error("edge {edge} is read by {consumer} and again by {other}")]
     ConsumedTwice {
         /// The edge.
-        edge: u32,
+        edge: usize,
         /// The first reader.
         consumer: Consumer,
         /// The second reader.
@@ -85,7 +84,7 @@ pub enum ProgramError {
     #[error("edge {edge} of tensor {tensor} is never read")]
     NotConsumed {
         /// The edge.
-        edge: u32,
+        edge: usize,
         /// Its producer.
         tensor: usize,
     },
@@ -101,7 +100,7 @@ pub enum ProgramError {
     #[error("edge {edge} carries {produced} elements from tensor {tensor}, but {consumer} reads {consumed}")]
     EdgeSize {
         /// The edge.
-        edge: u32,
+        edge: usize,
         /// Its producer.
         tensor: usize,
         /// Elements produced.
@@ -176,8 +175,8 @@ impl Program {
         }
         input_capacity(self.boundary.n_inputs)?;
         output_capacity(self.boundary.n_outputs)?;
-        if !(1..=MAX_FAN_OUT as u32).contains(&self.boundary.fan_out) {
-            return Err(ProgramError::InputFanOut { got: self.boundary.fan_out });
+        if !(1..=MAX_FAN_OUT).contains(&self.boundary.input_fan_out) {
+            return Err(ProgramError::InputFanOut { got: self.boundary.input_fan_out });
         }
         for (layer, spec) in self.layers.iter().enumerate() {
             spec.check_shape().map_err(|source| ProgramError::Layer { layer, source })?;
@@ -189,10 +188,10 @@ impl Program {
     }
 
     /// First edge and fan-out of a tensor; both are 0 for a tensor that does not exist.
-    fn produced(&self, tensor: usize) -> (u32, u32) {
+    fn produced(&self, tensor: usize) -> (usize, usize) {
         match tensor.checked_sub(1) {
-            None => (self.boundary.edge_in, self.boundary.fan_out),
-            Some(layer) => self.layers.get(layer).map_or((0, 0), |layer| (layer.edge_out, layer.fan_out)),
+            None => (self.boundary.first_input_edge, self.boundary.input_fan_out),
+            Some(layer) => self.layers.get(layer).map_or((0, 0), |layer| (layer.edge_out as usize, layer.fan_out as usize)),
         }
     }
 
@@ -211,15 +210,14 @@ impl Program {
 
     /// Element `e − 1` is edge e. As E is the sum of the fan-outs, in range and without repetition means: each edge produced once.
     fn produce_edges(&self) -> Result<Vec<Option<Edge>>, ProgramError> {
-        let n_edges = (0..=self.layers.len()).map(|tensor| self.produced(tensor).1 as usize).sum();
+        let n_edges = (0..=self.layers.len()).map(|tensor| self.produced(tensor).1).sum();
         let mut edges: Vec<Option<Edge>> = vec![None; n_edges];
         for tensor in 0..=self.layers.len() {
             let (first, fan_out) = self.produced(tensor);
-            for edge in u64::from(first)..u64::from(first) + u64::from(fan_out) {
+            for edge in (0..fan_out).map(|k| first.saturating_add(k)) {
                 let slot = slot(&mut edges, edge).ok_or(ProgramError::EdgeRange { tensor, edge, n_edges })?;
                 if let Some(produced) = slot {
-                    // In range, hence below 2^16.
-                    return Err(ProgramError::ProducedTwice { edge: edge as u32, tensor: produced.tensor, other: tensor });
+                    return Err(ProgramError::ProducedTwice { edge, tensor: produced.tensor, other: tensor });
                 }
                 *slot = Some(Edge { tensor, consumer: None });
             }
@@ -231,11 +229,11 @@ impl Program {
         let mut reads = Vec::with_capacity(self.layers.len());
         for (layer, spec) in self.layers.iter().enumerate() {
             let ports = edges_in(spec).iter().enumerate();
-            let read = ports.map(|(port, &edge)| self.consume(edges, edge, Consumer::Layer { layer, port }, spec.n_inputs));
+            let read = ports.map(|(port, &edge)| self.consume(edges, edge as usize, Consumer::Layer { layer, port }, spec.n_inputs));
             reads.push(read.collect::<Result<Vec<usize>, ProgramError>>()?);
         }
-        let output = self.consume(edges, self.boundary.edge_out, Consumer::Output, self.boundary.n_outputs)?;
-        for (edge, slot) in (1u32..).zip(edges.iter()) {
+        let output = self.consume(edges, self.boundary.output_edge, Consumer::Output, self.boundary.n_outputs)?;
+        for (edge, slot) in (1..).zip(edges.iter()) {
             if let Some(Edge { tensor, consumer: None }) = *slot {
                 return Err(ProgramError::NotConsumed { edge, tensor });
             }
@@ -244,9 +242,9 @@ impl Program {
     }
 
     /// Marks an edge as read; returns its producer.
-    fn consume(&self, edges: &mut [Option<Edge>], edge: u32, consumer: Consumer, consumed: usize) -> Result<usize, ProgramError> {
+    fn consume(&self, edges: &mut [Option<Edge>], edge: usize, consumer: Consumer, consumed: usize) -> Result<usize, ProgramError> {
         let not_produced = ProgramError::NotProduced { consumer, edge };
-        let Some(Some(found)) = slot(edges, edge.into()) else { return Err(not_produced) };
+        let Some(Some(found)) = slot(edges, edge) else { return Err(not_produced) };
         let tensor = found.tensor;
         if let Some(first) = found.consumer.replace(consumer) {
             return Err(ProgramError::ConsumedTwice { edge, consumer: first, other: consumer });
@@ -290,8 +288,8 @@ fn edges_in(spec: &LayerSpec) -> &[u32] {
     }
 }
 
-fn slot(edges: &mut [Option<Edge>], edge: u64) -> Option<&mut Option<Edge>> {
-    usize::try_from(edge.checked_sub(1)?).ok().and_then(|index| edges.get_mut(index))
+fn slot(edges: &mut [Option<Edge>], edge: usize) -> Option<&mut Option<Edge>> {
+    edge.checked_sub(1).and_then(|index| edges.get_mut(index))
 }
 
 #[cfg(test)]
@@ -370,20 +368,20 @@ mod tests {
 
     #[test]
     fn refuses_boundaries_without_circuit() {
-        let size = |what, got, limit| ProgramError::Boundary(SizeError { what, got, limit });
-        assert_eq!(refusal(|p| p.boundary.n_inputs = 0), size("input", 0, 16384));
-        assert_eq!(refusal(|p| p.boundary.n_outputs = 1025), size("output", 1025, 1024));
-        assert_eq!(refusal(|p| p.boundary.fan_out = 0), ProgramError::InputFanOut { got: 0 });
-        assert_eq!(refusal(|p| p.boundary.fan_out = 9), ProgramError::InputFanOut { got: 9 });
+        let (empty, large) = (SizeError::Empty { what: "input" }, SizeError::TooLarge { what: "output", got: 1025, limit: 1024 });
+        assert_eq!(refusal(|p| p.boundary.n_inputs = 0), ProgramError::Boundary(empty));
+        assert_eq!(refusal(|p| p.boundary.n_outputs = 1025), ProgramError::Boundary(large));
+        assert_eq!(refusal(|p| p.boundary.input_fan_out = 0), ProgramError::InputFanOut { got: 0 });
+        assert_eq!(refusal(|p| p.boundary.input_fan_out = 9), ProgramError::InputFanOut { got: 9 });
     }
 
     #[test]
     fn refuses_edges_that_are_not_produced_once() {
-        assert_eq!(refusal(|p| p.boundary.edge_in = 0), ProgramError::EdgeRange { tensor: 0, edge: 0, n_edges: 6 });
+        assert_eq!(refusal(|p| p.boundary.first_input_edge = 0), ProgramError::EdgeRange { tensor: 0, edge: 0, n_edges: 6 });
         assert_eq!(refusal(|p| p.layers[3].edge_out = 7), ProgramError::EdgeRange { tensor: 4, edge: 7, n_edges: 6 });
         assert_eq!(
             refusal(|p| p.layers[3].edge_out = u32::MAX),
-            ProgramError::EdgeRange { tensor: 4, edge: u32::MAX.into(), n_edges: 6 }
+            ProgramError::EdgeRange { tensor: 4, edge: u32::MAX as usize, n_edges: 6 }
         );
         assert_eq!(refusal(|p| p.layers[1].edge_out = 3), ProgramError::ProducedTwice { edge: 3, tensor: 1, other: 2 });
     }
@@ -396,12 +394,12 @@ mod tests {
         assert_eq!(refusal(|p| p.layers[0].edges_in[0] = 7), ProgramError::NotProduced { consumer: first, edge: 7 });
         assert_eq!(refusal(|p| p.layers[1].edges_in[0] = 1), ProgramError::ConsumedTwice { edge: 1, consumer: first, other });
         let unread = refusal(|p| {
-            p.boundary.fan_out = 2;
+            p.boundary.input_fan_out = 2;
             p.layers.iter_mut().for_each(|layer| layer.edge_out += 1);
             p.layers[1].edges_in[0] += 1;
             p.layers[2].edges_in = [4, 5];
             p.layers[3].edges_in[0] += 1;
-            p.boundary.edge_out += 1;
+            p.boundary.output_edge += 1;
         });
         assert_eq!(unread, ProgramError::NotConsumed { edge: 2, tensor: 0 });
     }

@@ -1,9 +1,10 @@
 //! The canonical encoding of a program.
 
-use super::{BoundarySpec, MAX_LAYERS, Program};
+use super::{MAX_LAYERS, Program};
 use crate::encoding::{Canonical, DecodeError, DecodeProblem, Reader, Writer};
 use crate::kind::{LayerKind, Operator};
 use crate::layer::spec::{LayerSpec, OutputRule};
+use crate::recursion::digest::BoundaryShape;
 
 const MAGIC: &str = "ZKPG";
 const VERSION: u16 = 1;
@@ -32,22 +33,22 @@ impl Canonical for Program {
         let boundary = &self.boundary;
         writer.size(boundary.n_inputs);
         writer.u8(boundary.input_offset);
-        writer.u32(boundary.edge_in);
-        writer.u32(boundary.fan_out);
+        writer.size(boundary.first_input_edge);
+        writer.size(boundary.input_fan_out);
         writer.size(boundary.n_outputs);
-        writer.u32(boundary.edge_out);
+        writer.size(boundary.output_edge);
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         reader.head(MAGIC, VERSION)?;
         let layers = reader.list("layers", MAX_LAYERS, MIN_LAYER_BYTES, read_layer)?;
-        let boundary = BoundarySpec {
+        let boundary = BoundaryShape {
             n_inputs: reader.size("boundary.n_inputs", MAX_SIZE)?,
             input_offset: reader.u8("boundary.input_offset")?,
-            edge_in: reader.u32("boundary.edge_in")?,
-            fan_out: reader.u32("boundary.fan_out")?,
+            first_input_edge: reader.size("boundary.first_input_edge", MAX_SIZE)?,
+            input_fan_out: reader.size("boundary.input_fan_out", MAX_SIZE)?,
             n_outputs: reader.size("boundary.n_outputs", MAX_SIZE)?,
-            edge_out: reader.u32("boundary.edge_out")?,
+            output_edge: reader.size("boundary.output_edge", MAX_SIZE)?,
         };
         Ok(Self { layers, boundary })
     }

@@ -8,54 +8,21 @@ mod encoding;
 
 pub use check::{ProgramError, Wiring};
 
-use plonky2::field::types::Field;
-use serde::{Deserialize, Serialize};
-
-use crate::commitments::{program_digest, public_chain_start, public_step};
-use crate::field::{Digest, F};
-use crate::hash::{Tag, hash};
+use crate::field::Digest;
 use crate::kind::LayerKind;
 use crate::layer::spec::{LayerSpec, layer_key};
-use crate::layer::theta::MAX_FAN_OUT;
+use crate::recursion::digest::{BoundaryShape, Chains, program_digest, public_step};
 
 /// Most layers of a program. With at most eight consumers of each tensor, all edge numbers stay below 2^16.
 pub const MAX_LAYERS: usize = 4096;
 
-/// Where the graph meets its user.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BoundarySpec {
-    /// Input elements, one byte each.
-    pub n_inputs: usize,
-    /// The input tensor is `byte − input_offset`.
-    pub input_offset: u8,
-    /// The input tensor's first edge.
-    pub edge_in: u32,
-    /// Consumers of the input tensor, 1 … 8, with consecutive edges.
-    pub fan_out: u32,
-    /// Output values.
-    pub n_outputs: usize,
-    /// The edge of the output tensor that is read by the user.
-    pub edge_out: u32,
-}
-
-impl BoundarySpec {
-    /// `H(TAG_BOUNDARY; n_inputs, input_offset, first input edge, f_0 … f_7, n_outputs, output edge)`, `f_k = 1` for k < fan-out.
-    pub fn digest(&self) -> Digest {
-        let number = |value: usize| F::from_noncanonical_u64(value as u64);
-        let mut elements = vec![number(self.n_inputs), F::from_canonical_u8(self.input_offset), F::from_canonical_u32(self.edge_in)];
-        elements.extend((0..MAX_FAN_OUT as u32).map(|k| F::from_bool(k < self.fan_out)));
-        elements.extend([number(self.n_outputs), F::from_canonical_u32(self.edge_out)]);
-        hash(Tag::Boundary, &elements)
-    }
-}
-
 /// Everything public about a model.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     /// The layers, in an order in which each reads only earlier tensors.
     pub layers: Vec<LayerSpec>,
     /// Where the graph meets its user.
-    pub boundary: BoundarySpec,
+    pub boundary: BoundaryShape,
 }
 
 impl Program {
@@ -76,7 +43,7 @@ impl Program {
         let step = |chain, (layer_idx, layer): (usize, &LayerSpec)| {
             public_step(chain, layer_idx, layer_key(kind_digest(&layer.kind), &layer.theta()))
         };
-        self.layers.iter().enumerate().fold(public_chain_start(), step)
+        self.layers.iter().enumerate().fold(Chains::start().public, step)
     }
 
     /// `program digest = H(TAG_PROGRAM; layer count, public chain, boundary digest)`.
@@ -127,7 +94,14 @@ pub(crate) mod samples {
         add.edges_in = [3, 4];
         Program {
             layers: vec![dense(30, 12, RELU, 1, 2, 2), dense(12, 12, RELU, 2, 4, 1), add, dense(12, 3, OutputRule::Raw, 5, 6, 1)],
-            boundary: BoundarySpec { n_inputs: 30, input_offset: 128, edge_in: 1, fan_out: 1, n_outputs: 3, edge_out: 6 },
+            boundary: BoundaryShape {
+                n_inputs: 30,
+                input_offset: 128,
+                first_input_edge: 1,
+                input_fan_out: 1,
+                n_outputs: 3,
+                output_edge: 6,
+            },
         }
     }
 }
@@ -148,10 +122,10 @@ mod tests {
         let changes: Vec<fn(&mut Program)> = vec![
             |p| p.boundary.n_inputs += 1,
             |p| p.boundary.input_offset += 1,
-            |p| p.boundary.edge_in += 1,
-            |p| p.boundary.fan_out += 1,
+            |p| p.boundary.first_input_edge += 1,
+            |p| p.boundary.input_fan_out += 1,
             |p| p.boundary.n_outputs += 1,
-            |p| p.boundary.edge_out += 1,
+            |p| p.boundary.output_edge += 1,
             |p| p.layers.swap(0, 1),
             |p| p.layers.truncate(3),
             |p| p.layers[0].kind.n_columns += 1,

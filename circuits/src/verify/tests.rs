@@ -8,8 +8,12 @@ use proptest::prelude::*;
 #[derive(Clone, Debug)]
 struct DigestIsProof;
 
+fn other_digest() -> ProofRefusal {
+    ProofRefusal::Invalid { reason: "another digest".into() }
+}
+
 fn compare(digest: Digest, proof: &[u8]) -> Result<(), ProofRefusal> {
-    if proof == digest_bytes(digest) { Ok(()) } else { Err(ProofRefusal("another digest".into())) }
+    if proof == digest_bytes(digest) { Ok(()) } else { Err(other_digest()) }
 }
 
 impl ParameterSet for DigestIsProof {
@@ -104,7 +108,7 @@ fn refuses_invalid_programs_and_unknown_kinds() {
 
 #[test]
 fn refuses_an_unregistered_model() {
-    let unregistered = VerifyError::Unregistered(ProofRefusal("another digest".into()));
+    let unregistered = VerifyError::Unregistered(other_digest());
     assert_eq!(refusal(|case| case.key.registration_proof.clear()), unregistered);
     assert_eq!(refusal(|case| case.key.model_commitment = Digest::ZERO), unregistered);
     assert_eq!(refusal(|case| case.key.program.layers[0].mult_bits += 1), unregistered);
@@ -147,7 +151,7 @@ fn refuses_a_proof_for_another_use() {
 
 #[test]
 fn refuses_changed_outputs_inputs_and_proofs() {
-    let refused = VerifyError::Proof(ProofRefusal("another digest".into()));
+    let refused = VerifyError::Proof(other_digest());
     assert_eq!(refusal(|case| case.statement.outputs[0] += 1), refused);
     assert_eq!(refusal(|case| case.statement.input = StatementInput::Public(vec![4; 30])), refused);
     assert_eq!(refusal(|case| case.statement.input = StatementInput::Committed(Digest::ZERO)), refused);
