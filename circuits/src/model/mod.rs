@@ -9,9 +9,12 @@ pub mod bounds;
 pub mod evaluate;
 pub mod executor;
 pub mod graph;
+mod lower;
 pub mod network;
 pub mod npy;
 pub mod onnx;
+pub mod quantize;
+pub mod report;
 pub mod validate;
 
 pub use evaluate::{EvaluateError, Rounding, evaluate};
@@ -20,4 +23,6 @@ pub use graph::{AddLayer, DenseLayer, InputSpec, OutputSpec, QuantGraph, QuantLa
 pub use network::Model;
 pub use npy::{NpyArray, NpyData, NpyError, NpyLimits, read_npy};
 pub use onnx::{ImportError, ImportLimits, import_onnx};
+pub use quantize::{Granularity, InputCoding, NodeProblem, QuantError, QuantOptions, quantize, quantize_qdq};
+pub use report::{LayerReport, QuantReport};
 pub use validate::GraphError;
