@@ -17,6 +17,9 @@ pub mod quantize;
 pub mod report;
 pub mod validate;
 
+#[cfg(test)]
+mod tests;
+
 pub use evaluate::{EvaluateError, Rounding, evaluate};
 pub use executor::{Activations, ExecuteError, execute};
 pub use graph::{AddLayer, DenseLayer, InputSpec, OutputSpec, QuantGraph, QuantLayer, QuantOp, Requant, TensorId};

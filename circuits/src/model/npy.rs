@@ -275,3 +275,102 @@ fn parse_elements(descr: &str, data: &[u8], n_elements: usize) -> Result<NpyData
 fn chunks<const N: usize>(data: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
     data.as_chunks::<N>().0.iter().copied()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(header: &str, data: &[u8]) -> Vec<u8> {
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.extend(data);
+        bytes
+    }
+
+    fn read(header: &str, data: &[u8]) -> Result<NpyArray, NpyError> {
+        read_npy(&file(header, data), &NpyLimits::default())
+    }
+
+    #[test]
+    fn reads_every_type() {
+        let typed = |descr: &str, data: &[u8]| {
+            read(&format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': (2,), }}     \n"), data).unwrap().data
+        };
+        assert_eq!(typed("<f4", &[0, 0, 128, 63, 0, 0, 0, 192]), NpyData::F32(vec![1.0, -2.0]));
+        assert_eq!(typed("<f8", &[0, 0, 0, 0, 0, 0, 240, 63, 0, 0, 0, 0, 0, 0, 0, 192]), NpyData::F64(vec![1.0, -2.0]));
+        assert_eq!(typed("|u1", &[1, 254]), NpyData::U8(vec![1, 254]));
+        assert_eq!(typed("|i1", &[1, 254]), NpyData::I8(vec![1, -2]));
+        assert_eq!(typed("<i4", &[1, 0, 0, 0, 254, 255, 255, 255]), NpyData::I32(vec![1, -2]));
+        assert_eq!(typed("<i8", &[1, 0, 0, 0, 0, 0, 0, 0, 254, 255, 255, 255, 255, 255, 255, 255]), NpyData::I64(vec![1, -2]));
+    }
+
+    #[test]
+    fn reads_every_shape_and_version() {
+        let shape = |shape: &str, n: usize| {
+            read(&format!("{{\"shape\":{shape},\"fortran_order\":False,\"descr\":\"|u1\"}}"), &vec![0; n]).unwrap().shape
+        };
+        assert_eq!(shape("()", 1), Vec::<usize>::new());
+        assert_eq!(shape("(3,)", 3), [3]);
+        assert_eq!(shape("(2, 3)", 6), [2, 3]);
+        assert_eq!(shape("(0, 9)", 0), [0, 9]);
+        let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (1,)}";
+        let mut bytes = b"\x93NUMPY\x03\x00".to_vec();
+        bytes.extend((header.len() as u32).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.push(7);
+        assert_eq!(read_npy(&bytes, &NpyLimits::default()).unwrap().data, NpyData::U8(vec![7]));
+    }
+
+    #[test]
+    fn refuses_files_that_lie_about_their_size() {
+        let limit = NpyLimits::default().max_elements;
+        let u8s = |shape: &str, data: &[u8]| read(&format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}"), data);
+        assert_eq!(u8s("(4,)", &[0; 3]), Err(NpyError::DataLength { expected: 4, got: 3 }));
+        assert_eq!(u8s("(4,)", &[0; 5]), Err(NpyError::DataLength { expected: 4, got: 5 }));
+        let huge = vec![1 << 40, 1 << 40];
+        assert_eq!(u8s("(1099511627776, 1099511627776)", &[]), Err(NpyError::TooManyElements { shape: huge, limit }));
+        let large = vec![1 << 29];
+        assert_eq!(u8s("(536870912,)", &[]), Err(NpyError::TooManyElements { shape: large, limit }));
+        let wrong_form = Err(NpyError::Header { reason: "a value has the wrong form" });
+        assert_eq!(u8s("(99999999999999999999999,)", &[]), wrong_form);
+        assert_eq!(u8s("(-1,)", &[]), wrong_form);
+        assert_eq!(u8s("(1,1,1,1,1,1,1,1,1)", &[0]), Err(NpyError::TooManyDimensions { got: 9, limit: 8 }));
+    }
+
+    #[test]
+    fn refuses_files_that_are_no_arrays() {
+        let limits = NpyLimits::default();
+        assert_eq!(read_npy(b"", &limits), Err(NpyError::Magic));
+        assert_eq!(read_npy(b"\x93NUMPY\x01", &limits), Err(NpyError::Truncated));
+        assert_eq!(read_npy(b"\x93NUMPY\x01\x00\x05\x00abcd", &limits), Err(NpyError::Truncated));
+        assert_eq!(read_npy(b"\x93NUMPY\x04\x00", &limits), Err(NpyError::Version { major: 4, minor: 0 }));
+        let too_long = NpyError::HeaderTooLong { got: 0xffff_ffff, limit: 4096 };
+        assert_eq!(read_npy(b"\x93NUMPY\x02\x00\xff\xff\xff\xff", &limits), Err(too_long));
+        let malformed = |header: &str| match read(header, &[]) {
+            Err(NpyError::Header { reason }) => reason,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(malformed("list"), "it is not a dictionary");
+        assert_eq!(malformed("{descr}"), "a key is not a string");
+        assert_eq!(malformed("{'descr"), "it is not a dictionary");
+        assert_eq!(malformed("{'descr' 5}"), "a key has no value");
+        assert_eq!(malformed("{'descr': 5}"), "a value has the wrong form");
+        assert_eq!(malformed("{'colour': 5}"), "it has an unknown key");
+        assert_eq!(malformed("{'descr': 'a' 'shape': ()}"), "entries are not separated by commas");
+        assert_eq!(malformed("{'descr': 'a', 'descr': 'b'}"), "a key occurs twice");
+        assert_eq!(malformed("{}"), "a key is missing");
+        let fortran = read("{'descr': '|u1', 'fortran_order': True, 'shape': ()}", &[0]);
+        assert_eq!(fortran, Err(NpyError::FortranOrder));
+        let objects = read("{'descr': '|O', 'fortran_order': False, 'shape': ()}", &[0]);
+        assert_eq!(objects, Err(NpyError::ElementType { descr: "|O".into() }));
+    }
+
+    #[test]
+    fn cuts_batches_into_samples() {
+        let array = NpyArray { shape: vec![2, 3], data: NpyData::U8(vec![1, 2, 3, 4, 5, 6]) };
+        assert_eq!(array.to_samples(3), Some(vec![vec![1.0, 2.0, 3.0], vec![4.0, 5.0, 6.0]]));
+        assert_eq!(array.to_samples(6), Some(vec![vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]));
+        assert_eq!((array.to_samples(2), array.to_samples(0)), (None, None));
+    }
+}

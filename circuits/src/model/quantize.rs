@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::bounds::{self, MULT_BITS_RANGE, OVERSHOOT_BITS};
+use super::bounds::{self, BIAS_BITS_RANGE, MULT_BITS_RANGE, OVERSHOOT_BITS, SHIFT_RANGE};
 use super::evaluate::{EvaluateError, Rounding, evaluate};
 use super::graph::QuantGraph;
 use super::lower::{Lowered, lower};
@@ -276,13 +276,13 @@ impl<'a> Annotator<'a> {
                 let input = self.operand_grid(node, 0);
                 let granularity = if self.is_raw_answer(value) { Granularity::PerTensor } else { self.options.granularity };
                 let quantized = quantize_dense(dense, input.scale, granularity);
-                let min_scale = min_dense_scale(&quantized, &input);
+                let min_scale = self.min_dense_scale(&quantized, &input);
                 (Op::Dense(quantized), min_scale)
             }
             Op::Add => {
                 let (left, right) = (self.operand_grid(node, 0), self.operand_grid(node, 1));
                 let bound = bounds::add_product_bound(magnitude(&left), magnitude(&right), 0);
-                (Op::Add, left.scale.max(right.scale) / max_factor(bound))
+                (Op::Add, left.scale.max(right.scale) / self.max_factor(bound))
             }
             Op::Relu | Op::Clip { .. } => (node.op.clone(), self.pending_min_scale(node)),
             Op::Round(_) => (node.op.clone(), 0.0),
@@ -294,11 +294,23 @@ impl<'a> Annotator<'a> {
         self.grids[node.inputs[port].0].unwrap_or(Grid { scale: 1.0, lo: -127, hi: 127 })
     }
 
+    fn max_factor(&self, bound: u128) -> f64 {
+        max_factor(bound, self.options.max_mult_bits)
+    }
+
+    fn min_dense_scale(&self, dense: &Dense, input: &Grid) -> f64 {
+        let (Weights::Int8 { scales, .. }, Bias::Int32 { values, .. }) = (&dense.weights, &dense.bias) else { return 0.0 };
+        let bias_bits = values.iter().map(|value| bounds::bit_length(u128::from(value.unsigned_abs()))).max().unwrap_or(0);
+        let bound = bounds::dense_accumulator_bound(dense.n_in, magnitude(input), bias_bits.max(*BIAS_BITS_RANGE.start()));
+        let largest = scales.iter().copied().fold(0.0, f64::max);
+        input.scale * largest / self.max_factor(bound)
+    }
+
     /// A clamp's smallest scale: that of the accumulator it clamps, or of rescaling a tensor.
     fn pending_min_scale(&self, node: &Node) -> f64 {
         let input = node.inputs[0];
         match self.grids[input.0] {
-            Some(grid) => grid.scale / max_factor(bounds::add_product_bound(magnitude(&grid), magnitude(&grid), 0)),
+            Some(grid) => grid.scale / self.max_factor(bounds::add_product_bound(magnitude(&grid), magnitude(&grid), 0)),
             None => self.min_scales[input.0],
         }
     }
@@ -309,17 +321,12 @@ fn magnitude(grid: &Grid) -> u64 {
 }
 
 /// The largest `m = M / 2^s` for which an accumulator below `bound` cannot overshoot: `bound · 2^mult_bits < 2^(24 + s)`,
-/// where `2^mult_bits ≤ 2M`; a tenth is left for rounding and for the no-wrap inequality at the largest shift.
-fn max_factor(bound: u128) -> f64 {
-    0.9 * 2f64.powi(OVERSHOOT_BITS as i32 - 1) / bound as f64
-}
-
-fn min_dense_scale(dense: &Dense, input: &Grid) -> f64 {
-    let (Weights::Int8 { scales, .. }, Bias::Int32 { values, .. }) = (&dense.weights, &dense.bias) else { return 0.0 };
-    let bias_bits = values.iter().map(|value| bounds::bit_length(u128::from(value.unsigned_abs()))).max().unwrap_or(0);
-    let bound = bounds::dense_accumulator_bound(dense.n_in, magnitude(input), bias_bits.max(*bounds::BIAS_BITS_RANGE.start()));
-    let largest = scales.iter().copied().fold(0.0, f64::max);
-    input.scale * largest / max_factor(bound)
+/// where `2^mult_bits ≤ 2M`, and for which M has at most `max_mult_bits` bits at the smallest shift.
+/// A tenth is left for rounding and for the no-wrap inequality at the largest shift.
+fn max_factor(bound: u128, max_mult_bits: u32) -> f64 {
+    let no_overshoot = 2f64.powi(OVERSHOOT_BITS as i32 - 1) / bound as f64;
+    let fits_bits = 2f64.powi(max_mult_bits as i32 - *SHIFT_RANGE.start() as i32);
+    0.9 * no_overshoot.min(fits_bits)
 }
 
 /// Bits of a bias that a weight scale must allow for: with less, dead channels (tiny weights, ordinary bias) would need huge biases.

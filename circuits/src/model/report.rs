@@ -41,7 +41,7 @@ pub struct LayerReport {
     pub n_macs: u64,
     /// Real number of one step of the result.
     pub scale: f64,
-    /// Share of results, 0 … 1, that the clamp moved by more than one step away from the float network's; `None` without samples.
+    /// Share of the float network's results, 0 … 1, that lie outside the integers' range by more than half a step; `None` without samples.
     pub saturation: Option<f64>,
     /// Signal-to-noise ratio against the float network in decibels, over all samples; `None` without samples, signal or noise.
     pub snr_db: Option<f64>,
@@ -94,10 +94,11 @@ impl Tally {
         for (&integer, &float) in integers.iter().zip(floats) {
             let float = f64::from(float);
             let error = integer as f64 * layer.scale - float;
-            let is_at_bound = layer.requant().is_some_and(|requant| integer == requant.lo || integer == requant.hi);
+            let steps = float / layer.scale;
+            let is_outside = |lo: i64, hi: i64| steps < lo as f64 - 0.5 || steps > hi as f64 + 0.5;
             self.signal += float * float;
             self.noise += error * error;
-            self.n_saturated += u64::from(is_at_bound && error.abs() > layer.scale);
+            self.n_saturated += u64::from(layer.requant().is_some_and(|requant| is_outside(requant.lo, requant.hi)));
             self.n_elements += 1;
         }
     }

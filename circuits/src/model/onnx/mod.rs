@@ -17,6 +17,13 @@ mod tensor;
 mod translate;
 mod view;
 
+#[cfg(test)]
+mod test_files;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_hostile;
+
 
 use std::collections::HashSet;
 
