@@ -1,1 +1,5 @@
-//! See README.md.
+//! Compute backends of zkinfer, behind `zkinfer_circuits::backend::Backend`.
+
+pub mod portable;
+
+pub use portable::PortableCpu;
