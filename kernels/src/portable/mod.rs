@@ -4,6 +4,7 @@
 //! in the order of Merkle leaves, so that no step permutes or transposes. Vector instructions are used as far as the build's target features
 //! allow `plonky2_field` to.
 
+mod circuit;
 mod fri;
 mod interpreter;
 mod oracle;
@@ -173,9 +174,14 @@ impl Backend for PortableCpu {
     }
 
     fn prove_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
-        circuit.prove(inputs).map_err(|error| BackendError::Witness(error.to_string()))
+        circuit::prove(&self.tables, circuit, inputs)
     }
 
+    /// plonky2's own prover. Its blinding rows and salts come from `F::rand`, which draws from `OsRng`: the operating system, afresh for
+    /// each proof.
+    ///
+    /// # Panics
+    /// plonky2 panics if a quotient does not divide, which an inconsistent witness that its generators do not notice can cause.
     fn prove_blinded_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
         circuit.prove(inputs).map_err(|error| BackendError::Witness(error.to_string()))
     }
