@@ -11,6 +11,8 @@ pub mod gadgets;
 pub mod hash;
 pub mod kind;
 pub mod layer;
-pub mod ops;
 #[cfg(feature = "prover")]
 pub mod model;
+pub mod ops;
+pub mod recursion;
+pub mod security;
