@@ -287,6 +287,9 @@ fn callers_mistakes_are_named() {
     for got in [0, 32] {
         assert_eq!(run(&[vec![0.0; 5]], &QuantOptions { max_mult_bits: got, ..options }), QuantError::MultBits { got });
     }
+    let wide = super::tests::model(1, vec![node("wide", dense(1, &[1.0; 65_537], &[0.0; 65_537]), &[0], 65_537)]);
+    let source = GraphError::TensorSize { what: "the output of node \"wide\"".into(), got: 65_537 };
+    assert_eq!(quantize(&wide, &[vec![1.0]], &options).unwrap_err(), QuantError::Graph(source));
     assert_eq!(quantize_qdq(&model, &[]).unwrap_err(), QuantError::NotQuantized);
     let quantized = super::tests::model(1, vec![node("xq", round(0.5, -128, 127), &[0], 1)]);
     assert_eq!(quantize(&quantized, &[], &options).unwrap_err(), QuantError::AlreadyQuantized);

@@ -13,9 +13,10 @@ pub(super) struct Order<'a> {
     pub(super) reads: HashMap<&'a str, usize>,
 }
 
-/// The name of a node for messages.
+/// The name of a node for messages: its own, that of its first output, or else its position.
 pub(super) fn node_name(node: &NodeProto, node_idx: usize) -> String {
-    if node.name.is_empty() { format!("#{node_idx}") } else { node.name.clone() }
+    let names = [Some(&node.name), node.output.first()];
+    names.into_iter().flatten().find(|name| !name.is_empty()).cloned().unwrap_or_else(|| format!("#{node_idx}"))
 }
 
 /// Resolves the names and sorts the nodes. An empty name means an optional input or output that is absent.

@@ -77,7 +77,9 @@ impl Parameters {
             Data::Float(_) | Data::Int64(_) | Data::Bool(_) => false,
         };
         if !self.zero_point.as_ref().is_none_or(is_zero) {
-            return Err(NodeError::unsupported("the zero point of a constant must be 0: quantize weights symmetrically to int8"));
+            let reason = "the zero point of a constant must be 0: quantize weights symmetrically to int8, and let a pre-processing step \
+                 (onnxruntime: quant_pre_process) turn MatMul and Add into Gemm first";
+            return Err(NodeError::unsupported(reason));
         }
         let scales: Vec<f64> = self.scales.floats()?.iter().map(|&scale| f64::from(scale)).collect();
         if scales.len() == 1 {

@@ -86,6 +86,8 @@ fn limits_are_checked_before_decoding() {
     assert_eq!(error_of(&bytes, &limits), ImportError::TooMany { what: "numbers in lists", limit: 1 });
     let limits = ImportLimits { max_parameters: 3, ..ImportLimits::default() };
     assert_eq!(error_of(&bytes, &limits), ImportError::TooMany { what: "parameters", limit: 3 });
+    let limits = ImportLimits { max_activations: 1, ..ImportLimits::default() };
+    assert_eq!(error_of(&bytes, &limits), ImportError::TooMany { what: "activations", limit: 1 });
     let limits = ImportLimits { max_name_bytes: 5, ..ImportLimits::default() };
     assert!(matches!(error_of(&bytes, &limits), ImportError::NameTooLong { got: 6, limit: 5, .. }));
 }
