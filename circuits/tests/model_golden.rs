@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use zkinfer_circuits::model::bounds::bit_length;
 use zkinfer_circuits::model::evaluate::answer;
 use zkinfer_circuits::model::{
-    DenseLayer, Granularity, ImportError, ImportLimits, InputCoding, InputSpec, Model, NpyData, NpyLimits, OutputSpec, QuantGraph, QuantLayer, QuantOp,
-    QuantOptions, Requant, Rounding, TensorId, evaluate, execute, import_onnx, quantize, quantize_qdq, read_npy,
+    DenseLayer, Granularity, ImportError, ImportLimits, InputCoding, InputSpec, Model, NpyData, NpyLimits, OutputSpec, QuantGraph,
+    QuantLayer, QuantOp, QuantOptions, Requant, Rounding, TensorId, evaluate, execute, import_onnx, quantize, quantize_qdq, read_npy,
 };
 
 fn models() -> PathBuf {

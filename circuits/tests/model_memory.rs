@@ -75,8 +75,17 @@ fn hostile_files_stay_within_the_stated_memory() {
     assert_eq!(error, ImportError::TensorShape { name: "w".into(), shape, limit: limits.max_tensor_elements });
 
     // A chain of a thousand uses of one matrix of 2^16 weights: 2^26 weights if each use were a copy.
-    let weights = [varint(1 << 3), varint(256), varint(1 << 3), varint(256), vec![0x10, 1], field(8, b"w"), field(9, &[0; 1 << 18])].concat();
-    let name = |index: usize| if index == 0 { "x".to_owned() } else if index == 1000 { "y".to_owned() } else { format!("h{index}") };
+    let weights =
+        [varint(1 << 3), varint(256), varint(1 << 3), varint(256), vec![0x10, 1], field(8, b"w"), field(9, &[0; 1 << 18])].concat();
+    let name = |index: usize| {
+        if index == 0 {
+            "x".to_owned()
+        } else if index == 1000 {
+            "y".to_owned()
+        } else {
+            format!("h{index}")
+        }
+    };
     let chain: Vec<u8> = (0..1000).flat_map(|index| node("MatMul", &[&name(index), "w"], &name(index + 1))).collect();
     let wide = [field(11, &value_info("x", 256)), field(12, &value_info("y", 256))].concat();
     let bytes = file(&[chain, field(5, &weights), wide].concat());

@@ -72,7 +72,8 @@ fn naive_layer(layer: &QuantLayer, tensors: &[Vec<i64>]) -> Vec<i64> {
     match &layer.op {
         QuantOp::Add(add) => (0..add.n)
             .map(|element| {
-                let term = |port: usize, tensor: TensorId| i128::from(tensors[tensor.0][element]) * i128::from(add.requant.multipliers[port]);
+                let term =
+                    |port: usize, tensor: TensorId| i128::from(tensors[tensor.0][element]) * i128::from(add.requant.multipliers[port]);
                 naive_requant(&add.requant, term(0, add.left) + term(1, add.right))
             })
             .collect(),
@@ -104,18 +105,27 @@ fn network() -> impl Strategy<Value = (Model, Vec<Vec<f32>>)> {
                 })
             };
             let samples = prop::collection::vec(prop::collection::vec(-2f32..2.0, n_in), 1..5);
-            (dense(n_in, n_hidden), dense(n_hidden, n_hidden), dense(n_hidden, n_out), samples).prop_map(move |(first, second, last, samples)| {
-                let ops = [(first, vec![0]), (Op::Relu, vec![1]), (second, vec![2]), (Op::Add, vec![2, 3]), (Op::Relu, vec![4]), (last, vec![5])];
-                let node = |(index, (op, inputs)): (usize, (Op, Vec<usize>))| Node {
-                    name: format!("n{index}"),
-                    op,
-                    inputs: inputs.into_iter().map(ValueId).collect(),
-                    n_elements: if index == 5 { n_out } else { n_hidden },
-                };
-                let nodes = ops.into_iter().enumerate().map(node).collect();
-                let spec = |name: &str, n: usize| ValueSpec { name: name.into(), shape: vec![1, n] };
-                (Model { input: spec("x", n_in), nodes, output: ValueId(6), output_spec: spec("y", n_out) }, samples)
-            })
+            (dense(n_in, n_hidden), dense(n_hidden, n_hidden), dense(n_hidden, n_out), samples).prop_map(
+                move |(first, second, last, samples)| {
+                    let ops = [
+                        (first, vec![0]),
+                        (Op::Relu, vec![1]),
+                        (second, vec![2]),
+                        (Op::Add, vec![2, 3]),
+                        (Op::Relu, vec![4]),
+                        (last, vec![5]),
+                    ];
+                    let node = |(index, (op, inputs)): (usize, (Op, Vec<usize>))| Node {
+                        name: format!("n{index}"),
+                        op,
+                        inputs: inputs.into_iter().map(ValueId).collect(),
+                        n_elements: if index == 5 { n_out } else { n_hidden },
+                    };
+                    let nodes = ops.into_iter().enumerate().map(node).collect();
+                    let spec = |name: &str, n: usize| ValueSpec { name: name.into(), shape: vec![1, n] };
+                    (Model { input: spec("x", n_in), nodes, output: ValueId(6), output_spec: spec("y", n_out) }, samples)
+                },
+            )
         })
         .no_shrink()
 }

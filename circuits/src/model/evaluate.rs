@@ -69,9 +69,7 @@ fn evaluate_node(node: &Node, values: &[Vec<f32>], rounding: Rounding) -> Vec<f3
         Op::Add => operand(0).iter().zip(operand(1)).map(|(&left, &right)| left + right).collect(),
         Op::Relu => map(&|x| x.max(0.0)),
         Op::Clip { lo, hi } => map(&|x| x.max(*lo).min(*hi)),
-        Op::Round(grid) if rounding == Rounding::Apply => {
-            map(&|x| (grid.quantize(f64::from(x)) as f64 * grid.scale) as f32)
-        }
+        Op::Round(grid) if rounding == Rounding::Apply => map(&|x| (grid.quantize(f64::from(x)) as f64 * grid.scale) as f32),
         Op::Round(grid) if grid.lo == 0 => map(&|x| x.max(0.0)),
         Op::Round(_) => operand(0).to_vec(),
     }

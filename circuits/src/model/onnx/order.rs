@@ -53,12 +53,7 @@ fn reads(node: &NodeProto) -> impl Iterator<Item = &str> {
     node.input.iter().map(String::as_str).filter(|name| !name.is_empty())
 }
 
-fn check_known(
-    graph: &GraphProto,
-    output: &str,
-    constants: &HashSet<&str>,
-    makers: &HashMap<&str, usize>,
-) -> Result<(), ImportError> {
+fn check_known(graph: &GraphProto, output: &str, constants: &HashSet<&str>, makers: &HashMap<&str, usize>) -> Result<(), ImportError> {
     let is_known = |name: &str| constants.contains(name) || makers.contains_key(name);
     for (node_idx, node) in graph.node.iter().enumerate() {
         if let Some(name) = reads(node).find(|&name| !is_known(name)) {

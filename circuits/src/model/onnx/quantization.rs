@@ -52,7 +52,12 @@ impl Parameters {
             None => match i32::try_from(self.output_type) {
                 Ok(0 | data_type::UINT8) => (0, uint8),
                 Ok(data_type::INT8) => (0, int8),
-                _ => return Err(NodeError::unsupported(format!("attribute output_dtype={}; int8 and uint8 are supported", self.output_type))),
+                _ => {
+                    return Err(NodeError::unsupported(format!(
+                        "attribute output_dtype={}; int8 and uint8 are supported",
+                        self.output_type
+                    )));
+                }
             },
             Some(Data::Uint8(values)) => (values.first().map_or(0, |&value| i64::from(value)), uint8),
             Some(Data::Int8(values)) => (values.first().map_or(0, |&value| i64::from(value)), int8),

@@ -79,11 +79,7 @@ fn clip_reads_attributes_or_inputs_by_version() {
 
 #[test]
 fn residual_branches_are_added_in_any_file_order() {
-    let nodes = vec![
-        node("Add", &["left", "right"], "y"),
-        node("MatMul", &["x", "v"], "right"),
-        node("MatMul", &["x", "w"], "left"),
-    ];
+    let nodes = vec![node("Add", &["left", "right"], "y"), node("MatMul", &["x", "v"], "right"), node("MatMul", &["x", "w"], "left")];
     let proto = file(1, nodes, vec![floats("w", &[1, 2], &[1.0, 2.0]), floats("v", &[1, 2], &[10.0, 20.0])]);
     assert_eq!(run(&proto, &[3.0]), [33.0, 66.0]);
 }
@@ -122,11 +118,8 @@ fn every_unsupported_node_is_named_in_one_error() {
         NodeProto { name: String::new(), domain: "com.example".into(), ..node("Magic", &["gemm"], "y") },
     ];
     let error = import(&file(2, nodes, vec![floats("w", &[1], &[1.0])])).unwrap_err();
-    let entry = |name: &str, operator: &str, reason: &str| UnsupportedNode {
-        name: name.into(),
-        operator: operator.into(),
-        reason: reason.into(),
-    };
+    let entry =
+        |name: &str, operator: &str, reason: &str| UnsupportedNode { name: name.into(), operator: operator.into(), reason: reason.into() };
     let expected = vec![
         entry("conv_node", "Conv", "the operator is not supported"),
         entry("soft_node", "Softmax", "the operator is not supported"),
@@ -156,10 +149,7 @@ fn unsupported_uses_of_supported_operators_say_why() {
     assert_eq!(reason(3, gemm(), vec![w()]), "input A has 3 elements but the weights have 2 inputs and 2 outputs");
     assert_eq!(reason(2, gemm(), vec![floats("w", &[4], &[1.0; 4])]), "input B has shape [4]; a matrix is supported");
     assert_eq!(reason(2, node("MatMul", &["x", "x"], "y"), vec![]), "input B is computed; only constant weights are supported");
-    assert_eq!(
-        reason(2, node("MatMul", &["w", "x"], "y"), vec![w()]),
-        "input A is constant; the weights must be the second input"
-    );
+    assert_eq!(reason(2, node("MatMul", &["w", "x"], "y"), vec![w()]), "input A is constant; the weights must be the second input");
     assert_eq!(
         reason(2, node("Gemm", &["x", "w", "c"], "y"), vec![w(), floats("c", &[3], &[0.0; 3])]),
         "a constant of shape [3] does not broadcast to [1, 2]"
@@ -188,10 +178,7 @@ fn additions_that_are_not_biases_or_residuals_say_why() {
     let to_input = reasons(2, vec![node("Add", &["x", "c"], "y")], vec![c.clone()]);
     assert!(to_input[0].starts_with("a constant is added to something other than the result of Gemm or MatMul"), "{to_input:?}");
     let shared = vec![node("MatMul", &["x", "w"], "h"), node("Add", &["h", "c"], "biased"), node("Add", &["h", "biased"], "y")];
-    assert_eq!(
-        reasons(2, shared, vec![w, c.clone()]),
-        ["a constant is added to a layer's result that something else reads too"]
-    );
+    assert_eq!(reasons(2, shared, vec![w, c.clone()]), ["a constant is added to a layer's result that something else reads too"]);
     let broadcast = vec![node("MatMul", &["x", "column"], "h"), node("Add", &["h", "x"], "y")];
     assert_eq!(
         reasons(2, broadcast, vec![floats("column", &[2, 1], &[1.0; 2])]),

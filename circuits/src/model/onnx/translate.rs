@@ -102,7 +102,8 @@ impl<'a> Translator<'a> {
     fn push(&mut self, name: String, op: Op, inputs: Vec<ValueId>, shape: Vec<usize>) -> Result<Value, ImportError> {
         let n_elements = shape.iter().product();
         let limit = self.limits.max_activations;
-        self.activation_budget = self.activation_budget.checked_sub(n_elements).ok_or(ImportError::TooMany { what: "activations", limit })?;
+        self.activation_budget =
+            self.activation_budget.checked_sub(n_elements).ok_or(ImportError::TooMany { what: "activations", limit })?;
         let grid = if let Op::Round(grid) = op { Some(grid) } else { None };
         self.nodes.push(Node { name, op, inputs, n_elements });
         let activation = Activation { id: ValueId(self.nodes.len()), shape, is_exclusive: true };
