@@ -149,12 +149,41 @@ impl std::fmt::Display for Consumer {
 /// What a checked program computes on what: derived, never read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wiring {
-    /// Per layer, the tensors it reads: one (dense) or two (add).
-    pub reads: Vec<Vec<usize>>,
-    /// The tensor that is the graph's output.
-    pub output: usize,
+    sources: Vec<Vec<Source>>,
+    output: usize,
+    output_range: (i64, i64),
+}
+
+/// Where a tensor comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The graph's input.
+    Input,
+    /// The output of a layer.
+    Layer(usize),
+}
+
+impl Source {
+    fn of_tensor(tensor: usize) -> Self {
+        tensor.checked_sub(1).map_or(Self::Input, Self::Layer)
+    }
+}
+
+impl Wiring {
+    /// What a layer reads: one tensor (dense) or two (add); none for a layer that does not exist.
+    pub fn sources(&self, layer: usize) -> &[Source] {
+        self.sources.get(layer).map_or(&[], Vec::as_slice)
+    }
+
+    /// The layer whose output is the graph's.
+    pub fn output_layer(&self) -> usize {
+        self.output
+    }
+
     /// Smallest and largest value that an output can have.
-    pub output_range: (i64, i64),
+    pub fn output_range(&self) -> (i64, i64) {
+        self.output_range
+    }
 }
 
 /// An edge while it is being checked.
@@ -184,7 +213,10 @@ impl Program {
         let mut edges = self.produce_edges()?;
         let (reads, output) = self.consume_edges(&mut edges)?;
         let output_range = self.check_bounds(&reads, output)?;
-        Ok(Wiring { reads, output, output_range })
+        let sources = reads.iter().map(|reads| reads.iter().copied().map(Source::of_tensor).collect()).collect();
+        // `consume` refused an output that is the graph's input.
+        let output = output.checked_sub(1).ok_or(ProgramError::OutputIsInput)?;
+        Ok(Wiring { sources, output, output_range })
     }
 
     /// First edge and fan-out of a tensor; both are 0 for a tensor that does not exist.
@@ -313,10 +345,14 @@ mod tests {
     #[test]
     fn accepts_the_sample_and_derives_its_wiring() {
         let wiring = residual().check().unwrap();
-        assert_eq!(wiring.reads, vec![vec![0], vec![1], vec![1, 2], vec![3]]);
-        assert_eq!(wiring.output, 4);
+        assert_eq!(wiring.sources(0), [Source::Input]);
+        assert_eq!(wiring.sources(1), [Source::Layer(0)]);
+        assert_eq!(wiring.sources(2), [Source::Layer(0), Source::Layer(1)]);
+        assert_eq!(wiring.sources(3), [Source::Layer(2)]);
+        assert_eq!(wiring.sources(4), []);
+        assert_eq!(wiring.output_layer(), 3);
         let bound = 12 * 127 * 128 + (1 << 16);
-        assert_eq!(wiring.output_range, (-bound, bound));
+        assert_eq!(wiring.output_range(), (-bound, bound));
     }
 
     #[test]
@@ -358,12 +394,20 @@ mod tests {
         let narrow = refusal(|p| p.layers[0].output = requantize(8));
         assert!(matches!(narrow, ProgramError::Wrap { layer: 0, .. }), "{narrow}");
         assert_eq!(layer_field(narrow), (0, "shift"));
-        let wide = refusal(|p| {
-            p.layers[0].output = requantize(39);
-            p.layers[0].bias_bits = 31;
-            p.layers[0].mult_bits = 31;
-        });
-        assert!(matches!(wide, ProgramError::Wrap { layer: 0, .. }), "{wide}");
+        // 2^16 inputs of up to 767, with the widest constants: 2^63 + 2^64 exceeds p.
+        let mut wide = residual();
+        wide.layers.truncate(2);
+        wide.boundary.output_edge = 3;
+        for (layer, (log_period, fan_out)) in wide.layers.iter_mut().zip([(8, 1), (16, 1)]) {
+            layer.kind = crate::kind::LayerKind { log_rows: 16, n_columns: 256, ..layer.kind };
+            (layer.log_period, layer.fan_out) = (log_period, fan_out);
+        }
+        wide.layers[0].n_outputs = 1 << 16;
+        wide.layers[0].output = OutputRule::Requantize { shift: 24, lo: 512, hi: 767 };
+        let last = LayerSpec { n_inputs: 1 << 16, n_outputs: 3, bias_bits: 31, mult_bits: 31, edge_out: 3, ..wide.layers[1].clone() };
+        wide.layers[1] = LayerSpec { output: requantize(39), ..last };
+        let ProgramError::Wrap { layer: 1, source } = wide.check().unwrap_err() else { panic!("another error") };
+        assert_eq!(source.expected, "both sides of the requantization must stay below p");
     }
 
     #[test]
@@ -428,8 +472,8 @@ mod tests {
         let consumer = Consumer::Layer { layer: 1, port: 0 };
         assert_eq!(refusal(|p| p.layers[0].output = OutputRule::Raw), ProgramError::RawRead { tensor: 1, consumer });
         let mut program = Program { layers: vec![dense(30, 3, RELU, 1, 3, 1)], boundary: residual().boundary };
-        program.boundary.fan_out = 2;
-        program.boundary.edge_out = 2;
+        program.boundary.input_fan_out = 2;
+        program.boundary.output_edge = 2;
         assert_eq!(program.check().unwrap_err(), ProgramError::OutputIsInput);
     }
 }

@@ -6,7 +6,7 @@
 mod check;
 mod encoding;
 
-pub use check::{ProgramError, Wiring};
+pub use check::{Consumer, ProgramError, Source, Wiring};
 
 use crate::field::Digest;
 use crate::kind::LayerKind;
