@@ -51,7 +51,7 @@ impl ContextNonce {
 
 /// The input of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum InputClaim {
+pub enum StatementInput {
     /// The input itself: whoever reads the statement recomputes its commitment, whose salt is zero.
     Public(Vec<u8>),
     /// A salted commitment.
@@ -68,7 +68,7 @@ pub struct Statement {
     /// Commitment to program and private constants.
     pub model_commitment: Digest,
     /// The input, or its commitment.
-    pub input: InputClaim,
+    pub input: StatementInput,
     /// The output values, as the program computes them.
     pub outputs: Vec<i64>,
     /// The use that the proof is made for.
@@ -82,8 +82,8 @@ impl Statement {
     /// A public input that no boundary carries.
     pub fn input_commitment(&self) -> Result<Digest, SizeError> {
         match &self.input {
-            InputClaim::Public(bytes) => input_commitment(bytes, Digest::ZERO),
-            InputClaim::Committed(digest) => Ok(*digest),
+            StatementInput::Public(bytes) => input_commitment(bytes, Digest::ZERO),
+            StatementInput::Committed(digest) => Ok(*digest),
         }
     }
 
@@ -125,11 +125,11 @@ impl Canonical for Statement {
         writer.digest(self.program_digest);
         writer.digest(self.model_commitment);
         match &self.input {
-            InputClaim::Public(bytes) => {
+            StatementInput::Public(bytes) => {
                 writer.u8(INPUT_PUBLIC);
                 writer.blob(bytes);
             }
-            InputClaim::Committed(digest) => {
+            StatementInput::Committed(digest) => {
                 writer.u8(INPUT_COMMITTED);
                 writer.digest(*digest);
             }
@@ -159,10 +159,10 @@ impl Canonical for Statement {
     }
 }
 
-fn read_input(reader: &mut Reader<'_>) -> Result<InputClaim, DecodeError> {
+fn read_input(reader: &mut Reader<'_>) -> Result<StatementInput, DecodeError> {
     match reader.u8("input kind")? {
-        INPUT_PUBLIC => Ok(InputClaim::Public(reader.blob("input", MAX_INPUT_BYTES)?.to_vec())),
-        INPUT_COMMITTED => Ok(InputClaim::Committed(reader.digest("input_commitment")?)),
+        INPUT_PUBLIC => Ok(StatementInput::Public(reader.blob("input", MAX_INPUT_BYTES)?.to_vec())),
+        INPUT_COMMITTED => Ok(StatementInput::Committed(reader.digest("input_commitment")?)),
         got => Err(reader.error("input kind", DecodeProblem::Value { got: got.into(), expected: "0 (public) or 1 (committed)" })),
     }
 }
@@ -188,7 +188,7 @@ pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    pub(crate) fn sample(input: InputClaim) -> Statement {
+    pub(crate) fn sample(input: StatementInput) -> Statement {
         Statement {
             parameters_id: hash_bytes(b"parameters"),
             program_digest: hash_bytes(b"program"),
@@ -200,7 +200,7 @@ pub(crate) mod tests {
     }
 
     fn samples() -> [Statement; 2] {
-        [sample(InputClaim::Public(vec![1, 2, 3])), sample(InputClaim::Committed(hash_bytes(b"input")))]
+        [sample(StatementInput::Public(vec![1, 2, 3])), sample(StatementInput::Committed(hash_bytes(b"input")))]
     }
 
     #[test]
@@ -212,13 +212,13 @@ pub(crate) mod tests {
 
     #[test]
     fn every_field_changes_the_digest() {
-        let statement = sample(InputClaim::Public(vec![1, 2, 3]));
+        let statement = sample(StatementInput::Public(vec![1, 2, 3]));
         let changes: [fn(&mut Statement); 9] = [
             |s| s.parameters_id = s.program_digest,
             |s| s.program_digest = s.model_commitment,
             |s| s.model_commitment = s.parameters_id,
-            |s| s.input = InputClaim::Public(vec![1, 2, 4]),
-            |s| s.input = InputClaim::Committed(Digest::ZERO),
+            |s| s.input = StatementInput::Public(vec![1, 2, 4]),
+            |s| s.input = StatementInput::Committed(Digest::ZERO),
             |s| s.outputs[0] = 5,
             |s| s.outputs.swap(0, 1),
             |s| s.outputs.push(0),
@@ -234,7 +234,7 @@ pub(crate) mod tests {
     #[test]
     fn a_public_input_has_the_commitment_of_salt_zero() {
         let [public, _] = samples();
-        let committed = sample(InputClaim::Committed(public.input_commitment().unwrap()));
+        let committed = sample(StatementInput::Committed(public.input_commitment().unwrap()));
         assert_eq!(public.digest(), committed.digest());
     }
 
@@ -249,7 +249,7 @@ pub(crate) mod tests {
 
     #[test]
     fn refuses_outputs_that_could_alias_and_predicates() {
-        let mut statement = sample(InputClaim::Committed(Digest::ZERO));
+        let mut statement = sample(StatementInput::Committed(Digest::ZERO));
         statement.outputs = vec![OUTPUT_LIMIT];
         assert_eq!(Statement::from_bytes(&statement.to_bytes()).unwrap_err().field, "output");
         statement.outputs = vec![1 - OUTPUT_LIMIT];

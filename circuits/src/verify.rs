@@ -10,7 +10,7 @@ use crate::program::{ProgramError, Wiring};
 use crate::recursion::digest::SizeError;
 use crate::recursion::verify::VerifyError as ProofRefusal;
 use crate::security::ProfileName;
-use crate::statement::{ContextNonce, Statement, InputClaim};
+use crate::statement::{ContextNonce, Statement, StatementInput};
 
 /// A parameter set: the circuits that a verifier believes in.
 pub trait ParameterSet {
@@ -248,7 +248,7 @@ impl<'a, P: ParameterSet> CheckedKey<'a, P> {
 
     fn check_values(&self, statement: &Statement) -> Result<(), VerifyError> {
         let boundary = &self.key.program.boundary;
-        if let InputClaim::Public(input) = &statement.input
+        if let StatementInput::Public(input) = &statement.input
             && input.len() != boundary.n_inputs
         {
             return Err(VerifyError::InputLength { expected: boundary.n_inputs, got: input.len() });
@@ -256,7 +256,7 @@ impl<'a, P: ParameterSet> CheckedKey<'a, P> {
         if statement.outputs.len() != boundary.n_outputs {
             return Err(VerifyError::OutputLength { expected: boundary.n_outputs, got: statement.outputs.len() });
         }
-        let (min, max) = self.wiring.output_range();
+        let (min, max) = self.wiring.output_range;
         let mut outputs = statement.outputs.iter().copied().enumerate();
         match outputs.find(|(_, value)| !(min..=max).contains(value)) {
             Some((index, got)) => Err(VerifyError::OutputRange { index, got, min, max }),

@@ -4,7 +4,6 @@ use super::*;
 use crate::model::graph::{AddLayer, DenseLayer, InputSpec, OutputSpec};
 use crate::model::{Activations, execute};
 use crate::ops::trace::{main_columns, registration_columns, system_of, weight_columns};
-use crate::program::Source;
 use crate::recursion::kinds::{add, dense};
 use proptest::prelude::*;
 
@@ -38,15 +37,11 @@ fn residual() -> QuantGraph {
 fn check_traces(graph: &QuantGraph, compiled: &Compiled, input: &[u8]) {
     let Activations { tensors, .. } = execute(graph, input).unwrap();
     let wiring = compiled.program.check().unwrap();
-    let tensor = |source: &Source| match source {
-        Source::Input => tensors[0].as_slice(),
-        Source::Layer(layer) => tensors[layer + 1].as_slice(),
-    };
     for (layer, (spec, constants)) in compiled.program.layers.iter().zip(&compiled.constants).enumerate() {
         let weights = weight_columns(spec, constants);
         let mut inputs: [&[i64]; 2] = [&[], &[]];
-        for (slot, source) in inputs.iter_mut().zip(wiring.sources(layer)) {
-            *slot = tensor(source);
+        for (slot, &tensor) in inputs.iter_mut().zip(&wiring.reads[layer]) {
+            *slot = &tensors[tensor];
         }
         let (_, output) = main_columns(&system_of(spec, Role::Inference), spec, constants, &weights, inputs).unwrap();
         assert_eq!(output, tensors[layer + 1], "layer {layer}");

@@ -149,41 +149,12 @@ impl std::fmt::Display for Consumer {
 /// What a checked program computes on what: derived, never read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wiring {
-    sources: Vec<Vec<Source>>,
-    output: usize,
-    output_range: (i64, i64),
-}
-
-/// Where a tensor comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The graph's input.
-    Input,
-    /// The output of a layer.
-    Layer(usize),
-}
-
-impl Source {
-    fn of_tensor(tensor: usize) -> Self {
-        tensor.checked_sub(1).map_or(Self::Input, Self::Layer)
-    }
-}
-
-impl Wiring {
-    /// What a layer reads: one tensor (dense) or two (add); none for a layer that does not exist.
-    pub fn sources(&self, layer: usize) -> &[Source] {
-        self.sources.get(layer).map_or(&[], Vec::as_slice)
-    }
-
-    /// The layer whose output is the graph's.
-    pub fn output_layer(&self) -> usize {
-        self.output
-    }
-
+    /// Per layer, the tensors it reads: one (dense) or two (add).
+    pub reads: Vec<Vec<usize>>,
+    /// The tensor that is the graph's output.
+    pub output: usize,
     /// Smallest and largest value that an output can have.
-    pub fn output_range(&self) -> (i64, i64) {
-        self.output_range
-    }
+    pub output_range: (i64, i64),
 }
 
 /// An edge while it is being checked.
@@ -213,10 +184,7 @@ impl Program {
         let mut edges = self.produce_edges()?;
         let (reads, output) = self.consume_edges(&mut edges)?;
         let output_range = self.check_bounds(&reads, output)?;
-        let sources = reads.iter().map(|reads| reads.iter().copied().map(Source::of_tensor).collect()).collect();
-        // `consume` refused an output that is the graph's input.
-        let output = output.checked_sub(1).ok_or(ProgramError::OutputIsInput)?;
-        Ok(Wiring { sources, output, output_range })
+        Ok(Wiring { reads, output, output_range })
     }
 
     /// First edge and fan-out of a tensor; both are 0 for a tensor that does not exist.
@@ -345,14 +313,10 @@ mod tests {
     #[test]
     fn accepts_the_sample_and_derives_its_wiring() {
         let wiring = residual().check().unwrap();
-        assert_eq!(wiring.sources(0), [Source::Input]);
-        assert_eq!(wiring.sources(1), [Source::Layer(0)]);
-        assert_eq!(wiring.sources(2), [Source::Layer(0), Source::Layer(1)]);
-        assert_eq!(wiring.sources(3), [Source::Layer(2)]);
-        assert_eq!(wiring.sources(4), []);
-        assert_eq!(wiring.output_layer(), 3);
+        assert_eq!(wiring.reads, vec![vec![0], vec![1], vec![1, 2], vec![3]]);
+        assert_eq!(wiring.output, 4);
         let bound = 12 * 127 * 128 + (1 << 16);
-        assert_eq!(wiring.output_range(), (-bound, bound));
+        assert_eq!(wiring.output_range, (-bound, bound));
     }
 
     #[test]

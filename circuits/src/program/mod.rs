@@ -6,7 +6,7 @@
 mod check;
 mod encoding;
 
-pub use check::{Consumer, ProgramError, Source, Wiring};
+pub use check::{ProgramError, Wiring};
 
 use crate::field::Digest;
 use crate::kind::LayerKind;

@@ -50,7 +50,7 @@ impl Case {
         let mut key = crate::key::tests::sample();
         let program = program_digest(&key, &DigestIsProof).unwrap();
         key.registration_proof = digest_bytes(key.registration_digest(program)).to_vec();
-        let mut statement = crate::statement::tests::sample(InputClaim::Public(vec![3; 30]));
+        let mut statement = crate::statement::tests::sample(StatementInput::Public(vec![3; 30]));
         statement.program_digest = program;
         statement.outputs = vec![-7, 0, 9];
         let proof = digest_bytes(statement.digest().unwrap()).to_vec();
@@ -131,7 +131,7 @@ fn names_another_model() {
 #[test]
 fn refuses_inputs_and_outputs_that_the_model_cannot_have() {
     assert_eq!(
-        refusal(|case| case.statement.input = InputClaim::Public(vec![3; 29])),
+        refusal(|case| case.statement.input = StatementInput::Public(vec![3; 29])),
         VerifyError::InputLength { expected: 30, got: 29 }
     );
     assert_eq!(refusal(|case| case.statement.outputs.push(0)), VerifyError::OutputLength { expected: 3, got: 4 });
@@ -153,8 +153,8 @@ fn refuses_a_proof_for_another_use() {
 fn refuses_changed_outputs_inputs_and_proofs() {
     let refused = VerifyError::Proof(other_digest());
     assert_eq!(refusal(|case| case.statement.outputs[0] += 1), refused);
-    assert_eq!(refusal(|case| case.statement.input = InputClaim::Public(vec![4; 30])), refused);
-    assert_eq!(refusal(|case| case.statement.input = InputClaim::Committed(Digest::ZERO)), refused);
+    assert_eq!(refusal(|case| case.statement.input = StatementInput::Public(vec![4; 30])), refused);
+    assert_eq!(refusal(|case| case.statement.input = StatementInput::Committed(Digest::ZERO)), refused);
     assert_eq!(refusal(|case| case.proof.push(0)), refused);
     assert_eq!(refused.reason(), "PROOF_INVALID");
 }
