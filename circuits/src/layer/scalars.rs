@@ -1,0 +1,106 @@
+//! The challenges that constraints use, derived from γ', δ, α and θ; natively and in circuit.
+//!
+//! γ'^C and 1 − γ'^(C·Q) for the fold, D_out = δ^edge_out·Σ f_k δ^k and δ^edge_in for the ledger. A registration has γ' = δ = 0
+//! and uses α alone; its other derived challenges are 0.
+
+use plonky2::field::types::{Field, PrimeField64};
+use plonky2::iop::ext_target::ExtensionTarget;
+use plonky2::iop::target::Target;
+
+use super::theta;
+use crate::field::{Builder, D, F, K, lift, scale};
+use crate::kind::{LayerKind, Role};
+
+/// Edges are below 2^EDGE_BITS.
+pub const EDGE_BITS: usize = 16;
+
+/// The derived challenges, in the order of [`theta`].
+pub fn derive(kind: &LayerKind, role: Role, theta: &[F], gamma_prime: K, delta: K, alpha: K) -> [K; theta::N_CHALLENGES] {
+    let mut derived = [K::ZERO; theta::N_CHALLENGES];
+    derived[theta::ALPHA] = alpha;
+    if role == Role::Registration {
+        return derived;
+    }
+    let fold_ratio = gamma_prime.exp_u64(kind.n_columns as u64);
+    let mut wrap = K::ZERO;
+    let mut power = fold_ratio;
+    for choice in 0..theta::N_GROUP_CHOICES {
+        wrap += scale(power, theta[theta::GROUPS + choice]);
+        power *= power;
+    }
+    let edge_power = |index: usize| delta.exp_u64(theta[index].to_canonical_u64());
+    let consumers: K = (0..theta::MAX_FAN_OUT).map(|k| scale(delta.exp_u64(k as u64), theta[theta::FAN_OUT + k])).sum();
+    derived[theta::GAMMA_PRIME] = gamma_prime;
+    derived[theta::FOLD_RATIO] = fold_ratio;
+    derived[theta::FOLD_WRAP] = K::ONE - wrap;
+    derived[theta::D_OUT] = edge_power(theta::EDGE_OUT) * consumers;
+    derived[theta::D_IN_1] = edge_power(theta::EDGE_IN_1);
+    derived[theta::D_IN_2] = edge_power(theta::EDGE_IN_2);
+    derived
+}
+
+/// δ^e for an edge e < 2^EDGE_BITS, given δ^(2^k).
+fn edge_power_circuit(builder: &mut Builder, squares: &[ExtensionTarget<D>], edge: Target) -> ExtensionTarget<D> {
+    let bits = builder.split_le(edge, EDGE_BITS);
+    let one = builder.one_extension();
+    bits.iter().zip(squares).fold(one, |product, (bit, &square)| {
+        // product·(1 + bit·(square − 1))
+        let square_minus_one = builder.add_const_extension(square, -F::ONE);
+        let product_times = builder.mul_extension(product, square_minus_one);
+        let bit = builder.convert_to_ext(bit.target);
+        builder.mul_add_extension(bit, product_times, product)
+    })
+}
+
+/// [`derive`] in circuit.
+pub fn derive_circuit(
+    builder: &mut Builder,
+    kind: &LayerKind,
+    role: Role,
+    theta: &[Target],
+    [gamma_prime, delta, alpha]: [ExtensionTarget<D>; 3],
+) -> [ExtensionTarget<D>; theta::N_CHALLENGES] {
+    let mut derived = [builder.zero_extension(); theta::N_CHALLENGES];
+    derived[theta::ALPHA] = alpha;
+    if role == Role::Registration {
+        return derived;
+    }
+    let fold_ratio = builder.exp_u64_extension(gamma_prime, kind.n_columns as u64);
+    let mut wrap = builder.zero_extension();
+    let mut power = fold_ratio;
+    for choice in 0..theta::N_GROUP_CHOICES {
+        let chosen = builder.convert_to_ext(theta[theta::GROUPS + choice]);
+        wrap = builder.mul_add_extension(chosen, power, wrap);
+        power = builder.square_extension(power);
+    }
+    let one = builder.one_extension();
+    let squares: Vec<ExtensionTarget<D>> = std::iter::successors(Some(delta), |&power| Some(builder.square_extension(power)))
+        .take(EDGE_BITS)
+        .collect();
+    let mut consumers = builder.zero_extension();
+    for k in (0..theta::MAX_FAN_OUT).rev() {
+        let consumer = builder.convert_to_ext(theta[theta::FAN_OUT + k]);
+        consumers = builder.mul_add_extension(consumers, delta, consumer);
+    }
+    let first = edge_power_circuit(builder, &squares, theta[theta::EDGE_OUT]);
+    derived[theta::GAMMA_PRIME] = gamma_prime;
+    derived[theta::FOLD_RATIO] = fold_ratio;
+    derived[theta::FOLD_WRAP] = builder.sub_extension(one, wrap);
+    derived[theta::D_OUT] = builder.mul_extension(first, consumers);
+    derived[theta::D_IN_1] = edge_power_circuit(builder, &squares, theta[theta::EDGE_IN_1]);
+    derived[theta::D_IN_2] = edge_power_circuit(builder, &squares, theta[theta::EDGE_IN_2]);
+    derived
+}
+
+/// Σ_k ξ^k·T_k of a system's totals.
+pub fn batched_total(system: &crate::air::ConstraintSystem, theta: &[F], balance: K, xi: K) -> K {
+    use crate::air::Total;
+    system.summands.iter().rev().fold(K::ZERO, |sum, summand| {
+        let total = match summand.total {
+            Total::Zero => K::ZERO,
+            Total::Balance => balance,
+            Total::Parameter(index) => lift(theta[index]),
+        };
+        sum * xi + total
+    })
+}

@@ -1,0 +1,351 @@
+//! Parameter profiles, and the security that they give, computed.
+//!
+//! Three figures are stated for each level of the recursion (`docs/PROTOCOL.md`, SECURITY.md); none of them alone is "the" security:
+//!
+//! - **heuristic** FRI: list decoding up to capacity minus the entropy term. A word over an alphabet of 2^64 may agree with a codeword of
+//!   rate ρ on a fraction a = ρ + h(a)/64 (h the binary entropy), so q queries and g bits of grinding give `g − q·log₂ a` bits.
+//!   (The older conjecture "up to capacity", `q·rate_bits + g`, is refuted: eprint 2025/2010, 2025/2046.)
+//! - **proven** FRI: the Johnson regime. For each m ≥ 3 a query passes with probability at most √ρ·(1 + 1/2m), and the batching and
+//!   folding fail with probability at most `columns·8·N·(m + ½)³/(3ρ)/|K|`, N the size of the evaluation domain; the best m counts.
+//! - **permutation**: plonky2's copy constraints with c challenges from F: `c·(64 − log₂(routed wires · 2^k))` bits at 2^k gates.
+
+use plonky2::fri::FriConfig;
+use plonky2::fri::reduction_strategies::FriReductionStrategy;
+use plonky2::plonk::circuit_data::CircuitConfig;
+use serde::{Deserialize, Serialize};
+
+/// Height of every Merkle cap: 16 digests, one row of a circuit to select from.
+pub const CAP_HEIGHT: usize = 4;
+/// log₂ of the rows of the smallest and the largest layer.
+pub const LAYER_LOG_ROWS: std::ops::RangeInclusive<usize> = 8..=16;
+/// Least heuristic bits of every level of both profiles.
+pub const MIN_HEURISTIC_BITS: f64 = 101.0;
+/// log₂ of the folding arity of layers and nodes; one value, so that one set of gates verifies both.
+const INNER_ARITY_BITS: usize = 4;
+/// Largest number of columns that any oracle combination batches (256 weight columns twice, and the rest).
+const MAX_BATCHED_COLUMNS: usize = 600;
+/// Bits of the extension field K.
+const EXTENSION_BITS: f64 = 128.0;
+
+/// The two parameter sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ProfileName {
+    /// At least 101 heuristic bits, about 60 proven.
+    Default,
+    /// At least 89 proven bits (the ceiling over K is about 90).
+    Strict,
+}
+
+/// FRI parameters of one level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FriLevel {
+    /// −log₂ of the rate.
+    pub rate_bits: usize,
+    /// Queries.
+    pub n_queries: usize,
+    /// Bits of grinding.
+    pub pow_bits: u32,
+    /// log₂ of the folding arity.
+    pub arity_bits: usize,
+    /// Folding stops at a polynomial of at most 2^this coefficients.
+    pub final_poly_bits: usize,
+}
+
+impl FriLevel {
+    const fn inner(rate_bits: usize, n_queries: usize, pow_bits: u32) -> Self {
+        Self { rate_bits, n_queries, pow_bits, arity_bits: INNER_ARITY_BITS, final_poly_bits: 6 }
+    }
+
+    /// plonky2's form of these parameters.
+    pub fn config(&self) -> FriConfig {
+        FriConfig {
+            rate_bits: self.rate_bits,
+            cap_height: CAP_HEIGHT,
+            proof_of_work_bits: self.pow_bits,
+            reduction_strategy: FriReductionStrategy::ConstantArityBits(self.arity_bits, self.final_poly_bits),
+            num_query_rounds: self.n_queries,
+        }
+    }
+}
+
+/// All parameters of a proof system instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    name: ProfileName,
+    node: FriLevel,
+    node_log_rows: usize,
+    outer: FriLevel,
+    n_challenges: usize,
+}
+
+impl Profile {
+    /// The profile of that name.
+    pub fn new(name: ProfileName) -> Self {
+        match name {
+            // 28 queries and 20 bits rather than 30 and 16: a join verifies two nodes, and must fit a node.
+            ProfileName::Default => Self {
+                name,
+                node: FriLevel::inner(3, 28, 20),
+                node_log_rows: 13,
+                outer: FriLevel { rate_bits: 3, n_queries: 30, pow_bits: 16, arity_bits: 2, final_poly_bits: 1 },
+                n_challenges: 2,
+            },
+            ProfileName::Strict => Self {
+                name,
+                node: FriLevel::inner(3, 54, 16),
+                node_log_rows: 14,
+                outer: FriLevel { rate_bits: 3, n_queries: 54, pow_bits: 16, arity_bits: 2, final_poly_bits: 1 },
+                n_challenges: 3,
+            },
+        }
+    }
+
+    /// The name.
+    pub fn name(&self) -> ProfileName {
+        self.name
+    }
+
+    /// log₂ of the rows of every node circuit.
+    pub fn node_log_rows(&self) -> usize {
+        self.node_log_rows
+    }
+
+    /// FRI parameters of a layer of 2^log_rows rows.
+    ///
+    /// Small tables take a low rate and few queries, because the rows of the circuit that verifies them are dear and their own rows cheap;
+    /// large tables take rate 1/4, because their rows are dear and a circuit verifies one of them; 2^15 and more take 1/8, so that one fits.
+    pub fn layer(&self, log_rows: usize) -> FriLevel {
+        match (self.name, log_rows) {
+            (ProfileName::Default, ..=9) => FriLevel::inner(5, 18, 14),
+            (ProfileName::Default, 10..=11) => FriLevel::inner(4, 23, 12),
+            (ProfileName::Default, 12..=14) => FriLevel::inner(2, 45, 16),
+            (ProfileName::Default, _) => FriLevel::inner(3, 30, 16),
+            (ProfileName::Strict, ..=9) => FriLevel::inner(5, 34, 16),
+            (ProfileName::Strict, 10..=11) => FriLevel::inner(4, 42, 16),
+            (ProfileName::Strict, _) => FriLevel::inner(3, 56, 16),
+        }
+    }
+
+    /// plonky2's configuration of a layer's FRI.
+    pub fn layer_fri(&self, log_rows: usize) -> FriConfig {
+        self.layer(log_rows).config()
+    }
+
+    /// Configuration of every node circuit.
+    pub fn node_config(&self) -> CircuitConfig {
+        CircuitConfig {
+            num_challenges: self.n_challenges,
+            fri_config: self.node.config(),
+            ..CircuitConfig::standard_recursion_config()
+        }
+    }
+
+    /// Configuration of the published proofs' circuits: zero knowledge.
+    pub fn outer_config(&self) -> CircuitConfig {
+        CircuitConfig { zero_knowledge: true, fri_config: self.outer.config(), ..self.node_config() }
+    }
+
+    /// Every number above, in a fixed order: part of the parameters id.
+    pub fn numbers(&self) -> Vec<u64> {
+        let mut numbers = vec![self.name as u64, self.node_log_rows as u64, self.n_challenges as u64, CAP_HEIGHT as u64];
+        let layers = LAYER_LOG_ROWS.map(|log_rows| self.layer(log_rows));
+        for level in layers.chain([self.node, self.outer]) {
+            numbers.extend([
+                level.rate_bits as u64,
+                level.n_queries as u64,
+                u64::from(level.pow_bits),
+                level.arity_bits as u64,
+                level.final_poly_bits as u64,
+            ]);
+        }
+        numbers
+    }
+
+    /// The figures of every level.
+    pub fn levels(&self) -> Vec<LevelSecurity> {
+        let routed = self.node_config().num_routed_wires;
+        let circuit = |level: &str, fri: &FriLevel| LevelSecurity {
+            level: level.to_owned(),
+            heuristic_bits: heuristic_bits(fri),
+            proven_bits: proven_bits(fri, self.node_log_rows),
+            permutation_bits: Some(permutation_bits(self.n_challenges, routed, self.node_log_rows)),
+        };
+        let mut levels: Vec<LevelSecurity> = LAYER_LOG_ROWS
+            .map(|log_rows| LevelSecurity {
+                level: format!("layer of 2^{log_rows} rows"),
+                heuristic_bits: heuristic_bits(&self.layer(log_rows)),
+                proven_bits: proven_bits(&self.layer(log_rows), log_rows),
+                permutation_bits: None,
+            })
+            .collect();
+        levels.push(circuit("node", &self.node));
+        levels.push(circuit("outer", &self.outer));
+        levels
+    }
+
+    /// The least of each figure over all levels.
+    pub fn security(&self) -> Security {
+        let levels = self.levels();
+        let least = |figure: fn(&LevelSecurity) -> f64| levels.iter().map(figure).fold(f64::INFINITY, f64::min);
+        Security {
+            heuristic_bits: least(|level| level.heuristic_bits),
+            proven_bits: least(|level| level.proven_bits),
+            permutation_bits: least(|level| level.permutation_bits.unwrap_or(f64::INFINITY)),
+        }
+    }
+}
+
+/// The figures of one level.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LevelSecurity {
+    /// Which level.
+    pub level: String,
+    /// Heuristic FRI bits.
+    pub heuristic_bits: f64,
+    /// Proven FRI bits.
+    pub proven_bits: f64,
+    /// Bits of plonky2's permutation argument, for circuits.
+    pub permutation_bits: Option<f64>,
+}
+
+/// The figures of a parameter set: each is the least over all levels.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Security {
+    /// Heuristic FRI bits.
+    pub heuristic_bits: f64,
+    /// Proven FRI bits.
+    pub proven_bits: f64,
+    /// Bits of plonky2's permutation argument.
+    pub permutation_bits: f64,
+}
+
+impl Security {
+    /// The least of the heuristic figure and the permutation argument.
+    pub fn composite_heuristic_bits(&self) -> f64 {
+        self.heuristic_bits.min(self.permutation_bits)
+    }
+
+    /// The least of the proven figure and the permutation argument.
+    pub fn composite_proven_bits(&self) -> f64 {
+        self.proven_bits.min(self.permutation_bits)
+    }
+}
+
+fn binary_entropy(x: f64) -> f64 {
+    -x * x.log2() - (1.0 - x) * (1.0 - x).log2()
+}
+
+/// Heuristic bits of a level: `g − q·log₂ a` with a = ρ + h(a)/64, found by iteration (a contraction for ρ ≤ 1/2).
+pub fn heuristic_bits(level: &FriLevel) -> f64 {
+    let rate = (-(level.rate_bits as f64)).exp2();
+    let agreement = (0..64).fold(rate, |agreement, _| rate + binary_entropy(agreement) / 64.0);
+    f64::from(level.pow_bits) - level.n_queries as f64 * agreement.log2()
+}
+
+/// Proven bits of a level over polynomials of degree 2^log_degree.
+pub fn proven_bits(level: &FriLevel, log_degree: usize) -> f64 {
+    let rate = (-(level.rate_bits as f64)).exp2();
+    let domain = ((log_degree + level.rate_bits) as f64).exp2();
+    (3..200)
+        .map(|m| {
+            let m = f64::from(m);
+            let query = f64::from(level.pow_bits) - level.n_queries as f64 * (rate.sqrt() * (1.0 + 0.5 / m)).log2();
+            let batches = 8.0 * domain * (m + 0.5).powi(3) / (3.0 * rate) * MAX_BATCHED_COLUMNS as f64;
+            query.min(EXTENSION_BITS - batches.log2())
+        })
+        .fold(0.0, f64::max)
+}
+
+/// Bits of plonky2's permutation argument.
+pub fn permutation_bits(n_challenges: usize, routed_wires: usize, log_rows: usize) -> f64 {
+    n_challenges as f64 * (64.0 - (routed_wires as f64).log2() - log_rows as f64)
+}
+
+/// What a verifier demands of the parameters that a proof was made with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AcceptableParams {
+    /// Least heuristic FRI bits.
+    pub min_heuristic_bits: f64,
+    /// Least proven FRI bits.
+    pub min_proven_bits: f64,
+    /// Least bits of plonky2's permutation argument.
+    pub min_permutation_bits: f64,
+}
+
+impl Default for AcceptableParams {
+    fn default() -> Self {
+        Self { min_heuristic_bits: MIN_HEURISTIC_BITS, min_proven_bits: 57.0, min_permutation_bits: 89.0 }
+    }
+}
+
+/// Parameters too weak for the verifier.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("parameters give {got:.1} bits ({figure}), the verifier demands {required:.1}; use the strict profile or accept less")]
+pub struct WeakParameters {
+    /// Which figure falls short.
+    pub figure: &'static str,
+    /// What the parameters give.
+    pub got: f64,
+    /// What is demanded.
+    pub required: f64,
+}
+
+impl AcceptableParams {
+    /// Checks the figures of a parameter set against the demands.
+    ///
+    /// # Errors
+    /// The first figure that falls short.
+    pub fn check(&self, security: &Security) -> Result<(), WeakParameters> {
+        let figures = [
+            ("heuristic FRI", security.heuristic_bits, self.min_heuristic_bits),
+            ("proven FRI", security.proven_bits, self.min_proven_bits),
+            ("permutation argument", security.permutation_bits, self.min_permutation_bits),
+        ];
+        match figures.into_iter().find(|(_, got, required)| !(got >= required)) {
+            Some((figure, got, required)) => Err(WeakParameters { figure, got, required }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_level_of_both_profiles_has_101_heuristic_bits() {
+        for name in [ProfileName::Default, ProfileName::Strict] {
+            for level in Profile::new(name).levels() {
+                assert!(level.heuristic_bits >= MIN_HEURISTIC_BITS, "{name:?}: {level:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn default_profile_has_the_figures_of_the_design() {
+        let security = Profile::new(ProfileName::Default).security();
+        assert!((57.0..62.0).contains(&security.proven_bits), "{security:?}");
+        assert!((89.0..90.0).contains(&security.permutation_bits), "{security:?}");
+        assert_eq!(AcceptableParams::default().check(&security), Ok(()));
+    }
+
+    #[test]
+    fn strict_profile_reaches_the_proven_ceiling() {
+        let security = Profile::new(ProfileName::Strict).security();
+        assert!(security.proven_bits >= 87.0, "{security:?}");
+        assert!(security.permutation_bits > 120.0, "{security:?}");
+    }
+
+    #[test]
+    fn figures_agree_with_the_published_table() {
+        let level = FriLevel { rate_bits: 3, n_queries: 28, pow_bits: 16, arity_bits: 4, final_poly_bits: 5 };
+        assert!((heuristic_bits(&level) - 97.23).abs() < 0.01, "{}", heuristic_bits(&level));
+    }
+
+    #[test]
+    fn refuses_weak_parameters_by_name() {
+        let strong = AcceptableParams { min_proven_bits: 85.0, ..AcceptableParams::default() };
+        let error = strong.check(&Profile::new(ProfileName::Default).security()).unwrap_err();
+        assert_eq!(error.figure, "proven FRI");
+    }
+}
