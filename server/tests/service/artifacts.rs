@@ -4,11 +4,8 @@ use zkinfer_proto::v1;
 use crate::harness::{Client, Service, chunks, config, expect_error, fields};
 
 async fn begin(client: &mut Client, bytes: &[u8]) -> v1::UploadSession {
-    let request = v1::BeginUploadRequest {
-        size_bytes: bytes.len() as i64,
-        blake3: blake3::hash(bytes).as_bytes().to_vec(),
-        ..Default::default()
-    };
+    let request =
+        v1::BeginUploadRequest { size_bytes: bytes.len() as i64, blake3: blake3::hash(bytes).as_bytes().to_vec(), ..Default::default() };
     client.artifacts.begin_upload(request).await.unwrap().into_inner()
 }
 
@@ -43,11 +40,7 @@ async fn an_upload_resumes_where_it_stopped_also_in_a_later_run() {
 
     let again = begin(&mut client, &bytes).await;
     assert!(again.complete, "known bytes need no upload");
-    let request = v1::ReadArtifactRequest {
-        name: artifact.name.clone(),
-        read_offset: 8_999_000,
-        read_limit: 10,
-    };
+    let request = v1::ReadArtifactRequest { name: artifact.name.clone(), read_offset: 8_999_000, read_limit: 10 };
     let mut stream = client.artifacts.read_artifact(request).await.unwrap().into_inner();
     let part = stream.message().await.unwrap().unwrap();
     assert_eq!(part.data, &bytes[8_999_000..8_999_010]);

@@ -41,11 +41,8 @@ async fn without_a_key_nothing_is_answered_and_tenants_do_not_see_each_other() {
     health.check(HealthCheckRequest::default()).await.expect("probes have no key");
 
     let bytes = b"steps=1";
-    let request = v1::BeginUploadRequest {
-        size_bytes: bytes.len() as i64,
-        blake3: blake3::hash(bytes).as_bytes().to_vec(),
-        ..Default::default()
-    };
+    let request =
+        v1::BeginUploadRequest { size_bytes: bytes.len() as i64, blake3: blake3::hash(bytes).as_bytes().to_vec(), ..Default::default() };
     let session = client.artifacts.begin_upload(with_key(request, &acme)).await.unwrap();
     let upload = session.into_inner().upload;
     assert!(upload.starts_with("tenants/acme/"));
@@ -73,7 +70,6 @@ async fn refuses_to_listen_for_everybody_without_keys() {
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let prover = Arc::new(ScriptedProver::default());
-    let ended =
-        zkinfer_server::run(config(folder.path()), prover, listener, std::future::pending()).await;
+    let ended = zkinfer_server::run(config(folder.path()), prover, listener, std::future::pending()).await;
     assert!(matches!(ended, Err(ServeError::Unprotected { .. })));
 }

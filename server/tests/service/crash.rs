@@ -143,8 +143,7 @@ async fn two_services_cannot_share_a_directory() {
     service.client().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let prover = Arc::new(ScriptedProver::default());
-    let second =
-        zkinfer_server::run(config(folder.path()), prover, listener, std::future::pending()).await;
+    let second = zkinfer_server::run(config(folder.path()), prover, listener, std::future::pending()).await;
     assert!(second.unwrap_err().to_string().contains("used by another process"));
     service.stop().await;
 }
@@ -155,7 +154,6 @@ async fn a_damaged_database_is_refused_with_a_clear_message() {
     std::fs::write(folder.path().join("zkinfer.db"), vec![7; 8192]).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let prover = Arc::new(ScriptedProver::default());
-    let ended =
-        zkinfer_server::run(config(folder.path()), prover, listener, std::future::pending()).await;
+    let ended = zkinfer_server::run(config(folder.path()), prover, listener, std::future::pending()).await;
     assert!(ended.unwrap_err().to_string().contains("damaged"));
 }

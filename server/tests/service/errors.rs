@@ -20,8 +20,7 @@ async fn an_oversized_message_is_refused_with_details() {
     let mut client = service.client().await;
     let mut request = job_request("tenants/default/models/a", "");
     let bytes = vec![0; 5 << 20];
-    request.job.as_mut().unwrap().input.as_mut().unwrap().source =
-        Some(v1::input::Source::Inline(bytes.clone()));
+    request.job.as_mut().unwrap().input.as_mut().unwrap().source = Some(v1::input::Source::Inline(bytes.clone()));
     let status = client.proofs.create_job(request).await.unwrap_err();
     let details = expect_error(&status, Code::ResourceExhausted, "MESSAGE_TOO_LARGE");
     assert!(details.quota_failure().is_some());
@@ -66,10 +65,7 @@ async fn health_reflection_and_server_information_answer() {
         assert_eq!(health.check(request).await.unwrap().into_inner().status, 1, "{name}");
     }
     let mut reflection = ServerReflectionClient::new(client.channel.clone());
-    let request = ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(MessageRequest::ListServices(String::new())),
-    };
+    let request = ServerReflectionRequest { host: String::new(), message_request: Some(MessageRequest::ListServices(String::new())) };
     let stream = reflection.server_reflection_info(tokio_stream::iter([request])).await.unwrap();
     let answer = stream.into_inner().message().await.unwrap().unwrap();
     let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {

@@ -109,12 +109,7 @@ impl Client {
             return artifact.name;
         }
         let chunks = chunks(&session.upload, bytes, 0, 1 << 20);
-        let done = self
-            .artifacts
-            .write_chunks(tokio_stream::iter(chunks))
-            .await
-            .unwrap()
-            .into_inner();
+        let done = self.artifacts.write_chunks(tokio_stream::iter(chunks)).await.unwrap().into_inner();
         assert!(done.complete);
         done.artifact.unwrap().name
     }
@@ -135,11 +130,7 @@ impl Client {
     pub(crate) async fn create_model(&mut self, id: &str, script: &str) -> v1::Model {
         let source_artifact = self.upload(script.as_bytes()).await;
         let model = v1::Model { source_artifact, ..Default::default() };
-        let request = v1::CreateModelRequest {
-            model_id: id.into(),
-            model: Some(model),
-            ..Default::default()
-        };
+        let request = v1::CreateModelRequest { model_id: id.into(), model: Some(model), ..Default::default() };
         self.models.create_model(request).await.unwrap().into_inner()
     }
 
@@ -199,10 +190,7 @@ pub(crate) fn job_request(model: &str, script: &str) -> v1::CreateJobRequest {
     v1::CreateJobRequest {
         job: Some(v1::Job {
             model: model.into(),
-            input: Some(v1::Input {
-                source: Some(v1::input::Source::Inline(script.into())),
-                encoding: v1::input::Encoding::Uint8 as i32,
-            }),
+            input: Some(v1::Input { source: Some(v1::input::Source::Inline(script.into())), encoding: v1::input::Encoding::Uint8 as i32 }),
             privacy: v1::Privacy::InputPublic as i32,
             ..Default::default()
         }),
@@ -211,12 +199,7 @@ pub(crate) fn job_request(model: &str, script: &str) -> v1::CreateJobRequest {
 }
 
 /// The chunks of `bytes` from `offset` on.
-pub(crate) fn chunks(
-    upload: &str,
-    bytes: &[u8],
-    offset: usize,
-    chunk_bytes: usize,
-) -> Vec<v1::WriteChunksRequest> {
+pub(crate) fn chunks(upload: &str, bytes: &[u8], offset: usize, chunk_bytes: usize) -> Vec<v1::WriteChunksRequest> {
     let mut messages = Vec::new();
     for (i, data) in bytes[offset..].chunks(chunk_bytes).enumerate() {
         messages.push(v1::WriteChunksRequest {

@@ -27,9 +27,7 @@ async fn a_job_gives_a_proof_that_verifies_and_only_for_its_statement() {
 
     let request = |key| v1::VerifyProofRequest {
         proof: Some(v1::verify_proof_request::Proof::ProofArtifact(result.proof_artifact.clone())),
-        statement: Some(v1::verify_proof_request::Statement::StatementArtifact(
-            result.statement_artifact.clone(),
-        )),
+        statement: Some(v1::verify_proof_request::Statement::StatementArtifact(result.statement_artifact.clone())),
         verifier_key: Some(key),
     };
     use v1::verify_proof_request::VerifierKey;
@@ -64,21 +62,10 @@ async fn all_wrong_fields_of_a_job_are_named_at_once() {
     job.input.as_mut().unwrap().encoding = 0;
     let status = client.proofs.create_job(request).await.unwrap_err();
     let details = expect_error(&status, Code::InvalidArgument, "INVALID_FIELDS");
-    let expected = [
-        "job.model",
-        "job.priority",
-        "job.context_nonce",
-        "job.input.encoding",
-        "job.input.inline",
-        "input_salt",
-    ];
+    let expected = ["job.model", "job.priority", "job.context_nonce", "job.input.encoding", "job.input.inline", "input_salt"];
     assert_eq!(fields(&details), expected);
 
-    let status = client
-        .proofs
-        .create_job(job_request("tenants/default/models/none", "steps=1"))
-        .await
-        .unwrap_err();
+    let status = client.proofs.create_job(job_request("tenants/default/models/none", "steps=1")).await.unwrap_err();
     let details = expect_error(&status, Code::NotFound, "NOT_FOUND");
     assert_eq!(details.resource_info().unwrap().resource_type, "model");
     service.stop().await;
@@ -258,8 +245,7 @@ async fn estimates_come_from_the_model_or_from_its_file() {
     let cost = client.proofs.estimate_job(request(Target::SourceArtifact(source))).await.unwrap();
     assert_eq!(cost.into_inner().proof_bytes, 32);
     let source = client.upload(b"reject").await;
-    let status =
-        client.proofs.estimate_job(request(Target::SourceArtifact(source))).await.unwrap_err();
+    let status = client.proofs.estimate_job(request(Target::SourceArtifact(source))).await.unwrap_err();
     let details = expect_error(&status, Code::InvalidArgument, "UNSUPPORTED_OP");
     assert_eq!(fields(&details), ["source_artifact"]);
     service.stop().await;

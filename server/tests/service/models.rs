@@ -143,8 +143,7 @@ async fn models_are_listed_newest_first_in_pages() {
     let mut names = Vec::new();
     let mut page_token = String::new();
     loop {
-        let request =
-            v1::ListModelsRequest { page_size: 2, page_token, parent: "tenants/default".into() };
+        let request = v1::ListModelsRequest { page_size: 2, page_token, parent: "tenants/default".into() };
         let page = client.models.list_models(request).await.unwrap().into_inner();
         names.extend(page.models.into_iter().map(|model| model.name));
         page_token = page.next_page_token;

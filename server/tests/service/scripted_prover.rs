@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 use zkinfer_server::prover::{
-    BackendInfo, Cost, ModelFacts, ModelMaterial, Privacy, ProgressSink, ProveRequest, ProvedJob,
-    Prover, ProverError, RegisterRequest, RegisteredModel, Rejection, StageEdge, StageEvent,
-    StagePlan, StatementFields, TensorFacts, VerifyFailure,
+    BackendInfo, Cost, ModelFacts, ModelMaterial, Privacy, ProgressSink, ProveRequest, ProvedJob, Prover, ProverError, RegisterRequest,
+    RegisteredModel, Rejection, StageEdge, StageEvent, StagePlan, StatementFields, TensorFacts, VerifyFailure,
 };
 
 pub(crate) const PRIVATE_MARK: &[u8] = b"private material of the model";
@@ -91,20 +90,10 @@ impl Prover for ScriptedProver {
         vec!["scripted-v1/default".into(), "scripted-v1/strict".into()]
     }
 
-    fn register(
-        &self,
-        request: &RegisterRequest<'_>,
-        progress: &dyn ProgressSink,
-    ) -> Result<RegisteredModel, ProverError> {
+    fn register(&self, request: &RegisterRequest<'_>, progress: &dyn ProgressSink) -> Result<RegisteredModel, ProverError> {
         self.act(request.source, progress)?;
         let commitment = words("model", &[request.source, request.salt]);
-        let tensor = TensorFacts {
-            name: "input".into(),
-            dtype: "uint8",
-            shape: vec![4],
-            scales: vec![0.5],
-            zero_point: 128,
-        };
+        let tensor = TensorFacts { name: "input".into(), dtype: "uint8", shape: vec![4], scales: vec![0.5], zero_point: 128 };
         Ok(RegisteredModel {
             private: Zeroizing::new([PRIVATE_MARK, request.source, request.salt].concat()),
             verifier_key: commitment.to_vec(),
@@ -122,12 +111,7 @@ impl Prover for ScriptedProver {
         })
     }
 
-    fn prove(
-        &self,
-        model: &dyn ModelMaterial,
-        request: &ProveRequest<'_>,
-        progress: &dyn ProgressSink,
-    ) -> Result<ProvedJob, ProverError> {
+    fn prove(&self, model: &dyn ModelMaterial, request: &ProveRequest<'_>, progress: &dyn ProgressSink) -> Result<ProvedJob, ProverError> {
         assert!(model.private()?.starts_with(PRIVATE_MARK));
         if request.privacy == Privacy::InputPublic {
             assert_eq!(request.input_salt, &[0; 32]);

@@ -40,8 +40,7 @@ async fn a_snapshot_comes_first_then_every_event_until_the_end() {
     let name = client.create_job(&model, "steps=8 ms=60").await.name;
     let events = collect(watch(&mut client, &name, 0).await).await;
     assert!(events.len() > 5);
-    let fractions: Vec<f64> =
-        events.iter().filter_map(|e| e.progress.as_ref()).map(|p| p.fraction).collect();
+    let fractions: Vec<f64> = events.iter().filter_map(|e| e.progress.as_ref()).map(|p| p.fraction).collect();
     assert!(fractions.is_sorted(), "{fractions:?}");
     let last = events.last().unwrap();
     assert_eq!(last.state(), v1::job::State::Succeeded);
