@@ -21,9 +21,7 @@ pub const FIELD_ORDER: u64 = 0xffff_ffff_0000_0001;
 
 /// Whether all four words of `bytes` are below [`FIELD_ORDER`].
 pub fn is_canonical(bytes: &DigestBytes) -> bool {
-    bytes.chunks_exact(8).all(|word| {
-        word.try_into().is_ok_and(|word| u64::from_le_bytes(word) < FIELD_ORDER)
-    })
+    bytes.chunks_exact(8).all(|word| word.try_into().is_ok_and(|word| u64::from_le_bytes(word) < FIELD_ORDER))
 }
 
 /// A stage that a call will go through.
@@ -343,22 +341,13 @@ pub trait Prover: Send + Sync + 'static {
     ///
     /// # Errors
     /// See [`ProverError`].
-    fn register(
-        &self,
-        request: &RegisterRequest<'_>,
-        progress: &dyn ProgressSink,
-    ) -> Result<RegisteredModel, ProverError>;
+    fn register(&self, request: &RegisterRequest<'_>, progress: &dyn ProgressSink) -> Result<RegisteredModel, ProverError>;
 
     /// Proves one inference.
     ///
     /// # Errors
     /// See [`ProverError`].
-    fn prove(
-        &self,
-        model: &dyn ModelMaterial,
-        request: &ProveRequest<'_>,
-        progress: &dyn ProgressSink,
-    ) -> Result<ProvedJob, ProverError>;
+    fn prove(&self, model: &dyn ModelMaterial, request: &ProveRequest<'_>, progress: &dyn ProgressSink) -> Result<ProvedJob, ProverError>;
 
     /// Verifies as any client would: registration proof, statement, outer proof.
     ///
