@@ -52,6 +52,19 @@ pub enum BackendError {
     /// Saved bytes cannot be read back.
     #[error("a saved oracle is damaged: {0}")]
     Damaged(String),
+    /// A request that the backend cannot serve: a size out of range, a missing input. An error of the caller.
+    #[error("the backend cannot do this: {0}")]
+    Unsupported(String),
+    /// Two backends that must give equal results do not: a defect of one of them, or of its device.
+    #[error("{first} and {second} disagree in {step}")]
+    Disagreement {
+        /// The step.
+        step: &'static str,
+        /// One backend.
+        first: String,
+        /// The other.
+        second: String,
+    },
     /// The witness does not satisfy the circuit: a bug, or a dishonest caller.
     #[error("the circuit's witness is unsatisfiable: {0}")]
     Witness(String),

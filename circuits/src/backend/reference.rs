@@ -212,7 +212,7 @@ impl Backend for Reference {
         };
         let rows = 1usize.checked_shl(*degree_log as u32).filter(|_| *degree_log < 32);
         let expected = rows.and_then(|rows| rows.checked_mul(*n_columns as usize));
-        if expected != Some(coefficients.len()) || *rate_bits > 8 || *cap_height > *degree_log {
+        if expected != Some(coefficients.len()) || *rate_bits > 8 || *cap_height > *degree_log + *rate_bits {
             return Err(BackendError::Damaged("sizes do not agree".to_owned()));
         }
         let polynomials = coefficients

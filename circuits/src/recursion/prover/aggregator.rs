@@ -220,7 +220,7 @@ impl<L: LayerCircuit> Aggregator<L> {
         Ok(made?)
     }
 
-    fn join_circuit(&self) -> Result<Arc<(JoinTargets, Circuit)>, CircuitError> {
+    pub(super) fn join_circuit(&self) -> Result<Arc<(JoinTargets, Circuit)>, CircuitError> {
         self.join.get(|| {
             let root = self.parameters.registry().root();
             let (builder, targets) = join_gates(self.parameters.profile(), &self.common, root)?;
@@ -302,7 +302,7 @@ impl<L: LayerCircuit> Aggregator<L> {
         Ok(NodeProof { proof, verifier_data: leaf.circuit.verifier_only.clone(), slot: Some(job.leaf.0) })
     }
 
-    fn path(&self, node: &NodeProof) -> Result<Option<RegistryPath>, RegistryError> {
+    pub(super) fn path(&self, node: &NodeProof) -> Result<Option<RegistryPath>, RegistryError> {
         node.slot.map(|slot| self.parameters.registry().path(slot)).transpose()
     }
 

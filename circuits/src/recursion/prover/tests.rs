@@ -1,1 +1,6 @@
+//! The recursion around layers that verify nothing: what the nodes themselves enforce.
 
+mod accept;
+mod fixture;
+mod refuse;
+mod sizes;
