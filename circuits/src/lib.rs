@@ -18,6 +18,8 @@ pub mod layer;
 #[cfg(feature = "prover")]
 pub mod model;
 pub mod ops;
+#[cfg(feature = "prover")]
+pub mod pipeline;
 pub mod program;
 pub mod recursion;
 pub mod security;

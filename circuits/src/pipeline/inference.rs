@@ -1,24 +1,23 @@
 //! One inference, from input bytes to a verified statement.
 
-use plonky2::field::types::Field;
-
 use super::PipelineError;
+use super::aggregation::{IdentifiedLayer, LayerAggregator, aggregate, stages};
 use super::model::CommittedModel;
 use super::stage::{Observer, Stage, step};
 use crate::backend::Backend;
 use crate::columns::Columns;
-use crate::field::{Digest, F, K, from_signed};
+use crate::field::{Digest, F, from_signed};
 use crate::layer::prover::{LinkedOracle, balance, commit_linked, prove};
-use crate::layer::{LayerClaim, LayerProof};
+use crate::layer::LayerClaim;
 use crate::ops::trace::main_columns;
-use crate::program::Source;
 use crate::recursion::boundary::BoundaryWitness;
 use crate::recursion::digest::{Chains, GlobalChallenges, GlobalInputs, input_commitment, output_commitment};
 use crate::recursion::outer::StatementWitness;
-use crate::recursion::prover::{Aggregator, ProvedLayer};
+use crate::recursion::layers::ProvedLayer;
+use crate::recursion::plan::plan;
 use crate::recursion::salt::Salt;
 use crate::recursion::verify::verify_outer;
-use crate::statement::{InputClaim, Statement};
+use crate::statement::{ContextNonce, Statement, StatementInput};
 
 /// What to prove.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +27,7 @@ pub struct InferenceRequest<'a> {
     /// Salt of the input commitment; [`Salt::NONE`] publishes the input.
     pub input_salt: Salt,
     /// The verifier's nonce.
-    pub nonce: [u8; 32],
+    pub nonce: ContextNonce,
 }
 
 /// What an inference gives.
@@ -48,10 +47,11 @@ struct Evaluated {
 }
 
 impl Evaluated {
-    fn tensor(&self, source: Source) -> &[i64] {
-        match source {
-            Source::Input => &self.input,
-            Source::Layer(layer) => &self.outputs[layer],
+    /// Tensor 0 is the input, k + 1 the output of layer k.
+    fn tensor(&self, tensor: usize) -> &[i64] {
+        match tensor.checked_sub(1) {
+            None => &self.input,
+            Some(layer) => &self.outputs[layer],
         }
     }
 }
@@ -69,22 +69,23 @@ struct Bound {
 /// An input of another length or out of range, a failing backend, cancellation, or a proof that does not verify.
 pub fn prove_inference<B: Backend>(
     backend: &B,
-    aggregator: &Aggregator,
+    aggregator: &LayerAggregator,
     model: &CommittedModel<B>,
     request: &InferenceRequest<'_>,
     observer: &dyn Observer,
 ) -> Result<ProvedInference, PipelineError> {
     let n_layers = model.layers.len();
     let kinds: Vec<_> = model.layers.iter().map(|layer| layer.spec.kind).collect();
-    let boundary = model.program.boundary_shape();
-    let plan = aggregator.plan(&kinds, boundary.n_inputs, boundary.n_outputs)?;
+    let boundary = model.program.boundary;
+    let plan = plan(&kinds, boundary.n_inputs, boundary.n_outputs)?;
+    let [leaves, joins] = stages(&plan);
     observer.plan(&[
         (Stage::Witness, 1),
         (Stage::Commit, n_layers),
         (Stage::Bind, 1),
         (Stage::Layer, n_layers),
-        (Stage::Leaf, plan.len()),
-        (Stage::Join, plan.len() - 1),
+        leaves,
+        joins,
         (Stage::Outer, 1),
         (Stage::Verify, 1),
     ]);
@@ -109,7 +110,7 @@ pub fn prove_inference<B: Backend>(
         output: output_elements(model, &evaluated),
         output_salt: Salt::NONE,
     };
-    let root = aggregator.aggregate(backend, &plan, &proved, Some(&witness), bound.challenges, observer)?;
+    let root = aggregate(backend, aggregator, &plan, &proved, Some(&witness), bound.challenges, observer)?;
     let statement = statement(aggregator, model, request, &evaluated, &bound);
     let outer_witness = StatementWitness {
         parameters_id: aggregator.parameters().id(),
@@ -117,9 +118,9 @@ pub fn prove_inference<B: Backend>(
         boundary: model.boundary_digest,
         input: bound.input_commitment,
         output: bound.output_commitment,
-        context_nonce: statement.nonce_digest(),
+        context_nonce: statement.context_nonce.digest(),
     };
-    let proof = step(observer, Stage::Outer, 0, || Ok::<_, PipelineError>(aggregator.outer(backend, &root, &outer_witness)?))?;
+    let proof = step(observer, Stage::Outer, 0, || Ok::<_, PipelineError>(aggregator.prove_outer(backend, &root, &outer_witness)?))?;
     step(observer, Stage::Verify, 0, || {
         let digest = statement.digest().map_err(|error| PipelineError::SelfCheck(error.to_string()))?;
         verify_outer(aggregator.parameters(), digest, &proof).map_err(|error| PipelineError::SelfCheck(error.to_string()))
@@ -128,7 +129,7 @@ pub fn prove_inference<B: Backend>(
 }
 
 fn evaluate<B: Backend>(model: &CommittedModel<B>, input: &[u8]) -> Result<Evaluated, PipelineError> {
-    let boundary = model.program.boundary_shape();
+    let boundary = model.program.boundary;
     if input.len() != boundary.n_inputs {
         return Err(PipelineError::InputLength { expected: boundary.n_inputs, got: input.len() });
     }
@@ -148,14 +149,14 @@ fn evaluate<B: Backend>(model: &CommittedModel<B>, input: &[u8]) -> Result<Evalu
 
 fn layer_inputs<'a, B: Backend>(model: &CommittedModel<B>, evaluated: &'a Evaluated, layer: usize) -> [&'a [i64]; 2] {
     let mut inputs: [&[i64]; 2] = [&[], &[]];
-    for (slot, &source) in inputs.iter_mut().zip(model.program.sources(layer)) {
-        *slot = evaluated.tensor(source);
+    for (slot, &tensor) in inputs.iter_mut().zip(&model.wiring.reads[layer]) {
+        *slot = evaluated.tensor(tensor);
     }
     inputs
 }
 
 fn output_values<'a, B: Backend>(model: &CommittedModel<B>, evaluated: &'a Evaluated) -> &'a [i64] {
-    evaluated.tensor(model.program.output_source())
+    evaluated.tensor(model.wiring.output)
 }
 
 fn output_elements<B: Backend>(model: &CommittedModel<B>, evaluated: &Evaluated) -> Vec<F> {
@@ -163,7 +164,7 @@ fn output_elements<B: Backend>(model: &CommittedModel<B>, evaluated: &Evaluated)
 }
 
 fn bind<B: Backend>(
-    aggregator: &Aggregator,
+    aggregator: &LayerAggregator,
     model: &CommittedModel<B>,
     request: &InferenceRequest<'_>,
     evaluated: &Evaluated,
@@ -194,7 +195,7 @@ fn prove_layer<B: Backend>(
     bound: &Bound,
     index: usize,
     main: &LinkedOracle<B>,
-) -> Result<ProvedLayer, PipelineError> {
+) -> Result<IdentifiedLayer, PipelineError> {
     let layer = &model.layers[index];
     let GlobalChallenges { gamma_prime, delta } = bound.challenges;
     let inputs = layer_inputs(model, evaluated, index);
@@ -208,27 +209,27 @@ fn prove_layer<B: Backend>(
         balance: balance(&layer.shape, &layer.theta, gamma_prime, delta, inputs, &evaluated.outputs[index]),
     };
     let proof = prove(backend, &layer.shape, &claim, &layer.weights, main)?;
-    Ok(ProvedLayer { identity: layer.identity(main.link), claim, proof })
+    Ok(IdentifiedLayer { identity: layer.identity(main.link), proved: ProvedLayer { theta: claim.theta, proof } })
 }
 
 fn statement<B: Backend>(
-    aggregator: &Aggregator,
+    aggregator: &LayerAggregator,
     model: &CommittedModel<B>,
     request: &InferenceRequest<'_>,
     evaluated: &Evaluated,
     bound: &Bound,
 ) -> Statement {
     let input = if request.input_salt == Salt::NONE {
-        InputClaim::Public(request.input.to_vec())
+        StatementInput::Public(request.input.to_vec())
     } else {
-        InputClaim::Committed { n_inputs: request.input.len(), commitment: bound.input_commitment }
+        StatementInput::Committed(bound.input_commitment)
     };
-    Statement::new(
-        aggregator.parameters().id(),
-        model.program_digest,
-        model.commitment,
+    Statement {
+        parameters_id: aggregator.parameters().id(),
+        program_digest: model.program_digest,
+        model_commitment: model.commitment,
         input,
-        output_values(model, evaluated).to_vec(),
-        request.nonce,
-    )
+        outputs: output_values(model, evaluated).to_vec(),
+        context_nonce: request.nonce,
+    }
 }

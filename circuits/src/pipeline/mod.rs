@@ -1,6 +1,7 @@
 //! The prover's whole path, stage by stage: a compiled model is committed and registered once; each inference is evaluated, committed,
 //! bound, proved layer by layer, aggregated, and verified before it is handed out.
 
+pub mod aggregation;
 pub mod inference;
 pub mod model;
 pub mod registration;
@@ -11,8 +12,10 @@ use crate::backend::BackendError;
 use crate::ops::trace::TraceError;
 use crate::program::ProgramError;
 use crate::recursion::digest::SizeError;
-use crate::recursion::prover::AggregateError;
+use crate::recursion::plan::PlanError;
+use crate::recursion::prover::ProveError;
 
+pub use aggregation::LayerAggregator;
 pub use inference::{InferenceRequest, ProvedInference, prove_inference};
 pub use model::CommittedModel;
 pub use registration::register;
@@ -53,7 +56,10 @@ pub enum PipelineError {
     Size(#[from] SizeError),
     /// A recursion step failed.
     #[error(transparent)]
-    Aggregate(#[from] AggregateError),
+    Aggregate(#[from] ProveError),
+    /// No circuits for the model's layers.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     /// The proof just made is refused: a fault of the machine, or a bug.
     #[error("the proof just made does not verify: {0}")]
     SelfCheck(String),

@@ -9,14 +9,14 @@ use crate::layer::prover::{LinkedOracle, commit_linked, commit_shape, open_linke
 use crate::layer::spec::layer_key;
 use crate::layer::{LayerShape, LayerSpec};
 use crate::ops::trace::{LayerConstants, weight_columns};
-use crate::program::Program;
+use crate::program::{Program, Wiring};
 use crate::recursion::digest::{Chains, LayerIdentity, model_commitment, program_digest};
+use crate::recursion::layers::layer_shape;
 use crate::recursion::prover::CircuitStore;
 use crate::recursion::salt::Salt;
 use crate::security::Profile;
 
 /// A layer with its committed weights.
-#[derive(Debug)]
 pub struct CommittedLayer<B: Backend> {
     /// Public description.
     pub spec: LayerSpec,
@@ -33,10 +33,11 @@ pub struct CommittedLayer<B: Backend> {
 }
 
 /// A model, committed.
-#[derive(Debug)]
 pub struct CommittedModel<B: Backend> {
     /// The public program.
     pub program: Program,
+    /// Which tensors each layer reads.
+    pub wiring: Wiring,
     /// Salt of the commitment.
     pub salt: Salt,
     /// The layers in order.
@@ -61,19 +62,19 @@ impl<B: Backend> CommittedModel<B> {
         store: &dyn CircuitStore,
         observer: &dyn Observer,
     ) -> Result<Self, PipelineError> {
-        secret.program.check()?;
+        let wiring = secret.program.check()?;
         let mut layers = Vec::with_capacity(secret.constants.len());
         for (index, (spec, constants)) in secret.program.layers.iter().zip(secret.constants).enumerate() {
             layers.push(step(observer, Stage::Weights, index, || commit_layer(backend, profile, spec, constants, store))?);
         }
-        let boundary_digest = secret.program.boundary_shape().digest();
+        let boundary_digest = secret.program.boundary.digest();
         let mut chains = Chains::start();
         for (index, layer) in layers.iter().enumerate() {
             chains = chains.after(index, &layer.identity(Digest::ZERO));
         }
         let program_digest = program_digest(layers.len(), chains.public, boundary_digest);
         let commitment = model_commitment(secret.salt.digest(), program_digest, chains.secret);
-        Ok(Self { program: secret.program, salt: secret.salt, layers, boundary_digest, program_digest, commitment })
+        Ok(Self { program: secret.program, wiring, salt: secret.salt, layers, boundary_digest, program_digest, commitment })
     }
 }
 
@@ -91,7 +92,7 @@ fn commit_layer<B: Backend>(
     constants: LayerConstants,
     store: &dyn CircuitStore,
 ) -> Result<CommittedLayer<B>, PipelineError> {
-    let shape = LayerShape::new(spec.kind, Role::Inference, &profile.layer_fri(spec.kind.log_rows));
+    let shape = layer_shape(spec.kind, Role::Inference, profile);
     let columns = weight_columns(spec, &constants);
     let name = oracle_name(backend, &shape, columns.as_flat());
     let cached = store.load(&name).and_then(|bytes| backend.load(&bytes).ok());

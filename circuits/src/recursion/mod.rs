@@ -14,6 +14,8 @@ pub mod kinds;
 #[cfg(feature = "prover")]
 pub mod leaf;
 #[cfg(feature = "prover")]
+pub mod layers;
+#[cfg(feature = "prover")]
 pub mod node;
 #[cfg(feature = "prover")]
 pub mod outer;
