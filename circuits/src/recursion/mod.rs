@@ -16,8 +16,6 @@ pub mod layers;
 #[cfg(feature = "prover")]
 pub mod leaf;
 #[cfg(feature = "prover")]
-pub mod layers;
-#[cfg(feature = "prover")]
 pub mod node;
 #[cfg(feature = "prover")]
 pub mod outer;
