@@ -4,6 +4,7 @@
 //! on the host: caps, openings, query answers. All backends give byte-identical results; [`reference::Reference`] is the slow, obvious one.
 
 pub mod reference;
+pub mod witness;
 
 use std::ops::Range;
 
@@ -52,6 +53,19 @@ pub enum BackendError {
     /// Saved bytes cannot be read back.
     #[error("a saved oracle is damaged: {0}")]
     Damaged(String),
+    /// A request that the backend cannot serve: a size out of range, a missing input. An error of the caller.
+    #[error("the backend cannot do this: {0}")]
+    Unsupported(String),
+    /// Two backends that must give equal results do not: a defect of one of them, or of its device.
+    #[error("{first} and {second} disagree in {step}")]
+    Disagreement {
+        /// The step.
+        step: &'static str,
+        /// One backend.
+        first: String,
+        /// The other.
+        second: String,
+    },
     /// The witness does not satisfy the circuit: a bug, or a dishonest caller.
     #[error("the circuit's witness is unsatisfiable: {0}")]
     Witness(String),
@@ -190,7 +204,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Row and path of a FRI layer's leaf.
     fn query_fold(&self, tree: &Self::FoldTree, leaf: usize) -> Result<QueryAnswer, BackendError>;
 
-    /// Proves a recursion circuit without zero knowledge: deterministic, smallest nonce; plonky2's verifier accepts it.
+    /// Proves a recursion circuit without zero knowledge, on [`witness::deterministic_witness`]; plonky2's verifier accepts the proof.
+    /// The nonce is the smallest, except in [`reference::Reference`], whose prover takes any.
     fn prove_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError>;
 
     /// Proves a circuit with `zero_knowledge = true`, blinded by the operating system's entropy.

@@ -1,5 +1,6 @@
 //! The proof of one layer: transcript, prover, native verifier, in-circuit verifier.
 
+#[cfg(feature = "prover")]
 pub mod circuit;
 pub mod proof;
 #[cfg(feature = "prover")]

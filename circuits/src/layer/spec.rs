@@ -116,7 +116,7 @@ impl LayerSpec {
         let (shift, lo, hi) = self.requantization();
         require((MIN_SHIFT..=MAX_SHIFT).contains(&shift), "shift", shift.into(), "must be 8 to 39")?;
         require((-512..=512).contains(&lo), "lo", lo.into(), "must be -512 to 512")?;
-        require((1..=255).contains(&(hi - lo)), "hi", hi.into(), "must exceed lo by 1 to 255")?;
+        require((1..=255).contains(&hi.saturating_sub(lo)), "hi", hi.into(), "must exceed lo by 1 to 255")?;
         require((8..=MAX_CONSTANT_BITS).contains(&self.bias_bits), "bias_bits", self.bias_bits.into(), "must be 8 to 31")?;
         require((1..=MAX_CONSTANT_BITS).contains(&self.mult_bits), "mult_bits", self.mult_bits.into(), "must be 1 to 31")?;
         require((1..=theta::MAX_FAN_OUT as u32).contains(&self.fan_out), "fan_out", self.fan_out.into(), "must be 1 to 8")?;

@@ -261,3 +261,149 @@ fn check_bounds(name: &str, product_bound: u128, requant: &Requant) -> Result<()
     bounds::check_product(product_bound, requant.shift, requant.lo, requant.hi)
         .map_err(|source| GraphError::Bounds { layer: name.to_owned(), source })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::graph::{InputSpec, OutputSpec};
+
+    fn requant(n: usize) -> Requant {
+        Requant { multipliers: vec![3; n], shift: 10, lo: -127, hi: 127, mult_bits: 2 }
+    }
+
+    fn layer(name: &str, op: QuantOp) -> QuantLayer {
+        QuantLayer { name: name.into(), op, scale: 1.0 }
+    }
+
+    fn dense(input: usize, n_in: usize, n_out: usize, requant: Option<Requant>) -> DenseLayer {
+        let (weights, bias) = (vec![1; n_in * n_out], vec![0; n_out]);
+        DenseLayer { input: TensorId(input), n_in, n_out, weights, bias, bias_bits: 8, requant }
+    }
+
+    /// a = dense(x); b = dense(a); c = a + b; answer = raw dense(c).
+    fn graph() -> QuantGraph {
+        let layers = vec![
+            layer("a", QuantOp::Dense(dense(0, 3, 2, Some(requant(2))))),
+            layer("b", QuantOp::Dense(dense(1, 2, 2, Some(requant(2))))),
+            layer("c", QuantOp::Add(AddLayer { left: TensorId(1), right: TensorId(2), n: 2, requant: requant(2) })),
+            layer("d", QuantOp::Dense(dense(3, 2, 4, None))),
+        ];
+        let input = InputSpec { name: "x".into(), shape: vec![1, 3], n_elements: 3, offset: 128, scale: 1.0 };
+        let output = OutputSpec { tensor: TensorId(4), name: "y".into(), shape: vec![1, 4], scale: 1.0 };
+        QuantGraph { input, layers, output }
+    }
+
+    fn error(change: impl FnOnce(&mut QuantGraph)) -> GraphError {
+        let mut graph = graph();
+        change(&mut graph);
+        graph.validate().unwrap_err()
+    }
+
+    fn error_in_a(change: impl FnOnce(&mut DenseLayer)) -> GraphError {
+        error(|graph| match &mut graph.layers[0].op {
+            QuantOp::Dense(dense) => change(dense),
+            QuantOp::Add(_) => unreachable!(),
+        })
+    }
+
+    fn error_in_requant(change: impl FnOnce(&mut Requant)) -> GraphError {
+        error_in_a(|dense| change(dense.requant.as_mut().unwrap()))
+    }
+
+    fn range(what: &'static str, min: i64, max: i64, got: i64) -> GraphError {
+        GraphError::OutOfRange { layer: "a".into(), what, min, max, got }
+    }
+
+    #[test]
+    fn accepts_a_residual_graph() {
+        assert_eq!(graph().validate(), Ok(()));
+    }
+
+    #[test]
+    fn refuses_broken_boundaries() {
+        let size = |what: &str, got| GraphError::TensorSize { what: what.into(), got };
+        assert_eq!(error(|graph| graph.layers.clear()), GraphError::NoLayers);
+        assert_eq!(error(|graph| graph.input.n_elements = 0), size("the input", 0));
+        assert_eq!(error(|graph| graph.input.n_elements = 65_537), size("the input", 65_537));
+        let shape = |what: &str, shape, n_elements| GraphError::Shape { what: what.into(), shape, n_elements };
+        assert_eq!(error(|graph| graph.input.shape = vec![usize::MAX, 2]), shape("the input", vec![usize::MAX, 2], 3));
+        assert_eq!(error(|graph| graph.output.shape = vec![5]), shape("the output", vec![5], 4));
+        assert_eq!(error(|graph| graph.input.offset = 256), GraphError::InputOffset { got: 256 });
+        assert_eq!(error(|graph| graph.input.offset = -1), GraphError::InputOffset { got: -1 });
+        let scale = |what: &str, got| GraphError::Scale { what: what.into(), got };
+        assert_eq!(error(|graph| graph.input.scale = 0.0), scale("the input", 0.0));
+        assert_eq!(error(|graph| graph.output.scale = f64::INFINITY), scale("the output", f64::INFINITY));
+        assert_eq!(error(|graph| graph.layers[1].scale = -1.0), scale("layer \"b\"", -1.0));
+        assert_eq!(error(|graph| graph.output.tensor = TensorId(0)), GraphError::Output { tensor: 0 });
+        assert_eq!(error(|graph| graph.output.tensor = TensorId(5)), GraphError::Output { tensor: 5 });
+    }
+
+    #[test]
+    fn refuses_vectors_of_wrong_length() {
+        let length = |what, expected, got| GraphError::Length { layer: "a".into(), what, expected, got };
+        assert_eq!(error_in_a(|dense| dense.n_in = 2), length("the input", 3, 2));
+        assert_eq!(error_in_a(|dense| dense.weights.push(0)), length("the weight matrix", 6, 7));
+        assert_eq!(error_in_a(|dense| dense.bias.push(0)), length("the bias", 2, 3));
+        assert_eq!(error_in_requant(|requant| requant.multipliers.push(0)), length("the vector of multipliers", 2, 3));
+        let size = GraphError::TensorSize { what: "the output of layer \"a\"".into(), got: 1 << 17 };
+        assert_eq!(error_in_a(|dense| dense.n_out = 1 << 17), size);
+        let change = |add: &mut QuantLayer, change: fn(&mut AddLayer)| match &mut add.op {
+            QuantOp::Add(add) => change(add),
+            QuantOp::Dense(_) => unreachable!(),
+        };
+        let length = |what, expected, got| GraphError::Length { layer: "c".into(), what, expected, got };
+        assert_eq!(error(|graph| change(&mut graph.layers[2], |add| add.left = TensorId::INPUT)), length("the left operand", 2, 3));
+        assert_eq!(error(|graph| change(&mut graph.layers[2], |add| add.right = TensorId::INPUT)), length("the right operand", 2, 3));
+        let push = |add: &mut AddLayer| add.requant.multipliers.push(1);
+        assert_eq!(error(|graph| change(&mut graph.layers[2], push)), length("the vector of multipliers", 2, 3));
+    }
+
+    #[test]
+    fn refuses_numbers_out_of_range() {
+        assert_eq!(error_in_a(|dense| dense.bias_bits = 7), range("bias_bits", 8, 31, 7));
+        assert_eq!(error_in_a(|dense| dense.bias_bits = 32), range("bias_bits", 8, 31, 32));
+        assert_eq!(error_in_a(|dense| dense.bias[1] = -256), range("a bias", -255, 255, -256));
+        assert_eq!(error_in_requant(|requant| requant.shift = 7), range("the shift", 8, 39, 7));
+        assert_eq!(error_in_requant(|requant| requant.shift = 40), range("the shift", 8, 39, 40));
+        assert_eq!(error_in_requant(|requant| requant.mult_bits = 0), range("mult_bits", 1, 31, 0));
+        assert_eq!(error_in_requant(|requant| requant.mult_bits = 32), range("mult_bits", 1, 31, 32));
+        assert_eq!(error_in_requant(|requant| requant.multipliers[0] = 4), range("a multiplier", 0, 3, 4));
+        assert_eq!(error_in_requant(|requant| requant.lo = i64::MIN), range("lo", -255, 255, i64::MIN));
+        assert_eq!(error_in_requant(|requant| requant.hi = 256), range("hi", -255, 255, 256));
+        assert_eq!(error_in_requant(|requant| requant.hi = -127), range("hi − lo", 1, 255, 0));
+        assert_eq!(error_in_requant(|requant| requant.lo = -129), range("hi − lo", 1, 255, 256));
+    }
+
+    #[test]
+    fn refuses_edges_that_the_ledger_cannot_count() {
+        let unknown = GraphError::UnknownTensor { layer: "a".into(), tensor: 1 };
+        assert_eq!(error_in_a(|dense| dense.input = TensorId(1)), unknown);
+        let raw = GraphError::RawInside { layer: "a".into() };
+        assert_eq!(error_in_a(|dense| dense.requant = None), raw);
+        let unused = |what: &str, got| GraphError::FanOut { what: what.into(), got };
+        let skip = |graph: &mut QuantGraph| match &mut graph.layers[3].op {
+            QuantOp::Dense(dense) => dense.input = TensorId(2),
+            QuantOp::Add(_) => unreachable!(),
+        };
+        assert_eq!(error(skip), unused("the output of layer \"c\"", 0));
+        let spread = |graph: &mut QuantGraph| {
+            let add = AddLayer { left: TensorId(1), right: TensorId(1), n: 2, requant: requant(2) };
+            graph.layers.splice(3..3, (0..4).map(|_| layer("more", QuantOp::Add(add.clone()))));
+            graph.output.tensor = TensorId(8);
+        };
+        assert_eq!(error(spread), unused("the output of layer \"a\"", 10));
+    }
+
+    #[test]
+    fn refuses_parameters_that_could_overshoot_or_wrap() {
+        let bounds = |layer: &str, source| GraphError::Bounds { layer: layer.into(), source };
+        let widen = |requant: &mut Requant| (requant.mult_bits, requant.shift) = (31, 8);
+        // 3·128·128 + 2^8 < 2^16 steps of bias and weights.
+        assert_eq!(error_in_requant(widen), bounds("a", BoundError::Overshoot { bits: 47, shift: 8 }));
+        let wide_add = |graph: &mut QuantGraph| match &mut graph.layers[2].op {
+            QuantOp::Add(add) => (add.requant.mult_bits, add.requant.shift) = (31, 8),
+            QuantOp::Dense(_) => unreachable!(),
+        };
+        assert_eq!(error(wide_add), bounds("c", BoundError::Overshoot { bits: 39, shift: 8 }));
+    }
+}

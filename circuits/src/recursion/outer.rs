@@ -12,7 +12,7 @@ use crate::field::{Builder, Digest, F};
 use crate::hash::{Tag, hash_circuit};
 use crate::kind::Role;
 use crate::recursion::digest::{Chains, PROTOCOL_VERSION};
-use crate::recursion::gadgets::{ChildTargets, Proof, VerifierData, digest_of, hash_digests};
+use crate::recursion::gadgets::{ChildTargets, Proof, VerifierData, digest_of, hash_digests, zero_digest};
 use crate::recursion::leaf::{hash_number_digests, role_element};
 use crate::recursion::node::Common;
 use crate::recursion::registry::RegistryPath;
@@ -40,8 +40,6 @@ pub struct StatementWitness {
     pub input: Digest,
     /// Output commitment.
     pub output: Digest,
-    /// Predicate; zero: none.
-    pub predicate: Digest,
     /// The verifier's nonce.
     pub context_nonce: Digest,
 }
@@ -120,7 +118,6 @@ pub(super) struct OuterTargets {
     root: Root,
     input: HashOutTarget,
     output: HashOutTarget,
-    predicate: HashOutTarget,
     context_nonce: HashOutTarget,
 }
 
@@ -128,7 +125,9 @@ impl OuterTargets {
     /// Builds the outer circuit.
     pub(super) fn build(builder: &mut Builder, constants: &OuterConstants) -> Self {
         let root = Root::build(builder, constants, Role::Inference);
-        let [input, output, predicate, context_nonce] = std::array::from_fn(|_| builder.add_virtual_hash());
+        let [input, output, context_nonce] = std::array::from_fn(|_| builder.add_virtual_hash());
+        // No predicate exists in this version: a witness here would let a proof claim any.
+        let predicate = zero_digest(builder);
         let public = root.child.public;
         let payload = hash_digests(builder, Tag::Payload, &[root.boundary, input, output]);
         builder.connect_hashes(digest_of(public.payload), payload);
@@ -146,7 +145,7 @@ impl OuterTargets {
         let digests = [root.parameters_id, root.program, root.model, input, output, predicate, context_nonce];
         let statement = hash_number_digests(builder, Tag::Statement, version, &digests);
         builder.register_public_inputs(&statement.elements);
-        Self { root, input, output, predicate, context_nonce }
+        Self { root, input, output, context_nonce }
     }
 
     /// Assigns the root node and the statement.
@@ -160,7 +159,6 @@ impl OuterTargets {
         let digests = [
             (self.input, statement.input),
             (self.output, statement.output),
-            (self.predicate, statement.predicate),
             (self.context_nonce, statement.context_nonce),
         ];
         digests.into_iter().try_for_each(|(target, value)| witness.set_hash_target(target, value))

@@ -8,6 +8,7 @@ use plonky2::iop::witness::{PartialWitness, WitnessWrite};
 use thiserror::Error;
 use tracing::info_span;
 
+use crate::backend::{Backend, BackendError};
 use crate::field::F;
 use crate::recursion::boundary::{BoundaryError, BoundaryWitness};
 use crate::recursion::digest::{Chains, GlobalChallenges, verifier_data_digest};
@@ -71,6 +72,9 @@ pub enum ProveError {
     /// No nodes.
     #[error("there are no nodes to aggregate")]
     NoNodes,
+    /// The machine.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
     /// A witness that violates the circuit.
     #[error("the witness does not satisfy circuit {name}: {reason}")]
     Unsatisfied {
@@ -156,6 +160,7 @@ pub struct Aggregator<L: LayerCircuit> {
     registration: Lazy<(RegistrationOuterTargets, Circuit)>,
 }
 
+<<<<<<< HEAD
 /// Proves a circuit, and verifies the proof: plonky2 notices contradictory wires, but divides by Z whether the constraints vanish or not,
 /// so a witness that violates a gate gives a proof that nobody accepts. Verifying costs milliseconds.
 pub(super) fn prove(circuit: &Circuit, witness: PartialWitness<F>, name: &str) -> Result<Proof, ProveError> {
@@ -168,6 +173,17 @@ pub(super) fn prove(circuit: &Circuit, witness: PartialWitness<F>, name: &str) -
         },
         Ok(Err(error)) => Err(unsatisfied(error.to_string())),
         Err(_) => Err(unsatisfied("plonky2's prover panicked".to_owned())),
+=======
+/// Gives a finished proof, or why the witness does not satisfy the circuit; plonky2 panics where its quotients do not divide.
+fn satisfied(name: &str, prove: impl FnOnce() -> Result<Proof, BackendError>) -> Result<Proof, ProveError> {
+    let _span = info_span!("prove_circuit", name).entered();
+    let unsatisfied = |reason: String| ProveError::Unsatisfied { name: name.to_owned(), reason };
+    match catch_unwind(AssertUnwindSafe(prove)) {
+        Ok(Ok(proof)) => Ok(proof),
+        Ok(Err(BackendError::Witness(reason))) => Err(unsatisfied(reason)),
+        Ok(Err(error)) => Err(ProveError::Backend(error)),
+        Err(_) => Err(unsatisfied("the constraints do not vanish".to_owned())),
+>>>>>>> main
     }
 }
 
@@ -295,14 +311,14 @@ impl<L: LayerCircuit> Aggregator<L> {
     ///
     /// # Errors
     /// A job that does not fit its circuit, or a witness that violates it.
-    pub fn prove_leaf(&self, job: &LeafJob<'_, L>) -> Result<NodeProof, ProveError> {
+    pub fn prove_leaf<B: Backend>(&self, backend: &B, job: &LeafJob<'_, L>) -> Result<NodeProof, ProveError> {
         let kind = self.leaf_kind(job.leaf)?;
         Self::check_job(kind, job)?;
         let leaf = self.leaf_circuit(job.leaf, kind)?;
         let name = leaf_name(kind);
         let mut witness = PartialWitness::new();
         assign(&name, set_leaf(&mut witness, &leaf.gates, kind, job))?;
-        let proof = prove(&leaf.circuit, witness, &name)?;
+        let proof = satisfied(&name, || backend.prove_circuit(&leaf.circuit, witness))?;
         Ok(NodeProof { proof, verifier_data: leaf.circuit.verifier_only.clone(), slot: Some(job.leaf.0) })
     }
 
@@ -314,7 +330,7 @@ impl<L: LayerCircuit> Aggregator<L> {
     ///
     /// # Errors
     /// Nodes that do not fit together.
-    pub fn prove_join(&self, left: &NodeProof, right: &NodeProof) -> Result<NodeProof, ProveError> {
+    pub fn prove_join<B: Backend>(&self, backend: &B, left: &NodeProof, right: &NodeProof) -> Result<NodeProof, ProveError> {
         let join = self.join_circuit()?;
         let (targets, circuit) = join.as_ref();
         let (left_path, right_path) = (self.path(left)?, self.path(right)?);
@@ -324,7 +340,7 @@ impl<L: LayerCircuit> Aggregator<L> {
         ];
         let mut witness = PartialWitness::new();
         assign("join", targets.set(&mut witness, children, self.parameters.join_digest()))?;
-        let proof = prove(circuit, witness, "join")?;
+        let proof = satisfied("join", || backend.prove_circuit(circuit, witness))?;
         Ok(NodeProof { proof, verifier_data: circuit.verifier_only.clone(), slot: None })
     }
 
@@ -332,12 +348,12 @@ impl<L: LayerCircuit> Aggregator<L> {
     ///
     /// # Errors
     /// No nodes, or nodes that do not fit together.
-    pub fn aggregate(&self, mut nodes: Vec<NodeProof>) -> Result<NodeProof, ProveError> {
+    pub fn aggregate<B: Backend>(&self, backend: &B, mut nodes: Vec<NodeProof>) -> Result<NodeProof, ProveError> {
         while nodes.len() > 1 {
             let mut above = Vec::with_capacity(nodes.len().div_ceil(2));
             for pair in nodes.chunks(2) {
                 above.push(match pair {
-                    [left, right] => self.prove_join(left, right)?,
+                    [left, right] => self.prove_join(backend, left, right)?,
                     rest => rest[0].clone(),
                 });
             }
@@ -352,14 +368,14 @@ impl<L: LayerCircuit> Aggregator<L> {
     ///
     /// # Errors
     /// A node that is no whole inference, or a statement that is not about it.
-    pub fn prove_outer(&self, root: &NodeProof, statement: &StatementWitness) -> Result<Vec<u8>, ProveError> {
+    pub fn prove_outer<B: Backend>(&self, backend: &B, root: &NodeProof, statement: &StatementWitness) -> Result<Vec<u8>, ProveError> {
         let outer = self.outer_circuit()?;
         let (targets, circuit) = outer.as_ref();
         let path = self.path(root)?;
         let mut witness = PartialWitness::new();
         let node = (&root.proof, &root.verifier_data, path.as_ref());
         assign("outer", targets.set(&mut witness, node, statement))?;
-        let proof = prove(circuit, witness, "outer")?;
+        let proof = satisfied("outer", || backend.prove_blinded_circuit(circuit, witness))?;
         Ok(encode_proof(ProofKind::Inference, self.parameters.id(), &proof.proof))
     }
 
@@ -367,8 +383,9 @@ impl<L: LayerCircuit> Aggregator<L> {
     ///
     /// # Errors
     /// A node that is no whole registration.
-    pub fn prove_registration(
+    pub fn prove_registration<B: Backend>(
         &self,
+        backend: &B,
         root: &NodeProof,
         registration: &RegistrationWitness,
     ) -> Result<Vec<u8>, ProveError> {
@@ -378,7 +395,7 @@ impl<L: LayerCircuit> Aggregator<L> {
         let mut witness = PartialWitness::new();
         let node = (&root.proof, &root.verifier_data, path.as_ref());
         assign("registration outer", targets.set(&mut witness, node, registration))?;
-        let proof = prove(circuit, witness, "registration outer")?;
+        let proof = satisfied("registration outer", || backend.prove_blinded_circuit(circuit, witness))?;
         Ok(encode_proof(ProofKind::Registration, self.parameters.id(), &proof.proof))
     }
 }

@@ -1,0 +1,82 @@
+//! The registration of a model: its private constants are in range, proved once in zero knowledge.
+
+use plonky2::field::types::Field;
+
+use super::PipelineError;
+use super::aggregation::{IdentifiedLayer, LayerAggregator, aggregate, stages};
+use super::model::{CommittedLayer, CommittedModel};
+use super::stage::{Observer, Stage, step};
+use crate::backend::Backend;
+use crate::field::K;
+use crate::kind::{LayerKind, Role};
+use crate::layer::prover::{commit_linked, prove};
+use crate::layer::LayerClaim;
+use crate::ops::trace::{registration_columns, weight_columns};
+use crate::recursion::digest::{GlobalChallenges, registration_digest};
+use crate::recursion::outer::RegistrationWitness;
+use crate::recursion::layers::{ProvedLayer, layer_shape};
+use crate::recursion::plan::plan_registration;
+use crate::recursion::verify::verify_registration;
+
+/// Makes and verifies the registration proof of a committed model.
+///
+/// # Errors
+/// A constant out of its registered range, a failing backend, or cancellation.
+pub fn register<B: Backend>(
+    backend: &B,
+    aggregator: &LayerAggregator,
+    model: &CommittedModel<B>,
+    observer: &dyn Observer,
+) -> Result<Vec<u8>, PipelineError> {
+    let kinds: Vec<_> = model.layers.iter().map(|layer| layer.spec.kind).collect();
+    let plan = plan_registration(&kinds)?;
+    let mut proved = Vec::with_capacity(model.layers.len());
+    for (index, layer) in model.layers.iter().enumerate() {
+        proved.push(step(observer, Stage::Layer, index, || register_layer(backend, aggregator, layer, index))?);
+    }
+    let root = aggregate(backend, aggregator, &plan, &proved, None, GlobalChallenges::zero(), observer)?;
+    let witness = RegistrationWitness {
+        parameters_id: aggregator.parameters().id(),
+        model_salt: model.salt,
+        boundary: model.boundary_digest,
+    };
+    let proof = step(observer, Stage::Outer, 0, || Ok::<_, PipelineError>(aggregator.prove_registration(backend, &root, &witness)?))?;
+    let digest = registration_digest(aggregator.parameters().id(), model.program_digest, model.commitment);
+    step(observer, Stage::Verify, 0, || {
+        verify_registration(aggregator.parameters(), digest, &proof).map_err(|error| PipelineError::SelfCheck(error.to_string()))
+    })?;
+    Ok(proof)
+}
+
+/// The stages of committing and registering a model of these layers, for [`Observer::plan`].
+///
+/// # Errors
+/// A layer kind without circuit.
+pub fn registration_stages(kinds: &[LayerKind]) -> Result<Vec<(Stage, usize)>, PipelineError> {
+    let [leaves, joins] = stages(&plan_registration(kinds)?);
+    Ok(vec![(Stage::Weights, kinds.len()), (Stage::Layer, kinds.len()), leaves, joins, (Stage::Outer, 1), (Stage::Verify, 1)])
+}
+
+fn register_layer<B: Backend>(
+    backend: &B,
+    aggregator: &LayerAggregator,
+    layer: &CommittedLayer<B>,
+    index: usize,
+) -> Result<IdentifiedLayer, PipelineError> {
+    let shape = layer_shape(layer.spec.kind, Role::Registration, aggregator.parameters().profile());
+    let weights = weight_columns(&layer.spec, &layer.constants);
+    let columns =
+        registration_columns(&shape.system, &layer.spec, &weights).map_err(|source| PipelineError::Trace { layer: index, source })?;
+    let main = commit_linked(backend, &shape, &columns)?;
+    let claim = LayerClaim {
+        theta: layer.theta.clone(),
+        index,
+        link_weights: layer.weights.link,
+        link_main: main.link,
+        gamma_prime: K::ZERO,
+        delta: K::ZERO,
+        balance: K::ZERO,
+    };
+    let proof = prove(backend, &shape, &claim, &layer.weights, &main)?;
+    Ok(IdentifiedLayer { identity: layer.identity(main.link), proved: ProvedLayer { theta: claim.theta, proof } })
+}

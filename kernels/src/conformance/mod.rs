@@ -1,0 +1,48 @@
+//! The conformance suite: what every [`Backend`] must do exactly as [`Reference`] does.
+//!
+//! The backend under test runs beside the reference in a [`DualBackend`], which compares all that the host sees; sizes and values are awkward.
+
+mod circuit;
+mod oracles;
+mod samples;
+mod systems;
+
+use zkinfer_circuits::backend::reference::Reference;
+use zkinfer_circuits::backend::{Backend, BackendError};
+
+use crate::dual::DualBackend;
+
+/// The first case in which a backend does not conform.
+#[derive(Debug, thiserror::Error)]
+#[error("conformance case {case}")]
+pub struct ConformanceError {
+    /// The case.
+    pub case: String,
+    /// What happened.
+    #[source]
+    pub source: BackendError,
+}
+
+/// A named case of the suite.
+type Case<B> = (String, Box<dyn Fn(&DualBackend<Reference, B>) -> Result<(), BackendError>>);
+
+/// Runs the whole suite.
+///
+/// # Errors
+/// The first case in which `backend` differs from the reference.
+pub fn check<B: Backend>(backend: B) -> Result<(), ConformanceError> {
+    let dual = DualBackend::new(Reference, backend);
+    let cases = oracles::cases().into_iter().chain(systems::cases()).chain(circuit::cases());
+    for (case, run) in cases {
+        run(&dual).map_err(|source| ConformanceError { case, source })?;
+    }
+    Ok(())
+}
+
+/// An error of the suite's own comparisons.
+fn require(holds: bool, step: &'static str) -> Result<(), BackendError> {
+    if holds {
+        return Ok(());
+    }
+    Err(BackendError::Disagreement { step, first: "the suite".to_owned(), second: "the backend".to_owned() })
+}

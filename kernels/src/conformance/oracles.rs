@@ -1,0 +1,78 @@
+//! Committing, opening, querying, saving and loading.
+
+use zkinfer_circuits::backend::reference::Reference;
+use zkinfer_circuits::backend::{Backend, BackendError, CommitShape};
+
+use super::samples::Samples;
+use super::{Case, require};
+use crate::dual::DualBackend;
+
+/// Widths around the boundaries of leaf hashing: 4 elements are copied, 8 are absorbed at once.
+const WIDTHS: [usize; 13] = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 65];
+
+pub(super) fn cases<B: Backend>() -> Vec<Case<B>> {
+    let mut cases: Vec<Case<B>> = Vec::new();
+    let mut add = |log_rows: usize, n_columns: usize, rate_bits: usize, cap_height: usize| {
+        let shape = CommitShape { rate_bits, cap_height };
+        let name = format!("oracle of {n_columns} columns, 2^{log_rows} rows, rate bits {rate_bits}, cap height {cap_height}");
+        cases.push((name, Box::new(move |dual| oracle(dual, log_rows, n_columns, shape))));
+    };
+    for width in WIDTHS {
+        add(8, width, 3, 4);
+    }
+    for log_rows in 9..=12 {
+        add(log_rows, 3, 3, 4);
+    }
+    for (rate_bits, cap_height) in [(1, 0), (2, 1), (1, 9), (3, 11), (4, 2)] {
+        add(8, 5, rate_bits, cap_height);
+    }
+    for log_rows in 0..4 {
+        add(log_rows, 6, 2, 1);
+    }
+    for bits in [0, 1, 5, 11] {
+        cases.push((format!("grinding {bits} bits"), Box::new(move |dual| grinding(dual, bits))));
+    }
+    cases
+}
+
+fn oracle<B: Backend>(
+    dual: &DualBackend<Reference, B>,
+    log_rows: usize,
+    n_columns: usize,
+    shape: CommitShape,
+) -> Result<(), BackendError> {
+    let mut samples = Samples::new((log_rows * 1000 + n_columns) as u64);
+    let columns = samples.columns(1 << log_rows, n_columns);
+    let oracle = dual.commit(&columns, shape)?;
+    let bytes = dual.save(&oracle)?;
+    let loaded = dual.load(&bytes)?;
+    require(dual.save(&loaded)? == bytes, "save after load")?;
+    for cut in [0, 4, 8, 40, bytes.len() - 8] {
+        let refused = matches!(dual.load(&bytes[..cut]), Err(BackendError::Damaged(_)));
+        require(refused, "load of truncated bytes")?;
+    }
+    let n_leaves = 1 << (log_rows + shape.rate_bits);
+    for oracle in [&oracle, &loaded] {
+        for range in [0..n_columns, 0..1, n_columns - 1..n_columns, n_columns / 2..n_columns] {
+            dual.evaluate(oracle, range, samples.extension())?;
+        }
+        for leaf in [0, 1, n_leaves / 3, n_leaves / 2, n_leaves - 1] {
+            dual.query(oracle, leaf)?;
+        }
+    }
+    Ok(())
+}
+
+fn grinding<B: Backend>(dual: &DualBackend<Reference, B>, bits: u32) -> Result<(), BackendError> {
+    use plonky2::iop::challenger::Challenger;
+    let mut samples = Samples::new(bits.into());
+    // Every filling of the sponge's buffer, and a state from which challenges were drawn.
+    for observed in 0..9 {
+        let mut challenger = Challenger::new();
+        challenger.observe_elements(&samples.elements(observed));
+        dual.grind(&challenger, bits)?;
+        challenger.get_challenge();
+        dual.grind(&challenger, bits)?;
+    }
+    Ok(())
+}

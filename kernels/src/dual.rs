@@ -1,0 +1,193 @@
+//! Two backends at once: every step runs on both, and every output that the host sees is compared.
+//!
+//! For commissioning a device and for tests; the answer is the first backend's. A difference is [`BackendError::Disagreement`].
+
+use std::fmt::Debug;
+use std::ops::Range;
+
+use plonky2::hash::merkle_tree::MerkleCap;
+use plonky2::iop::challenger::Challenger;
+use plonky2::iop::witness::PartialWitness;
+use zkinfer_circuits::air::ConstraintSystem;
+use zkinfer_circuits::backend::{
+    Backend, BackendError, Circuit, CircuitProof, CommitShape, OpeningBatch, QueryAnswer, Scalars, SumsChallenges,
+};
+use zkinfer_circuits::columns::Columns;
+use zkinfer_circuits::field::{F, H, K};
+
+/// Runs `first` and `second`, and compares.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DualBackend<A, B> {
+    first: A,
+    second: B,
+}
+
+impl<A: Backend, B: Backend> DualBackend<A, B> {
+    /// Compares `second` with `first`.
+    pub fn new(first: A, second: B) -> Self {
+        Self { first, second }
+    }
+
+    /// The backend that is compared.
+    pub fn second(&self) -> &B {
+        &self.second
+    }
+
+    fn agree<T: PartialEq + Debug>(&self, step: &'static str, first: T, second: T) -> Result<T, BackendError> {
+        if first == second { Ok(first) } else { Err(self.disagreement(step)) }
+    }
+
+    fn disagreement(&self, step: &'static str) -> BackendError {
+        BackendError::Disagreement { step, first: self.first.name(), second: self.second.name() }
+    }
+
+    fn committed(&self, step: &'static str, first: A::Oracle, second: B::Oracle) -> Result<(A::Oracle, B::Oracle), BackendError> {
+        self.agree(step, self.first.cap(&first), self.second.cap(&second))?;
+        Ok((first, second))
+    }
+}
+
+fn pairs<'a, X, Y, const N: usize>(oracles: [&'a (X, Y); N]) -> ([&'a X; N], [&'a Y; N]) {
+    (oracles.map(|(first, _)| first), oracles.map(|(_, second)| second))
+}
+
+/// Whether two proofs of one circuit agree in everything that is fixed before the nonce, and, if their nonces are equal, in all.
+///
+/// plonky2's own prover takes any nonce that satisfies the proof of work; positions of queries follow from it.
+pub fn agree_up_to_nonce(a: &CircuitProof, b: &CircuitProof) -> bool {
+    let (fri_a, fri_b) = (&a.proof.opening_proof, &b.proof.opening_proof);
+    a.public_inputs == b.public_inputs
+        && a.proof.wires_cap == b.proof.wires_cap
+        && a.proof.plonk_zs_partial_products_cap == b.proof.plonk_zs_partial_products_cap
+        && a.proof.quotient_polys_cap == b.proof.quotient_polys_cap
+        && a.proof.openings == b.proof.openings
+        && fri_a.commit_phase_merkle_caps == fri_b.commit_phase_merkle_caps
+        && fri_a.final_poly == fri_b.final_poly
+        && (fri_a.pow_witness != fri_b.pow_witness || a == b)
+}
+
+impl<A: Backend, B: Backend> Backend for DualBackend<A, B> {
+    type Oracle = (A::Oracle, B::Oracle);
+    type Combination = (A::Combination, B::Combination);
+    type Codeword = (A::Codeword, B::Codeword);
+    type FoldTree = (A::FoldTree, B::FoldTree);
+
+    fn name(&self) -> String {
+        format!("{}, compared with {}", self.first.name(), self.second.name())
+    }
+
+    fn commit(&self, columns: &Columns, shape: CommitShape) -> Result<Self::Oracle, BackendError> {
+        self.committed("commit", self.first.commit(columns, shape)?, self.second.commit(columns, shape)?)
+    }
+
+    fn cap(&self, (first, _): &Self::Oracle) -> MerkleCap<F, H> {
+        self.first.cap(first)
+    }
+
+    /// The length of the first backend's bytes, its bytes, the second's.
+    fn save(&self, (first, second): &Self::Oracle) -> Result<Vec<u8>, BackendError> {
+        let first = self.first.save(first)?;
+        let length = (first.len() as u64).to_le_bytes().to_vec();
+        Ok([length, first, self.second.save(second)?].concat())
+    }
+
+    fn load(&self, bytes: &[u8]) -> Result<Self::Oracle, BackendError> {
+        let damaged = || BackendError::Damaged("the two backends' parts cannot be told apart".to_owned());
+        let (length, rest) = bytes.split_first_chunk::<8>().ok_or_else(damaged)?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| damaged())?;
+        let (first, second) = rest.split_at_checked(length).ok_or_else(damaged)?;
+        self.committed("load", self.first.load(first)?, self.second.load(second)?)
+    }
+
+    fn evaluate(&self, (first, second): &Self::Oracle, columns: Range<usize>, point: K) -> Result<Vec<K>, BackendError> {
+        let values = self.first.evaluate(first, columns.clone(), point)?;
+        self.agree("evaluate", values, self.second.evaluate(second, columns, point)?)
+    }
+
+    fn combine(&self, (first, second): &Self::Oracle, coefficients: &[K]) -> Result<Self::Combination, BackendError> {
+        Ok((self.first.combine(first, coefficients)?, self.second.combine(second, coefficients)?))
+    }
+
+    fn project(
+        &self,
+        system: &ConstraintSystem,
+        scalars: Scalars<'_>,
+        oracles: [&Self::Oracle; 2],
+        shape: CommitShape,
+    ) -> Result<Self::Oracle, BackendError> {
+        let (first, second) = pairs(oracles);
+        let first = self.first.project(system, scalars, first, shape)?;
+        self.committed("project", first, self.second.project(system, scalars, second, shape)?)
+    }
+
+    fn sums(
+        &self,
+        system: &ConstraintSystem,
+        scalars: Scalars<'_>,
+        challenges: SumsChallenges,
+        oracles: [&Self::Oracle; 3],
+        combination: Option<&Self::Combination>,
+        shape: CommitShape,
+    ) -> Result<Self::Oracle, BackendError> {
+        let (first, second) = pairs(oracles);
+        let first = self.first.sums(system, scalars, challenges, first, combination.map(|(first, _)| first), shape)?;
+        let second = self.second.sums(system, scalars, challenges, second, combination.map(|(_, second)| second), shape)?;
+        self.committed("sums", first, second)
+    }
+
+    fn batch(&self, oracles: &[&Self::Oracle], batches: &[OpeningBatch], alpha: K) -> Result<Self::Codeword, BackendError> {
+        let (first, second): (Vec<_>, Vec<_>) = oracles.iter().map(|(first, second)| (first, second)).unzip();
+        Ok((self.first.batch(&first, batches, alpha)?, self.second.batch(&second, batches, alpha)?))
+    }
+
+    fn fold_commit(
+        &self,
+        (first, second): &Self::Codeword,
+        arity_bits: usize,
+        cap_height: usize,
+    ) -> Result<Self::FoldTree, BackendError> {
+        let first = self.first.fold_commit(first, arity_bits, cap_height)?;
+        let second = self.second.fold_commit(second, arity_bits, cap_height)?;
+        self.agree("fold_commit", self.first.fold_cap(&first), self.second.fold_cap(&second))?;
+        Ok((first, second))
+    }
+
+    fn fold_cap(&self, (first, _): &Self::FoldTree) -> MerkleCap<F, H> {
+        self.first.fold_cap(first)
+    }
+
+    fn fold(&self, (first, second): Self::Codeword, arity_bits: usize, beta: K) -> Result<Self::Codeword, BackendError> {
+        Ok((self.first.fold(first, arity_bits, beta)?, self.second.fold(second, arity_bits, beta)?))
+    }
+
+    fn final_polynomial(&self, (first, second): &Self::Codeword, rate_bits: usize) -> Result<Vec<K>, BackendError> {
+        let polynomial = self.first.final_polynomial(first, rate_bits)?;
+        self.agree("final_polynomial", polynomial, self.second.final_polynomial(second, rate_bits)?)
+    }
+
+    fn grind(&self, challenger: &Challenger<F, H>, bits: u32) -> Result<u64, BackendError> {
+        self.agree("grind", self.first.grind(challenger, bits)?, self.second.grind(challenger, bits)?)
+    }
+
+    fn query(&self, (first, second): &Self::Oracle, leaf: usize) -> Result<QueryAnswer, BackendError> {
+        self.agree("query", self.first.query(first, leaf)?, self.second.query(second, leaf)?)
+    }
+
+    fn query_fold(&self, (first, second): &Self::FoldTree, leaf: usize) -> Result<QueryAnswer, BackendError> {
+        self.agree("query_fold", self.first.query_fold(first, leaf)?, self.second.query_fold(second, leaf)?)
+    }
+
+    fn prove_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
+        let first = self.first.prove_circuit(circuit, inputs.clone())?;
+        let second = self.second.prove_circuit(circuit, inputs)?;
+        if agree_up_to_nonce(&first, &second) { Ok(first) } else { Err(self.disagreement("prove_circuit")) }
+    }
+
+    /// Both proofs are random: only their public inputs can be compared.
+    fn prove_blinded_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
+        let first = self.first.prove_blinded_circuit(circuit, inputs.clone())?;
+        let second = self.second.prove_blinded_circuit(circuit, inputs)?;
+        self.agree("prove_blinded_circuit", &first.public_inputs, &second.public_inputs)?;
+        Ok(first)
+    }
+}

@@ -1,0 +1,119 @@
+//! plonky2's prover, driven step by step through this backend's commitments and FRI.
+//!
+//! The transcript and the proof are those of `plonky2::plonk::prover::prove`, for circuits without lookup tables and without zero knowledge;
+//! only the nonce is chosen otherwise: the smallest, so that equal witnesses have equal proofs.
+
+mod opening;
+mod permutation;
+mod quotient;
+mod selectors;
+
+use plonky2::field::types::Field;
+use plonky2::iop::challenger::Challenger;
+use plonky2::iop::witness::{PartialWitness, PartitionWitness, Witness};
+use plonky2::plonk::config::Hasher;
+use plonky2::plonk::proof::{Proof, ProofWithPublicInputs};
+use rayon::prelude::*;
+use zkinfer_circuits::backend::witness::deterministic_witness;
+use zkinfer_circuits::backend::{BackendError, Circuit, CircuitProof, CommitShape};
+use zkinfer_circuits::columns::Columns;
+use zkinfer_circuits::field::{C, D, Digest, F, H, K};
+
+use super::oracle::Oracle;
+use super::transform::RootTables;
+
+/// What the rounds of one proof share.
+struct Prover<'a> {
+    tables: &'a RootTables,
+    circuit: &'a Circuit,
+    shape: CommitShape,
+    challenger: Challenger<F, H>,
+}
+
+/// The challenges of the permutation argument.
+struct PermutationChallenges {
+    betas: Vec<F>,
+    gammas: Vec<F>,
+}
+
+/// Proves a circuit.
+pub(crate) fn prove(tables: &RootTables, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
+    let common = &circuit.common;
+    if !common.luts.is_empty() || common.config.zero_knowledge {
+        return Err(BackendError::Unsupported("a circuit with lookup tables or zero knowledge".to_owned()));
+    }
+    let witness = deterministic_witness(circuit, inputs)?;
+    let public_inputs = witness.get_targets(&circuit.prover_only.public_inputs);
+    let wires = wire_columns(&witness);
+    let fri = &common.config.fri_config;
+    let shape = CommitShape { rate_bits: fri.rate_bits, cap_height: fri.cap_height };
+    let mut prover = Prover { tables, circuit, shape, challenger: Challenger::new() };
+    let proof = prover.prove(&wires, H::hash_no_pad(&public_inputs))?;
+    Ok(ProofWithPublicInputs { proof, public_inputs })
+}
+
+/// Column j holds wire j of every row; wires that nothing sets are zero.
+fn wire_columns(witness: &PartitionWitness<'_, F>) -> Columns {
+    let (n_rows, n_wires) = (witness.degree, witness.num_wires);
+    let mut values = vec![F::ZERO; n_rows * n_wires];
+    values.par_chunks_mut(n_rows).enumerate().for_each(|(wire, column)| {
+        for (row, cell) in column.iter_mut().enumerate() {
+            let representative = witness.representative_map[row * n_wires + wire];
+            *cell = witness.values[representative].unwrap_or(F::ZERO);
+        }
+    });
+    Columns::from_flat(n_rows, values)
+}
+
+impl Prover<'_> {
+    fn prove(&mut self, wires: &Columns, public_inputs_hash: Digest) -> Result<Proof<F, C, D>, BackendError> {
+        let wires_oracle = Oracle::commit(self.tables, wires, self.shape)?;
+        let permutation = self.begin(&wires_oracle, public_inputs_hash);
+        let products = permutation::columns(self.circuit, wires, &permutation)?;
+        let products_oracle = Oracle::commit(self.tables, &products, self.shape)?;
+        self.challenger.observe_cap(&products_oracle.tree.cap());
+        let alphas = self.challenger.get_n_challenges(self.circuit.common.config.num_challenges);
+        let inputs = quotient::Inputs {
+            circuit: self.circuit,
+            wires: &wires_oracle,
+            products: &products_oracle,
+            permutation: &permutation,
+            alphas: &alphas,
+            public_inputs_hash,
+        };
+        let chunks = quotient::chunks(self.tables, &inputs)?;
+        let quotient_oracle = Oracle::commit_coefficients(self.tables, wires_oracle.log_rows, chunks, self.shape)?;
+        self.challenger.observe_cap(&quotient_oracle.tree.cap());
+        let zeta: K = self.challenger.get_extension_challenge::<D>();
+        if zeta.exp_power_of_2(wires_oracle.log_rows) == K::ONE {
+            return Err(BackendError::Witness("the opening point lies in the subgroup".to_owned()));
+        }
+        let oracles = opening::Oracles {
+            constants_sigmas: &self.circuit.prover_only.constants_sigmas_commitment,
+            wires: &wires_oracle,
+            products: &products_oracle,
+            quotient: &quotient_oracle,
+        };
+        let (openings, opening_proof) = self.open(&oracles, zeta)?;
+        Ok(Proof {
+            wires_cap: wires_oracle.tree.cap(),
+            plonk_zs_partial_products_cap: products_oracle.tree.cap(),
+            quotient_polys_cap: quotient_oracle.tree.cap(),
+            openings,
+            opening_proof,
+        })
+    }
+
+    /// Observes the instance and the wires; β and γ.
+    fn begin(&mut self, wires: &Oracle, public_inputs_hash: Digest) -> PermutationChallenges {
+        let common = &self.circuit.common;
+        common.fri_params.observe(&mut self.challenger);
+        self.challenger.observe_hash::<H>(self.circuit.prover_only.circuit_digest);
+        self.challenger.observe_hash::<H>(public_inputs_hash);
+        self.challenger.observe_cap(&wires.tree.cap());
+        let n_challenges = common.config.num_challenges;
+        let betas = self.challenger.get_n_challenges(n_challenges);
+        let gammas = self.challenger.get_n_challenges(n_challenges);
+        PermutationChallenges { betas, gammas }
+    }
+}

@@ -1,0 +1,189 @@
+//! The steps of FRI: batching, folding, committing, grinding. Transcript order is the caller's.
+
+use plonky2::field::types::{Field, PrimeField64};
+use plonky2::iop::challenger::Challenger;
+use plonky2::plonk::plonk_common::reduce_with_powers;
+use rayon::prelude::*;
+use std::ops::Range;
+use zkinfer_circuits::backend::{BackendError, OpeningBatch, QueryAnswer};
+use zkinfer_circuits::field::{D, F, H, K, ORDER, ext};
+
+use super::oracle::extend;
+use super::transform::RootTables;
+use super::tree::Tree;
+use super::wide::{combine, split};
+
+/// Columns in coefficient form, wherever they are kept.
+pub(crate) trait Polynomials: Sync {
+    /// log₂ of the number of coefficients of every column.
+    fn log_rows(&self) -> usize;
+    /// The coefficients of a column that exists.
+    fn coefficients(&self, column: usize) -> &[F];
+}
+
+impl Polynomials for super::oracle::Oracle {
+    fn log_rows(&self) -> usize {
+        self.log_rows
+    }
+
+    fn coefficients(&self, column: usize) -> &[F] {
+        super::oracle::Oracle::coefficients(self, column)
+    }
+}
+
+/// The polynomial in FRI.
+#[derive(Debug)]
+pub struct Codeword {
+    /// By coordinate; the coefficients left out are zero.
+    coefficients: [Vec<F>; 2],
+    /// By coordinate, on shift·⟨w⟩ of order 2^log_size, bit-reversed.
+    values: [Vec<F>; 2],
+    log_size: usize,
+    shift: F,
+}
+
+impl Codeword {
+    fn new(tables: &RootTables, coefficients: [Vec<F>; 2], log_size: usize, shift: F) -> Self {
+        let log_length = coefficients[0].len().trailing_zeros() as usize;
+        let cosets = tables.cosets(log_length, log_size - log_length, shift);
+        let values = coefficients.each_ref().map(|limb| extend(&[limb], &cosets, 1 << log_length));
+        Self { coefficients, values, log_size, shift }
+    }
+}
+
+/// The Merkle tree of one FRI layer.
+#[derive(Debug)]
+pub struct FoldTree {
+    leaves: Vec<F>,
+    leaf_length: usize,
+    pub(crate) tree: Tree,
+}
+
+impl FoldTree {
+    /// The leaf and its path.
+    pub(crate) fn query(&self, leaf: usize) -> Result<QueryAnswer, BackendError> {
+        let row = self.leaves.chunks_exact(self.leaf_length).nth(leaf);
+        let row = row.ok_or_else(|| BackendError::Unsupported(format!("leaf {leaf} of a FRI layer was asked for")))?;
+        Ok((row.to_vec(), self.tree.path(leaf)))
+    }
+}
+
+/// `Σ_b α^… (F_b − F_b(z_b)) / (X − z_b)`, `F_b = Σ_j α^j f_bj`: each later batch multiplies the sum so far by α^|batch|.
+pub(crate) fn batch(
+    tables: &RootTables,
+    oracles: &[&dyn Polynomials],
+    batches: &[OpeningBatch],
+    alpha: K,
+    rate_bits: usize,
+) -> Codeword {
+    let n_rows = 1usize << oracles[0].log_rows();
+    let combinations = Combinations::new(oracles, batches, alpha, n_rows);
+    let quotients: Vec<Vec<K>> = batches.par_iter().map(|batch| divide_by_linear(combinations.of_batch(batch), batch.point)).collect();
+    let mut sum = vec![K::ZERO; n_rows];
+    for (batch, quotient) in batches.iter().zip(&quotients) {
+        let shift = alpha.exp_u64(batch.opened.iter().map(|opened| opened.columns.len()).sum::<usize>() as u64);
+        sum.par_iter_mut().zip(quotient).with_min_len(1024).for_each(|(sum, &value)| *sum = *sum * shift + value);
+    }
+    Codeword::new(tables, split(&sum), oracles[0].log_rows() + rate_bits, F::coset_shift())
+}
+
+/// `Σ_j α^j f_j` over ranges of columns; a range opened at several points is combined once.
+struct Combinations {
+    alpha: K,
+    n_rows: usize,
+    of_range: Vec<((usize, Range<usize>), [Vec<F>; 2])>,
+}
+
+impl Combinations {
+    fn new(oracles: &[&dyn Polynomials], batches: &[OpeningBatch], alpha: K, n_rows: usize) -> Self {
+        let mut of_range: Vec<((usize, Range<usize>), [Vec<F>; 2])> = Vec::new();
+        for opened in batches.iter().flat_map(|batch| &batch.opened) {
+            let range = (opened.oracle, opened.columns.clone());
+            if of_range.iter().all(|(known, _)| *known != range) {
+                let columns: Vec<&[F]> = opened.columns.clone().map(|column| oracles[opened.oracle].coefficients(column)).collect();
+                let weights: Vec<K> = alpha.powers().take(columns.len()).collect();
+                of_range.push((range, combine(&columns, &weights, n_rows)));
+            }
+        }
+        Self { alpha, n_rows, of_range }
+    }
+
+    fn of_batch(&self, batch: &OpeningBatch) -> Vec<K> {
+        let mut sum = vec![K::ZERO; self.n_rows];
+        let mut power = K::ONE;
+        for opened in &batch.opened {
+            let range = (opened.oracle, opened.columns.clone());
+            let (_, [c0, c1]) = self.of_range.iter().find(|(known, _)| *known == range).expect("every range was combined");
+            for (sum, (&c0, &c1)) in sum.iter_mut().zip(c0.iter().zip(c1)) {
+                *sum += power * ext(c0, c1);
+            }
+            power *= self.alpha.exp_u64(opened.columns.len() as u64);
+        }
+        sum
+    }
+}
+
+/// `(f − f(z)) / (X − z)`, padded with a zero, in place of f.
+fn divide_by_linear(mut polynomial: Vec<K>, point: K) -> Vec<K> {
+    let mut carried = K::ZERO;
+    for coefficient in polynomial.iter_mut().rev() {
+        let next = carried * point + *coefficient;
+        *coefficient = carried;
+        carried = next;
+    }
+    polynomial
+}
+
+/// Commits the codeword's values in cosets of 2^arity_bits.
+pub(crate) fn fold_commit(codeword: &Codeword, arity_bits: usize, cap_height: usize) -> Result<FoldTree, BackendError> {
+    if arity_bits + cap_height > codeword.log_size {
+        return Err(BackendError::Unsupported(format!(
+            "a codeword of 2^{} values has no cap of height {cap_height} over cosets of 2^{arity_bits}",
+            codeword.log_size
+        )));
+    }
+    let [c0, c1] = &codeword.values;
+    let leaves: Vec<F> = c0.iter().zip(c1).flat_map(|(&c0, &c1)| [c0, c1]).collect();
+    let leaf_length = D << arity_bits;
+    let tree = Tree::from_leaves(&leaves, leaf_length, cap_height);
+    Ok(FoldTree { leaves, leaf_length, tree })
+}
+
+/// `P(x) = Σ_i x^i P_i(x^r)` becomes `Σ_i β^i P_i`, on the r-th powers of the domain.
+pub(crate) fn fold(tables: &RootTables, codeword: Codeword, arity_bits: usize, beta: K) -> Result<Codeword, BackendError> {
+    let log_size = codeword.log_size.checked_sub(arity_bits);
+    let log_size = log_size.ok_or_else(|| BackendError::Unsupported(format!("2^{} values folded by 2^{arity_bits}", codeword.log_size)))?;
+    let [c0, c1] = &codeword.coefficients;
+    let arity = 1 << arity_bits;
+    let folded: Vec<K> = c0
+        .par_chunks(arity)
+        .zip(c1.par_chunks(arity))
+        .with_min_len(256)
+        .map(|(c0, c1)| {
+            let coefficients: Vec<K> = c0.iter().zip(c1).map(|(&c0, &c1)| ext(c0, c1)).collect();
+            reduce_with_powers(&coefficients, beta)
+        })
+        .collect();
+    Ok(Codeword::new(tables, split(&folded), log_size, codeword.shift.exp_power_of_2(arity_bits)))
+}
+
+/// The first `len / 2^rate_bits` coefficients.
+pub(crate) fn final_polynomial(codeword: &Codeword, rate_bits: usize) -> Vec<K> {
+    let [c0, c1] = &codeword.coefficients;
+    let mut coefficients: Vec<K> = c0.iter().zip(c1).map(|(&c0, &c1)| ext(c0, c1)).collect();
+    coefficients.resize((1 << codeword.log_size) >> rate_bits, K::ZERO);
+    coefficients
+}
+
+/// The smallest nonce whose challenge has `bits` leading zeros: blocks of nonces in order, each searched in parallel.
+pub(crate) fn grind(challenger: &Challenger<F, H>, bits: u32) -> Result<u64, BackendError> {
+    const BLOCK: u64 = 1 << 12;
+    let accepted = |nonce: &u64| {
+        let mut attempt = challenger.clone();
+        attempt.observe_element(F::from_canonical_u64(*nonce));
+        attempt.get_challenge().to_canonical_u64().leading_zeros() >= bits
+    };
+    let first_of_block = (0..ORDER).step_by(BLOCK as usize);
+    let nonce = first_of_block.map(|first| first..(first + BLOCK).min(ORDER)).find_map(|block| block.into_par_iter().find_first(accepted));
+    nonce.ok_or_else(|| BackendError::Unsupported(format!("no nonce has a challenge with {bits} leading zeros")))
+}

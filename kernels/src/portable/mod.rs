@@ -1,0 +1,213 @@
+//! The portable backend: parallel, safe Rust on the host's processors.
+//!
+//! It gives the bytes of `zkinfer_circuits::backend::reference::Reference`. Columns lie one after another in flat buffers; extensions are kept
+//! in the order of Merkle leaves, so that no step permutes or transposes. Vector instructions are used as far as the build's target features
+//! allow `plonky2_field` to.
+
+mod circuit;
+mod fri;
+mod interpreter;
+mod oracle;
+mod program;
+mod project;
+mod saved;
+mod sums;
+mod transform;
+mod tree;
+mod wide;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use plonky2::field::types::Field;
+use plonky2::hash::merkle_tree::MerkleCap;
+use plonky2::iop::challenger::Challenger;
+use plonky2::iop::witness::PartialWitness;
+use rayon::prelude::*;
+use zkinfer_circuits::air::ConstraintSystem;
+use zkinfer_circuits::backend::{
+    Backend, BackendError, Circuit, CircuitProof, CommitShape, OpeningBatch, QueryAnswer, Scalars, SumsChallenges,
+};
+use zkinfer_circuits::columns::Columns;
+use zkinfer_circuits::field::{F, H, K, ext};
+
+pub use fri::{Codeword, FoldTree};
+pub use oracle::Oracle;
+
+use transform::RootTables;
+
+/// The portable backend. Clones share their tables of roots of unity.
+#[derive(Clone, Debug)]
+pub struct PortableCpu {
+    tables: Arc<RootTables>,
+}
+
+impl PortableCpu {
+    /// A backend that computes on rayon's current thread pool.
+    pub fn new() -> Self {
+        Self { tables: Arc::new(RootTables::new()) }
+    }
+}
+
+impl Default for PortableCpu {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// w~ by coordinate, in coefficient form.
+#[derive(Debug)]
+pub struct Combination([Vec<F>; 2]);
+
+impl PortableCpu {
+    /// The interpreter of constraints alone, to be measured: at every point of the coset of 2n points, in the order of leaves,
+    /// `Σ_k ξ^k s_k` and `Σ_k γ^(N−1−k) c_k` over the constraints of each domain: every, first, last, step.
+    ///
+    /// # Errors
+    /// As [`Backend::sums`].
+    pub fn interpret_constraints(
+        &self,
+        system: &ConstraintSystem,
+        scalars: Scalars<'_>,
+        challenges: SumsChallenges,
+        oracles: [&Oracle; 3],
+        combination: Option<&Combination>,
+    ) -> Result<Vec<[K; 5]>, BackendError> {
+        let combination = combination.map(|Combination(limbs)| limbs);
+        let inputs = sums::Inputs { system, scalars, challenges, oracles, combination };
+        let blocks = sums::interpret(&self.tables, &inputs, |_, outputs| {
+            let at = |output: usize, point: usize| outputs.get(output).map_or(K::ZERO, |[c0, c1]| ext(c0[point], c1[point]));
+            (0..outputs[0][0].len()).map(|point| [0, 1, 2, 3, 4].map(|output| at(output, point))).collect::<Vec<_>>()
+        })?;
+        Ok(blocks.concat())
+    }
+}
+
+fn check_columns(oracle: &Oracle, columns: &Range<usize>) -> Result<(), BackendError> {
+    if columns.end <= oracle.n_columns() {
+        return Ok(());
+    }
+    Err(BackendError::Unsupported(format!("columns {columns:?} were asked of an oracle of {}", oracle.n_columns())))
+}
+
+impl Backend for PortableCpu {
+    type Oracle = Oracle;
+    type Combination = Combination;
+    type Codeword = Codeword;
+    type FoldTree = FoldTree;
+
+    fn name(&self) -> String {
+        format!("portable-cpu ({} threads)", rayon::current_num_threads())
+    }
+
+    fn commit(&self, columns: &Columns, shape: CommitShape) -> Result<Oracle, BackendError> {
+        Oracle::commit(&self.tables, columns, shape)
+    }
+
+    fn cap(&self, oracle: &Oracle) -> MerkleCap<F, H> {
+        oracle.tree.cap()
+    }
+
+    fn save(&self, oracle: &Oracle) -> Result<Vec<u8>, BackendError> {
+        Ok(saved::save(oracle))
+    }
+
+    fn load(&self, bytes: &[u8]) -> Result<Oracle, BackendError> {
+        saved::load(bytes)
+    }
+
+    fn evaluate(&self, oracle: &Oracle, columns: Range<usize>, point: K) -> Result<Vec<K>, BackendError> {
+        check_columns(oracle, &columns)?;
+        let powers = wide::split(&wide::powers(point, oracle.n_rows()));
+        Ok(columns.into_par_iter().map(|column| wide::dot(oracle.coefficients(column), &powers)).collect())
+    }
+
+    fn combine(&self, weights: &Oracle, coefficients: &[K]) -> Result<Combination, BackendError> {
+        check_columns(weights, &(0..coefficients.len()))?;
+        let columns: Vec<&[F]> = (0..coefficients.len()).map(|column| weights.coefficients(column)).collect();
+        Ok(Combination(wide::combine(&columns, coefficients, weights.n_rows())))
+    }
+
+    fn project(
+        &self,
+        system: &ConstraintSystem,
+        scalars: Scalars<'_>,
+        oracles: [&Oracle; 2],
+        shape: CommitShape,
+    ) -> Result<Oracle, BackendError> {
+        let columns = project::project(&self.tables, system, scalars, oracles)?;
+        Oracle::commit(&self.tables, &columns, shape)
+    }
+
+    fn sums(
+        &self,
+        system: &ConstraintSystem,
+        scalars: Scalars<'_>,
+        challenges: SumsChallenges,
+        oracles: [&Oracle; 3],
+        combination: Option<&Combination>,
+        shape: CommitShape,
+    ) -> Result<Oracle, BackendError> {
+        let combination = combination.map(|Combination(limbs)| limbs);
+        let inputs = sums::Inputs { system, scalars, challenges, oracles, combination };
+        let coefficients = sums::sums(&self.tables, &inputs)?;
+        Oracle::commit_coefficients(&self.tables, oracles[0].log_rows, coefficients, shape)
+    }
+
+    fn batch(&self, oracles: &[&Oracle], batches: &[OpeningBatch], alpha: K) -> Result<Codeword, BackendError> {
+        for opened in batches.iter().flat_map(|batch| &batch.opened) {
+            let oracle = oracles.get(opened.oracle);
+            let oracle = oracle.ok_or_else(|| BackendError::Unsupported(format!("oracle {} is opened, but not given", opened.oracle)))?;
+            check_columns(oracle, &opened.columns)?;
+        }
+        let Some(first) = oracles.first() else {
+            return Err(BackendError::Unsupported("nothing is opened".to_owned()));
+        };
+        if oracles.iter().any(|oracle| (oracle.log_rows, oracle.shape.rate_bits) != (first.log_rows, first.shape.rate_bits)) {
+            return Err(BackendError::Unsupported("oracles of different sizes are opened together".to_owned()));
+        }
+        let polynomials: Vec<&dyn fri::Polynomials> = oracles.iter().map(|&oracle| oracle as &dyn fri::Polynomials).collect();
+        Ok(fri::batch(&self.tables, &polynomials, batches, alpha, first.shape.rate_bits))
+    }
+
+    fn fold_commit(&self, codeword: &Codeword, arity_bits: usize, cap_height: usize) -> Result<FoldTree, BackendError> {
+        fri::fold_commit(codeword, arity_bits, cap_height)
+    }
+
+    fn fold_cap(&self, tree: &FoldTree) -> MerkleCap<F, H> {
+        tree.tree.cap()
+    }
+
+    fn fold(&self, codeword: Codeword, arity_bits: usize, beta: K) -> Result<Codeword, BackendError> {
+        fri::fold(&self.tables, codeword, arity_bits, beta)
+    }
+
+    fn final_polynomial(&self, codeword: &Codeword, rate_bits: usize) -> Result<Vec<K>, BackendError> {
+        Ok(fri::final_polynomial(codeword, rate_bits))
+    }
+
+    fn grind(&self, challenger: &Challenger<F, H>, bits: u32) -> Result<u64, BackendError> {
+        fri::grind(challenger, bits)
+    }
+
+    fn query(&self, oracle: &Oracle, leaf: usize) -> Result<QueryAnswer, BackendError> {
+        oracle.query(leaf)
+    }
+
+    fn query_fold(&self, tree: &FoldTree, leaf: usize) -> Result<QueryAnswer, BackendError> {
+        tree.query(leaf)
+    }
+
+    fn prove_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
+        circuit::prove(&self.tables, circuit, inputs)
+    }
+
+    /// plonky2's own prover. Its blinding rows and salts come from `F::rand`, which draws from `OsRng`: the operating system, afresh for
+    /// each proof.
+    ///
+    /// # Panics
+    /// plonky2 panics if a quotient does not divide, which an inconsistent witness that its generators do not notice can cause.
+    fn prove_blinded_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
+        circuit.prove(inputs).map_err(|error| BackendError::Witness(error.to_string()))
+    }
+}

@@ -1,0 +1,147 @@
+//! Committed oracles: coefficients and low-degree extension by columns, and the Merkle tree over the extension's rows.
+
+use std::borrow::Cow;
+
+use plonky2::field::types::Field;
+use rayon::prelude::*;
+use zkinfer_circuits::backend::{BackendError, CommitShape, QueryAnswer};
+use zkinfer_circuits::columns::Columns;
+use zkinfer_circuits::field::{F, ORDER};
+
+use super::transform::{Coset, MAX_LOG_SIZE, RootTables, reverse_bits};
+use super::tree::Tree;
+
+/// Widest oracle whose values on G are kept; those of a wider one are transformed back when a step reads them.
+const MAX_KEPT_COLUMNS: usize = 64;
+
+/// A committed oracle.
+#[derive(Debug)]
+pub struct Oracle {
+    pub(crate) log_rows: usize,
+    pub(crate) shape: CommitShape,
+    /// Column after column, 2^log_rows coefficients each.
+    pub(crate) coefficients: Vec<F>,
+    /// Column after column, 2^(log_rows + rate_bits) values each on the coset, bit-reversed: the order of leaves.
+    pub(crate) extension: Vec<F>,
+    pub(crate) tree: Tree,
+    /// Values on G, natural order, if they were kept.
+    rows: Option<Columns>,
+}
+
+impl Oracle {
+    /// Interpolates, extends and commits columns.
+    pub(crate) fn commit(tables: &RootTables, columns: &Columns, shape: CommitShape) -> Result<Self, BackendError> {
+        let log_rows = checked_log_rows(columns.rows(), columns.n_columns(), shape)?;
+        let mut coefficients = vec![F::ZERO; columns.as_flat().len()];
+        let inverse = tables.coset(log_rows, F::ONE).inverse();
+        coefficients.par_chunks_mut(1 << log_rows).zip(columns.as_flat().par_chunks(1 << log_rows)).for_each(|(target, values)| {
+            for (position, cell) in target.iter_mut().enumerate() {
+                *cell = values[reverse_bits(position, log_rows)];
+            }
+            inverse.apply(target);
+        });
+        let rows = (columns.n_columns() <= MAX_KEPT_COLUMNS).then(|| columns.clone());
+        let oracle = Self::commit_coefficients(tables, log_rows, coefficients, shape)?;
+        Ok(Self { rows, ..oracle })
+    }
+
+    /// Extends and commits polynomials given by coefficients, column after column.
+    pub(crate) fn commit_coefficients(
+        tables: &RootTables,
+        log_rows: usize,
+        coefficients: Vec<F>,
+        shape: CommitShape,
+    ) -> Result<Self, BackendError> {
+        let n_columns = coefficients.len() >> log_rows;
+        checked_log_rows(1 << log_rows, n_columns, shape)?;
+        let cosets = tables.cosets(log_rows, shape.rate_bits, F::coset_shift());
+        let columns: Vec<&[F]> = coefficients.chunks_exact(1 << log_rows).collect();
+        let extension = extend(&columns, &cosets, 1 << log_rows);
+        let tree = Tree::from_columns(&extension, 1 << (log_rows + shape.rate_bits), shape.cap_height);
+        Ok(Self { log_rows, shape, coefficients, extension, tree, rows: None })
+    }
+
+    /// An oracle from its parts, whose sizes agree.
+    pub(crate) fn from_parts(log_rows: usize, shape: CommitShape, coefficients: Vec<F>, extension: Vec<F>, tree: Tree) -> Self {
+        Self { log_rows, shape, coefficients, extension, tree, rows: None }
+    }
+
+    pub(crate) fn n_rows(&self) -> usize {
+        1 << self.log_rows
+    }
+
+    pub(crate) fn n_columns(&self) -> usize {
+        self.coefficients.len() >> self.log_rows
+    }
+
+    pub(crate) fn n_leaves(&self) -> usize {
+        1 << (self.log_rows + self.shape.rate_bits)
+    }
+
+    /// Coefficients of a column that exists.
+    pub(crate) fn coefficients(&self, column: usize) -> &[F] {
+        &self.coefficients[column << self.log_rows..(column + 1) << self.log_rows]
+    }
+
+    /// A column on the extended domain, in the order of leaves.
+    ///
+    /// # Panics
+    /// If there is no such column.
+    pub fn extension(&self, column: usize) -> &[F] {
+        let log_leaves = self.log_rows + self.shape.rate_bits;
+        &self.extension[column << log_leaves..(column + 1) << log_leaves]
+    }
+
+    /// A column on G in natural order.
+    pub(crate) fn row_values(&self, tables: &RootTables, column: usize) -> Cow<'_, [F]> {
+        match &self.rows {
+            Some(rows) => Cow::Borrowed(rows.column(column)),
+            None => Cow::Owned(values_on_rows(tables, self.coefficients(column))),
+        }
+    }
+
+    /// The row and the path of a leaf.
+    pub(crate) fn query(&self, leaf: usize) -> Result<QueryAnswer, BackendError> {
+        let n_leaves = self.n_leaves();
+        if leaf >= n_leaves {
+            return Err(BackendError::Unsupported(format!("leaf {leaf} of {n_leaves} was asked for")));
+        }
+        let row = self.extension.chunks_exact(n_leaves).map(|column| column[leaf]).collect();
+        Ok((row, self.tree.path(leaf)))
+    }
+}
+
+/// Values of a polynomial on G, in natural order.
+pub(crate) fn values_on_rows(tables: &RootTables, coefficients: &[F]) -> Vec<F> {
+    let mut values = coefficients.to_vec();
+    tables.coset(values.len().trailing_zeros() as usize, F::ONE).forward(&mut values);
+    super::transform::reversed(&values)
+}
+
+/// Every column on every coset, one after another; the columns have at most `coset_size` coefficients.
+pub(crate) fn extend(columns: &[&[F]], cosets: &[Coset], coset_size: usize) -> Vec<F> {
+    let mut extension = vec![F::ZERO; columns.len() * cosets.len() * coset_size];
+    extension.par_chunks_mut(coset_size).enumerate().for_each(|(index, values)| {
+        cosets[index % cosets.len()].forward_from(columns[index / cosets.len()], values);
+    });
+    extension
+}
+
+/// log₂ of the rows, after checking that an oracle of this shape can exist.
+fn checked_log_rows(n_rows: usize, n_columns: usize, shape: CommitShape) -> Result<usize, BackendError> {
+    let log_rows = n_rows.trailing_zeros() as usize;
+    let fits = n_rows.is_power_of_two() && log_rows + shape.rate_bits < MAX_LOG_SIZE;
+    if !fits || n_columns == 0 || shape.cap_height > log_rows + shape.rate_bits {
+        return Err(BackendError::Unsupported(format!(
+            "an oracle of {n_columns} columns, {n_rows} rows, rate bits {} and cap height {}: rows must be a power of two, \
+             log2(rows) + rate bits at most 31 and at least the cap height",
+            shape.rate_bits, shape.cap_height
+        )));
+    }
+    Ok(log_rows)
+}
+
+/// Whether a word encodes a field element canonically.
+pub(crate) fn is_canonical(word: u64) -> bool {
+    word < ORDER
+}

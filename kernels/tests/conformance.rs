@@ -1,0 +1,23 @@
+//! The conformance suite, for every backend of this crate.
+
+use std::error::Error;
+
+use zkinfer_circuits::backend::Backend;
+use zkinfer_circuits::backend::reference::Reference;
+use zkinfer_kernels::{DualBackend, PortableCpu, conformance};
+
+fn check(backend: impl Backend) {
+    if let Err(error) = conformance::check(backend) {
+        panic!("{error}: {}", error.source().map(ToString::to_string).unwrap_or_default());
+    }
+}
+
+#[test]
+fn portable_backend_conforms() {
+    check(PortableCpu::new());
+}
+
+#[test]
+fn dual_backend_conforms() {
+    check(DualBackend::new(PortableCpu::new(), Reference));
+}

@@ -1,0 +1,117 @@
+//! Bytes, named by their hash.
+//!
+//! An artifact has a class. *Public* ones are what its owner may read: uploads, inputs, proofs, statements, keys,
+//! reports. *Internal* ones are what proving needs and nobody may read: a model's private material. The two are kept
+//! in separate folders, and the API is given a [`PublicArtifacts`], which cannot name an internal one.
+
+mod bytes_store;
+mod uploads;
+
+use std::sync::Arc;
+
+pub use bytes_store::{ArtifactBytes, BytesError};
+pub use uploads::{UploadError, UploadWriter, Uploads};
+
+use crate::engine::{ArtifactFacts, ArtifactRecords, Digest, EngineError, now_ms};
+
+/// Who may read an artifact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Its owner, through the API.
+    Public,
+    /// Only workers.
+    Internal,
+}
+
+impl Class {
+    /// As stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "PUBLIC",
+            Self::Internal => "INTERNAL",
+        }
+    }
+
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// Why an artifact cannot be had or stored.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    /// Its facts.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Its bytes.
+    #[error(transparent)]
+    Bytes(#[from] BytesError),
+}
+
+/// The public artifacts: their facts and their bytes.
+#[derive(Clone)]
+pub struct PublicArtifacts {
+    records: Arc<dyn ArtifactRecords>,
+    bytes: ArtifactBytes,
+}
+
+impl PublicArtifacts {
+    /// Joins the two stores.
+    pub fn new(records: Arc<dyn ArtifactRecords>, bytes: ArtifactBytes) -> Self {
+        Self { records, bytes }
+    }
+
+    /// Facts of an artifact, if the tenant has it.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn facts(&self, tenant: &str, digest: Digest) -> Result<Option<ArtifactFacts>, EngineError> {
+        self.records.artifact(Class::Public, tenant, digest).await
+    }
+
+    /// Stores small bytes.
+    ///
+    /// # Errors
+    /// No space, or a failing disk or database.
+    pub async fn put(&self, tenant: &str, media_type: &str, bytes: bytes::Bytes) -> Result<ArtifactFacts, ArtifactError> {
+        let size_bytes = bytes.len() as u64;
+        let digest = self.bytes.put(Class::Public, tenant, bytes).await?;
+        let facts = ArtifactFacts {
+            class: Class::Public,
+            tenant: tenant.to_owned(),
+            digest,
+            size_bytes,
+            media_type: media_type.to_owned(),
+            created_ms: now_ms(),
+        };
+        self.records.add_artifact(facts.clone()).await?;
+        Ok(facts)
+    }
+
+    /// All bytes of an artifact, checked against its hash.
+    ///
+    /// # Errors
+    /// Missing or damaged bytes.
+    pub async fn get(&self, facts: &ArtifactFacts) -> Result<bytes::Bytes, BytesError> {
+        self.bytes.get(Class::Public, &facts.tenant, facts.digest).await
+    }
+
+    /// Checks the stored bytes of an artifact against its hash and size.
+    ///
+    /// # Errors
+    /// Missing or damaged bytes.
+    pub async fn check(&self, facts: &ArtifactFacts) -> Result<(), BytesError> {
+        self.bytes.check(Class::Public, &facts.tenant, facts.digest, facts.size_bytes).await
+    }
+
+    /// Some bytes of an artifact.
+    ///
+    /// # Errors
+    /// Missing bytes.
+    pub async fn range(&self, facts: &ArtifactFacts, range: std::ops::Range<u64>) -> Result<bytes::Bytes, BytesError> {
+        self.bytes.range(Class::Public, &facts.tenant, facts.digest, range).await
+    }
+}

@@ -1,0 +1,249 @@
+//! Uploads: bytes arrive in chunks, at known offsets, into a file of their own; when all are there and have the hash
+//! that was announced, they become an artifact.
+//!
+//! What counts as written is recorded in the engine after the file was synced, so that a crash never leaves a hole.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::fs::File;
+use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
+
+use super::bytes_store::blocking;
+use super::{ArtifactBytes, BytesError, Class};
+use crate::engine::{ArtifactFacts, ArtifactRecords, Digest, EngineError, RequestKey, UploadFacts, now_ms};
+
+/// Sync at least this often.
+const SYNC_BYTES: u64 = 4 << 20;
+
+/// Why a chunk was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// Chunks must follow each other.
+    #[error("the next chunk must be at offset {expected}, not {got}")]
+    Offset {
+        /// Bytes written so far.
+        expected: u64,
+        /// What was sent.
+        got: u64,
+    },
+    /// More bytes than announced.
+    #[error("the upload was announced with {size_bytes} bytes; this chunk ends at {end}")]
+    TooLong {
+        /// Announced.
+        size_bytes: u64,
+        /// Where the chunk would end.
+        end: u64,
+    },
+    /// The chunk was damaged on its way.
+    #[error("the checksum of the chunk at offset {offset} does not match")]
+    Checksum {
+        /// Where the chunk starts.
+        offset: u64,
+    },
+    /// The whole does not have the announced hash. The upload starts again at 0.
+    #[error("the bytes do not have the announced hash; the upload starts again at offset 0")]
+    HashMismatch,
+    /// Another stream is writing.
+    #[error("another stream is writing this upload")]
+    InUse,
+    /// The engine's.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The store's.
+    #[error(transparent)]
+    Bytes(#[from] BytesError),
+}
+
+/// All uploads.
+#[derive(Clone)]
+pub struct Uploads {
+    records: Arc<dyn ArtifactRecords>,
+    bytes: ArtifactBytes,
+    directory: Arc<Path>,
+    in_use: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Uploads {
+    /// Files below `directory`, which exists.
+    pub fn new(records: Arc<dyn ArtifactRecords>, bytes: ArtifactBytes, directory: &Path) -> Self {
+        Self { records, bytes, directory: directory.into(), in_use: Arc::default() }
+    }
+
+    /// Opens an upload. It is complete at once if the tenant has the artifact.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn begin(
+        &self,
+        tenant: &str,
+        digest: Digest,
+        size_bytes: u64,
+        media_type: String,
+        key: Option<RequestKey>,
+    ) -> Result<UploadFacts, EngineError> {
+        let stored = self.records.artifact(Class::Public, tenant, digest).await?;
+        let is_complete = stored.is_some_and(|facts| facts.size_bytes == size_bytes);
+        let upload = UploadFacts {
+            tenant: tenant.to_owned(),
+            id: uuid::Uuid::now_v7().to_string(),
+            digest,
+            size_bytes,
+            media_type,
+            committed_bytes: if is_complete { size_bytes } else { 0 },
+            is_complete,
+        };
+        self.records.create_upload(upload, key).await
+    }
+
+    /// An upload, if the tenant has it.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn find(&self, tenant: &str, id: &str) -> Result<Option<UploadFacts>, EngineError> {
+        self.records.upload(tenant, id).await
+    }
+
+    /// Opens an upload for writing at its end.
+    ///
+    /// # Errors
+    /// Another stream has it, or its file cannot be opened.
+    pub async fn write(&self, facts: UploadFacts) -> Result<UploadWriter, UploadError> {
+        let claim = Claim::take(&self.in_use, &facts.id).ok_or(UploadError::InUse)?;
+        // Only now is what the record says final.
+        let facts = self.records.upload(&facts.tenant, &facts.id).await?.unwrap_or(facts);
+        let path = self.directory.join(&facts.id);
+        let file = if facts.is_complete { None } else { Some(open(&path, &facts).await?) };
+        let written_bytes = facts.committed_bytes;
+        Ok(UploadWriter { uploads: self.clone(), facts, file, path, written_bytes, _claim: claim })
+    }
+
+    /// Removes the files of forgotten uploads.
+    pub async fn remove_files(&self, ids: &[String]) {
+        for id in ids {
+            // A file that is already gone is what we want.
+            let _ = tokio::fs::remove_file(self.directory.join(id)).await;
+        }
+    }
+}
+
+async fn open(path: &Path, facts: &UploadFacts) -> Result<File, BytesError> {
+    let mut file = File::options().create(true).truncate(false).read(true).write(true).open(path).await?;
+    // Bytes that were never acknowledged may be torn.
+    file.set_len(facts.committed_bytes).await?;
+    file.seek(std::io::SeekFrom::Start(facts.committed_bytes)).await?;
+    Ok(file)
+}
+
+/// The right to write an upload; given back on drop.
+struct Claim {
+    in_use: Arc<Mutex<HashSet<String>>>,
+    id: String,
+}
+
+impl Claim {
+    fn take(in_use: &Arc<Mutex<HashSet<String>>>, id: &str) -> Option<Self> {
+        let is_new = in_use.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
+        is_new.then(|| Self { in_use: in_use.clone(), id: id.to_owned() })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.in_use.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+/// Writes one upload.
+pub struct UploadWriter {
+    uploads: Uploads,
+    facts: UploadFacts,
+    // None once the upload is complete.
+    file: Option<File>,
+    path: PathBuf,
+    written_bytes: u64,
+    _claim: Claim,
+}
+
+impl UploadWriter {
+    /// Appends a chunk.
+    ///
+    /// # Errors
+    /// Wrong offset, length or checksum; a failing disk.
+    pub async fn append(&mut self, offset: u64, data: &[u8], crc32c: u32) -> Result<(), UploadError> {
+        if offset != self.written_bytes {
+            return Err(UploadError::Offset { expected: self.written_bytes, got: offset });
+        }
+        let end = offset.saturating_add(data.len() as u64);
+        let size_bytes = self.facts.size_bytes;
+        let Some(file) = self.file.as_mut().filter(|_| end <= size_bytes) else {
+            return Err(UploadError::TooLong { size_bytes, end });
+        };
+        if crc32c::crc32c(data) != crc32c {
+            return Err(UploadError::Checksum { offset });
+        }
+        file.write_all(data).await.map_err(BytesError::File)?;
+        self.written_bytes = end;
+        if self.written_bytes - self.facts.committed_bytes >= SYNC_BYTES {
+            self.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the stream: all that was appended is on disk, and the artifact is made if all is there.
+    ///
+    /// # Errors
+    /// A wrong hash; a failing disk or database.
+    pub async fn finish(mut self) -> Result<UploadFacts, UploadError> {
+        self.commit().await?;
+        if self.file.is_none() || self.written_bytes < self.facts.size_bytes {
+            return Ok(self.facts);
+        }
+        let path = self.path.clone();
+        let hash = blocking(move || {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update_reader(std::fs::File::open(path)?)?;
+            std::io::Result::Ok(hasher.finalize())
+        })
+        .await
+        .map_err(BytesError::File)?;
+        let facts = &self.facts;
+        if *hash.as_bytes() != facts.digest {
+            self.uploads.records.set_committed(&facts.tenant, &facts.id, 0).await?;
+            return Err(UploadError::HashMismatch);
+        }
+        self.publish().await
+    }
+
+    async fn publish(mut self) -> Result<UploadFacts, UploadError> {
+        let facts = &mut self.facts;
+        let bytes = &self.uploads.bytes;
+        bytes.put_file(Class::Public, &facts.tenant, facts.digest, &self.path).await?;
+        let artifact = ArtifactFacts {
+            class: Class::Public,
+            tenant: facts.tenant.clone(),
+            digest: facts.digest,
+            size_bytes: facts.size_bytes,
+            media_type: facts.media_type.clone(),
+            created_ms: now_ms(),
+        };
+        self.uploads.records.complete_upload(&facts.id, artifact).await?;
+        facts.is_complete = true;
+        self.uploads.remove_files(std::slice::from_ref(&facts.id)).await;
+        Ok(self.facts)
+    }
+
+    async fn commit(&mut self) -> Result<(), UploadError> {
+        let Some(file) = self.file.as_mut() else { return Ok(()) };
+        if self.written_bytes == self.facts.committed_bytes {
+            return Ok(());
+        }
+        file.flush().await.map_err(BytesError::File)?;
+        file.sync_data().await.map_err(BytesError::File)?;
+        let records = &self.uploads.records;
+        records.set_committed(&self.facts.tenant, &self.facts.id, self.written_bytes).await?;
+        self.facts.committed_bytes = self.written_bytes;
+        Ok(())
+    }
+}

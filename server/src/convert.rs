@@ -1,0 +1,83 @@
+//! Between the wire and the prover's types. Values that come from clients were checked before.
+
+use std::time::Duration;
+
+use zkinfer_proto::v1;
+
+use crate::prover::{Cost, ModelFacts, Quantization, StatementFields, TensorFacts};
+
+/// Percentile used when the client asks for one without saying which.
+pub(crate) const DEFAULT_PERCENTILE: f64 = 99.99;
+
+pub(crate) fn quantization(options: Option<&v1::QuantizationOptions>) -> Quantization {
+    use v1::quantization_options::{Calibration, Granularity};
+    let options = options.copied().unwrap_or_default();
+    let per_channel = match options.granularity() {
+        Granularity::PerTensor => false,
+        Granularity::PerChannel | Granularity::Unspecified => true,
+    };
+    let percentile = match options.calibration() {
+        Calibration::Percentile if options.percentile == 0.0 => Some(DEFAULT_PERCENTILE),
+        Calibration::Percentile => Some(options.percentile),
+        Calibration::MinMax | Calibration::Unspecified => None,
+    };
+    Quantization { per_channel, percentile }
+}
+
+/// All but the artifacts' names and the times.
+pub(crate) fn registered_model(facts: &ModelFacts) -> v1::RegisteredModel {
+    v1::RegisteredModel {
+        model_commitment: facts.model_commitment.to_vec(),
+        program_digest: facts.program_digest.to_vec(),
+        parameters_id: facts.parameters_id.to_vec(),
+        inputs: facts.inputs.iter().map(tensor).collect(),
+        outputs: facts.outputs.iter().map(tensor).collect(),
+        layer_count: facts.layer_count,
+        parameter_count: signed(facts.parameter_count),
+        unit_cost: Some(cost(&facts.unit_cost)),
+        ..Default::default()
+    }
+}
+
+fn tensor(facts: &TensorFacts) -> v1::TensorSpec {
+    v1::TensorSpec {
+        name: facts.name.clone(),
+        dtype: facts.dtype.to_owned(),
+        shape: facts.shape.iter().map(|axis| signed(*axis)).collect(),
+        scales: facts.scales.clone(),
+        zero_point: facts.zero_point,
+    }
+}
+
+pub(crate) fn cost(cost: &Cost) -> v1::CostEstimate {
+    v1::CostEstimate {
+        wall_time: (cost.wall_time > Duration::ZERO).then(|| duration(cost.wall_time)),
+        peak_host_bytes: signed(cost.peak_host_bytes),
+        peak_device_bytes: signed(cost.peak_device_bytes),
+        proof_bytes: signed(cost.proof_bytes),
+        task_count: cost.task_count,
+        layer_count: cost.layer_count,
+        multiply_accumulates: signed(cost.multiply_accumulates),
+    }
+}
+
+pub(crate) fn statement(fields: &StatementFields) -> v1::Statement {
+    v1::Statement {
+        version: fields.version,
+        parameters_id: fields.parameters_id.to_vec(),
+        program_digest: fields.program_digest.to_vec(),
+        model_commitment: fields.model_commitment.to_vec(),
+        input_commitment: fields.input_commitment.to_vec(),
+        output: Some(v1::statement::Output::OutputValues(v1::OutputValues { values: fields.output_values.clone() })),
+        predicate: fields.predicate.to_vec(),
+        context_nonce: fields.context_nonce.to_vec(),
+    }
+}
+
+pub(crate) fn duration(time: Duration) -> prost_types::Duration {
+    time.try_into().unwrap_or_default()
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,183 @@
+//! Artifacts and uploads on SQLite.
+
+use prost::Message as _;
+use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+use zkinfer_proto::v1;
+
+use super::super::{ArtifactFacts, ArtifactRecords, Digest, EngineError, EngineFuture, RequestKey, UploadFacts, now_ms};
+use super::tasks::fixed;
+use super::{SqliteEngine, idempotency};
+use crate::artifacts::Class;
+
+impl ArtifactRecords for SqliteEngine {
+    fn add_artifact(&self, facts: ArtifactFacts) -> EngineFuture<'_, ()> {
+        Box::pin(async move {
+            let mut transaction = self.begin().await?;
+            insert_artifact(&mut transaction, &facts).await?;
+            transaction.commit().await?;
+            Ok(())
+        })
+    }
+
+    fn artifact(&self, class: Class, tenant: &str, digest: Digest) -> EngineFuture<'_, Option<ArtifactFacts>> {
+        let tenant = tenant.to_owned();
+        Box::pin(async move {
+            let row: Option<(i64, String, i64)> = sqlx::query_as(
+                "SELECT size_bytes, media_type, created_ms FROM artifacts \
+                 WHERE tenant = ? AND class = ? AND digest = ?",
+            )
+            .bind(&tenant)
+            .bind(class.as_str())
+            .bind(digest.as_slice())
+            .fetch_optional(&self.readers)
+            .await?;
+            Ok(row.map(|(size_bytes, media_type, created_ms)| ArtifactFacts {
+                class,
+                tenant,
+                digest,
+                size_bytes: size_bytes.unsigned_abs(),
+                media_type,
+                created_ms,
+            }))
+        })
+    }
+
+    fn create_upload(&self, upload: UploadFacts, key: Option<RequestKey>) -> EngineFuture<'_, UploadFacts> {
+        Box::pin(self.insert_upload(upload, key))
+    }
+
+    fn upload(&self, tenant: &str, id: &str) -> EngineFuture<'_, Option<UploadFacts>> {
+        let (tenant, id) = (tenant.to_owned(), id.to_owned());
+        Box::pin(async move {
+            let row = sqlx::query("SELECT * FROM uploads WHERE tenant = ? AND id = ?")
+                .bind(tenant)
+                .bind(id)
+                .fetch_optional(&self.readers)
+                .await?;
+            row.as_ref().map(upload_facts).transpose()
+        })
+    }
+
+    fn set_committed(&self, tenant: &str, id: &str, bytes: u64) -> EngineFuture<'_, ()> {
+        let (tenant, id) = (tenant.to_owned(), id.to_owned());
+        Box::pin(async move {
+            let mut transaction = self.begin().await?;
+            sqlx::query("UPDATE uploads SET committed_bytes = ? WHERE tenant = ? AND id = ?")
+                .bind(column(bytes))
+                .bind(tenant)
+                .bind(id)
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            Ok(())
+        })
+    }
+
+    fn complete_upload(&self, id: &str, facts: ArtifactFacts) -> EngineFuture<'_, ()> {
+        let id = id.to_owned();
+        Box::pin(async move {
+            let mut transaction = self.begin().await?;
+            insert_artifact(&mut transaction, &facts).await?;
+            sqlx::query(
+                "UPDATE uploads SET is_complete = 1, committed_bytes = size_bytes \
+                 WHERE tenant = ? AND id = ?",
+            )
+            .bind(&facts.tenant)
+            .bind(id)
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(())
+        })
+    }
+
+    fn forget_before(&self, created_ms: i64) -> EngineFuture<'_, Vec<String>> {
+        Box::pin(async move {
+            let mut transaction = self.begin().await?;
+            sqlx::query("DELETE FROM idempotency WHERE created_ms < ?").bind(created_ms).execute(&mut *transaction).await?;
+            let forgotten = sqlx::query_scalar("DELETE FROM uploads WHERE created_ms < ? RETURNING id")
+                .bind(created_ms)
+                .fetch_all(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            Ok(forgotten)
+        })
+    }
+}
+
+impl SqliteEngine {
+    async fn insert_upload(&self, upload: UploadFacts, key: Option<RequestKey>) -> Result<UploadFacts, EngineError> {
+        const METHOD: &str = "BeginUpload";
+        let mut transaction = self.begin().await?;
+        let known = idempotency::replay(&mut transaction, &upload.tenant, METHOD, key.as_ref()).await?;
+        if let Some(response) = known {
+            // The answer that counts is how far the upload is now.
+            let first = v1::UploadSession::decode(response.as_slice()).map_err(EngineError::Damaged)?;
+            let row = sqlx::query("SELECT * FROM uploads WHERE tenant = ? AND id = ?")
+                .bind(&upload.tenant)
+                .bind(first.upload)
+                .fetch_optional(&mut *transaction)
+                .await?;
+            return row.as_ref().map_or(Ok(upload), upload_facts);
+        }
+        let open: u32 = sqlx::query_scalar("SELECT count(*) FROM uploads WHERE tenant = ? AND is_complete = 0")
+            .bind(&upload.tenant)
+            .fetch_one(&mut *transaction)
+            .await?;
+        if open >= self.uploads_per_tenant && !upload.is_complete {
+            let limit = self.uploads_per_tenant;
+            return Err(EngineError::QuotaExceeded { what: "unfinished uploads", limit });
+        }
+        sqlx::query(
+            "INSERT INTO uploads(tenant, id, digest, size_bytes, media_type, committed_bytes, \
+             is_complete, created_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(&upload.tenant)
+        .bind(&upload.id)
+        .bind(upload.digest.as_slice())
+        .bind(column(upload.size_bytes))
+        .bind(&upload.media_type)
+        .bind(column(upload.committed_bytes))
+        .bind(upload.is_complete)
+        .bind(now_ms())
+        .execute(&mut *transaction)
+        .await?;
+        let response = v1::UploadSession { upload: upload.id.clone(), ..Default::default() }.encode_to_vec();
+        idempotency::record(&mut transaction, &upload.tenant, METHOD, key.as_ref(), response).await?;
+        transaction.commit().await?;
+        Ok(upload)
+    }
+}
+
+fn upload_facts(row: &SqliteRow) -> Result<UploadFacts, EngineError> {
+    Ok(UploadFacts {
+        tenant: row.try_get("tenant")?,
+        id: row.try_get("id")?,
+        digest: fixed(row.try_get("digest")?)?,
+        size_bytes: row.try_get::<i64, _>("size_bytes")?.unsigned_abs(),
+        media_type: row.try_get("media_type")?,
+        committed_bytes: row.try_get::<i64, _>("committed_bytes")?.unsigned_abs(),
+        is_complete: row.try_get("is_complete")?,
+    })
+}
+
+/// Sizes are bounded far below 2^63 by the limits.
+fn column(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+pub(super) async fn insert_artifact(connection: &mut SqliteConnection, facts: &ArtifactFacts) -> Result<(), EngineError> {
+    sqlx::query(
+        "INSERT INTO artifacts(tenant, class, digest, size_bytes, media_type, created_ms) \
+         VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    )
+    .bind(&facts.tenant)
+    .bind(facts.class.as_str())
+    .bind(facts.digest.as_slice())
+    .bind(column(facts.size_bytes))
+    .bind(&facts.media_type)
+    .bind(facts.created_ms)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

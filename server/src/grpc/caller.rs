@@ -1,0 +1,125 @@
+//! What handlers work with, and the frame around every unary call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tonic::{Extensions, Request, Response, Status};
+use zkinfer_proto::name::{ArtifactName, parse_tenant};
+
+use super::error::ApiError;
+use super::fields::Fields;
+use crate::artifacts::{PublicArtifacts, Uploads};
+use crate::auth::Principal;
+use crate::engine::{ArtifactFacts, Resources};
+use crate::limits::Limits;
+use crate::prover::Prover;
+use crate::scheduler::{CpuPool, Hub, Running};
+
+/// The service, as handlers see it. Internal artifacts and the queue are out of reach.
+pub(crate) struct App {
+    pub(crate) engine: Arc<dyn Resources>,
+    pub(crate) artifacts: PublicArtifacts,
+    pub(crate) uploads: Uploads,
+    pub(crate) prover: Arc<dyn Prover>,
+    pub(crate) cpu: CpuPool,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) running: Arc<Running>,
+    pub(crate) limits: Limits,
+    pub(crate) watchers: Arc<Semaphore>,
+    /// No new work is admitted.
+    pub(crate) draining: CancellationToken,
+    /// Streams end.
+    pub(crate) closing: CancellationToken,
+}
+
+/// Who calls.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) tenant: String,
+}
+
+impl App {
+    /// Runs a unary handler for a known caller within the time limit.
+    pub(crate) async fn unary<M, R, F>(&self, request: Request<M>, handler: impl FnOnce(Caller, M) -> F) -> Result<Response<R>, Status>
+    where
+        F: Future<Output = Result<R, ApiError>>,
+    {
+        let caller = caller(request.extensions())?;
+        let answer = handler(caller, request.into_inner());
+        match tokio::time::timeout(self.limits.unary, answer).await {
+            Ok(answer) => Ok(Response::new(answer?)),
+            Err(_) => Err(ApiError::Deadline.into()),
+        }
+    }
+
+    /// Refuses new work while the service drains.
+    pub(crate) fn check_admission(&self) -> Result<(), ApiError> {
+        if self.draining.is_cancelled() {
+            return Err(ApiError::Unavailable {
+                reason: "DRAINING",
+                message: "the service is shutting down; try again".into(),
+                retry: Duration::from_secs(2),
+            });
+        }
+        Ok(())
+    }
+
+    /// Facts of an artifact of the caller's, at most `max_bytes` long.
+    pub(crate) async fn artifact(
+        &self,
+        caller: &Caller,
+        field: &str,
+        name: &ArtifactName,
+        max_bytes: u64,
+    ) -> Result<ArtifactFacts, ApiError> {
+        let facts = match caller.owns(&name.tenant) {
+            true => self.artifacts.facts(&name.tenant, name.blake3).await?,
+            false => None,
+        };
+        let facts = facts.ok_or_else(|| ApiError::NotFound { kind: "artifact", name: name.to_string() })?;
+        if facts.size_bytes > max_bytes {
+            let size_bytes = facts.size_bytes;
+            return Err(ApiError::invalid(field, format!("has {size_bytes} bytes; at most {max_bytes} are taken here")));
+        }
+        Ok(facts)
+    }
+
+    /// All bytes of an artifact of the caller's.
+    pub(crate) async fn artifact_bytes(
+        &self,
+        caller: &Caller,
+        field: &str,
+        name: &ArtifactName,
+        max_bytes: u64,
+    ) -> Result<bytes::Bytes, ApiError> {
+        let facts = self.artifact(caller, field, name, max_bytes).await?;
+        self.artifacts.get(&facts).await.map_err(|error| ApiError::bytes(error, name))
+    }
+}
+
+/// The caller, as the guard found it. Without a guard there is no caller.
+pub(crate) fn caller(extensions: &Extensions) -> Result<Caller, ApiError> {
+    extensions.get::<Principal>().map(|principal| Caller { tenant: principal.tenant.clone() }).ok_or(ApiError::Unauthenticated)
+}
+
+impl Caller {
+    pub(crate) fn owns(&self, tenant: &str) -> bool {
+        self.tenant == tenant
+    }
+
+    /// Checks a `parent` field: empty, or the caller's own tenant.
+    pub(crate) fn check_parent(&self, parent: &str) -> Result<(), ApiError> {
+        if parent.is_empty() {
+            return Ok(());
+        }
+        let mut fields = Fields::default();
+        let tenant = fields.parse("parent", parse_tenant(parent));
+        fields.finish()?;
+        match tenant {
+            Some(tenant) if self.owns(tenant) => Ok(()),
+            _ => Err(ApiError::NotFound { kind: "tenant", name: parent.into() }),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Wakes those who wait for news of a model or a job, and idle workers. It carries no data: who is woken reads the
+//! engine, so that a lost or a doubled wake-up changes nothing but time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, watch};
+
+use crate::engine::Subject;
+
+/// Who waits for what.
+#[derive(Debug, Default)]
+pub struct Hub {
+    subjects: Mutex<HashMap<Subject, watch::Sender<()>>>,
+    ready: Notify,
+}
+
+impl Hub {
+    /// Something happened to a subject.
+    pub fn changed(&self, subject: &Subject) {
+        if let Some(sender) = self.lock().get(subject) {
+            sender.send_replace(());
+        }
+    }
+
+    /// Subscribes to a subject. Changes after this call are seen.
+    pub fn subscribe(self: &Arc<Self>, subject: Subject) -> Subscription {
+        let receiver = self.lock().entry(subject.clone()).or_insert_with(|| watch::Sender::new(())).subscribe();
+        Subscription { hub: self.clone(), subject, receiver }
+    }
+
+    /// A task became ready.
+    pub fn task_ready(&self) {
+        self.ready.notify_one();
+    }
+
+    /// Waits until a task became ready.
+    pub async fn wait_for_task(&self) {
+        self.ready.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Subject, watch::Sender<()>>> {
+        self.subjects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sees the changes of one subject.
+#[derive(Debug)]
+pub struct Subscription {
+    hub: Arc<Hub>,
+    subject: Subject,
+    receiver: watch::Receiver<()>,
+}
+
+impl Subscription {
+    /// Waits for a change since the last call.
+    pub async fn changed(&mut self) {
+        // The sender lives as long as a subscription does.
+        let _ = self.receiver.changed().await;
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut subjects = self.hub.lock();
+        // Only our own receiver is left.
+        if subjects.get(&self.subject).is_some_and(|sender| sender.receiver_count() <= 1) {
+            subjects.remove(&self.subject);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::SubjectKind;
+
+    #[tokio::test]
+    async fn a_change_between_two_waits_is_seen_and_nothing_is_left_behind() {
+        let hub = Arc::new(Hub::default());
+        let subject = Subject { kind: SubjectKind::Job, tenant: "a".into(), id: "1".into() };
+        let mut first = hub.subscribe(subject.clone());
+        let second = hub.subscribe(subject.clone());
+        hub.changed(&subject);
+        first.changed().await;
+        drop(first);
+        assert_eq!(hub.lock().len(), 1);
+        drop(second);
+        assert!(hub.lock().is_empty());
+    }
+}

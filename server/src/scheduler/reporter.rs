@@ -1,0 +1,232 @@
+//! Turns a prover's events into progress that is written down, without ever making the prover wait: only the newest
+//! state is handed over, and a task of the runtime writes it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use zkinfer_proto::v1;
+
+use super::hub::Hub;
+use super::running::{StopFlag, StopReason};
+use crate::engine::{Engine, EngineError, Task, TaskFlow};
+use crate::prover::{ProgressSink, StageEdge, StageEvent, StagePlan, Stopped};
+
+/// Progress is written at most this often.
+const WRITE_EVERY: Duration = Duration::from_millis(25);
+
+/// The sink of one attempt.
+pub(super) struct Reporter {
+    stages: Mutex<Stages>,
+    newest: watch::Sender<v1::Progress>,
+    flag: Arc<StopFlag>,
+    writer: JoinHandle<()>,
+}
+
+impl Reporter {
+    /// Starts the writer on `runtime`. `last_stage` is added behind the planned ones.
+    pub(super) fn start(
+        runtime: &tokio::runtime::Handle,
+        engine: Arc<dyn Engine>,
+        hub: Arc<Hub>,
+        task: Task,
+        flag: Arc<StopFlag>,
+        last_stage: Option<StagePlan>,
+    ) -> Self {
+        let (newest, receiver) = watch::channel(v1::Progress::default());
+        let stages = Mutex::new(Stages::new(task.attempt, last_stage));
+        let writer = runtime.spawn(write(receiver, engine, hub, task, flag.clone()));
+        Self { stages, newest, flag, writer }
+    }
+
+    /// Waits until the last progress is written; answers how long each stage took.
+    pub(super) fn finish(self, runtime: &tokio::runtime::Handle) -> Vec<v1::StageTime> {
+        drop(self.newest);
+        if let Err(error) = runtime.block_on(self.writer) {
+            tracing::warn!(%error, "the progress writer ended early");
+        }
+        self.stages.into_inner().unwrap_or_else(PoisonError::into_inner).times()
+    }
+
+    /// Why the attempt was stopped, if it was.
+    pub(super) fn stop_reason(&self) -> Option<StopReason> {
+        self.flag.reason()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stages> {
+        self.stages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ProgressSink for Reporter {
+    fn plan(&self, stages: &[StagePlan]) {
+        let mut state = self.lock();
+        state.plan(stages);
+        self.newest.send_replace(state.progress());
+    }
+
+    fn report(&self, event: StageEvent) -> Result<(), Stopped> {
+        let mut state = self.lock();
+        state.take(event, Instant::now());
+        self.newest.send_replace(state.progress());
+        drop(state);
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), Stopped> {
+        if self.flag.reason().is_some() { Err(Stopped) } else { Ok(()) }
+    }
+}
+
+async fn write(mut newest: watch::Receiver<v1::Progress>, engine: Arc<dyn Engine>, hub: Arc<Hub>, task: Task, flag: Arc<StopFlag>) {
+    while newest.changed().await.is_ok() {
+        let progress = newest.borrow_and_update().clone();
+        match engine.progress(&task, progress).await {
+            Ok(TaskFlow::Continue) => {}
+            Ok(TaskFlow::Stop) => flag.raise(StopReason::Ended),
+            Err(EngineError::Fenced) => flag.raise(StopReason::Fenced),
+            // Progress may be lost; the outcome is not, it is written again and again.
+            Err(error) => tracing::warn!(%error, "cannot write progress"),
+        }
+        hub.changed(&task.subject);
+        tokio::time::sleep(WRITE_EVERY).await;
+    }
+}
+
+/// The stages of an attempt.
+struct Stages {
+    attempt: u32,
+    stages: Vec<Stage>,
+    last_stage: Option<StagePlan>,
+    phase: &'static str,
+    started: Instant,
+    fraction: f64,
+}
+
+struct Stage {
+    plan: StagePlan,
+    done: u32,
+    active: u32,
+    began: Option<Instant>,
+    ended: Option<Instant>,
+}
+
+impl Stage {
+    fn new(plan: StagePlan) -> Self {
+        Self { plan, done: 0, active: 0, began: None, ended: None }
+    }
+
+    fn elapsed(&self) -> Duration {
+        let Some(began) = self.began else { return Duration::ZERO };
+        let until = if self.active > 0 { None } else { self.ended };
+        until.unwrap_or_else(Instant::now).saturating_duration_since(began)
+    }
+}
+
+impl Stages {
+    fn new(attempt: u32, last_stage: Option<StagePlan>) -> Self {
+        let started = Instant::now();
+        Self { attempt, stages: Vec::new(), last_stage, phase: "", started, fraction: 0.0 }
+    }
+
+    fn plan(&mut self, stages: &[StagePlan]) {
+        self.stages = stages.iter().cloned().chain(self.last_stage.take()).map(Stage::new).collect();
+    }
+
+    fn take(&mut self, event: StageEvent, now: Instant) {
+        let known = self.stages.iter().position(|stage| stage.plan.name == event.name);
+        let position = known.unwrap_or_else(|| {
+            let plan = StagePlan { name: event.name, total: event.total, cost_ms: 0 };
+            self.stages.push(Stage::new(plan));
+            self.stages.len() - 1
+        });
+        let Some(stage) = self.stages.get_mut(position) else { return };
+        stage.plan.total = event.total.max(1);
+        match event.edge {
+            StageEdge::Begin => {
+                stage.began.get_or_insert(now);
+                stage.active += 1;
+                self.phase = event.name;
+            }
+            StageEdge::End => {
+                stage.active = stage.active.saturating_sub(1);
+                stage.done = (stage.done + 1).min(stage.plan.total);
+                stage.ended = Some(now);
+            }
+        }
+    }
+
+    fn progress(&mut self) -> v1::Progress {
+        let cost = |stage: &Stage| stage.plan.cost_ms as f64;
+        let total: f64 = self.stages.iter().map(cost).sum();
+        let done: f64 = self.stages.iter().map(|stage| cost(stage) * f64::from(stage.done) / f64::from(stage.plan.total.max(1))).sum();
+        if total > 0.0 {
+            self.fraction = self.fraction.max((done / total).clamp(0.0, 1.0));
+        }
+        let spent = self.started.elapsed();
+        let eta = (self.fraction > 0.0).then(|| spent.mul_f64(((1.0 - self.fraction) / self.fraction).min(1e6)));
+        v1::Progress {
+            stages: self.stages.iter().map(stage_message).collect(),
+            fraction: self.fraction,
+            eta: eta.map(duration),
+            queue_position: -1,
+            phase: self.phase.to_owned(),
+            attempt: self.attempt,
+        }
+    }
+
+    fn times(&self) -> Vec<v1::StageTime> {
+        self.stages
+            .iter()
+            .map(|stage| v1::StageTime { name: stage.plan.name.to_owned(), elapsed: Some(duration(stage.elapsed())) })
+            .collect()
+    }
+}
+
+fn stage_message(stage: &Stage) -> v1::Stage {
+    v1::Stage { name: stage.plan.name.to_owned(), total: stage.plan.total, done: stage.done, elapsed: Some(duration(stage.elapsed())) }
+}
+
+fn duration(time: Duration) -> prost_types::Duration {
+    time.try_into().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(name: &'static str, index: u32, total: u32, edge: StageEdge) -> StageEvent {
+        StageEvent { name, index, total, edge }
+    }
+
+    #[test]
+    fn the_fraction_follows_the_costs_and_never_falls() {
+        let mut stages = Stages::new(1, Some(StagePlan { name: "verify", total: 1, cost_ms: 10 }));
+        stages.plan(&[StagePlan { name: "layer", total: 3, cost_ms: 60 }, StagePlan { name: "outer", total: 1, cost_ms: 30 }]);
+        let mut last = 0.0;
+        for (name, index, total) in [("layer", 0, 3), ("layer", 1, 3), ("layer", 2, 3), ("outer", 0, 1), ("verify", 0, 1)] {
+            stages.take(event(name, index, total, StageEdge::Begin), Instant::now());
+            assert_eq!(stages.progress().phase, name);
+            stages.take(event(name, index, total, StageEdge::End), Instant::now());
+            let fraction = stages.progress().fraction;
+            assert!(fraction > last);
+            last = fraction;
+        }
+        assert!((last - 1.0).abs() < 1e-9);
+        assert_eq!(stages.times().len(), 3);
+        assert_eq!(stages.progress().eta, Some(prost_types::Duration::default()));
+    }
+
+    #[test]
+    fn an_unplanned_stage_is_shown_and_repeated_ends_do_not_overflow() {
+        let mut stages = Stages::new(2, None);
+        stages.plan(&[]);
+        for _ in 0..3 {
+            stages.take(event("join", 0, 1, StageEdge::End), Instant::now());
+        }
+        let progress = stages.progress();
+        assert_eq!(progress.stages[0].done, 1);
+        assert_eq!(progress.attempt, 2);
+    }
+}
