@@ -7,12 +7,14 @@ use plonky2::iop::witness::{PartialWitness, PartitionWitness};
 use plonky2::plonk::circuit_data::CommonCircuitData;
 use plonky2::util::serialization::{Buffer, IoError, IoResult};
 
+use crate::backend::Backend;
+use crate::backend::reference::Reference;
 use crate::field::{C, D, F};
 use crate::hash::pack_bytes;
 use crate::recursion::boundary::{BoundaryTargets, BoundaryWitness};
 use crate::recursion::gadgets::Proof;
 use crate::recursion::node::Circuit;
-use crate::recursion::prover::aggregator::{prove, set_leaf};
+use crate::recursion::prover::aggregator::{satisfied, set_leaf};
 use crate::recursion::prover::circuits::{LeafGates, leaf_gates};
 use crate::recursion::prover::tests::fixture::{BOUNDARY, FreeLayers, honest, prover, sample_boundary, test_kinds};
 use crate::recursion::prover::{LeafJob, ProveError};
@@ -86,7 +88,7 @@ impl Attack {
     }
 
     fn prove(&self, witness: PartialWitness<F>) -> Result<Proof, ProveError> {
-        prove(&self.circuit, witness, "boundary")
+        satisfied(&self.circuit, "boundary", || Reference.prove_circuit(&self.circuit, witness))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use crate::backend::reference::Reference;
 use crate::recursion::prover::tests::fixture::{BOUNDARY, FreeLayers, GROUP, honest, prover, test_kinds};
 use crate::recursion::prover::{Aggregator, CircuitError, CircuitStore, LeafJob, ProveError};
 
@@ -48,7 +49,7 @@ fn a_stored_circuit_proves_and_a_damaged_one_is_built_again() {
     let bytes: usize = memory.entries.lock().unwrap().values().map(Vec::len).sum();
     println!("loaded {bytes} bytes in {:?}", start.elapsed());
     assert_eq!(*memory.hits.lock().unwrap(), 1);
-    let node = second.prove_leaf(&job).unwrap();
+    let node = second.prove_leaf(&Reference, &job).unwrap();
     assert_eq!(node.public(), honest().boundary.public());
     prover().prove_join(&honest().joined_layers, &node).unwrap();
 
