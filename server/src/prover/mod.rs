@@ -4,6 +4,10 @@
 //! the bytes that come back. Calls may take minutes; they report progress to a [`ProgressSink`] and ask it whether to
 //! go on. For equal requests (seeds and salts included) all results but the outer proof are equal.
 
+pub mod input;
+pub mod local;
+pub mod store;
+
 use std::fmt;
 use std::time::Duration;
 
