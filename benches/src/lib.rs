@@ -1,1 +1,12 @@
-//! See README.md.
+//! Measurements of zkinfer: what they record, how they are taken, and how the documents show them.
+//!
+//! Three commands: `zkinfer-end-to-end` (service, client, one network, many proofs), `zkinfer-micro` (one layer, one recursion circuit),
+//! and `zkinfer-tables` (writes the tables of README.md and SECURITY.md from `benches/results/` and from the code).
+
+pub mod circuit_proofs;
+pub mod layer_proofs;
+pub mod machine;
+pub mod record;
+pub mod samples;
+pub mod tables;
+pub mod usage;

@@ -23,9 +23,9 @@ impl Source {
         code[..end].to_owned()
     }
 
-    /// Whether the file is a test, an example of use, or a build script.
+    /// Whether the file is a test or a build script.
     pub fn is_test(&self) -> bool {
-        self.path.contains("/tests/") || self.path.ends_with("build.rs")
+        self.path.contains("/tests/") || self.path.ends_with("/tests.rs") || self.path.ends_with("/build.rs")
     }
 
     /// Whether the file belongs to a command.
