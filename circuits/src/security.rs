@@ -113,12 +113,12 @@ impl Profile {
     /// FRI parameters of a layer of 2^log_rows rows.
     ///
     /// Small tables take a low rate and few queries, because the rows of the circuit that verifies them are dear and their own rows cheap;
-    /// large tables take rate 1/4, because their rows are dear and a circuit verifies one of them; 2^15 and more take 1/8, so that one fits.
+    /// larger ones take rate 1/4, because their rows are dear and a circuit verifies one of them; from 2^14 on 1/8, so that one fits.
     pub fn layer(&self, log_rows: usize) -> FriLevel {
         match (self.name, log_rows) {
             (ProfileName::Default, ..=9) => FriLevel::inner(5, 18, 14),
             (ProfileName::Default, 10..=11) => FriLevel::inner(4, 23, 12),
-            (ProfileName::Default, 12..=14) => FriLevel::inner(2, 45, 16),
+            (ProfileName::Default, 12..=13) => FriLevel::inner(2, 45, 16),
             (ProfileName::Default, _) => FriLevel::inner(3, 30, 16),
             (ProfileName::Strict, ..=9) => FriLevel::inner(5, 34, 16),
             (ProfileName::Strict, 10..=11) => FriLevel::inner(4, 42, 16),

@@ -46,9 +46,7 @@ fn segments<'a>(name: &'a str, collection: &str) -> Option<(&'a str, &'a str)> {
 /// # Errors
 /// Anything else.
 pub fn parse_tenant(name: &str) -> Result<&str, NameError> {
-    name.strip_prefix("tenants/")
-        .filter(|tenant| is_resource_id(tenant))
-        .ok_or(NameError { expected: "tenants/{tenant}" })
+    name.strip_prefix("tenants/").filter(|tenant| is_resource_id(tenant)).ok_or(NameError { expected: "tenants/{tenant}" })
 }
 
 /// Name of a model.

@@ -35,10 +35,7 @@ impl Authentication {
     /// The caller, from the value of the `authorization` header.
     pub fn authenticate(&self, authorization: Option<&[u8]>) -> Option<Principal> {
         match self {
-            Self::None => Some(Principal {
-                tenant: DEFAULT_TENANT.to_owned(),
-                name: "anonymous".to_owned(),
-            }),
+            Self::None => Some(Principal { tenant: DEFAULT_TENANT.to_owned(), name: "anonymous".to_owned() }),
             Self::ApiKeys(keys) => keys.find(authorization?.strip_prefix(b"Bearer ")?).cloned(),
         }
     }
@@ -93,8 +90,7 @@ impl ApiKeys {
     /// # Errors
     /// See [`KeyFileError`].
     pub fn read(path: &Path) -> Result<Self, KeyFileError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| KeyFileError::Read { path: path.into(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| KeyFileError::Read { path: path.into(), source })?;
         Self::parse(&text)
     }
 
@@ -118,8 +114,7 @@ impl ApiKeys {
                 return Err(wrong("the tenant is not of the form [a-z]([a-z0-9-]*[a-z0-9])?"));
             }
             let mut sha256 = [0; 32];
-            hex::decode_to_slice(hash, &mut sha256)
-                .map_err(|_| wrong("the hash is not 64 hex digits"))?;
+            hex::decode_to_slice(hash, &mut sha256).map_err(|_| wrong("the hash is not 64 hex digits"))?;
             let principal = Principal { tenant: tenant.to_owned(), name: name.to_owned() };
             entries.push(Entry { principal, sha256 });
         }

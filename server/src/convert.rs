@@ -68,9 +68,7 @@ pub(crate) fn statement(fields: &StatementFields) -> v1::Statement {
         program_digest: fields.program_digest.to_vec(),
         model_commitment: fields.model_commitment.to_vec(),
         input_commitment: fields.input_commitment.to_vec(),
-        output: Some(v1::statement::Output::OutputValues(v1::OutputValues {
-            values: fields.output_values.clone(),
-        })),
+        output: Some(v1::statement::Output::OutputValues(v1::OutputValues { values: fields.output_values.clone() })),
         predicate: fields.predicate.to_vec(),
         context_nonce: fields.context_nonce.to_vec(),
     }

@@ -124,17 +124,13 @@ pub async fn run(
     for name in ["", LIVE, READY] {
         health.set_service_status(name, ServingStatus::Serving).await;
     }
-    let routes = Routes::new(health_service)
-        .add_service(reflection()?);
+    let routes = Routes::new(health_service).add_service(reflection()?);
     let routes = grpc::add_services(routes, &service.app);
     let closing = service.app.closing.clone();
     let server = builder(&config.limits)
         .layer(GuardLayer::new(config.authentication.clone()))
         .add_routes(routes)
-        .serve_with_incoming_shutdown(
-            grpc::incoming(listener, &config.limits),
-            closing.clone().cancelled_owned(),
-        );
+        .serve_with_incoming_shutdown(grpc::incoming(listener, &config.limits), closing.clone().cancelled_owned());
     let mut server = tokio::spawn(server);
     tracing::info!(%address, "serving");
     tokio::select! {
@@ -170,9 +166,7 @@ fn flatten(ended: Joined) -> Result<(), ServeError> {
 
 fn check_exposure(address: SocketAddr, authentication: &Authentication) -> Result<(), ServeError> {
     match authentication {
-        Authentication::None if !address.ip().is_loopback() => {
-            Err(ServeError::Unprotected { address })
-        }
+        Authentication::None if !address.ip().is_loopback() => Err(ServeError::Unprotected { address }),
         Authentication::None => Ok(()),
         Authentication::ApiKeys(_) => {
             if !address.ip().is_loopback() {
@@ -184,9 +178,7 @@ fn check_exposure(address: SocketAddr, authentication: &Authentication) -> Resul
 }
 
 fn reflection() -> Result<
-    tonic_reflection::server::v1::ServerReflectionServer<
-        impl tonic_reflection::server::v1::ServerReflection,
-    >,
+    tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection>,
     tonic_reflection::server::Error,
 > {
     tonic_reflection::server::Builder::configure()
@@ -223,8 +215,7 @@ impl Service {
         let bytes = ArtifactBytes::local(&artifacts_dir).map_err(ServeError::Artifacts)?;
         let backend = prover.backend();
         tracing::info!(backend = backend.name, reason = backend.reason, "compute backend");
-        let (requeued, failed) =
-            crate::engine::Tasks::recover(&*engine, limits.attempts).await.map_err(ServeError::Recover)?;
+        let (requeued, failed) = crate::engine::Tasks::recover(&*engine, limits.attempts).await.map_err(ServeError::Recover)?;
         if requeued + failed > 0 {
             tracing::warn!(requeued, failed, "took up what an earlier run left unfinished");
         }
@@ -271,8 +262,6 @@ fn make_directory(path: &Path) -> Result<PathBuf, ServeError> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder
-        .create(path)
-        .map_err(|source| ServeError::Directory { path: path.into(), source })?;
+    builder.create(path).map_err(|source| ServeError::Directory { path: path.into(), source })?;
     Ok(path.to_path_buf())
 }

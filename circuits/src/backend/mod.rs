@@ -4,6 +4,7 @@
 //! on the host: caps, openings, query answers. All backends give byte-identical results; [`reference::Reference`] is the slow, obvious one.
 
 pub mod reference;
+pub mod witness;
 
 use std::ops::Range;
 
@@ -203,7 +204,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Row and path of a FRI layer's leaf.
     fn query_fold(&self, tree: &Self::FoldTree, leaf: usize) -> Result<QueryAnswer, BackendError>;
 
-    /// Proves a recursion circuit without zero knowledge: deterministic, smallest nonce; plonky2's verifier accepts it.
+    /// Proves a recursion circuit without zero knowledge, on [`witness::deterministic_witness`]; plonky2's verifier accepts the proof.
+    /// The nonce is the smallest, except in [`reference::Reference`], whose prover takes any.
     fn prove_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError>;
 
     /// Proves a circuit with `zero_knowledge = true`, blinded by the operating system's entropy.

@@ -12,9 +12,11 @@ use plonky2::hash::merkle_tree::{MerkleCap, MerkleTree};
 use plonky2::iop::challenger::Challenger;
 use plonky2::iop::witness::PartialWitness;
 use plonky2::plonk::plonk_common::reduce_with_powers;
+use plonky2::plonk::prover::prove_with_partition_witness;
 use plonky2::util::reverse_index_bits_in_place;
 use plonky2::util::timing::TimingTree;
 
+use super::witness::deterministic_witness;
 use super::{
     Backend, BackendError, Circuit, CircuitProof, CommitShape, OpeningBatch, QueryAnswer, Scalars, SumsChallenges,
 };
@@ -363,7 +365,9 @@ impl Backend for Reference {
     }
 
     fn prove_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
-        circuit.prove(inputs).map_err(|error| BackendError::Witness(error.to_string()))
+        let witness = deterministic_witness(circuit, inputs)?;
+        prove_with_partition_witness(&circuit.prover_only, &circuit.common, witness, &mut TimingTree::default())
+            .map_err(|error| BackendError::Witness(error.to_string()))
     }
 
     fn prove_blinded_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {

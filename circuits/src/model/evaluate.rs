@@ -9,7 +9,8 @@ use super::network::{Dense, Model, Node, Op, ValueId, Weights};
 pub enum Rounding {
     /// Rounds and clamps, as the network says.
     Apply,
-    /// Passes the value through: the real network underneath.
+    /// Passes the value through: the real network underneath. A grid that starts at zero still cuts negative values off, because it
+    /// may stand for a ReLU that the quantizing runtime has absorbed.
     Skip,
 }
 
@@ -68,9 +69,8 @@ fn evaluate_node(node: &Node, values: &[Vec<f32>], rounding: Rounding) -> Vec<f3
         Op::Add => operand(0).iter().zip(operand(1)).map(|(&left, &right)| left + right).collect(),
         Op::Relu => map(&|x| x.max(0.0)),
         Op::Clip { lo, hi } => map(&|x| x.max(*lo).min(*hi)),
-        Op::Round(grid) if rounding == Rounding::Apply => {
-            map(&|x| (grid.quantize(f64::from(x)) as f64 * grid.scale) as f32)
-        }
+        Op::Round(grid) if rounding == Rounding::Apply => map(&|x| (grid.quantize(f64::from(x)) as f64 * grid.scale) as f32),
+        Op::Round(grid) if grid.lo == 0 => map(&|x| x.max(0.0)),
         Op::Round(_) => operand(0).to_vec(),
     }
 }

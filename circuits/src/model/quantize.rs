@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::bounds::{self, BIAS_BITS_RANGE, MULT_BITS_RANGE, OVERSHOOT_BITS, SHIFT_RANGE};
+use super::bounds::{self, BIAS_BITS_RANGE, MAX_TENSOR_ELEMENTS, MULT_BITS_RANGE, OVERSHOOT_BITS, SHIFT_RANGE};
 use super::evaluate::{EvaluateError, Rounding, evaluate};
 use super::graph::QuantGraph;
 use super::lower::{Lowered, lower};
@@ -124,6 +124,7 @@ pub fn quantize(model: &Model, calibration: &[Vec<f32>], options: &QuantOptions)
     if !MULT_BITS_RANGE.contains(&options.max_mult_bits) {
         return Err(QuantError::MultBits { got: options.max_mult_bits });
     }
+    check_sizes(model)?;
     let magnitudes = calibrate(model, calibration, options.input_coding)?;
     let annotated = Annotator::new(model, &magnitudes, options).annotate();
     let Lowered { graph, sources } = lower(&annotated.model, options.max_mult_bits)?;
@@ -140,9 +141,22 @@ pub fn quantize_qdq(model: &Model, calibration: &[Vec<f32>]) -> Result<(QuantGra
     if !model.is_qdq() {
         return Err(QuantError::NotQuantized);
     }
+    check_sizes(model)?;
     let Lowered { graph, sources } = lower(model, *MULT_BITS_RANGE.end())?;
     let report = QuantReport::new(&graph, &Reference { model, sources }, calibration)?;
     Ok((graph, report))
+}
+
+/// Refuses values that no table holds before anything is evaluated.
+fn check_sizes(model: &Model) -> Result<(), QuantError> {
+    let names = std::iter::once("the input".to_owned()).chain(model.nodes.iter().map(|node| format!("the output of node {:?}", node.name)));
+    for (index, what) in names.enumerate() {
+        let got = model.n_elements(ValueId(index));
+        if !(1..=MAX_TENSOR_ELEMENTS).contains(&got) {
+            return Err(GraphError::TensorSize { what, got }.into());
+        }
+    }
+    Ok(())
 }
 
 /// Largest magnitude of each value on the calibration inputs.
@@ -325,7 +339,7 @@ fn magnitude(grid: &Grid) -> u64 {
 /// A tenth is left for rounding and for the no-wrap inequality at the largest shift.
 fn max_factor(bound: u128, max_mult_bits: u32) -> f64 {
     let no_overshoot = 2f64.powi(OVERSHOOT_BITS as i32 - 1) / bound as f64;
-    let fits_bits = 2f64.powi(max_mult_bits as i32 - *SHIFT_RANGE.start() as i32);
+    let fits_bits = (2f64.powi(max_mult_bits as i32) - 1.0) / 2f64.powi(*SHIFT_RANGE.start() as i32);
     0.9 * no_overshoot.min(fits_bits)
 }
 

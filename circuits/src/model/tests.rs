@@ -3,7 +3,7 @@
 use super::bounds::BoundError;
 use super::network::{Bias, Dense, Grid, Model, Node, Op, ValueId, ValueSpec, Weights};
 use super::{
-    EvaluateError, GraphError, Granularity, InputCoding, NodeProblem, QuantError, QuantGraph, QuantOp, QuantOptions, Rounding, TensorId,
+    EvaluateError, Granularity, GraphError, InputCoding, NodeProblem, QuantError, QuantGraph, QuantOp, QuantOptions, Rounding, TensorId,
     evaluate, execute, quantize, quantize_qdq,
 };
 
@@ -121,11 +121,8 @@ fn dead_channels_and_silent_networks_stay_provable() {
     let QuantOp::Dense(first) = &graph.layers[0].op else { unreachable!() };
     assert!(first.bias_bits <= 25 && first.bias[1] < -1_000_000, "{:?}", first.bias);
 
-    let silent = vec![
-        node("h", dense(2, &[0.0; 4], &[0.0; 2]), &[0], 2),
-        node("relu", Op::Relu, &[1], 2),
-        node("sum", Op::Add, &[2, 0], 2),
-    ];
+    let silent =
+        vec![node("h", dense(2, &[0.0; 4], &[0.0; 2]), &[0], 2), node("relu", Op::Relu, &[1], 2), node("sum", Op::Add, &[2, 0], 2)];
     let silent = model(2, silent);
     let (graph, _) = quantize(&silent, &[vec![0.0, 0.0]], &QuantOptions::default()).unwrap();
     let activations = execute(&graph, &[128, 128]).unwrap();
@@ -254,10 +251,8 @@ fn networks_that_are_not_quantized_throughout_name_every_gap() {
 
 #[test]
 fn raw_answers_need_one_scale() {
-    let nodes = vec![
-        node("xq", round(0.5, -128, 127), &[0], 1),
-        node("y", int8(1, &[1, 2], &[0.125, 0.25], Bias::Float(vec![0.0; 2])), &[1], 2),
-    ];
+    let nodes =
+        vec![node("xq", round(0.5, -128, 127), &[0], 1), node("y", int8(1, &[1, 2], &[0.125, 0.25], Bias::Float(vec![0.0; 2])), &[1], 2)];
     assert_eq!(problems(&model(1, nodes))[0].1, "the network's answer has one scale per channel; quantize it per tensor");
 }
 
@@ -287,6 +282,9 @@ fn callers_mistakes_are_named() {
     for got in [0, 32] {
         assert_eq!(run(&[vec![0.0; 5]], &QuantOptions { max_mult_bits: got, ..options }), QuantError::MultBits { got });
     }
+    let wide = super::tests::model(1, vec![node("wide", dense(1, &[1.0; 65_537], &[0.0; 65_537]), &[0], 65_537)]);
+    let source = GraphError::TensorSize { what: "the output of node \"wide\"".into(), got: 65_537 };
+    assert_eq!(quantize(&wide, &[vec![1.0]], &options).unwrap_err(), QuantError::Graph(source));
     assert_eq!(quantize_qdq(&model, &[]).unwrap_err(), QuantError::NotQuantized);
     let quantized = super::tests::model(1, vec![node("xq", round(0.5, -128, 127), &[0], 1)]);
     assert_eq!(quantize(&quantized, &[], &options).unwrap_err(), QuantError::AlreadyQuantized);

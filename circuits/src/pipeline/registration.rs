@@ -8,7 +8,7 @@ use super::model::{CommittedLayer, CommittedModel};
 use super::stage::{Observer, Stage, step};
 use crate::backend::Backend;
 use crate::field::K;
-use crate::kind::Role;
+use crate::kind::{LayerKind, Role};
 use crate::layer::prover::{commit_linked, prove};
 use crate::layer::LayerClaim;
 use crate::ops::trace::{registration_columns, weight_columns};
@@ -48,13 +48,12 @@ pub fn register<B: Backend>(
     Ok(proof)
 }
 
-/// The stages that [`register`] goes through, for [`Observer::plan`].
+/// The stages of committing and registering a model of these layers, for [`Observer::plan`].
 ///
 /// # Errors
 /// A layer kind without circuit.
-pub fn registration_stages<B: Backend>(model: &CommittedModel<B>) -> Result<Vec<(Stage, usize)>, PipelineError> {
-    let kinds: Vec<_> = model.layers.iter().map(|layer| layer.spec.kind).collect();
-    let [leaves, joins] = stages(&plan_registration(&kinds)?);
+pub fn registration_stages(kinds: &[LayerKind]) -> Result<Vec<(Stage, usize)>, PipelineError> {
+    let [leaves, joins] = stages(&plan_registration(kinds)?);
     Ok(vec![(Stage::Weights, kinds.len()), (Stage::Layer, kinds.len()), leaves, joins, (Stage::Outer, 1), (Stage::Verify, 1)])
 }
 

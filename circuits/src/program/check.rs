@@ -358,12 +358,20 @@ mod tests {
         let narrow = refusal(|p| p.layers[0].output = requantize(8));
         assert!(matches!(narrow, ProgramError::Wrap { layer: 0, .. }), "{narrow}");
         assert_eq!(layer_field(narrow), (0, "shift"));
-        let wide = refusal(|p| {
-            p.layers[0].output = requantize(39);
-            p.layers[0].bias_bits = 31;
-            p.layers[0].mult_bits = 31;
-        });
-        assert!(matches!(wide, ProgramError::Wrap { layer: 0, .. }), "{wide}");
+        // 2^16 inputs of up to 767, with the widest constants: 2^63 + 2^64 exceeds p.
+        let mut wide = residual();
+        wide.layers.truncate(2);
+        wide.boundary.output_edge = 3;
+        for (layer, (log_period, fan_out)) in wide.layers.iter_mut().zip([(8, 1), (16, 1)]) {
+            layer.kind = crate::kind::LayerKind { log_rows: 16, n_columns: 256, ..layer.kind };
+            (layer.log_period, layer.fan_out) = (log_period, fan_out);
+        }
+        wide.layers[0].n_outputs = 1 << 16;
+        wide.layers[0].output = OutputRule::Requantize { shift: 24, lo: 512, hi: 767 };
+        let last = LayerSpec { n_inputs: 1 << 16, n_outputs: 3, bias_bits: 31, mult_bits: 31, edge_out: 3, ..wide.layers[1].clone() };
+        wide.layers[1] = LayerSpec { output: requantize(39), ..last };
+        let ProgramError::Wrap { layer: 1, source } = wide.check().unwrap_err() else { panic!("another error") };
+        assert_eq!(source.expected, "both sides of the requantization must stay below p");
     }
 
     #[test]
@@ -428,8 +436,8 @@ mod tests {
         let consumer = Consumer::Layer { layer: 1, port: 0 };
         assert_eq!(refusal(|p| p.layers[0].output = OutputRule::Raw), ProgramError::RawRead { tensor: 1, consumer });
         let mut program = Program { layers: vec![dense(30, 3, RELU, 1, 3, 1)], boundary: residual().boundary };
-        program.boundary.fan_out = 2;
-        program.boundary.edge_out = 2;
+        program.boundary.input_fan_out = 2;
+        program.boundary.output_edge = 2;
         assert_eq!(program.check().unwrap_err(), ProgramError::OutputIsInput);
     }
 }

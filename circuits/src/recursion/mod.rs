@@ -12,9 +12,9 @@ mod gadgets;
 pub mod join;
 pub mod kinds;
 #[cfg(feature = "prover")]
-pub mod leaf;
-#[cfg(feature = "prover")]
 pub mod layers;
+#[cfg(feature = "prover")]
+pub mod leaf;
 #[cfg(feature = "prover")]
 pub mod node;
 #[cfg(feature = "prover")]

@@ -237,3 +237,28 @@ impl FileReader<'_> {
         OuterKey::from_bytes(key.to_vec(), &Gates).map_err(|_| ParametersError::Damaged("a verifier key is unreadable"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recursion::kinds::leaf_kinds;
+
+    #[test]
+    fn embedded_file_round_trips_and_names_every_leaf() {
+        let parameters = Parameters::embedded(ProfileName::Default).unwrap();
+        assert_eq!(parameters.to_bytes().unwrap(), DEFAULT_FILE);
+        assert_eq!(parameters.registry().leaves().len(), leaf_kinds().len());
+        assert_eq!(parameters.outer().common.num_public_inputs, 4);
+        assert_eq!(Parameters::embedded(ProfileName::Strict).unwrap_err(), ParametersError::NoFile(ProfileName::Strict));
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused() {
+        let truncated = &DEFAULT_FILE[..DEFAULT_FILE.len() - 1];
+        assert_eq!(Parameters::from_bytes(truncated).unwrap_err(), ParametersError::Damaged("wrong checksum"));
+        assert_eq!(Parameters::from_bytes(&[]).unwrap_err(), ParametersError::Damaged("too short"));
+        let mut changed = DEFAULT_FILE.to_vec();
+        changed[100] ^= 1;
+        assert_eq!(Parameters::from_bytes(&changed).unwrap_err(), ParametersError::Damaged("wrong checksum"));
+    }
+}

@@ -1,6 +1,12 @@
 //! Layers to prove in tests: random dense and add layers with their honest witnesses.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod circuit;
+pub mod forge;
+pub mod forger;
+pub mod golden;
+pub mod table;
+
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use zkinfer_circuits::backend::Backend;
 use zkinfer_circuits::columns::Columns;
@@ -76,7 +82,6 @@ pub fn random_add(log_rows: usize, n: usize, seed: u64) -> Layer {
     let inputs = [tensor(), tensor()];
     Layer { spec, constants: LayerConstants::Add([30_000, 20_001]), inputs }
 }
-
 
 pub fn gamma_delta() -> (K, K) {
     (ext(F::from_canonical_u64(0x1234_5678_9abc), F::from_canonical_u64(77)), ext(F::from_canonical_u64(31_337), F::from_canonical_u64(0xfeed)))

@@ -19,6 +19,7 @@ mod wide;
 use std::ops::Range;
 use std::sync::Arc;
 
+use plonky2::field::types::Field;
 use plonky2::hash::merkle_tree::MerkleCap;
 use plonky2::iop::challenger::Challenger;
 use plonky2::iop::witness::PartialWitness;
@@ -28,7 +29,7 @@ use zkinfer_circuits::backend::{
     Backend, BackendError, Circuit, CircuitProof, CommitShape, OpeningBatch, QueryAnswer, Scalars, SumsChallenges,
 };
 use zkinfer_circuits::columns::Columns;
-use zkinfer_circuits::field::{F, H, K};
+use zkinfer_circuits::field::{F, H, K, ext};
 
 pub use fri::{Codeword, FoldTree};
 pub use oracle::Oracle;
@@ -57,6 +58,30 @@ impl Default for PortableCpu {
 /// w~ by coordinate, in coefficient form.
 #[derive(Debug)]
 pub struct Combination([Vec<F>; 2]);
+
+impl PortableCpu {
+    /// The interpreter of constraints alone, to be measured: at every point of the coset of 2n points, in the order of leaves,
+    /// `Σ_k ξ^k s_k` and `Σ_k γ^(N−1−k) c_k` over the constraints of each domain: every, first, last, step.
+    ///
+    /// # Errors
+    /// As [`Backend::sums`].
+    pub fn interpret_constraints(
+        &self,
+        system: &ConstraintSystem,
+        scalars: Scalars<'_>,
+        challenges: SumsChallenges,
+        oracles: [&Oracle; 3],
+        combination: Option<&Combination>,
+    ) -> Result<Vec<[K; 5]>, BackendError> {
+        let combination = combination.map(|Combination(limbs)| limbs);
+        let inputs = sums::Inputs { system, scalars, challenges, oracles, combination };
+        let blocks = sums::interpret(&self.tables, &inputs, |_, outputs| {
+            let at = |output: usize, point: usize| outputs.get(output).map_or(K::ZERO, |[c0, c1]| ext(c0[point], c1[point]));
+            (0..outputs[0][0].len()).map(|point| [0, 1, 2, 3, 4].map(|output| at(output, point))).collect::<Vec<_>>()
+        })?;
+        Ok(blocks.concat())
+    }
+}
 
 fn check_columns(oracle: &Oracle, columns: &Range<usize>) -> Result<(), BackendError> {
     if columns.end <= oracle.n_columns() {

@@ -84,7 +84,10 @@ impl Oracle {
     }
 
     /// A column on the extended domain, in the order of leaves.
-    pub(crate) fn extension(&self, column: usize) -> &[F] {
+    ///
+    /// # Panics
+    /// If there is no such column.
+    pub fn extension(&self, column: usize) -> &[F] {
         let log_leaves = self.log_rows + self.shape.rate_bits;
         &self.extension[column << log_leaves..(column + 1) << log_leaves]
     }

@@ -109,16 +109,20 @@ fn missing_combination() -> BackendError {
     BackendError::Unsupported("the system reads w~, but no combination of weights was given".to_owned())
 }
 
-/// q_S and the constraints' quotient on the coset of 2n points, bit-reversed, by coordinate.
-fn quotients(tables: &RootTables, inputs: &Inputs<'_>, sum_coefficients: &[Vec<F>; 2]) -> Result<[Vec<F>; 4], BackendError> {
+/// The batched sums at every point of the coset of 2n points, block after block: `Σ_k ξ^k s_k`, then the constraints of each domain.
+///
+/// This is the interpreter alone: `finish` turns a block's sums into its result, given its first point.
+pub(crate) fn interpret<T: Send>(
+    tables: &RootTables,
+    inputs: &Inputs<'_>,
+    finish: impl Fn(usize, &[BlockOutput]) -> T + Sync,
+) -> Result<Vec<T>, BackendError> {
     let log_rows = inputs.oracles[0].log_rows;
-    let (n_rows, n_points) = (1 << log_rows, 2 << log_rows);
-    let cosets = tables.cosets(log_rows, 1, F::coset_shift());
-    let on_cosets = |limbs: &[Vec<F>; 2]| limbs.each_ref().map(|limb| extend(&[limb], &cosets, n_rows));
+    let n_points = 2 << log_rows;
     let mut sinks = summand_sinks(inputs.system, inputs.challenges.xi);
     sinks.extend(constraint_sinks(inputs.system, inputs.challenges.gamma));
     let program = Program::compile(&inputs.system.arena, inputs.scalars, &sinks);
-    let combined = inputs.combination.map(on_cosets);
+    let combined = inputs.combination.map(|limbs| on_quotient_coset(tables, log_rows, limbs));
     let columns: Vec<&[F]> = program
         .columns
         .iter()
@@ -127,16 +131,29 @@ fn quotients(tables: &RootTables, inputs: &Inputs<'_>, sum_coefficients: &[Vec<F
             Column::Combined(limb) => combined.as_ref().map(|limbs| &limbs[limb][..]).ok_or_else(missing_combination),
         })
         .collect::<Result<_, _>>()?;
-    let running = on_cosets(sum_coefficients);
     let geometry = Geometry { log_rows, order: Order::BitReversed, period: inputs.scalars.period };
-    let factors = Factors::new(&cosets, log_rows);
-    let step = scale(inputs.challenges.total, F::from_canonical_usize(n_rows).inverse());
-    let blocks = Execution { program: &program, columns: &columns, geometry, n_points }.run(|first, outputs| {
+    Ok(Execution { program: &program, columns: &columns, geometry, n_points }.run(finish))
+}
+
+/// Values on the coset of 2n points, bit-reversed.
+fn on_quotient_coset(tables: &RootTables, log_rows: usize, limbs: &[Vec<F>; 2]) -> [Vec<F>; 2] {
+    let cosets = tables.cosets(log_rows, 1, F::coset_shift());
+    limbs.each_ref().map(|limb| extend(&[limb], &cosets, 1 << log_rows))
+}
+
+/// q_S and the constraints' quotient on the coset of 2n points, bit-reversed, by coordinate.
+fn quotients(tables: &RootTables, inputs: &Inputs<'_>, sum_coefficients: &[Vec<F>; 2]) -> Result<[Vec<F>; 4], BackendError> {
+    let log_rows = inputs.oracles[0].log_rows;
+    let running = on_quotient_coset(tables, log_rows, sum_coefficients);
+    let running_at = |point: usize| ext(running[0][point], running[1][point]);
+    let geometry = Geometry { log_rows, order: Order::BitReversed, period: inputs.scalars.period };
+    let factors = Factors::new(&tables.cosets(log_rows, 1, F::coset_shift()), log_rows);
+    let step = scale(inputs.challenges.total, F::from_canonical_usize(1 << log_rows).inverse());
+    let blocks = interpret(tables, inputs, |first, outputs| {
         let mut result: [Vec<F>; 4] = Default::default();
         let inverse_z = factors.inverse_z[first >> log_rows];
         for (offset, point) in (first..).take(outputs[SUMMANDS][0].len()).enumerate() {
             let at = |output: usize| outputs.get(output).map_or(K::ZERO, |[c0, c1]| ext(c0[offset], c1[offset]));
-            let running_at = |point: usize| ext(running[0][point], running[1][point]);
             let sum = running_at(geometry.rotated(point, Rotation::Next)) - running_at(point) - at(SUMMANDS) + step;
             let constraints = factors.of_domains(point).into_iter().enumerate().skip(1);
             let constraints = constraints.fold(at(SUMMANDS + 1), |sum, (domain, factor)| sum + scale(at(SUMMANDS + 1 + domain), factor));
@@ -147,7 +164,7 @@ fn quotients(tables: &RootTables, inputs: &Inputs<'_>, sum_coefficients: &[Vec<F
             }
         }
         result
-    });
+    })?;
     Ok([0, 1, 2, 3].map(|limb| blocks.iter().flat_map(|block| &block[limb]).copied().collect()))
 }
 

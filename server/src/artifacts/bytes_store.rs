@@ -7,9 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use object_store::local::LocalFileSystem;
-use object_store::{
-    ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, WriteMultipart,
-};
+use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, WriteMultipart};
 use tokio::io::AsyncReadExt as _;
 
 use super::Class;
@@ -76,12 +74,7 @@ impl ArtifactBytes {
     ///
     /// # Errors
     /// No space, or a failing store.
-    pub async fn put(
-        &self,
-        class: Class,
-        tenant: &str,
-        bytes: Bytes,
-    ) -> Result<Digest, BytesError> {
+    pub async fn put(&self, class: Class, tenant: &str, bytes: Bytes) -> Result<Digest, BytesError> {
         let digest = hash(bytes.clone()).await;
         let location = location(class, tenant, digest);
         let payload = PutPayload::from_bytes(bytes);
@@ -102,13 +95,7 @@ impl ArtifactBytes {
     ///
     /// # Errors
     /// No space, or a failing store.
-    pub async fn put_file(
-        &self,
-        class: Class,
-        tenant: &str,
-        digest: Digest,
-        file: &Path,
-    ) -> Result<(), BytesError> {
+    pub async fn put_file(&self, class: Class, tenant: &str, digest: Digest, file: &Path) -> Result<(), BytesError> {
         let mut reader = tokio::fs::File::open(file).await?;
         let upload = self.store.put_multipart(&location(class, tenant, digest)).await?;
         let mut writer = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
@@ -128,12 +115,7 @@ impl ArtifactBytes {
     ///
     /// # Errors
     /// Missing or damaged bytes, or a failing store.
-    pub async fn get(
-        &self,
-        class: Class,
-        tenant: &str,
-        digest: Digest,
-    ) -> Result<Bytes, BytesError> {
+    pub async fn get(&self, class: Class, tenant: &str, digest: Digest) -> Result<Bytes, BytesError> {
         let bytes = self.store.get(&location(class, tenant, digest)).await?.bytes().await?;
         if hash(bytes.clone()).await == digest { Ok(bytes) } else { Err(BytesError::Damaged) }
     }
@@ -142,13 +124,7 @@ impl ArtifactBytes {
     ///
     /// # Errors
     /// Missing or damaged bytes, or a failing store.
-    pub async fn check(
-        &self,
-        class: Class,
-        tenant: &str,
-        digest: Digest,
-        size_bytes: u64,
-    ) -> Result<(), BytesError> {
+    pub async fn check(&self, class: Class, tenant: &str, digest: Digest, size_bytes: u64) -> Result<(), BytesError> {
         let found = self.store.get(&location(class, tenant, digest)).await?;
         if found.meta.size != size_bytes {
             return Err(BytesError::Damaged);
@@ -170,13 +146,7 @@ impl ArtifactBytes {
     ///
     /// # Errors
     /// Missing bytes, or a failing store.
-    pub async fn range(
-        &self,
-        class: Class,
-        tenant: &str,
-        digest: Digest,
-        range: Range<u64>,
-    ) -> Result<Bytes, BytesError> {
+    pub async fn range(&self, class: Class, tenant: &str, digest: Digest, range: Range<u64>) -> Result<Bytes, BytesError> {
         Ok(self.store.get_range(&location(class, tenant, digest), range).await?)
     }
 }

@@ -68,11 +68,7 @@ impl PublicArtifacts {
     ///
     /// # Errors
     /// The engine's.
-    pub async fn facts(
-        &self,
-        tenant: &str,
-        digest: Digest,
-    ) -> Result<Option<ArtifactFacts>, EngineError> {
+    pub async fn facts(&self, tenant: &str, digest: Digest) -> Result<Option<ArtifactFacts>, EngineError> {
         self.records.artifact(Class::Public, tenant, digest).await
     }
 
@@ -80,12 +76,7 @@ impl PublicArtifacts {
     ///
     /// # Errors
     /// No space, or a failing disk or database.
-    pub async fn put(
-        &self,
-        tenant: &str,
-        media_type: &str,
-        bytes: bytes::Bytes,
-    ) -> Result<ArtifactFacts, ArtifactError> {
+    pub async fn put(&self, tenant: &str, media_type: &str, bytes: bytes::Bytes) -> Result<ArtifactFacts, ArtifactError> {
         let size_bytes = bytes.len() as u64;
         let digest = self.bytes.put(Class::Public, tenant, bytes).await?;
         let facts = ArtifactFacts {
@@ -120,11 +111,7 @@ impl PublicArtifacts {
     ///
     /// # Errors
     /// Missing bytes.
-    pub async fn range(
-        &self,
-        facts: &ArtifactFacts,
-        range: std::ops::Range<u64>,
-    ) -> Result<bytes::Bytes, BytesError> {
+    pub async fn range(&self, facts: &ArtifactFacts, range: std::ops::Range<u64>) -> Result<bytes::Bytes, BytesError> {
         self.bytes.range(Class::Public, &facts.tenant, facts.digest, range).await
     }
 }

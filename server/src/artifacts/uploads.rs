@@ -12,9 +12,7 @@ use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 
 use super::bytes_store::blocking;
 use super::{ArtifactBytes, BytesError, Class};
-use crate::engine::{
-    ArtifactFacts, ArtifactRecords, Digest, EngineError, RequestKey, UploadFacts, now_ms,
-};
+use crate::engine::{ArtifactFacts, ArtifactRecords, Digest, EngineError, RequestKey, UploadFacts, now_ms};
 
 /// Sync at least this often.
 const SYNC_BYTES: u64 = 4 << 20;
@@ -131,8 +129,7 @@ impl Uploads {
 }
 
 async fn open(path: &Path, facts: &UploadFacts) -> Result<File, BytesError> {
-    let mut file =
-        File::options().create(true).truncate(false).read(true).write(true).open(path).await?;
+    let mut file = File::options().create(true).truncate(false).read(true).write(true).open(path).await?;
     // Bytes that were never acknowledged may be torn.
     file.set_len(facts.committed_bytes).await?;
     file.seek(std::io::SeekFrom::Start(facts.committed_bytes)).await?;
@@ -174,12 +171,7 @@ impl UploadWriter {
     ///
     /// # Errors
     /// Wrong offset, length or checksum; a failing disk.
-    pub async fn append(
-        &mut self,
-        offset: u64,
-        data: &[u8],
-        crc32c: u32,
-    ) -> Result<(), UploadError> {
+    pub async fn append(&mut self, offset: u64, data: &[u8], crc32c: u32) -> Result<(), UploadError> {
         if offset != self.written_bytes {
             return Err(UploadError::Offset { expected: self.written_bytes, got: offset });
         }

@@ -189,20 +189,10 @@ fn apply_to_job(job: &mut v1::Job, change: Change, now_ms: i64) -> v1::JobEvent 
     }
     job.last_sequence += 1;
     job.etag = job.last_sequence.to_string();
-    v1::JobEvent {
-        sequence: job.last_sequence,
-        time: Some(timestamp(now_ms)),
-        state: job.state,
-        progress: job.progress.clone(),
-        detail,
-    }
+    v1::JobEvent { sequence: job.last_sequence, time: Some(timestamp(now_ms)), state: job.state, progress: job.progress.clone(), detail }
 }
 
-fn end_job(
-    job: &mut v1::Job,
-    state: v1::job::State,
-    failure: v1::Failure,
-) -> v1::job_event::Detail {
+fn end_job(job: &mut v1::Job, state: v1::job::State, failure: v1::Failure) -> v1::job_event::Detail {
     job.set_state(state);
     job.progress = Some(ended(job.progress.take()));
     job.failure = Some(failure.clone());
@@ -216,13 +206,7 @@ mod tests {
     #[test]
     fn a_job_runs_to_its_result_with_counted_events() {
         let mut job = v1::Job { state: v1::job::State::Queued as i32, ..Default::default() };
-        let changes = [
-            Change::Admitted,
-            Change::Started(1),
-            Change::Requeued(1),
-            Change::Started(2),
-            Change::Proved(Box::default()),
-        ];
+        let changes = [Change::Admitted, Change::Started(1), Change::Requeued(1), Change::Started(2), Change::Proved(Box::default())];
         for (i, change) in changes.into_iter().enumerate() {
             let event = apply_to_job(&mut job, change, 7);
             assert_eq!(event.sequence, i as i64 + 1);
@@ -239,9 +223,6 @@ mod tests {
         let document = Document::Model(Box::new(model));
         let again = Document::decode(SubjectKind::Model, &document.encode()).unwrap();
         assert_eq!(document, again);
-        assert!(matches!(
-            Document::decode(SubjectKind::Job, &[0xff]),
-            Err(EngineError::Damaged(_))
-        ));
+        assert!(matches!(Document::decode(SubjectKind::Job, &[0xff]), Err(EngineError::Damaged(_))));
     }
 }

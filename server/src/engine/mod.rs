@@ -257,17 +257,11 @@ pub trait Resources: Send + Sync {
     /// A job.
     fn job(&self, tenant: &str, id: &str) -> EngineFuture<'_, Option<v1::Job>>;
     /// Jobs of a tenant, newest first.
-    fn list_jobs(
-        &self,
-        tenant: &str,
-        filter: JobFilter,
-        page: PageRequest,
-    ) -> EngineFuture<'_, Page<v1::Job>>;
+    fn list_jobs(&self, tenant: &str, filter: JobFilter, page: PageRequest) -> EngineFuture<'_, Page<v1::Job>>;
     /// Cancels a job: at once if it is queued; else its task must be told to stop. Final jobs stay as they are.
     fn cancel_job(&self, tenant: &str, id: &str, note: &str) -> EngineFuture<'_, Option<v1::Job>>;
     /// Events of a subject with numbers from `from` on, in order.
-    fn events(&self, subject: &Subject, from: i64, limit: u32)
-    -> EngineFuture<'_, Vec<StoredEvent>>;
+    fn events(&self, subject: &Subject, from: i64, limit: u32) -> EngineFuture<'_, Vec<StoredEvent>>;
 }
 
 /// Facts of artifacts and uploads.
@@ -275,18 +269,9 @@ pub trait ArtifactRecords: Send + Sync {
     /// Records an artifact whose bytes are stored. Again is no error; the first record stays.
     fn add_artifact(&self, facts: ArtifactFacts) -> EngineFuture<'_, ()>;
     /// Facts of an artifact.
-    fn artifact(
-        &self,
-        class: Class,
-        tenant: &str,
-        digest: Digest,
-    ) -> EngineFuture<'_, Option<ArtifactFacts>>;
+    fn artifact(&self, class: Class, tenant: &str, digest: Digest) -> EngineFuture<'_, Option<ArtifactFacts>>;
     /// Opens an upload; answers the first one if the request id is known.
-    fn create_upload(
-        &self,
-        upload: UploadFacts,
-        key: Option<RequestKey>,
-    ) -> EngineFuture<'_, UploadFacts>;
+    fn create_upload(&self, upload: UploadFacts, key: Option<RequestKey>) -> EngineFuture<'_, UploadFacts>;
     /// An upload.
     fn upload(&self, tenant: &str, id: &str) -> EngineFuture<'_, Option<UploadFacts>>;
     /// Records how many bytes of an upload are on disk.
@@ -315,12 +300,7 @@ pub trait Tasks: Send + Sync {
         artifacts: Vec<ArtifactFacts>,
     ) -> EngineFuture<'_, ()>;
     /// Publishes a job's result together with its artifacts, unless the job was told to stop: then it ends that way.
-    fn complete_job(
-        &self,
-        task: &Task,
-        result: v1::JobResult,
-        artifacts: Vec<ArtifactFacts>,
-    ) -> EngineFuture<'_, ()>;
+    fn complete_job(&self, task: &Task, result: v1::JobResult, artifacts: Vec<ArtifactFacts>) -> EngineFuture<'_, ()>;
     /// Ends a subject as FAILED, or as CANCELLED or EXPIRED if it was told to stop.
     fn fail(&self, task: &Task, failure: v1::Failure) -> EngineFuture<'_, ()>;
     /// Queues a task again, not before a time. A job that was told to stop ends that way.
@@ -366,10 +346,7 @@ pub fn now_ms() -> i64 {
 
 /// A time on the wire.
 pub fn timestamp(ms: i64) -> prost_types::Timestamp {
-    prost_types::Timestamp {
-        seconds: ms.div_euclid(1000),
-        nanos: i32::try_from(ms.rem_euclid(1000)).unwrap_or(0) * 1_000_000,
-    }
+    prost_types::Timestamp { seconds: ms.div_euclid(1000), nanos: i32::try_from(ms.rem_euclid(1000)).unwrap_or(0) * 1_000_000 }
 }
 
 /// Milliseconds of a time on the wire, saturating.

@@ -25,25 +25,16 @@ pub(crate) struct Artifacts(pub(crate) Arc<App>);
 
 #[tonic::async_trait]
 impl ArtifactService for Artifacts {
-    async fn begin_upload(
-        &self,
-        request: Request<v1::BeginUploadRequest>,
-    ) -> Result<Response<v1::UploadSession>, Status> {
+    async fn begin_upload(&self, request: Request<v1::BeginUploadRequest>) -> Result<Response<v1::UploadSession>, Status> {
         self.0.unary(request, |caller, message| begin(&self.0, caller, message)).await
     }
 
-    async fn write_chunks(
-        &self,
-        request: Request<Streaming<v1::WriteChunksRequest>>,
-    ) -> Result<Response<v1::UploadSession>, Status> {
+    async fn write_chunks(&self, request: Request<Streaming<v1::WriteChunksRequest>>) -> Result<Response<v1::UploadSession>, Status> {
         let caller = caller(request.extensions())?;
         write(&self.0, caller, request.into_inner()).await.map(Response::new)
     }
 
-    async fn get_upload(
-        &self,
-        request: Request<v1::GetUploadRequest>,
-    ) -> Result<Response<v1::UploadSession>, Status> {
+    async fn get_upload(&self, request: Request<v1::GetUploadRequest>) -> Result<Response<v1::UploadSession>, Status> {
         let app = &self.0;
         app.unary(request, async |caller: Caller, message: v1::GetUploadRequest| {
             let facts = find_upload(app, &caller, &message.upload).await?;
@@ -52,10 +43,7 @@ impl ArtifactService for Artifacts {
         .await
     }
 
-    async fn get_artifact(
-        &self,
-        request: Request<v1::GetArtifactRequest>,
-    ) -> Result<Response<v1::Artifact>, Status> {
+    async fn get_artifact(&self, request: Request<v1::GetArtifactRequest>) -> Result<Response<v1::Artifact>, Status> {
         let app = &self.0;
         app.unary(request, async |caller: Caller, message: v1::GetArtifactRequest| {
             let name = parse_name(&message.name)?;
@@ -66,10 +54,7 @@ impl ArtifactService for Artifacts {
 
     type ReadArtifactStream = ReceiverStream<Result<v1::ReadArtifactResponse, Status>>;
 
-    async fn read_artifact(
-        &self,
-        request: Request<v1::ReadArtifactRequest>,
-    ) -> Result<Response<Self::ReadArtifactStream>, Status> {
+    async fn read_artifact(&self, request: Request<v1::ReadArtifactRequest>) -> Result<Response<Self::ReadArtifactStream>, Status> {
         let caller = caller(request.extensions())?;
         let stream = read(&self.0, caller, request.into_inner()).await?;
         Ok(Response::new(stream))
@@ -104,11 +89,7 @@ async fn session(app: &App, facts: UploadFacts) -> Result<v1::UploadSession, Api
     })
 }
 
-async fn begin(
-    app: &App,
-    caller: Caller,
-    mut request: v1::BeginUploadRequest,
-) -> Result<v1::UploadSession, ApiError> {
+async fn begin(app: &App, caller: Caller, mut request: v1::BeginUploadRequest) -> Result<v1::UploadSession, ApiError> {
     app.check_admission()?;
     caller.check_parent(&request.parent)?;
     request.parent = format!("tenants/{}", caller.tenant);
@@ -138,8 +119,7 @@ async fn begin(
 }
 
 async fn find_upload(app: &App, caller: &Caller, name: &str) -> Result<UploadFacts, ApiError> {
-    let parsed = UploadName::parse(name)
-        .map_err(|error| ApiError::invalid("upload", error.to_string()))?;
+    let parsed = UploadName::parse(name).map_err(|error| ApiError::invalid("upload", error.to_string()))?;
     let found = match caller.owns(&parsed.tenant) {
         true => app.uploads.find(&parsed.tenant, &parsed.upload_id).await?,
         false => None,
@@ -147,11 +127,7 @@ async fn find_upload(app: &App, caller: &Caller, name: &str) -> Result<UploadFac
     found.ok_or_else(|| ApiError::NotFound { kind: "upload", name: name.into() })
 }
 
-async fn write(
-    app: &App,
-    caller: Caller,
-    mut stream: Streaming<v1::WriteChunksRequest>,
-) -> Result<v1::UploadSession, Status> {
+async fn write(app: &App, caller: Caller, mut stream: Streaming<v1::WriteChunksRequest>) -> Result<v1::UploadSession, Status> {
     app.check_admission()?;
     let first = next(app, &mut stream).await?;
     let first = first.ok_or_else(|| ApiError::invalid("upload", "is required"))?;
@@ -193,18 +169,9 @@ fn fail_chunk(facts: &UploadFacts) -> impl FnOnce(ChunkError) -> Status + '_ {
     }
 }
 
-async fn take(
-    app: &App,
-    writer: &mut UploadWriter,
-    upload: &str,
-    message: &v1::WriteChunksRequest,
-) -> Result<(), ChunkError> {
+async fn take(app: &App, writer: &mut UploadWriter, upload: &str, message: &v1::WriteChunksRequest) -> Result<(), ChunkError> {
     let mut fields = Fields::default();
-    fields.require(
-        "upload",
-        message.upload.is_empty() || message.upload == upload,
-        "must not change within a stream",
-    );
+    fields.require("upload", message.upload.is_empty() || message.upload == upload, "must not change within a stream");
     let length = message.data.len();
     let max_bytes = app.limits.chunk_bytes;
     if length == 0 || length > max_bytes {
@@ -213,17 +180,11 @@ async fn take(
     let offset = u64::try_from(message.write_offset);
     let offset = fields.parse("write_offset", offset.map_err(|_| "must not be negative"));
     fields.finish().map_err(ChunkError::Api)?;
-    writer
-        .append(offset.unwrap_or(0), &message.data, message.crc32c)
-        .await
-        .map_err(ChunkError::Upload)
+    writer.append(offset.unwrap_or(0), &message.data, message.crc32c).await.map_err(ChunkError::Upload)
 }
 
 /// The next message of an upload, within the idle limit.
-async fn next(
-    app: &App,
-    stream: &mut Streaming<v1::WriteChunksRequest>,
-) -> Result<Option<v1::WriteChunksRequest>, Status> {
+async fn next(app: &App, stream: &mut Streaming<v1::WriteChunksRequest>) -> Result<Option<v1::WriteChunksRequest>, Status> {
     tokio::select! {
         message = stream.message() => message.map_err(|error| status::complete(&error)),
         () = tokio::time::sleep(app.limits.upload_idle) => Err(ApiError::Deadline.into()),
@@ -243,8 +204,7 @@ async fn read(
     let mut fields = Fields::default();
     let name = fields.parse("name", ArtifactName::parse(&request.name));
     let negative = "must not be negative";
-    let offset =
-        fields.parse("read_offset", u64::try_from(request.read_offset).map_err(|_| negative));
+    let offset = fields.parse("read_offset", u64::try_from(request.read_offset).map_err(|_| negative));
     let limit = fields.parse("read_limit", u64::try_from(request.read_limit).map_err(|_| negative));
     fields.finish()?;
     let (Some(name), Some(offset), Some(limit)) = (name, offset, limit) else {
@@ -253,10 +213,7 @@ async fn read(
     let facts = app.artifact(&caller, "name", &name, u64::MAX).await?;
     if offset > facts.size_bytes {
         let size_bytes = facts.size_bytes;
-        return Err(ApiError::OutOfRange {
-            reason: "OFFSET_PAST_END",
-            message: format!("the artifact has {size_bytes} bytes"),
-        });
+        return Err(ApiError::OutOfRange { reason: "OFFSET_PAST_END", message: format!("the artifact has {size_bytes} bytes") });
     }
     // Not one byte leaves before the whole was checked.
     app.artifacts.check(&facts).await.map_err(|error| ApiError::bytes(error, &name))?;
@@ -280,11 +237,9 @@ async fn send_range(
     while range.start < range.end {
         let end = range.start.saturating_add(chunk_bytes).min(range.end);
         let message = match app.artifacts.range(&facts, range.start..end).await {
-            Ok(data) => Ok(v1::ReadArtifactResponse {
-                offset: i64::try_from(range.start).unwrap_or(i64::MAX),
-                crc32c: crc32c::crc32c(&data),
-                data,
-            }),
+            Ok(data) => {
+                Ok(v1::ReadArtifactResponse { offset: i64::try_from(range.start).unwrap_or(i64::MAX), crc32c: crc32c::crc32c(&data), data })
+            }
             Err(error) => Err(ApiError::bytes(error, &name).into()),
         };
         let is_error = message.is_err();

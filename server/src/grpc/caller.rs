@@ -42,11 +42,7 @@ pub(crate) struct Caller {
 
 impl App {
     /// Runs a unary handler for a known caller within the time limit.
-    pub(crate) async fn unary<M, R, F>(
-        &self,
-        request: Request<M>,
-        handler: impl FnOnce(Caller, M) -> F,
-    ) -> Result<Response<R>, Status>
+    pub(crate) async fn unary<M, R, F>(&self, request: Request<M>, handler: impl FnOnce(Caller, M) -> F) -> Result<Response<R>, Status>
     where
         F: Future<Output = Result<R, ApiError>>,
     {
@@ -82,14 +78,10 @@ impl App {
             true => self.artifacts.facts(&name.tenant, name.blake3).await?,
             false => None,
         };
-        let facts = facts
-            .ok_or_else(|| ApiError::NotFound { kind: "artifact", name: name.to_string() })?;
+        let facts = facts.ok_or_else(|| ApiError::NotFound { kind: "artifact", name: name.to_string() })?;
         if facts.size_bytes > max_bytes {
             let size_bytes = facts.size_bytes;
-            return Err(ApiError::invalid(
-                field,
-                format!("has {size_bytes} bytes; at most {max_bytes} are taken here"),
-            ));
+            return Err(ApiError::invalid(field, format!("has {size_bytes} bytes; at most {max_bytes} are taken here")));
         }
         Ok(facts)
     }
@@ -109,10 +101,7 @@ impl App {
 
 /// The caller, as the guard found it. Without a guard there is no caller.
 pub(crate) fn caller(extensions: &Extensions) -> Result<Caller, ApiError> {
-    extensions
-        .get::<Principal>()
-        .map(|principal| Caller { tenant: principal.tenant.clone() })
-        .ok_or(ApiError::Unauthenticated)
+    extensions.get::<Principal>().map(|principal| Caller { tenant: principal.tenant.clone() }).ok_or(ApiError::Unauthenticated)
 }
 
 impl Caller {

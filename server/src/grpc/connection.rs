@@ -28,10 +28,7 @@ pub(crate) struct Connection {
 }
 
 /// Accepts connections for ever.
-pub(crate) fn incoming(
-    listener: TcpListener,
-    limits: &Limits,
-) -> impl Stream<Item = io::Result<Connection>> + use<> {
+pub(crate) fn incoming(listener: TcpListener, limits: &Limits) -> impl Stream<Item = io::Result<Connection>> + use<> {
     let permits = Arc::new(Semaphore::new(limits.connections));
     let first_byte = limits.first_byte;
     futures::stream::unfold((listener, permits), move |(listener, permits)| async move {
@@ -40,11 +37,7 @@ pub(crate) fn incoming(
     })
 }
 
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-    first_byte: Duration,
-) -> Connection {
+async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>, first_byte: Duration) -> Connection {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -76,11 +69,7 @@ impl Connected for Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         let Some((so_far, patience)) = self.preface.as_mut() else { return read };
@@ -95,11 +84,7 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 

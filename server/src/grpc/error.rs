@@ -24,20 +24,57 @@ pub(crate) enum ApiError {
     /// All wrong fields at once.
     Invalid(Vec<Violation>),
     /// A field is wrong, for a reason that has a name of its own.
-    Rejected { reason: &'static str, field: &'static str, message: String },
-    NotFound { kind: &'static str, name: String },
-    AlreadyExists { kind: &'static str, name: String },
-    RequestIdReused { request_id: String },
-    Precondition { reason: &'static str, subject: String, message: String },
-    Exhausted { reason: &'static str, subject: String, message: String, retry: Option<Duration> },
-    Unavailable { reason: &'static str, message: String, retry: Duration },
-    Aborted { reason: &'static str, message: String, retry: Duration },
-    OutOfRange { reason: &'static str, message: String },
-    DataLoss { name: String },
+    Rejected {
+        reason: &'static str,
+        field: &'static str,
+        message: String,
+    },
+    NotFound {
+        kind: &'static str,
+        name: String,
+    },
+    AlreadyExists {
+        kind: &'static str,
+        name: String,
+    },
+    RequestIdReused {
+        request_id: String,
+    },
+    Precondition {
+        reason: &'static str,
+        subject: String,
+        message: String,
+    },
+    Exhausted {
+        reason: &'static str,
+        subject: String,
+        message: String,
+        retry: Option<Duration>,
+    },
+    Unavailable {
+        reason: &'static str,
+        message: String,
+        retry: Duration,
+    },
+    Aborted {
+        reason: &'static str,
+        message: String,
+        retry: Duration,
+    },
+    OutOfRange {
+        reason: &'static str,
+        message: String,
+    },
+    DataLoss {
+        name: String,
+    },
     Deadline,
     Unauthenticated,
     /// A bug or a broken machine. The source goes to the log, not to the client.
-    Internal { context: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+    Internal {
+        context: &'static str,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -57,12 +94,9 @@ impl ApiError {
                 subject: name.into(),
                 message: format!("the model is {}, not READY", state.as_str_name()),
             },
-            EngineError::QuotaExceeded { .. } => Self::Exhausted {
-                reason: "QUOTA_EXCEEDED",
-                subject: name.into(),
-                message: error.to_string(),
-                retry: Some(5 * SECOND),
-            },
+            EngineError::QuotaExceeded { .. } => {
+                Self::Exhausted { reason: "QUOTA_EXCEEDED", subject: name.into(), message: error.to_string(), retry: Some(5 * SECOND) }
+            }
             other => other.into(),
         }
     }
@@ -70,9 +104,7 @@ impl ApiError {
     /// A read of stored bytes failed.
     pub(crate) fn bytes(error: BytesError, artifact: &ArtifactName) -> Self {
         match error {
-            BytesError::Missing | BytesError::Damaged => {
-                Self::DataLoss { name: artifact.to_string() }
-            }
+            BytesError::Missing | BytesError::Damaged => Self::DataLoss { name: artifact.to_string() },
             other => other.into(),
         }
     }
@@ -80,27 +112,13 @@ impl ApiError {
     /// A chunk was not taken.
     pub(crate) fn upload(error: UploadError, upload: &UploadFacts) -> Self {
         match error {
-            UploadError::Offset { .. } => {
-                Self::OutOfRange { reason: "OFFSET_MISMATCH", message: error.to_string() }
+            UploadError::Offset { .. } => Self::OutOfRange { reason: "OFFSET_MISMATCH", message: error.to_string() },
+            UploadError::TooLong { .. } => Self::OutOfRange { reason: "UPLOAD_TOO_LONG", message: error.to_string() },
+            UploadError::Checksum { .. } => Self::Rejected { reason: "CHECKSUM_MISMATCH", field: "crc32c", message: error.to_string() },
+            UploadError::HashMismatch => {
+                Self::Precondition { reason: "HASH_MISMATCH", subject: upload.id.clone(), message: error.to_string() }
             }
-            UploadError::TooLong { .. } => {
-                Self::OutOfRange { reason: "UPLOAD_TOO_LONG", message: error.to_string() }
-            }
-            UploadError::Checksum { .. } => Self::Rejected {
-                reason: "CHECKSUM_MISMATCH",
-                field: "crc32c",
-                message: error.to_string(),
-            },
-            UploadError::HashMismatch => Self::Precondition {
-                reason: "HASH_MISMATCH",
-                subject: upload.id.clone(),
-                message: error.to_string(),
-            },
-            UploadError::InUse => Self::Aborted {
-                reason: "UPLOAD_IN_USE",
-                message: error.to_string(),
-                retry: SECOND,
-            },
+            UploadError::InUse => Self::Aborted { reason: "UPLOAD_IN_USE", message: error.to_string(), retry: SECOND },
             UploadError::Engine(error) => error.into(),
             UploadError::Bytes(error) => error.into(),
         }
@@ -109,32 +127,21 @@ impl ApiError {
     /// The prover refused or failed while the caller waited.
     pub(crate) fn prover(error: ProverError, field: &'static str) -> Self {
         match error {
-            ProverError::Rejected { rejection, message } => {
-                Self::Rejected { reason: rejection_reason(rejection), field, message }
-            }
+            ProverError::Rejected { rejection, message } => Self::Rejected { reason: rejection_reason(rejection), field, message },
             other => Self::Internal { context: "the prover failed", source: other.into() },
         }
     }
 }
 
 fn storage_full(message: String) -> ApiError {
-    ApiError::Exhausted {
-        reason: "STORAGE_FULL",
-        subject: "storage".into(),
-        message,
-        retry: Some(30 * SECOND),
-    }
+    ApiError::Exhausted { reason: "STORAGE_FULL", subject: "storage".into(), message, retry: Some(30 * SECOND) }
 }
 
 impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::RequestIdReused => Self::RequestIdReused { request_id: String::new() },
-            EngineError::Busy(_) => Self::Unavailable {
-                reason: "DATABASE_BUSY",
-                message: error.to_string(),
-                retry: SECOND,
-            },
+            EngineError::Busy(_) => Self::Unavailable { reason: "DATABASE_BUSY", message: error.to_string(), retry: SECOND },
             EngineError::Full(_) => storage_full(error.to_string()),
             other => Self::Internal { context: "the engine failed", source: other.into() },
         }
@@ -168,9 +175,7 @@ impl From<CpuPoolError> for ApiError {
                 message: error.to_string(),
                 retry: Some(SECOND),
             },
-            CpuPoolError::Panicked => {
-                Self::Internal { context: "a computation panicked", source: error.into() }
-            }
+            CpuPoolError::Panicked => Self::Internal { context: "a computation panicked", source: error.into() },
         }
     }
 }

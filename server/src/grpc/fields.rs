@@ -37,11 +37,7 @@ impl Fields {
     }
 
     /// The value, or a wrong field.
-    pub(crate) fn parse<T>(
-        &mut self,
-        field: &str,
-        result: Result<T, impl Display>,
-    ) -> Option<T> {
+    pub(crate) fn parse<T>(&mut self, field: &str, result: Result<T, impl Display>) -> Option<T> {
         result.map_err(|error| self.wrong(field, error.to_string())).ok()
     }
 
@@ -72,11 +68,7 @@ impl Fields {
     }
 
     pub(crate) fn request_id(&mut self, request_id: &str) {
-        self.require(
-            "request_id",
-            request_id.is_empty() || is_uuid(request_id),
-            "must be a UUID in lower case, or empty",
-        );
+        self.require("request_id", request_id.is_empty() || is_uuid(request_id), "must be a UUID in lower case, or empty");
     }
 
     pub(crate) fn text(&mut self, field: &str, text: &str) {
@@ -87,26 +79,17 @@ impl Fields {
         );
     }
 
-    pub(crate) fn labels(
-        &mut self,
-        field: &str,
-        labels: &BTreeMap<String, String>,
-        max_labels: usize,
-    ) {
+    pub(crate) fn labels(&mut self, field: &str, labels: &BTreeMap<String, String>, max_labels: usize) {
         if labels.len() > max_labels {
             self.wrong(field, format!("at most {max_labels} labels"));
         }
         for (key, value) in labels {
             let is_key_char = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
-            let is_key =
-                !key.is_empty() && key.len() <= LABEL_KEY_BYTES && key.chars().all(is_key_char);
+            let is_key = !key.is_empty() && key.len() <= LABEL_KEY_BYTES && key.chars().all(is_key_char);
             if !is_key {
                 self.wrong(field, "keys must have 1 to 63 letters, digits, `-`, `_`, `.` or `/`");
             } else if value.len() > LABEL_VALUE_BYTES || value.chars().any(char::is_control) {
-                self.wrong(
-                    &format!("{field}[{key}]"),
-                    "values must have at most 255 bytes and no control characters",
-                );
+                self.wrong(&format!("{field}[{key}]"), "values must have at most 255 bytes and no control characters");
             }
         }
     }

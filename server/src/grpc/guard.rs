@@ -78,9 +78,7 @@ where
 /// An error without a body is in the headers; errors in the middle of a stream are the handlers' own.
 fn completed(response: http::Response<Body>) -> http::Response<Body> {
     match Status::from_header_map(response.headers()) {
-        Some(error) if error.code() != tonic::Code::Ok && !status::is_complete(&error) => {
-            status::complete(&error).into_http()
-        }
+        Some(error) if error.code() != tonic::Code::Ok && !status::is_complete(&error) => status::complete(&error).into_http(),
         _ => response,
     }
 }

@@ -30,23 +30,15 @@ use zkinfer_proto::v1::system_service_server::SystemServiceServer;
 pub(crate) fn add_services(mut routes: Routes, app: &Arc<App>) -> Routes {
     let limit = app.limits.message_bytes;
     routes = routes.add_service(
-        ModelServiceServer::new(models::Models(app.clone()))
-            .max_decoding_message_size(limit)
-            .max_encoding_message_size(limit),
+        ModelServiceServer::new(models::Models(app.clone())).max_decoding_message_size(limit).max_encoding_message_size(limit),
     );
     routes = routes.add_service(
-        ArtifactServiceServer::new(artifacts::Artifacts(app.clone()))
-            .max_decoding_message_size(limit)
-            .max_encoding_message_size(limit),
+        ArtifactServiceServer::new(artifacts::Artifacts(app.clone())).max_decoding_message_size(limit).max_encoding_message_size(limit),
     );
     routes = routes.add_service(
-        ProofServiceServer::new(proofs::Proofs(app.clone()))
-            .max_decoding_message_size(limit)
-            .max_encoding_message_size(limit),
+        ProofServiceServer::new(proofs::Proofs(app.clone())).max_decoding_message_size(limit).max_encoding_message_size(limit),
     );
     routes.add_service(
-        SystemServiceServer::new(system::System(app.clone()))
-            .max_decoding_message_size(limit)
-            .max_encoding_message_size(limit),
+        SystemServiceServer::new(system::System(app.clone())).max_decoding_message_size(limit).max_encoding_message_size(limit),
     )
 }

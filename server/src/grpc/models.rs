@@ -20,28 +20,16 @@ pub(crate) struct Models(pub(crate) Arc<App>);
 
 #[tonic::async_trait]
 impl ModelService for Models {
-    async fn create_model(
-        &self,
-        request: Request<v1::CreateModelRequest>,
-    ) -> Result<Response<v1::Model>, Status> {
+    async fn create_model(&self, request: Request<v1::CreateModelRequest>) -> Result<Response<v1::Model>, Status> {
         self.0.unary(request, |caller, message| create(&self.0, caller, message)).await
     }
 
-    async fn get_model(
-        &self,
-        request: Request<v1::GetModelRequest>,
-    ) -> Result<Response<v1::Model>, Status> {
+    async fn get_model(&self, request: Request<v1::GetModelRequest>) -> Result<Response<v1::Model>, Status> {
         let app = &self.0;
-        app.unary(request, async |caller: Caller, message: v1::GetModelRequest| {
-            find(app, &caller, "name", &message.name).await
-        })
-        .await
+        app.unary(request, async |caller: Caller, message: v1::GetModelRequest| find(app, &caller, "name", &message.name).await).await
     }
 
-    async fn list_models(
-        &self,
-        request: Request<v1::ListModelsRequest>,
-    ) -> Result<Response<v1::ListModelsResponse>, Status> {
+    async fn list_models(&self, request: Request<v1::ListModelsRequest>) -> Result<Response<v1::ListModelsResponse>, Status> {
         let app = &self.0;
         app.unary(request, async |caller: Caller, message: v1::ListModelsRequest| {
             caller.check_parent(&message.parent)?;
@@ -55,15 +43,11 @@ impl ModelService for Models {
 
     type WatchModelStream = WatchStream<v1::ModelEvent>;
 
-    async fn watch_model(
-        &self,
-        request: Request<v1::WatchModelRequest>,
-    ) -> Result<Response<Self::WatchModelStream>, Status> {
+    async fn watch_model(&self, request: Request<v1::WatchModelRequest>) -> Result<Response<Self::WatchModelStream>, Status> {
         let caller = caller(request.extensions())?;
         let message = request.into_inner();
         let name = parse_name(&caller, "name", &message.name)?;
-        let stream =
-            watch::<ModelWatch>(&self.0, name.tenant, name.model_id, message.from_sequence).await?;
+        let stream = watch::<ModelWatch>(&self.0, name.tenant, name.model_id, message.from_sequence).await?;
         Ok(Response::new(stream))
     }
 }
@@ -73,28 +57,17 @@ pub(crate) fn parse_name(caller: &Caller, field: &str, name: &str) -> Result<Mod
     let mut fields = Fields::default();
     let parsed = fields.parse(field, ModelName::parse(name));
     fields.finish()?;
-    parsed
-        .filter(|parsed| caller.owns(&parsed.tenant))
-        .ok_or_else(|| ApiError::NotFound { kind: "model", name: name.into() })
+    parsed.filter(|parsed| caller.owns(&parsed.tenant)).ok_or_else(|| ApiError::NotFound { kind: "model", name: name.into() })
 }
 
 /// A model of the caller's.
-pub(crate) async fn find(
-    app: &App,
-    caller: &Caller,
-    field: &str,
-    name: &str,
-) -> Result<v1::Model, ApiError> {
+pub(crate) async fn find(app: &App, caller: &Caller, field: &str, name: &str) -> Result<v1::Model, ApiError> {
     let parsed = parse_name(caller, field, name)?;
     let model = app.engine.model(&parsed.tenant, &parsed.model_id).await?;
     model.ok_or_else(|| ApiError::NotFound { kind: "model", name: name.into() })
 }
 
-async fn create(
-    app: &App,
-    caller: Caller,
-    mut request: v1::CreateModelRequest,
-) -> Result<v1::Model, ApiError> {
+async fn create(app: &App, caller: Caller, mut request: v1::CreateModelRequest) -> Result<v1::Model, ApiError> {
     app.check_admission()?;
     caller.check_parent(&request.parent)?;
     request.parent = format!("tenants/{}", caller.tenant);
@@ -104,40 +77,26 @@ async fn create(
     let Some(asked) = request.model else {
         return Err(ApiError::invalid("model", "is required"));
     };
-    check_artifact(app, &caller, "model.source_artifact", &asked.source_artifact, app.limits.model_bytes)
-        .await?;
+    check_artifact(app, &caller, "model.source_artifact", &asked.source_artifact, app.limits.model_bytes).await?;
     if !asked.calibration_artifact.is_empty() {
         let name = &asked.calibration_artifact;
-        check_artifact(app, &caller, "model.calibration_artifact", name, app.limits.input_bytes)
-            .await?;
+        check_artifact(app, &caller, "model.calibration_artifact", name, app.limits.input_bytes).await?;
     }
     let is_public = asked.weights_visibility() == v1::model::Visibility::Public;
     let model = new_model(&caller, &request.model_id, asked, parameter_set);
     let name = model.name.clone();
     let salt = if is_public { [0; 32] } else { proofs::random_words()? };
     let new = NewModel { model, salt, seed: proofs::random_words()?, key };
-    let created = app
-        .engine
-        .create_model(new)
-        .await
-        .map_err(|error| create_error(error, &request_id, "model", &name))?;
+    let created = app.engine.create_model(new).await.map_err(|error| create_error(error, &request_id, "model", &name))?;
     app.hub.task_ready();
     Ok(created)
 }
 
 /// Checks all that can be checked without looking anything up; answers the full name of the parameter set.
-fn check(
-    app: &App,
-    request: &v1::CreateModelRequest,
-    request_id: &str,
-) -> Result<String, ApiError> {
+fn check(app: &App, request: &v1::CreateModelRequest, request_id: &str) -> Result<String, ApiError> {
     let mut fields = Fields::default();
     fields.request_id(request_id);
-    fields.require(
-        "model_id",
-        is_resource_id(&request.model_id),
-        "must be of the form [a-z]([a-z0-9-]{0,61}[a-z0-9])?",
-    );
+    fields.require("model_id", is_resource_id(&request.model_id), "must be of the form [a-z]([a-z0-9-]{0,61}[a-z0-9])?");
     let asked = request.model.clone().unwrap_or_default();
     fields.text("model.display_name", &asked.display_name);
     fields.labels("model.labels", &asked.labels, app.limits.labels);
@@ -170,20 +129,12 @@ pub(crate) fn resolve_parameter_set(app: &App, asked: &str) -> Result<String, St
     let offered = app.prover.parameter_sets();
     let found = match asked {
         "" => offered.first(),
-        asked => offered
-            .iter()
-            .find(|name| *name == asked || name.rsplit('/').next() == Some(asked)),
+        asked => offered.iter().find(|name| *name == asked || name.rsplit('/').next() == Some(asked)),
     };
     found.cloned().ok_or_else(|| format!("is not offered; there are {}", offered.join(", ")))
 }
 
-async fn check_artifact(
-    app: &App,
-    caller: &Caller,
-    field: &str,
-    name: &str,
-    max_bytes: u64,
-) -> Result<(), ApiError> {
+async fn check_artifact(app: &App, caller: &Caller, field: &str, name: &str, max_bytes: u64) -> Result<(), ApiError> {
     let mut fields = Fields::default();
     let parsed = fields.parse(field, ArtifactName::parse(name));
     fields.finish()?;
@@ -192,12 +143,7 @@ async fn check_artifact(
     Ok(())
 }
 
-fn new_model(
-    caller: &Caller,
-    model_id: &str,
-    asked: v1::Model,
-    parameter_set: String,
-) -> v1::Model {
+fn new_model(caller: &Caller, model_id: &str, asked: v1::Model, parameter_set: String) -> v1::Model {
     let name = ModelName { tenant: caller.tenant.clone(), model_id: model_id.to_owned() };
     let visibility = match asked.weights_visibility() {
         v1::model::Visibility::Unspecified => v1::model::Visibility::Private,

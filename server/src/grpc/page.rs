@@ -8,11 +8,7 @@ use crate::limits::Limits;
 /// Longest token that can be one of ours.
 const TOKEN_BYTES: usize = 256;
 
-pub(crate) fn parse(
-    page_size: i32,
-    page_token: &str,
-    limits: &Limits,
-) -> Result<PageRequest, ApiError> {
+pub(crate) fn parse(page_size: i32, page_token: &str, limits: &Limits) -> Result<PageRequest, ApiError> {
     let mut fields = Fields::default();
     fields.require("page_size", page_size >= 0, "must not be negative");
     let after = match page_token {

@@ -27,17 +27,11 @@ pub(crate) struct Proofs(pub(crate) Arc<App>);
 
 #[tonic::async_trait]
 impl ProofService for Proofs {
-    async fn create_job(
-        &self,
-        request: Request<v1::CreateJobRequest>,
-    ) -> Result<Response<v1::Job>, Status> {
+    async fn create_job(&self, request: Request<v1::CreateJobRequest>) -> Result<Response<v1::Job>, Status> {
         self.0.unary(request, |caller, message| create(&self.0, caller, message)).await
     }
 
-    async fn get_job(
-        &self,
-        request: Request<v1::GetJobRequest>,
-    ) -> Result<Response<v1::Job>, Status> {
+    async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::Job>, Status> {
         let app = &self.0;
         app.unary(request, async |caller: Caller, message: v1::GetJobRequest| {
             let name = parse_name(&caller, &message.name)?;
@@ -46,53 +40,34 @@ impl ProofService for Proofs {
         .await
     }
 
-    async fn list_jobs(
-        &self,
-        request: Request<v1::ListJobsRequest>,
-    ) -> Result<Response<v1::ListJobsResponse>, Status> {
+    async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
         self.0.unary(request, |caller, message| list(&self.0, caller, message)).await
     }
 
-    async fn cancel_job(
-        &self,
-        request: Request<v1::CancelJobRequest>,
-    ) -> Result<Response<v1::Job>, Status> {
+    async fn cancel_job(&self, request: Request<v1::CancelJobRequest>) -> Result<Response<v1::Job>, Status> {
         self.0.unary(request, |caller, message| cancel(&self.0, caller, message)).await
     }
 
-    async fn wait_job(
-        &self,
-        request: Request<v1::WaitJobRequest>,
-    ) -> Result<Response<v1::Job>, Status> {
+    async fn wait_job(&self, request: Request<v1::WaitJobRequest>) -> Result<Response<v1::Job>, Status> {
         let caller = caller(request.extensions())?;
         Ok(Response::new(wait(&self.0, caller, request.into_inner()).await?))
     }
 
     type WatchJobStream = WatchStream<v1::JobEvent>;
 
-    async fn watch_job(
-        &self,
-        request: Request<v1::WatchJobRequest>,
-    ) -> Result<Response<Self::WatchJobStream>, Status> {
+    async fn watch_job(&self, request: Request<v1::WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
         let caller = caller(request.extensions())?;
         let message = request.into_inner();
         let name = parse_name(&caller, &message.name)?;
-        let stream =
-            watch::<JobWatch>(&self.0, name.tenant, name.job_id, message.from_sequence).await?;
+        let stream = watch::<JobWatch>(&self.0, name.tenant, name.job_id, message.from_sequence).await?;
         Ok(Response::new(stream))
     }
 
-    async fn estimate_job(
-        &self,
-        request: Request<v1::EstimateJobRequest>,
-    ) -> Result<Response<v1::CostEstimate>, Status> {
+    async fn estimate_job(&self, request: Request<v1::EstimateJobRequest>) -> Result<Response<v1::CostEstimate>, Status> {
         self.0.unary(request, |caller, message| verify::estimate(&self.0, caller, message)).await
     }
 
-    async fn verify_proof(
-        &self,
-        request: Request<v1::VerifyProofRequest>,
-    ) -> Result<Response<v1::VerifyProofResponse>, Status> {
+    async fn verify_proof(&self, request: Request<v1::VerifyProofRequest>) -> Result<Response<v1::VerifyProofResponse>, Status> {
         self.0.unary(request, |caller, message| verify::verify(&self.0, caller, message)).await
     }
 }
@@ -101,9 +76,7 @@ fn parse_name(caller: &Caller, name: &str) -> Result<JobName, ApiError> {
     let mut fields = Fields::default();
     let parsed = fields.parse("name", JobName::parse(name));
     fields.finish()?;
-    parsed
-        .filter(|parsed| caller.owns(&parsed.tenant))
-        .ok_or_else(|| ApiError::NotFound { kind: "job", name: name.into() })
+    parsed.filter(|parsed| caller.owns(&parsed.tenant)).ok_or_else(|| ApiError::NotFound { kind: "job", name: name.into() })
 }
 
 async fn find(app: &App, name: &JobName) -> Result<v1::Job, ApiError> {
@@ -114,21 +87,14 @@ async fn find(app: &App, name: &JobName) -> Result<v1::Job, ApiError> {
 /// Random field words: 63 bits each.
 pub(crate) fn random_words() -> Result<[u8; 32], ApiError> {
     let mut words = [0; 32];
-    getrandom::fill(&mut words).map_err(|error| ApiError::Internal {
-        context: "no random bytes",
-        source: error.to_string().into(),
-    })?;
+    getrandom::fill(&mut words).map_err(|error| ApiError::Internal { context: "no random bytes", source: error.to_string().into() })?;
     for word in words.chunks_exact_mut(8) {
         word[7] &= 0x7f;
     }
     Ok(words)
 }
 
-async fn create(
-    app: &App,
-    caller: Caller,
-    mut request: v1::CreateJobRequest,
-) -> Result<v1::Job, ApiError> {
+async fn create(app: &App, caller: Caller, mut request: v1::CreateJobRequest) -> Result<v1::Job, ApiError> {
     app.check_admission()?;
     caller.check_parent(&request.parent)?;
     request.parent = format!("tenants/{}", caller.tenant);
@@ -147,44 +113,26 @@ async fn create(
     let model_name = asked.model.clone();
     let job = new_job(app, &caller, asked).await?;
     let new = NewJob { job, input_salt, seed: random_words()?, key };
-    let created = app
-        .engine
-        .create_job(new)
-        .await
-        .map_err(|error| create_error(error, &request_id, "job", &model_name))?;
+    let created = app.engine.create_job(new).await.map_err(|error| create_error(error, &request_id, "job", &model_name))?;
     app.hub.task_ready();
     Ok(created)
 }
 
 /// Checks all that can be checked without looking anything up; answers the salt if the client gave one.
-fn check(
-    app: &App,
-    request: &v1::CreateJobRequest,
-    request_id: &str,
-) -> Result<Option<[u8; 32]>, ApiError> {
+fn check(app: &App, request: &v1::CreateJobRequest, request_id: &str) -> Result<Option<[u8; 32]>, ApiError> {
     let mut fields = Fields::default();
     let asked = request.job.clone().unwrap_or_default();
     fields.request_id(request_id);
     fields.parse("job.model", ModelName::parse(&asked.model));
     fields.labels("job.labels", &asked.labels, app.limits.labels);
-    fields.require(
-        "job.priority",
-        (-100..=100).contains(&asked.priority),
-        "must be from -100 to 100",
-    );
+    fields.require("job.priority", (-100..=100).contains(&asked.priority), "must be from -100 to 100");
     if !asked.context_nonce.is_empty() {
         fields.field_words("job.context_nonce", &asked.context_nonce);
     }
-    let has_privacy =
-        matches!(asked.privacy(), v1::Privacy::InputPublic | v1::Privacy::InputCommitted);
-    fields.require(
-        "job.privacy",
-        has_privacy,
-        "must be PRIVACY_INPUT_PUBLIC or PRIVACY_INPUT_COMMITTED",
-    );
+    let has_privacy = matches!(asked.privacy(), v1::Privacy::InputPublic | v1::Privacy::InputCommitted);
+    fields.require("job.privacy", has_privacy, "must be PRIVACY_INPUT_PUBLIC or PRIVACY_INPUT_COMMITTED");
     if let Some(deadline) = &asked.deadline {
-        let is_time = (0..=MAX_SECONDS).contains(&deadline.seconds)
-            && (0..1_000_000_000).contains(&deadline.nanos);
+        let is_time = (0..=MAX_SECONDS).contains(&deadline.seconds) && (0..1_000_000_000).contains(&deadline.nanos);
         fields.require("job.deadline", is_time, "must be a time from 1970 to 9999");
     }
     check_input(app, &mut fields, asked.input.as_ref());
@@ -196,11 +144,7 @@ fn check(
 fn check_input(app: &App, fields: &mut Fields, input: Option<&v1::Input>) {
     use v1::input::{Encoding, Source};
     let encoding = input.map_or(Encoding::Unspecified, v1::Input::encoding);
-    fields.require(
-        "job.input.encoding",
-        encoding != Encoding::Unspecified,
-        "must be ENCODING_NPY or ENCODING_UINT8",
-    );
+    fields.require("job.input.encoding", encoding != Encoding::Unspecified, "must be ENCODING_NPY or ENCODING_UINT8");
     match input.and_then(|input| input.source.as_ref()) {
         None => fields.wrong("job.input", "must name an artifact or hold the bytes"),
         Some(Source::Artifact(name)) => {
@@ -210,10 +154,7 @@ fn check_input(app: &App, fields: &mut Fields, input: Option<&v1::Input>) {
             let max_bytes = app.limits.inline_input_bytes;
             if bytes.is_empty() || bytes.len() > max_bytes {
                 let length = bytes.len();
-                fields.wrong(
-                    "job.input.inline",
-                    format!("has {length} bytes; 1 to {max_bytes} are taken, larger inputs are uploaded"),
-                );
+                fields.wrong("job.input.inline", format!("has {length} bytes; 1 to {max_bytes} are taken, larger inputs are uploaded"));
             }
         }
     }
@@ -223,11 +164,7 @@ fn check_salt(fields: &mut Fields, salt: &[u8], privacy: v1::Privacy) -> Option<
     if salt.is_empty() {
         return None;
     }
-    fields.require(
-        "input_salt",
-        privacy == v1::Privacy::InputCommitted,
-        "is taken only with PRIVACY_INPUT_COMMITTED",
-    );
+    fields.require("input_salt", privacy == v1::Privacy::InputCommitted, "is taken only with PRIVACY_INPUT_COMMITTED");
     let salt = fields.field_words("input_salt", salt)?;
     fields.require("input_salt", salt != [0; 32], "must not be all zero");
     Some(salt)
@@ -283,11 +220,7 @@ async fn store_input(app: &App, caller: &Caller, input: v1::Input) -> Result<Str
     }
 }
 
-async fn list(
-    app: &App,
-    caller: Caller,
-    request: v1::ListJobsRequest,
-) -> Result<v1::ListJobsResponse, ApiError> {
+async fn list(app: &App, caller: Caller, request: v1::ListJobsRequest) -> Result<v1::ListJobsResponse, ApiError> {
     caller.check_parent(&request.parent)?;
     let mut fields = Fields::default();
     fields.labels("labels", &request.labels, app.limits.labels);
@@ -307,11 +240,7 @@ async fn list(
     Ok(v1::ListJobsResponse { jobs: found.items, next_page_token })
 }
 
-async fn cancel(
-    app: &App,
-    caller: Caller,
-    request: v1::CancelJobRequest,
-) -> Result<v1::Job, ApiError> {
+async fn cancel(app: &App, caller: Caller, request: v1::CancelJobRequest) -> Result<v1::Job, ApiError> {
     let name = parse_name(&caller, &request.name)?;
     let mut fields = Fields::default();
     fields.text("reason", &request.reason);
@@ -332,17 +261,11 @@ fn subject(name: &JobName) -> Subject {
     Subject { kind: SubjectKind::Job, tenant: name.tenant.clone(), id: name.job_id.clone() }
 }
 
-async fn wait(
-    app: &App,
-    caller: Caller,
-    request: v1::WaitJobRequest,
-) -> Result<v1::Job, ApiError> {
+async fn wait(app: &App, caller: Caller, request: v1::WaitJobRequest) -> Result<v1::Job, ApiError> {
     let name = parse_name(&caller, &request.name)?;
     let timeout = match request.timeout {
         None => DEFAULT_WAIT,
-        Some(given) => Duration::try_from(given)
-            .map_err(|_| ApiError::invalid("timeout", "must not be negative"))?
-            .min(MAX_WAIT),
+        Some(given) => Duration::try_from(given).map_err(|_| ApiError::invalid("timeout", "must not be negative"))?.min(MAX_WAIT),
     };
     let end = tokio::time::Instant::now() + timeout;
     let mut subscription = app.hub.subscribe(subject(&name));

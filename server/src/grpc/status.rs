@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tonic::{Code, Status};
-use tonic_types::{
-    ErrorDetails, FieldViolation, PreconditionViolation, QuotaViolation, StatusExt as _,
-};
+use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, QuotaViolation, StatusExt as _};
 
 use super::error::ApiError;
 
@@ -60,12 +58,8 @@ fn finish(mut wire: Wire, request_id: String) -> Status {
 fn wire(error: ApiError) -> Wire {
     match error {
         ApiError::Invalid(violations) => {
-            let list: Vec<String> =
-                violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
-            let violations: Vec<FieldViolation> = violations
-                .into_iter()
-                .map(|v| FieldViolation::new(v.field, v.description))
-                .collect();
+            let list: Vec<String> = violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
+            let violations: Vec<FieldViolation> = violations.into_iter().map(|v| FieldViolation::new(v.field, v.description)).collect();
             Wire::new(Code::InvalidArgument, "INVALID_FIELDS", list.join("; ")).with(|details| {
                 details.set_bad_request(violations);
             })
@@ -76,19 +70,11 @@ fn wire(error: ApiError) -> Wire {
                 details.set_bad_request(vec![violation]);
             })
         }
-        ApiError::NotFound { kind, name } => {
-            resource(Code::NotFound, "NOT_FOUND", kind, name, "does not exist")
+        ApiError::NotFound { kind, name } => resource(Code::NotFound, "NOT_FOUND", kind, name, "does not exist"),
+        ApiError::AlreadyExists { kind, name } => resource(Code::AlreadyExists, "ALREADY_EXISTS", kind, name, "exists"),
+        ApiError::RequestIdReused { request_id } => {
+            resource(Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED", "request", request_id, "was used for another request")
         }
-        ApiError::AlreadyExists { kind, name } => {
-            resource(Code::AlreadyExists, "ALREADY_EXISTS", kind, name, "exists")
-        }
-        ApiError::RequestIdReused { request_id } => resource(
-            Code::AlreadyExists,
-            "IDEMPOTENCY_KEY_REUSED",
-            "request",
-            request_id,
-            "was used for another request",
-        ),
         ApiError::Precondition { reason, subject, message } => {
             let violation = PreconditionViolation::new(reason, subject, message.clone());
             Wire::new(Code::FailedPrecondition, reason, message).with(|details| {
@@ -110,46 +96,28 @@ fn wire(error: ApiError) -> Wire {
 /// The errors that need no details of their own.
 fn plain_wire(error: ApiError) -> Wire {
     match error {
-        ApiError::Unavailable { reason, message, retry } => {
-            Wire::new(Code::Unavailable, reason, message).retry(Some(retry))
-        }
-        ApiError::Aborted { reason, message, retry } => {
-            Wire::new(Code::Aborted, reason, message).retry(Some(retry))
-        }
+        ApiError::Unavailable { reason, message, retry } => Wire::new(Code::Unavailable, reason, message).retry(Some(retry)),
+        ApiError::Aborted { reason, message, retry } => Wire::new(Code::Aborted, reason, message).retry(Some(retry)),
         ApiError::OutOfRange { reason, message } => Wire::new(Code::OutOfRange, reason, message),
-        ApiError::DataLoss { name } => resource(
-            Code::DataLoss,
-            "STORED_BYTES_DAMAGED",
-            "artifact",
-            name,
-            "is damaged or missing on disk",
-        ),
-        ApiError::Deadline => {
-            Wire::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the call took too long")
+        ApiError::DataLoss { name } => resource(Code::DataLoss, "STORED_BYTES_DAMAGED", "artifact", name, "is damaged or missing on disk"),
+        ApiError::Deadline => Wire::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the call took too long"),
+        ApiError::Unauthenticated => {
+            Wire::new(Code::Unauthenticated, "UNAUTHENTICATED", "send a valid API key as `authorization: Bearer KEY`")
         }
-        ApiError::Unauthenticated => Wire::new(
-            Code::Unauthenticated,
-            "UNAUTHENTICATED",
-            "send a valid API key as `authorization: Bearer KEY`",
-        ),
-        ApiError::Internal { .. } | ApiError::Invalid(_) | ApiError::Rejected { .. }
-        | ApiError::NotFound { .. } | ApiError::AlreadyExists { .. }
-        | ApiError::RequestIdReused { .. } | ApiError::Precondition { .. }
-        | ApiError::Exhausted { .. } => Wire::new(
-            Code::Internal,
-            "INTERNAL",
-            "internal error; the service's log has it under the request id",
-        ),
+        ApiError::Internal { .. }
+        | ApiError::Invalid(_)
+        | ApiError::Rejected { .. }
+        | ApiError::NotFound { .. }
+        | ApiError::AlreadyExists { .. }
+        | ApiError::RequestIdReused { .. }
+        | ApiError::Precondition { .. }
+        | ApiError::Exhausted { .. } => {
+            Wire::new(Code::Internal, "INTERNAL", "internal error; the service's log has it under the request id")
+        }
     }
 }
 
-fn resource(
-    code: Code,
-    reason: &'static str,
-    kind: &'static str,
-    name: String,
-    description: &'static str,
-) -> Wire {
+fn resource(code: Code, reason: &'static str, kind: &'static str, name: String, description: &'static str) -> Wire {
     Wire::new(code, reason, format!("{kind} {name} {description}")).with(|details| {
         details.set_resource_info(kind, name, "", description);
     })
@@ -168,9 +136,7 @@ pub(crate) fn complete(status: &Status) -> Status {
             })
         }
         Code::Unimplemented => Wire::new(Code::Unimplemented, "UNIMPLEMENTED", message),
-        Code::Internal | Code::InvalidArgument => {
-            Wire::new(Code::InvalidArgument, "UNDECODABLE_MESSAGE", "the message cannot be decoded")
-        }
+        Code::Internal | Code::InvalidArgument => Wire::new(Code::InvalidArgument, "UNDECODABLE_MESSAGE", "the message cannot be decoded"),
         code => Wire::new(code, "TRANSPORT", message),
     };
     finish(wire, request_id)

@@ -13,10 +13,7 @@ pub(crate) struct System(pub(crate) Arc<App>);
 
 #[tonic::async_trait]
 impl SystemService for System {
-    async fn get_server_info(
-        &self,
-        request: Request<v1::GetServerInfoRequest>,
-    ) -> Result<Response<v1::ServerInfo>, Status> {
+    async fn get_server_info(&self, request: Request<v1::GetServerInfoRequest>) -> Result<Response<v1::ServerInfo>, Status> {
         let app = &self.0;
         app.unary(request, async |caller: Caller, _| {
             let backend = app.prover.backend();

@@ -11,11 +11,7 @@ use super::fields::Fields;
 use super::models;
 use crate::convert;
 
-pub(crate) async fn verify(
-    app: &App,
-    caller: Caller,
-    request: v1::VerifyProofRequest,
-) -> Result<v1::VerifyProofResponse, ApiError> {
+pub(crate) async fn verify(app: &App, caller: Caller, request: v1::VerifyProofRequest) -> Result<v1::VerifyProofResponse, ApiError> {
     use v1::verify_proof_request::{Proof, Statement, VerifierKey};
     let proof = match request.proof {
         Some(Proof::ProofBytes(bytes)) => bytes.into(),
@@ -24,16 +20,12 @@ pub(crate) async fn verify(
     };
     let statement = match request.statement {
         Some(Statement::StatementBytes(bytes)) => bytes.into(),
-        Some(Statement::StatementArtifact(name)) => {
-            load(app, &caller, "statement_artifact", &name).await?
-        }
+        Some(Statement::StatementArtifact(name)) => load(app, &caller, "statement_artifact", &name).await?,
         None => return Err(ApiError::invalid("statement", "is required")),
     };
     let key = match request.verifier_key {
         Some(VerifierKey::VerifierKeyBytes(bytes)) => bytes.into(),
-        Some(VerifierKey::VerifierKeyArtifact(name)) => {
-            load(app, &caller, "verifier_key_artifact", &name).await?
-        }
+        Some(VerifierKey::VerifierKeyArtifact(name)) => load(app, &caller, "verifier_key_artifact", &name).await?,
         Some(VerifierKey::Model(name)) => {
             let registered = ready(app, &caller, &name).await?;
             load(app, &caller, "model", &registered.verifier_key_artifact).await?
@@ -44,12 +36,7 @@ pub(crate) async fn verify(
     app.cpu.run(move || answer(&*prover, &key, &statement, &proof)).await.map_err(ApiError::from)
 }
 
-fn answer(
-    prover: &dyn crate::prover::Prover,
-    key: &[u8],
-    statement: &[u8],
-    proof: &[u8],
-) -> v1::VerifyProofResponse {
+fn answer(prover: &dyn crate::prover::Prover, key: &[u8], statement: &[u8], proof: &[u8]) -> v1::VerifyProofResponse {
     let started = Instant::now();
     let outcome = prover.verify(key, statement, proof);
     let elapsed: Duration = started.elapsed();
@@ -67,27 +54,20 @@ fn answer(
     }
 }
 
-pub(crate) async fn estimate(
-    app: &App,
-    caller: Caller,
-    request: v1::EstimateJobRequest,
-) -> Result<v1::CostEstimate, ApiError> {
+pub(crate) async fn estimate(app: &App, caller: Caller, request: v1::EstimateJobRequest) -> Result<v1::CostEstimate, ApiError> {
     use v1::estimate_job_request::Target;
     match request.target {
         None => Err(ApiError::invalid("target", "must name a model or a source artifact")),
         Some(Target::Model(_)) if !request.parameter_set.is_empty() => {
             Err(ApiError::invalid("parameter_set", "is taken only with source_artifact"))
         }
-        Some(Target::Model(name)) => {
-            Ok(ready(app, &caller, &name).await?.unit_cost.unwrap_or_default())
-        }
+        Some(Target::Model(name)) => Ok(ready(app, &caller, &name).await?.unit_cost.unwrap_or_default()),
         Some(Target::SourceArtifact(name)) => {
             let parameter_set = models::resolve_parameter_set(app, &request.parameter_set)
                 .map_err(|problem| ApiError::invalid("parameter_set", problem))?;
             let parsed = parse(&name, "source_artifact")?;
             let max_bytes = app.limits.model_bytes;
-            let source =
-                app.artifact_bytes(&caller, "source_artifact", &parsed, max_bytes).await?;
+            let source = app.artifact_bytes(&caller, "source_artifact", &parsed, max_bytes).await?;
             let prover = app.prover.clone();
             let cost = app.cpu.run(move || prover.estimate(&source, &parameter_set)).await?;
             let cost = cost.map_err(|error| ApiError::prover(error, "source_artifact"))?;
@@ -113,12 +93,7 @@ fn parse(name: &str, field: &str) -> Result<ArtifactName, ApiError> {
     parsed.ok_or_else(|| ApiError::invalid(field, "is required"))
 }
 
-async fn load(
-    app: &App,
-    caller: &Caller,
-    field: &str,
-    name: &str,
-) -> Result<bytes::Bytes, ApiError> {
+async fn load(app: &App, caller: &Caller, field: &str, name: &str) -> Result<bytes::Bytes, ApiError> {
     let parsed = parse(name, field)?;
     app.artifact_bytes(caller, field, &parsed, app.limits.proof_bytes).await
 }

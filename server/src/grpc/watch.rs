@@ -32,11 +32,7 @@ pub(crate) trait Watch: Send + 'static {
     const KIND: SubjectKind;
     const NAME: &'static str;
 
-    fn find<'a>(
-        engine: &'a dyn Resources,
-        tenant: &str,
-        id: &str,
-    ) -> EngineFuture<'a, Option<Self::Snapshot>>;
+    fn find<'a>(engine: &'a dyn Resources, tenant: &str, id: &str) -> EngineFuture<'a, Option<Self::Snapshot>>;
     fn last_sequence(snapshot: &Self::Snapshot) -> i64;
     fn snapshot(snapshot: Self::Snapshot, sequence: i64) -> Self::Event;
     fn heartbeat(last: &Self::Event) -> Self::Event;
@@ -52,11 +48,7 @@ impl Watch for ModelWatch {
     const KIND: SubjectKind = SubjectKind::Model;
     const NAME: &'static str = "model";
 
-    fn find<'a>(
-        engine: &'a dyn Resources,
-        tenant: &str,
-        id: &str,
-    ) -> EngineFuture<'a, Option<v1::Model>> {
+    fn find<'a>(engine: &'a dyn Resources, tenant: &str, id: &str) -> EngineFuture<'a, Option<v1::Model>> {
         engine.model(tenant, id)
     }
 
@@ -105,11 +97,7 @@ impl Watch for JobWatch {
     const KIND: SubjectKind = SubjectKind::Job;
     const NAME: &'static str = "job";
 
-    fn find<'a>(
-        engine: &'a dyn Resources,
-        tenant: &str,
-        id: &str,
-    ) -> EngineFuture<'a, Option<v1::Job>> {
+    fn find<'a>(engine: &'a dyn Resources, tenant: &str, id: &str) -> EngineFuture<'a, Option<v1::Job>> {
         engine.job(tenant, id)
     }
 
@@ -175,10 +163,8 @@ pub(crate) async fn watch<W: Watch>(
     // Before the snapshot is read, so that no change falls between.
     let subscription = app.hub.subscribe(subject.clone());
     let snapshot = W::find(&*app.engine, &subject.tenant, &subject.id).await?;
-    let snapshot = snapshot.ok_or_else(|| ApiError::NotFound {
-        kind: W::NAME,
-        name: format!("tenants/{}/{}s/{}", subject.tenant, W::NAME, subject.id),
-    })?;
+    let snapshot = snapshot
+        .ok_or_else(|| ApiError::NotFound { kind: W::NAME, name: format!("tenants/{}/{}s/{}", subject.tenant, W::NAME, subject.id) })?;
     let last = W::last_sequence(&snapshot);
     if !(0..=last + 1).contains(&from_sequence) {
         return Err(ApiError::OutOfRange {

@@ -4,6 +4,10 @@
 //! the bytes that come back. Calls may take minutes; they report progress to a [`ProgressSink`] and ask it whether to
 //! go on. For equal requests (seeds and salts included) all results but the outer proof are equal.
 
+pub mod input;
+pub mod local;
+pub mod store;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -17,9 +21,7 @@ pub const FIELD_ORDER: u64 = 0xffff_ffff_0000_0001;
 
 /// Whether all four words of `bytes` are below [`FIELD_ORDER`].
 pub fn is_canonical(bytes: &DigestBytes) -> bool {
-    bytes.chunks_exact(8).all(|word| {
-        word.try_into().is_ok_and(|word| u64::from_le_bytes(word) < FIELD_ORDER)
-    })
+    bytes.chunks_exact(8).all(|word| word.try_into().is_ok_and(|word| u64::from_le_bytes(word) < FIELD_ORDER))
 }
 
 /// A stage that a call will go through.
@@ -339,22 +341,13 @@ pub trait Prover: Send + Sync + 'static {
     ///
     /// # Errors
     /// See [`ProverError`].
-    fn register(
-        &self,
-        request: &RegisterRequest<'_>,
-        progress: &dyn ProgressSink,
-    ) -> Result<RegisteredModel, ProverError>;
+    fn register(&self, request: &RegisterRequest<'_>, progress: &dyn ProgressSink) -> Result<RegisteredModel, ProverError>;
 
     /// Proves one inference.
     ///
     /// # Errors
     /// See [`ProverError`].
-    fn prove(
-        &self,
-        model: &dyn ModelMaterial,
-        request: &ProveRequest<'_>,
-        progress: &dyn ProgressSink,
-    ) -> Result<ProvedJob, ProverError>;
+    fn prove(&self, model: &dyn ModelMaterial, request: &ProveRequest<'_>, progress: &dyn ProgressSink) -> Result<ProvedJob, ProverError>;
 
     /// Verifies as any client would: registration proof, statement, outer proof.
     ///

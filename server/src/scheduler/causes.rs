@@ -16,12 +16,7 @@ pub(super) enum Verdict {
 }
 
 /// Decides about attempt number `attempt` of `max_attempts`.
-pub(super) fn decide(
-    error: &ProverError,
-    attempt: u32,
-    max_attempts: u32,
-    backoff: Duration,
-) -> Verdict {
+pub(super) fn decide(error: &ProverError, attempt: u32, max_attempts: u32, backoff: Duration) -> Verdict {
     let cause = cause(error);
     if cause.may_pass && attempt < max_attempts {
         let doublings = attempt.saturating_sub(1).min(10);
@@ -53,11 +48,9 @@ fn cause(error: &ProverError) -> Cause {
         ProverError::ProofInvalid(_) => cause("PROOF_INVALID", true),
         ProverError::Storage(_) => cause("STORAGE", true),
         // What went wrong inside is for the log only.
-        ProverError::Internal(_) | ProverError::Stopped(_) => Cause {
-            reason: "INTERNAL",
-            message: "an internal error of the prover; the service's log has it".into(),
-            may_pass: false,
-        },
+        ProverError::Internal(_) | ProverError::Stopped(_) => {
+            Cause { reason: "INTERNAL", message: "an internal error of the prover; the service's log has it".into(), may_pass: false }
+        }
     }
 }
 
@@ -90,10 +83,8 @@ mod tests {
 
     #[test]
     fn the_callers_fault_fails_at_once_and_bugs_tell_nothing() {
-        let error = ProverError::Rejected {
-            rejection: Rejection::ShapeMismatch,
-            message: "input has 3 elements, the model takes 784".into(),
-        };
+        let error =
+            ProverError::Rejected { rejection: Rejection::ShapeMismatch, message: "input has 3 elements, the model takes 784".into() };
         let Verdict::Fail(failure) = decide(&error, 1, 3, SECOND) else { panic!("fails") };
         assert_eq!(failure.reason, "SHAPE_MISMATCH");
         let error = ProverError::Internal("weights: 1, 2, 3".into());

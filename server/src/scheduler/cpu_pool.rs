@@ -35,15 +35,13 @@ impl CpuPool {
         let receiver = Arc::new(Mutex::new(receiver));
         for i in 0..n_threads {
             let receiver: Arc<Mutex<Receiver<Work>>> = receiver.clone();
-            std::thread::Builder::new().name(format!("compute-{i}")).stack_size(16 << 20).spawn(
-                move || {
-                    loop {
-                        let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                        let Ok(work) = next else { return };
-                        work();
-                    }
-                },
-            )?;
+            std::thread::Builder::new().name(format!("compute-{i}")).stack_size(16 << 20).spawn(move || {
+                loop {
+                    let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok(work) = next else { return };
+                    work();
+                }
+            })?;
         }
         Ok(Self { queue })
     }
@@ -52,10 +50,7 @@ impl CpuPool {
     ///
     /// # Errors
     /// The queue is full, or the computation panicked.
-    pub async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, CpuPoolError> {
+    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, CpuPoolError> {
         let (sender, receiver) = oneshot::channel();
         let job: Work = Box::new(move || {
             // Nobody waits any more: do not begin.

@@ -25,11 +25,7 @@ impl Hub {
 
     /// Subscribes to a subject. Changes after this call are seen.
     pub fn subscribe(self: &Arc<Self>, subject: Subject) -> Subscription {
-        let receiver = self
-            .lock()
-            .entry(subject.clone())
-            .or_insert_with(|| watch::Sender::new(()))
-            .subscribe();
+        let receiver = self.lock().entry(subject.clone()).or_insert_with(|| watch::Sender::new(())).subscribe();
         Subscription { hub: self.clone(), subject, receiver }
     }
 
@@ -82,8 +78,7 @@ mod tests {
     #[tokio::test]
     async fn a_change_between_two_waits_is_seen_and_nothing_is_left_behind() {
         let hub = Arc::new(Hub::default());
-        let subject =
-            Subject { kind: SubjectKind::Job, tenant: "a".into(), id: "1".into() };
+        let subject = Subject { kind: SubjectKind::Job, tenant: "a".into(), id: "1".into() };
         let mut first = hub.subscribe(subject.clone());
         let second = hub.subscribe(subject.clone());
         hub.changed(&subject);

@@ -68,11 +68,7 @@ impl Scheduler {
         let draining = CancellationToken::new();
         let (alive, ended) = mpsc::channel(1);
         for i in 0..n_workers {
-            let worker = Worker {
-                parts: parts.clone(),
-                draining: draining.clone(),
-                runtime: tokio::runtime::Handle::current(),
-            };
+            let worker = Worker { parts: parts.clone(), draining: draining.clone(), runtime: tokio::runtime::Handle::current() };
             let alive = alive.clone();
             std::thread::Builder::new()
                 .name(format!("prover-{i}"))

@@ -79,13 +79,7 @@ impl ProgressSink for Reporter {
     }
 }
 
-async fn write(
-    mut newest: watch::Receiver<v1::Progress>,
-    engine: Arc<dyn Engine>,
-    hub: Arc<Hub>,
-    task: Task,
-    flag: Arc<StopFlag>,
-) {
+async fn write(mut newest: watch::Receiver<v1::Progress>, engine: Arc<dyn Engine>, hub: Arc<Hub>, task: Task, flag: Arc<StopFlag>) {
     while newest.changed().await.is_ok() {
         let progress = newest.borrow_and_update().clone();
         match engine.progress(&task, progress).await {
@@ -166,17 +160,12 @@ impl Stages {
     fn progress(&mut self) -> v1::Progress {
         let cost = |stage: &Stage| stage.plan.cost_ms as f64;
         let total: f64 = self.stages.iter().map(cost).sum();
-        let done: f64 = self
-            .stages
-            .iter()
-            .map(|stage| cost(stage) * f64::from(stage.done) / f64::from(stage.plan.total.max(1)))
-            .sum();
+        let done: f64 = self.stages.iter().map(|stage| cost(stage) * f64::from(stage.done) / f64::from(stage.plan.total.max(1))).sum();
         if total > 0.0 {
             self.fraction = self.fraction.max((done / total).clamp(0.0, 1.0));
         }
         let spent = self.started.elapsed();
-        let eta = (self.fraction > 0.0)
-            .then(|| spent.mul_f64(((1.0 - self.fraction) / self.fraction).min(1e6)));
+        let eta = (self.fraction > 0.0).then(|| spent.mul_f64(((1.0 - self.fraction) / self.fraction).min(1e6)));
         v1::Progress {
             stages: self.stages.iter().map(stage_message).collect(),
             fraction: self.fraction,
@@ -190,21 +179,13 @@ impl Stages {
     fn times(&self) -> Vec<v1::StageTime> {
         self.stages
             .iter()
-            .map(|stage| v1::StageTime {
-                name: stage.plan.name.to_owned(),
-                elapsed: Some(duration(stage.elapsed())),
-            })
+            .map(|stage| v1::StageTime { name: stage.plan.name.to_owned(), elapsed: Some(duration(stage.elapsed())) })
             .collect()
     }
 }
 
 fn stage_message(stage: &Stage) -> v1::Stage {
-    v1::Stage {
-        name: stage.plan.name.to_owned(),
-        total: stage.plan.total,
-        done: stage.done,
-        elapsed: Some(duration(stage.elapsed())),
-    }
+    v1::Stage { name: stage.plan.name.to_owned(), total: stage.plan.total, done: stage.done, elapsed: Some(duration(stage.elapsed())) }
 }
 
 fn duration(time: Duration) -> prost_types::Duration {
@@ -222,14 +203,9 @@ mod tests {
     #[test]
     fn the_fraction_follows_the_costs_and_never_falls() {
         let mut stages = Stages::new(1, Some(StagePlan { name: "verify", total: 1, cost_ms: 10 }));
-        stages.plan(&[
-            StagePlan { name: "layer", total: 3, cost_ms: 60 },
-            StagePlan { name: "outer", total: 1, cost_ms: 30 },
-        ]);
+        stages.plan(&[StagePlan { name: "layer", total: 3, cost_ms: 60 }, StagePlan { name: "outer", total: 1, cost_ms: 30 }]);
         let mut last = 0.0;
-        for (name, index, total) in
-            [("layer", 0, 3), ("layer", 1, 3), ("layer", 2, 3), ("outer", 0, 1), ("verify", 0, 1)]
-        {
+        for (name, index, total) in [("layer", 0, 3), ("layer", 1, 3), ("layer", 2, 3), ("outer", 0, 1), ("verify", 0, 1)] {
             stages.take(event(name, index, total, StageEdge::Begin), Instant::now());
             assert_eq!(stages.progress().phase, name);
             stages.take(event(name, index, total, StageEdge::End), Instant::now());

@@ -14,12 +14,10 @@ use super::reporter::Reporter;
 use super::{POLL, SchedulerParts, StopReason};
 use crate::artifacts::{ArtifactBytes, BytesError, Class};
 use crate::convert;
-use crate::engine::{
-    ArtifactFacts, Claimed, Digest, EngineError, EngineFuture, Task, Work, now_ms,
-};
+use crate::engine::{ArtifactFacts, Claimed, Digest, EngineError, EngineFuture, Task, Work, now_ms};
 use crate::prover::{
-    DigestBytes, InputEncoding, ModelMaterial, Privacy, ProgressSink as _, ProveRequest,
-    ProvedJob, ProverError, RegisterRequest, RegisteredModel, StageEdge, StageEvent, StagePlan,
+    DigestBytes, InputEncoding, ModelMaterial, Privacy, ProgressSink as _, ProveRequest, ProvedJob, ProverError, RegisterRequest,
+    RegisteredModel, StageEdge, StageEvent, StagePlan,
 };
 
 /// How long an outcome is tried to be written while the database or the disk does not take it.
@@ -74,14 +72,7 @@ impl Worker {
         let flag = self.parts.running.enter(subject);
         self.parts.hub.changed(subject);
         let last_stage = matches!(work, Work::Prove { .. }).then_some(VERIFY);
-        let reporter = Reporter::start(
-            &self.runtime,
-            self.parts.engine.clone(),
-            self.parts.hub.clone(),
-            task.clone(),
-            flag,
-            last_stage,
-        );
+        let reporter = Reporter::start(&self.runtime, self.parts.engine.clone(), self.parts.hub.clone(), task.clone(), flag, last_stage);
         let outcome = catch_unwind(AssertUnwindSafe(|| self.work(&work, &reporter)))
             .unwrap_or_else(|panic| Err(ProverError::Internal(panic_message(&*panic))));
         let stop_reason = reporter.stop_reason();
@@ -105,13 +96,7 @@ impl Worker {
         }
     }
 
-    fn register(
-        &self,
-        model: &v1::Model,
-        salt: &[u8; 32],
-        seed: &[u8; 32],
-        reporter: &Reporter,
-    ) -> Result<Output, ProverError> {
+    fn register(&self, model: &v1::Model, salt: &[u8; 32], seed: &[u8; 32], reporter: &Reporter) -> Result<Output, ProverError> {
         let source = self.read_named(&model.source_artifact)?;
         let calibration = match model.calibration_artifact.as_str() {
             "" => None,
@@ -146,9 +131,7 @@ impl Worker {
             input: &bytes,
             encoding: match input.encoding() {
                 v1::input::Encoding::Npy => InputEncoding::Npy,
-                v1::input::Encoding::Uint8 | v1::input::Encoding::Unspecified => {
-                    InputEncoding::Uint8
-                }
+                v1::input::Encoding::Uint8 | v1::input::Encoding::Unspecified => InputEncoding::Uint8,
             },
             privacy: match job.privacy() {
                 v1::Privacy::InputPublic => Privacy::InputPublic,
@@ -164,12 +147,7 @@ impl Worker {
     }
 
     /// Nothing is published that a client would refuse.
-    fn verify(
-        &self,
-        material: &Material<'_>,
-        proved: &ProvedJob,
-        reporter: &Reporter,
-    ) -> Result<(), ProverError> {
+    fn verify(&self, material: &Material<'_>, proved: &ProvedJob, reporter: &Reporter) -> Result<(), ProverError> {
         let event = |edge| StageEvent { name: VERIFY.name, index: 0, total: VERIFY.total, edge };
         reporter.report(event(StageEdge::Begin))?;
         let key = material.verifier_key()?;
@@ -225,13 +203,7 @@ impl Worker {
     }
 
     /// Stores what came out, then tells the engine. The outer error is the store's, the inner one the engine's.
-    fn publish(
-        &self,
-        task: &Task,
-        work: &Work,
-        output: &Output,
-        times: Vec<v1::StageTime>,
-    ) -> Result<Result<(), EngineError>, BytesError> {
+    fn publish(&self, task: &Task, work: &Work, output: &Output, times: Vec<v1::StageTime>) -> Result<Result<(), EngineError>, BytesError> {
         let engine = &self.parts.engine;
         match output {
             Output::Registered(model) => {
@@ -245,14 +217,11 @@ impl Worker {
                 tracing::info!("registered");
                 let digest = private.digest;
                 let artifacts = vec![key, report, private];
-                Ok(self.persist(|| {
-                    engine.complete_model(task, registered.clone(), digest, artifacts.clone())
-                }))
+                Ok(self.persist(|| engine.complete_model(task, registered.clone(), digest, artifacts.clone())))
             }
             Output::Proved(proved) => {
                 let proof = self.store(task, Class::Public, "application/x-zkinfer-proof", &proved.proof)?;
-                let statement =
-                    self.store(task, Class::Public, "application/x-zkinfer-statement", &proved.statement)?;
+                let statement = self.store(task, Class::Public, "application/x-zkinfer-statement", &proved.statement)?;
                 let result = v1::JobResult {
                     proof_artifact: artifact_name(&proof),
                     statement_artifact: artifact_name(&statement),
@@ -269,13 +238,7 @@ impl Worker {
         }
     }
 
-    fn store(
-        &self,
-        task: &Task,
-        class: Class,
-        media_type: &str,
-        bytes: &[u8],
-    ) -> Result<ArtifactFacts, BytesError> {
+    fn store(&self, task: &Task, class: Class, media_type: &str, bytes: &[u8]) -> Result<ArtifactFacts, BytesError> {
         let tenant = &task.subject.tenant;
         let content = bytes::Bytes::copy_from_slice(bytes);
         let digest = self.runtime.block_on(self.parts.bytes.put(class, tenant, content))?;
@@ -290,10 +253,7 @@ impl Worker {
     }
 
     /// Writes an outcome, again and again while the database is busy or full.
-    fn persist<'a>(
-        &self,
-        write: impl Fn() -> EngineFuture<'a, ()>,
-    ) -> Result<(), EngineError> {
+    fn persist<'a>(&self, write: impl Fn() -> EngineFuture<'a, ()>) -> Result<(), EngineError> {
         let started = std::time::Instant::now();
         let mut wait = Duration::from_millis(100);
         loop {
@@ -305,8 +265,7 @@ impl Worker {
                 }
                 Err(error) => error,
             };
-            let may_pass =
-                matches!(error, EngineError::Busy(_) | EngineError::Full(_) | EngineError::Database(_));
+            let may_pass = matches!(error, EngineError::Busy(_) | EngineError::Full(_) | EngineError::Database(_));
             if !may_pass || started.elapsed() > PERSIST_FOR || self.draining.is_cancelled() {
                 return Err(error);
             }
@@ -322,18 +281,11 @@ impl Worker {
             .as_ref()
             .and_then(|registered| ArtifactName::parse(&registered.verifier_key_artifact).ok())
             .ok_or_else(|| ProverError::Internal("the stored model is incomplete".into()))?;
-        Ok(Material {
-            runtime: &self.runtime,
-            bytes: &self.parts.bytes,
-            tenant: key.tenant,
-            private_digest,
-            key_digest: key.blake3,
-        })
+        Ok(Material { runtime: &self.runtime, bytes: &self.parts.bytes, tenant: key.tenant, private_digest, key_digest: key.blake3 })
     }
 
     fn read_named(&self, name: &str) -> Result<bytes::Bytes, ProverError> {
-        let name = ArtifactName::parse(name)
-            .map_err(|_| ProverError::Internal("a stored artifact name is invalid".into()))?;
+        let name = ArtifactName::parse(name).map_err(|_| ProverError::Internal("a stored artifact name is invalid".into()))?;
         let bytes = self.parts.bytes.get(Class::Public, &name.tenant, name.blake3);
         self.runtime.block_on(bytes).map_err(|error| ProverError::Storage(error.to_string()))
     }
@@ -341,9 +293,7 @@ impl Worker {
 
 fn key_artifact(work: &Work) -> String {
     match work {
-        Work::Prove { model, .. } => {
-            model.registered.as_ref().map(|r| r.verifier_key_artifact.clone()).unwrap_or_default()
-        }
+        Work::Prove { model, .. } => model.registered.as_ref().map(|r| r.verifier_key_artifact.clone()).unwrap_or_default(),
         Work::Register { .. } => String::new(),
     }
 }
@@ -369,9 +319,7 @@ struct Material<'a> {
 
 impl Material<'_> {
     fn read(&self, class: Class, digest: Digest) -> Result<bytes::Bytes, ProverError> {
-        self.runtime
-            .block_on(self.bytes.get(class, &self.tenant, digest))
-            .map_err(|error| ProverError::Storage(error.to_string()))
+        self.runtime.block_on(self.bytes.get(class, &self.tenant, digest)).map_err(|error| ProverError::Storage(error.to_string()))
     }
 }
 

@@ -46,7 +46,12 @@ pub(super) fn gemm(node: &NodeProto, inputs: &[Option<Value>], budget: &mut usiz
 }
 
 /// `MatMul`: `A · B`, A one row of any rank, B a constant matrix.
-pub(super) fn mat_mul(node: &NodeProto, inputs: &[Option<Value>], budget: &mut usize, limits: &ImportLimits) -> Result<Translated, NodeError> {
+pub(super) fn mat_mul(
+    node: &NodeProto,
+    inputs: &[Option<Value>],
+    budget: &mut usize,
+    limits: &ImportLimits,
+) -> Result<Translated, NodeError> {
     Attributes::of(node, &[])?;
     let input = activation(inputs, 0, "input A")?;
     let Some((&n_in, rows)) = input.shape.split_last().filter(|(_, rows)| rows.iter().all(|&row| row == 1)) else {
@@ -62,11 +67,7 @@ pub(super) fn mat_mul(node: &NodeProto, inputs: &[Option<Value>], budget: &mut u
 pub(super) fn add_bias(dense: &mut Dense, constant: &Value, shape: &[usize]) -> Result<(), NodeError> {
     let more = bias_vector(constant, shape)?;
     let is_zero = matches!(&dense.bias, Bias::Float(values) if values.iter().all(|&value| value == 0.0));
-    dense.bias = if is_zero {
-        more
-    } else {
-        Bias::Float((0..dense.n_out).map(|row| (dense.bias.at(row) + more.at(row)) as f32).collect())
-    };
+    dense.bias = if is_zero { more } else { Bias::Float((0..dense.n_out).map(|row| (dense.bias.at(row) + more.at(row)) as f32).collect()) };
     Ok(())
 }
 
@@ -116,7 +117,8 @@ fn quantized_weights(scaled: &Scaled, n_in: usize, n_out: usize, layout: Layout)
     };
     let output_axis = if layout == Layout::OutIn { 0 } else { 1 };
     if scaled.scales.len() > 1 && scaled.axis != output_axis {
-        let reason = format!("weight scales lie along axis {}; per channel scales must lie along the outputs, axis {output_axis}", scaled.axis);
+        let reason =
+            format!("weight scales lie along axis {}; per channel scales must lie along the outputs, axis {output_axis}", scaled.axis);
         return Err(NodeError::unsupported(reason));
     }
     Ok(Weights::Int8 { values: row_major(values, n_in, n_out, layout), scales: scaled.scales.clone() })

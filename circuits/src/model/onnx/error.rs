@@ -166,7 +166,7 @@ pub enum ImportError {
 /// A node that cannot be imported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnsupportedNode {
-    /// Its name in the file; if it has none, `#` and its position.
+    /// Its name in the file; if it has none, that of its first output, or else `#` and its position.
     pub name: String,
     /// Its operator, with its domain if not the standard one.
     pub operator: String,

@@ -15,12 +15,14 @@ pub struct ImportLimits {
     pub max_tensor_elements: usize,
     /// Entries of all weight matrices together, a shared one counted each time it is used.
     pub max_parameters: usize,
+    /// Elements of all values that the network computes together.
+    pub max_activations: usize,
     /// Bytes of a name.
     pub max_name_bytes: usize,
 }
 
 impl Default for ImportLimits {
-    /// 2 GiB, 2^18 items, 2^15 nodes, 2^28 elements, 2^28 parameters, names of 1 KiB.
+    /// 2 GiB, 2^18 items, 2^15 nodes, 2^28 elements, 2^28 parameters, 2^26 activations, names of 1 KiB.
     fn default() -> Self {
         Self {
             max_file_bytes: 2 << 30,
@@ -28,6 +30,7 @@ impl Default for ImportLimits {
             max_nodes: 1 << 15,
             max_tensor_elements: 1 << 28,
             max_parameters: 1 << 28,
+            max_activations: 1 << 26,
             max_name_bytes: 1024,
         }
     }

@@ -24,7 +24,6 @@ mod tests;
 #[cfg(test)]
 mod tests_hostile;
 
-
 use std::collections::HashSet;
 
 use prost::Message;
@@ -104,7 +103,9 @@ fn input_shape(input: &ValueInfoProto, limits: &ImportLimits) -> Result<Vec<usiz
             None if is_batch => 1,
             None => return Err(error(format!("dimension {position} is not a number"))),
             Some(size) if is_batch && size != 1 => return Err(error(format!("the batch is {size}; export with a batch of 1"))),
-            Some(size) => usize::try_from(size).ok().filter(|&size| size > 0).ok_or_else(|| error(format!("dimension {position} is {size}")))?,
+            Some(size) => {
+                usize::try_from(size).ok().filter(|&size| size > 0).ok_or_else(|| error(format!("dimension {position} is {size}")))?
+            }
         };
         shape.push(size);
     }

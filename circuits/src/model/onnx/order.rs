@@ -13,9 +13,10 @@ pub(super) struct Order<'a> {
     pub(super) reads: HashMap<&'a str, usize>,
 }
 
-/// The name of a node for messages.
+/// The name of a node for messages: its own, that of its first output, or else its position.
 pub(super) fn node_name(node: &NodeProto, node_idx: usize) -> String {
-    if node.name.is_empty() { format!("#{node_idx}") } else { node.name.clone() }
+    let names = [Some(&node.name), node.output.first()];
+    names.into_iter().flatten().find(|name| !name.is_empty()).cloned().unwrap_or_else(|| format!("#{node_idx}"))
 }
 
 /// Resolves the names and sorts the nodes. An empty name means an optional input or output that is absent.
@@ -52,12 +53,7 @@ fn reads(node: &NodeProto) -> impl Iterator<Item = &str> {
     node.input.iter().map(String::as_str).filter(|name| !name.is_empty())
 }
 
-fn check_known(
-    graph: &GraphProto,
-    output: &str,
-    constants: &HashSet<&str>,
-    makers: &HashMap<&str, usize>,
-) -> Result<(), ImportError> {
+fn check_known(graph: &GraphProto, output: &str, constants: &HashSet<&str>, makers: &HashMap<&str, usize>) -> Result<(), ImportError> {
     let is_known = |name: &str| constants.contains(name) || makers.contains_key(name);
     for (node_idx, node) in graph.node.iter().enumerate() {
         if let Some(name) = reads(node).find(|&name| !is_known(name)) {

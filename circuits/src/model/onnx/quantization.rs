@@ -52,7 +52,12 @@ impl Parameters {
             None => match i32::try_from(self.output_type) {
                 Ok(0 | data_type::UINT8) => (0, uint8),
                 Ok(data_type::INT8) => (0, int8),
-                _ => return Err(NodeError::unsupported(format!("attribute output_dtype={}; int8 and uint8 are supported", self.output_type))),
+                _ => {
+                    return Err(NodeError::unsupported(format!(
+                        "attribute output_dtype={}; int8 and uint8 are supported",
+                        self.output_type
+                    )));
+                }
             },
             Some(Data::Uint8(values)) => (values.first().map_or(0, |&value| i64::from(value)), uint8),
             Some(Data::Int8(values)) => (values.first().map_or(0, |&value| i64::from(value)), int8),
@@ -77,7 +82,9 @@ impl Parameters {
             Data::Float(_) | Data::Int64(_) | Data::Bool(_) => false,
         };
         if !self.zero_point.as_ref().is_none_or(is_zero) {
-            return Err(NodeError::unsupported("the zero point of a constant must be 0: quantize weights symmetrically to int8"));
+            let reason = "the zero point of a constant must be 0: quantize weights symmetrically to int8, and let a pre-processing step \
+                 (onnxruntime: quant_pre_process) turn MatMul and Add into Gemm first";
+            return Err(NodeError::unsupported(reason));
         }
         let scales: Vec<f64> = self.scales.floats()?.iter().map(|&scale| f64::from(scale)).collect();
         if scales.len() == 1 {

@@ -78,14 +78,13 @@ fn limits_are_checked_before_decoding() {
     let limits = ImportLimits { max_items: 5, ..ImportLimits::default() };
     assert_eq!(error_of(&bytes, &limits), ImportError::TooMany { what: "messages and names", limit: 5 });
     let limits = ImportLimits { max_tensor_elements: 3, ..ImportLimits::default() };
-    assert_eq!(
-        error_of(&bytes, &limits),
-        ImportError::TensorShape { name: "w".into(), shape: vec![2, 2], limit: 3 }
-    );
+    assert_eq!(error_of(&bytes, &limits), ImportError::TensorShape { name: "w".into(), shape: vec![2, 2], limit: 3 });
     let limits = ImportLimits { max_tensor_elements: 1, ..ImportLimits::default() };
     assert_eq!(error_of(&bytes, &limits), ImportError::TooMany { what: "numbers in lists", limit: 1 });
     let limits = ImportLimits { max_parameters: 3, ..ImportLimits::default() };
     assert_eq!(error_of(&bytes, &limits), ImportError::TooMany { what: "parameters", limit: 3 });
+    let limits = ImportLimits { max_activations: 1, ..ImportLimits::default() };
+    assert_eq!(error_of(&bytes, &limits), ImportError::TooMany { what: "activations", limit: 1 });
     let limits = ImportLimits { max_name_bytes: 5, ..ImportLimits::default() };
     assert!(matches!(error_of(&bytes, &limits), ImportError::NameTooLong { got: 6, limit: 5, .. }));
 }
@@ -105,10 +104,7 @@ fn a_matrix_used_often_counts_each_time() {
 #[test]
 fn broken_tensors_are_refused() {
     let name = || "w".to_owned();
-    assert_eq!(
-        weight_error(|w| w.external_data.push(StringStringEntryProto {})),
-        ImportError::ExternalData { name: name() }
-    );
+    assert_eq!(weight_error(|w| w.external_data.push(StringStringEntryProto {})), ImportError::ExternalData { name: name() });
     assert_eq!(weight_error(|w| w.data_location = 1), ImportError::ExternalData { name: name() });
     let limit = ImportLimits::default().max_tensor_elements;
     for shape in [vec![-1, 2], vec![i64::MAX, i64::MAX], vec![1 << 20, 1 << 20], vec![1; 9]] {

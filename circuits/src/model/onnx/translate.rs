@@ -23,6 +23,8 @@ pub(super) struct Translator<'a> {
     values: HashMap<&'a str, Value>,
     /// Weights that may still be taken.
     parameter_budget: usize,
+    /// Elements of values that may still be made.
+    activation_budget: usize,
     nodes: Vec<Node>,
     unsupported: Vec<UnsupportedNode>,
 }
@@ -53,6 +55,7 @@ impl<'a> Translator<'a> {
             initializers: initializers.iter().map(|proto| (proto.name.as_str(), proto)).collect(),
             values: HashMap::from([(input_name, input_value)]),
             parameter_budget: limits.max_parameters,
+            activation_budget: limits.max_activations,
             nodes: Vec::new(),
             unsupported: Vec::new(),
         }
@@ -63,7 +66,7 @@ impl<'a> Translator<'a> {
         let name = node_name(node, node_idx);
         let value = match self.translate(node) {
             Ok(Made::Alias(value)) => value,
-            Ok(Made::Op(op, inputs, shape)) => self.push(name, op, inputs, shape),
+            Ok(Made::Op(op, inputs, shape)) => self.push(name, op, inputs, shape)?,
             Err(NodeError::File(error)) => return Err(error),
             Err(NodeError::Unknown) => Value::Unknown,
             Err(NodeError::Unsupported(reason)) => {
@@ -96,14 +99,18 @@ impl<'a> Translator<'a> {
         }
     }
 
-    fn push(&mut self, name: String, op: Op, inputs: Vec<ValueId>, shape: Vec<usize>) -> Value {
+    fn push(&mut self, name: String, op: Op, inputs: Vec<ValueId>, shape: Vec<usize>) -> Result<Value, ImportError> {
+        let n_elements = shape.iter().product();
+        let limit = self.limits.max_activations;
+        self.activation_budget =
+            self.activation_budget.checked_sub(n_elements).ok_or(ImportError::TooMany { what: "activations", limit })?;
         let grid = if let Op::Round(grid) = op { Some(grid) } else { None };
-        self.nodes.push(Node { name, op, inputs, n_elements: shape.iter().product() });
+        self.nodes.push(Node { name, op, inputs, n_elements });
         let activation = Activation { id: ValueId(self.nodes.len()), shape, is_exclusive: true };
-        match grid {
+        Ok(match grid {
             Some(grid) => Value::Quantized(activation, grid),
             None => Value::Activation(activation),
-        }
+        })
     }
 
     fn translate(&mut self, node: &'a NodeProto) -> Result<Made, NodeError> {

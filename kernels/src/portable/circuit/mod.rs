@@ -10,14 +10,14 @@ mod selectors;
 
 use plonky2::field::types::Field;
 use plonky2::iop::challenger::Challenger;
-use plonky2::iop::generator::generate_partial_witness;
-use plonky2::iop::witness::{MatrixWitness, PartialWitness, Witness};
+use plonky2::iop::witness::{PartialWitness, PartitionWitness, Witness};
 use plonky2::plonk::config::Hasher;
 use plonky2::plonk::proof::{Proof, ProofWithPublicInputs};
 use rayon::prelude::*;
+use zkinfer_circuits::backend::witness::deterministic_witness;
 use zkinfer_circuits::backend::{BackendError, Circuit, CircuitProof, CommitShape};
 use zkinfer_circuits::columns::Columns;
-use zkinfer_circuits::field::{D, Digest, F, H, K};
+use zkinfer_circuits::field::{C, D, Digest, F, H, K};
 
 use super::oracle::Oracle;
 use super::transform::RootTables;
@@ -38,13 +38,13 @@ struct PermutationChallenges {
 
 /// Proves a circuit.
 pub(crate) fn prove(tables: &RootTables, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
-    let (prover_data, common) = (&circuit.prover_only, &circuit.common);
+    let common = &circuit.common;
     if !common.luts.is_empty() || common.config.zero_knowledge {
         return Err(BackendError::Unsupported("a circuit with lookup tables or zero knowledge".to_owned()));
     }
-    let witness = generate_partial_witness(inputs, prover_data, common).map_err(|error| BackendError::Witness(error.to_string()))?;
-    let public_inputs = witness.get_targets(&prover_data.public_inputs);
-    let wires = wire_columns(&witness.full_witness(), circuit);
+    let witness = deterministic_witness(circuit, inputs)?;
+    let public_inputs = witness.get_targets(&circuit.prover_only.public_inputs);
+    let wires = wire_columns(&witness);
     let fri = &common.config.fri_config;
     let shape = CommitShape { rate_bits: fri.rate_bits, cap_height: fri.cap_height };
     let mut prover = Prover { tables, circuit, shape, challenger: Challenger::new() };
@@ -52,20 +52,21 @@ pub(crate) fn prove(tables: &RootTables, circuit: &Circuit, inputs: PartialWitne
     Ok(ProofWithPublicInputs { proof, public_inputs })
 }
 
-/// Column j holds wire j of every row.
-fn wire_columns(witness: &MatrixWitness<F>, circuit: &Circuit) -> Columns {
-    let (n_rows, n_wires) = (circuit.common.degree(), circuit.common.config.num_wires);
+/// Column j holds wire j of every row; wires that nothing sets are zero.
+fn wire_columns(witness: &PartitionWitness<'_, F>) -> Columns {
+    let (n_rows, n_wires) = (witness.degree, witness.num_wires);
     let mut values = vec![F::ZERO; n_rows * n_wires];
     values.par_chunks_mut(n_rows).enumerate().for_each(|(wire, column)| {
         for (row, cell) in column.iter_mut().enumerate() {
-            *cell = witness.get_wire(row, wire);
+            let representative = witness.representative_map[row * n_wires + wire];
+            *cell = witness.values[representative].unwrap_or(F::ZERO);
         }
     });
     Columns::from_flat(n_rows, values)
 }
 
 impl Prover<'_> {
-    fn prove(&mut self, wires: &Columns, public_inputs_hash: Digest) -> Result<Proof<F, zkinfer_circuits::field::C, D>, BackendError> {
+    fn prove(&mut self, wires: &Columns, public_inputs_hash: Digest) -> Result<Proof<F, C, D>, BackendError> {
         let wires_oracle = Oracle::commit(self.tables, wires, self.shape)?;
         let permutation = self.begin(&wires_oracle, public_inputs_hash);
         let products = permutation::columns(self.circuit, wires, &permutation)?;

@@ -4,10 +4,7 @@ use prost::Message as _;
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 use zkinfer_proto::v1;
 
-use super::super::{
-    ArtifactFacts, ArtifactRecords, Digest, EngineError, EngineFuture, RequestKey, UploadFacts,
-    now_ms,
-};
+use super::super::{ArtifactFacts, ArtifactRecords, Digest, EngineError, EngineFuture, RequestKey, UploadFacts, now_ms};
 use super::tasks::fixed;
 use super::{SqliteEngine, idempotency};
 use crate::artifacts::Class;
@@ -22,12 +19,7 @@ impl ArtifactRecords for SqliteEngine {
         })
     }
 
-    fn artifact(
-        &self,
-        class: Class,
-        tenant: &str,
-        digest: Digest,
-    ) -> EngineFuture<'_, Option<ArtifactFacts>> {
+    fn artifact(&self, class: Class, tenant: &str, digest: Digest) -> EngineFuture<'_, Option<ArtifactFacts>> {
         let tenant = tenant.to_owned();
         Box::pin(async move {
             let row: Option<(i64, String, i64)> = sqlx::query_as(
@@ -50,11 +42,7 @@ impl ArtifactRecords for SqliteEngine {
         })
     }
 
-    fn create_upload(
-        &self,
-        upload: UploadFacts,
-        key: Option<RequestKey>,
-    ) -> EngineFuture<'_, UploadFacts> {
+    fn create_upload(&self, upload: UploadFacts, key: Option<RequestKey>) -> EngineFuture<'_, UploadFacts> {
         Box::pin(self.insert_upload(upload, key))
     }
 
@@ -106,15 +94,11 @@ impl ArtifactRecords for SqliteEngine {
     fn forget_before(&self, created_ms: i64) -> EngineFuture<'_, Vec<String>> {
         Box::pin(async move {
             let mut transaction = self.begin().await?;
-            sqlx::query("DELETE FROM idempotency WHERE created_ms < ?")
+            sqlx::query("DELETE FROM idempotency WHERE created_ms < ?").bind(created_ms).execute(&mut *transaction).await?;
+            let forgotten = sqlx::query_scalar("DELETE FROM uploads WHERE created_ms < ? RETURNING id")
                 .bind(created_ms)
-                .execute(&mut *transaction)
+                .fetch_all(&mut *transaction)
                 .await?;
-            let forgotten =
-                sqlx::query_scalar("DELETE FROM uploads WHERE created_ms < ? RETURNING id")
-                    .bind(created_ms)
-                    .fetch_all(&mut *transaction)
-                    .await?;
             transaction.commit().await?;
             Ok(forgotten)
         })
@@ -122,19 +106,13 @@ impl ArtifactRecords for SqliteEngine {
 }
 
 impl SqliteEngine {
-    async fn insert_upload(
-        &self,
-        upload: UploadFacts,
-        key: Option<RequestKey>,
-    ) -> Result<UploadFacts, EngineError> {
+    async fn insert_upload(&self, upload: UploadFacts, key: Option<RequestKey>) -> Result<UploadFacts, EngineError> {
         const METHOD: &str = "BeginUpload";
         let mut transaction = self.begin().await?;
-        let known =
-            idempotency::replay(&mut transaction, &upload.tenant, METHOD, key.as_ref()).await?;
+        let known = idempotency::replay(&mut transaction, &upload.tenant, METHOD, key.as_ref()).await?;
         if let Some(response) = known {
             // The answer that counts is how far the upload is now.
-            let first = v1::UploadSession::decode(response.as_slice())
-                .map_err(EngineError::Damaged)?;
+            let first = v1::UploadSession::decode(response.as_slice()).map_err(EngineError::Damaged)?;
             let row = sqlx::query("SELECT * FROM uploads WHERE tenant = ? AND id = ?")
                 .bind(&upload.tenant)
                 .bind(first.upload)
@@ -142,12 +120,10 @@ impl SqliteEngine {
                 .await?;
             return row.as_ref().map_or(Ok(upload), upload_facts);
         }
-        let open: u32 = sqlx::query_scalar(
-            "SELECT count(*) FROM uploads WHERE tenant = ? AND is_complete = 0",
-        )
-        .bind(&upload.tenant)
-        .fetch_one(&mut *transaction)
-        .await?;
+        let open: u32 = sqlx::query_scalar("SELECT count(*) FROM uploads WHERE tenant = ? AND is_complete = 0")
+            .bind(&upload.tenant)
+            .fetch_one(&mut *transaction)
+            .await?;
         if open >= self.uploads_per_tenant && !upload.is_complete {
             let limit = self.uploads_per_tenant;
             return Err(EngineError::QuotaExceeded { what: "unfinished uploads", limit });
@@ -166,10 +142,8 @@ impl SqliteEngine {
         .bind(now_ms())
         .execute(&mut *transaction)
         .await?;
-        let response =
-            v1::UploadSession { upload: upload.id.clone(), ..Default::default() }.encode_to_vec();
-        idempotency::record(&mut transaction, &upload.tenant, METHOD, key.as_ref(), response)
-            .await?;
+        let response = v1::UploadSession { upload: upload.id.clone(), ..Default::default() }.encode_to_vec();
+        idempotency::record(&mut transaction, &upload.tenant, METHOD, key.as_ref(), response).await?;
         transaction.commit().await?;
         Ok(upload)
     }
@@ -192,10 +166,7 @@ fn column(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }
 
-pub(super) async fn insert_artifact(
-    connection: &mut SqliteConnection,
-    facts: &ArtifactFacts,
-) -> Result<(), EngineError> {
+pub(super) async fn insert_artifact(connection: &mut SqliteConnection, facts: &ArtifactFacts) -> Result<(), EngineError> {
     sqlx::query(
         "INSERT INTO artifacts(tenant, class, digest, size_bytes, media_type, created_ms) \
          VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",

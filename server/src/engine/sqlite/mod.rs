@@ -14,9 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, Transaction};
 
 use super::document::{Change, Document};
@@ -116,28 +114,19 @@ impl SqliteEngine {
 
 fn lock_directory(directory: &Path) -> Result<File, OpenError> {
     let failed = |source| OpenError::Directory { path: directory.into(), source };
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(directory.join("lock"))
-        .map_err(failed)?;
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(directory.join("lock")).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            Err(OpenError::Locked { path: directory.into() })
-        }
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked { path: directory.into() }),
         Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 
 async fn check(path: &Path, options: &SqliteConnectOptions) -> Result<(), OpenError> {
-    let damaged =
-        |finding: String| OpenError::Damaged { path: path.to_path_buf(), finding };
+    let damaged = |finding: String| OpenError::Damaged { path: path.to_path_buf(), finding };
     let checked: Result<String, sqlx::Error> = async {
         let mut connection = options.clone().connect().await?;
-        let finding =
-            sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut connection).await?;
+        let finding = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut connection).await?;
         connection.close().await?;
         Ok(finding)
     }
@@ -146,9 +135,7 @@ async fn check(path: &Path, options: &SqliteConnectOptions) -> Result<(), OpenEr
         Ok(finding) if finding == "ok" => Ok(()),
         Ok(finding) => Err(damaged(finding)),
         // SQLITE_CORRUPT and SQLITE_NOTADB.
-        Err(error) if matches!(primary_code(&error), Some(11 | 26)) => {
-            Err(damaged(error.to_string()))
-        }
+        Err(error) if matches!(primary_code(&error), Some(11 | 26)) => Err(damaged(error.to_string())),
         Err(error) => Err(OpenError::Database(error)),
     }
 }
@@ -185,37 +172,21 @@ impl SubjectKind {
     }
 }
 
-async fn load(
-    connection: &mut SqliteConnection,
-    subject: &Subject,
-) -> Result<Option<Document>, EngineError> {
+async fn load(connection: &mut SqliteConnection, subject: &Subject) -> Result<Option<Document>, EngineError> {
     let sql = match subject.kind {
         SubjectKind::Model => "SELECT doc FROM models WHERE tenant = ? AND id = ?",
         SubjectKind::Job => "SELECT doc FROM jobs WHERE tenant = ? AND id = ?",
     };
-    let bytes: Option<Vec<u8>> = sqlx::query_scalar(sql)
-        .bind(&subject.tenant)
-        .bind(&subject.id)
-        .fetch_optional(connection)
-        .await?;
+    let bytes: Option<Vec<u8>> = sqlx::query_scalar(sql).bind(&subject.tenant).bind(&subject.id).fetch_optional(connection).await?;
     bytes.map(|bytes| Document::decode(subject.kind, &bytes)).transpose()
 }
 
 /// Applies a change to a document, and writes it and its event.
-async fn apply(
-    connection: &mut SqliteConnection,
-    subject: &Subject,
-    document: &mut Document,
-    change: Change,
-) -> Result<(), EngineError> {
+async fn apply(connection: &mut SqliteConnection, subject: &Subject, document: &mut Document, change: Change) -> Result<(), EngineError> {
     let body = document.apply(change, now_ms());
     let sql = match subject.kind {
-        SubjectKind::Model => {
-            "UPDATE models SET state = ?, last_seq = ?, doc = ? WHERE tenant = ? AND id = ?"
-        }
-        SubjectKind::Job => {
-            "UPDATE jobs SET state = ?, last_seq = ?, doc = ? WHERE tenant = ? AND id = ?"
-        }
+        SubjectKind::Model => "UPDATE models SET state = ?, last_seq = ?, doc = ? WHERE tenant = ? AND id = ?",
+        SubjectKind::Job => "UPDATE jobs SET state = ?, last_seq = ?, doc = ? WHERE tenant = ? AND id = ?",
     };
     sqlx::query(sql)
         .bind(document.state())
@@ -236,12 +207,7 @@ async fn apply(
     Ok(())
 }
 
-async fn append_event(
-    connection: &mut SqliteConnection,
-    subject: &Subject,
-    sequence: i64,
-    body: Vec<u8>,
-) -> Result<(), EngineError> {
+async fn append_event(connection: &mut SqliteConnection, subject: &Subject, sequence: i64, body: Vec<u8>) -> Result<(), EngineError> {
     sqlx::query("INSERT INTO events(kind, tenant, subject, seq, body) VALUES (?, ?, ?, ?, ?)")
         .bind(subject.kind.task_kind())
         .bind(&subject.tenant)

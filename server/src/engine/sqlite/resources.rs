@@ -7,8 +7,7 @@ use zkinfer_proto::v1;
 
 use super::super::document::{Change, Document};
 use super::super::{
-    EngineError, EngineFuture, JobFilter, NewJob, NewModel, Page, PageRequest, Resources,
-    StoredEvent, Subject, SubjectKind, timestamp_ms,
+    EngineError, EngineFuture, JobFilter, NewJob, NewModel, Page, PageRequest, Resources, StoredEvent, Subject, SubjectKind, timestamp_ms,
 };
 use super::tasks::{Stop, end_stopped};
 use super::{SqliteEngine, append_event, apply, idempotency, load};
@@ -35,10 +34,7 @@ impl Resources for SqliteEngine {
     fn list_models(&self, tenant: &str, page: PageRequest) -> EngineFuture<'_, Page<v1::Model>> {
         let mut query = QueryBuilder::new("SELECT created_ms, id, doc FROM models WHERE tenant = ");
         query.push_bind(tenant.to_owned());
-        Box::pin(async move {
-            self.page(query, page, |bytes| v1::Model::decode(bytes).map_err(EngineError::Damaged))
-                .await
-        })
+        Box::pin(async move { self.page(query, page, |bytes| v1::Model::decode(bytes).map_err(EngineError::Damaged)).await })
     }
 
     fn create_job(&self, new: NewJob) -> EngineFuture<'_, v1::Job> {
@@ -59,19 +55,11 @@ impl Resources for SqliteEngine {
         })
     }
 
-    fn list_jobs(
-        &self,
-        tenant: &str,
-        filter: JobFilter,
-        page: PageRequest,
-    ) -> EngineFuture<'_, Page<v1::Job>> {
+    fn list_jobs(&self, tenant: &str, filter: JobFilter, page: PageRequest) -> EngineFuture<'_, Page<v1::Job>> {
         let mut query = QueryBuilder::new("SELECT created_ms, id, doc FROM jobs WHERE tenant = ");
         query.push_bind(tenant.to_owned());
         push_job_filter(&mut query, filter);
-        Box::pin(async move {
-            self.page(query, page, |bytes| v1::Job::decode(bytes).map_err(EngineError::Damaged))
-                .await
-        })
+        Box::pin(async move { self.page(query, page, |bytes| v1::Job::decode(bytes).map_err(EngineError::Damaged)).await })
     }
 
     fn cancel_job(&self, tenant: &str, id: &str, note: &str) -> EngineFuture<'_, Option<v1::Job>> {
@@ -90,12 +78,7 @@ impl Resources for SqliteEngine {
         })
     }
 
-    fn events(
-        &self,
-        subject: &Subject,
-        from: i64,
-        limit: u32,
-    ) -> EngineFuture<'_, Vec<StoredEvent>> {
+    fn events(&self, subject: &Subject, from: i64, limit: u32) -> EngineFuture<'_, Vec<StoredEvent>> {
         let subject = subject.clone();
         Box::pin(async move {
             let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
@@ -125,8 +108,7 @@ impl SqliteEngine {
         let name = ModelName::parse(&new.model.name).map_err(|_| EngineError::ModelNotFound)?;
         let subject = subject(SubjectKind::Model, &name.tenant, &name.model_id);
         let mut transaction = self.begin().await?;
-        let known =
-            idempotency::replay(&mut transaction, &name.tenant, METHOD, new.key.as_ref()).await?;
+        let known = idempotency::replay(&mut transaction, &name.tenant, METHOD, new.key.as_ref()).await?;
         if let Some(response) = known {
             return v1::Model::decode(response.as_slice()).map_err(EngineError::Damaged);
         }
@@ -154,8 +136,7 @@ impl SqliteEngine {
         append_event(&mut transaction, &subject, document.last_sequence(), body).await?;
         insert_task(&mut transaction, &subject, 0).await?;
         let key = new.key.as_ref();
-        idempotency::record(&mut transaction, &subject.tenant, METHOD, key, document.encode())
-            .await?;
+        idempotency::record(&mut transaction, &subject.tenant, METHOD, key, document.encode()).await?;
         transaction.commit().await?;
         let Document::Model(model) = document else { return Err(EngineError::ModelNotFound) };
         Ok(*model)
@@ -167,8 +148,7 @@ impl SqliteEngine {
         let model = ModelName::parse(&new.job.model).map_err(|_| EngineError::ModelNotFound)?;
         let subject = subject(SubjectKind::Job, &name.tenant, &name.job_id);
         let mut transaction = self.begin().await?;
-        let known =
-            idempotency::replay(&mut transaction, &name.tenant, METHOD, new.key.as_ref()).await?;
+        let known = idempotency::replay(&mut transaction, &name.tenant, METHOD, new.key.as_ref()).await?;
         if let Some(response) = known {
             return v1::Job::decode(response.as_slice()).map_err(EngineError::Damaged);
         }
@@ -200,23 +180,17 @@ impl SqliteEngine {
         append_event(&mut transaction, &subject, document.last_sequence(), body).await?;
         insert_task(&mut transaction, &subject, priority).await?;
         let key = new.key.as_ref();
-        idempotency::record(&mut transaction, &subject.tenant, METHOD, key, document.encode())
-            .await?;
+        idempotency::record(&mut transaction, &subject.tenant, METHOD, key, document.encode()).await?;
         transaction.commit().await?;
         let Document::Job(job) = document else { return Err(EngineError::ModelNotFound) };
         Ok(*job)
     }
 
-    async fn check_queue(
-        &self,
-        connection: &mut SqliteConnection,
-        tenant: &str,
-    ) -> Result<(), EngineError> {
-        let queued: u32 =
-            sqlx::query_scalar("SELECT count(*) FROM tasks WHERE state = 'READY' AND tenant = ?")
-                .bind(tenant)
-                .fetch_one(connection)
-                .await?;
+    async fn check_queue(&self, connection: &mut SqliteConnection, tenant: &str) -> Result<(), EngineError> {
+        let queued: u32 = sqlx::query_scalar("SELECT count(*) FROM tasks WHERE state = 'READY' AND tenant = ?")
+            .bind(tenant)
+            .fetch_one(connection)
+            .await?;
         if queued >= self.queued_per_tenant {
             let limit = self.queued_per_tenant;
             return Err(EngineError::QuotaExceeded { what: "queued jobs", limit });
@@ -249,10 +223,7 @@ impl SqliteEngine {
     }
 }
 
-async fn check_model_ready(
-    connection: &mut SqliteConnection,
-    model: &ModelName,
-) -> Result<(), EngineError> {
+async fn check_model_ready(connection: &mut SqliteConnection, model: &ModelName) -> Result<(), EngineError> {
     let subject = subject(SubjectKind::Model, &model.tenant, &model.model_id);
     match load(connection, &subject).await? {
         Some(Document::Model(model)) if model.state() == v1::model::State::Ready => Ok(()),
@@ -261,20 +232,14 @@ async fn check_model_ready(
     }
 }
 
-async fn insert_task(
-    connection: &mut SqliteConnection,
-    subject: &Subject,
-    priority: i32,
-) -> Result<(), EngineError> {
-    sqlx::query(
-        "INSERT INTO tasks(kind, tenant, subject, state, priority) VALUES (?, ?, ?, 'READY', ?)",
-    )
-    .bind(subject.kind.task_kind())
-    .bind(&subject.tenant)
-    .bind(&subject.id)
-    .bind(priority)
-    .execute(connection)
-    .await?;
+async fn insert_task(connection: &mut SqliteConnection, subject: &Subject, priority: i32) -> Result<(), EngineError> {
+    sqlx::query("INSERT INTO tasks(kind, tenant, subject, state, priority) VALUES (?, ?, ?, 'READY', ?)")
+        .bind(subject.kind.task_kind())
+        .bind(&subject.tenant)
+        .bind(&subject.id)
+        .bind(priority)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

@@ -6,8 +6,7 @@ use zkinfer_proto::v1;
 
 use super::super::document::{Change, Document};
 use super::super::{
-    ArtifactFacts, Claimed, Digest, EngineError, EngineFuture, Expired, Subject, SubjectKind, Task,
-    TaskFlow, Tasks, Work, now_ms,
+    ArtifactFacts, Claimed, Digest, EngineError, EngineFuture, Expired, Subject, SubjectKind, Task, TaskFlow, Tasks, Work, now_ms,
 };
 use super::artifact_records::insert_artifact;
 use super::resources::stop_job;
@@ -82,11 +81,7 @@ struct Held {
 }
 
 impl SqliteEngine {
-    async fn hold(
-        &self,
-        transaction: &mut WriteTransaction,
-        task: &Task,
-    ) -> Result<Held, EngineError> {
+    async fn hold(&self, transaction: &mut WriteTransaction, task: &Task) -> Result<Held, EngineError> {
         let task_id: Option<i64> = sqlx::query_scalar(
             "SELECT id FROM tasks WHERE kind = ? AND tenant = ? AND subject = ? AND epoch = ? \
              AND state = 'RUNNING'",
@@ -104,13 +99,7 @@ impl SqliteEngine {
     }
 
     /// Ends a task with `change`, or the way its job was told to stop.
-    async fn end(
-        &self,
-        task: &Task,
-        task_state: &'static str,
-        change: Change,
-        artifacts: Vec<ArtifactFacts>,
-    ) -> Result<(), EngineError> {
+    async fn end(&self, task: &Task, task_state: &'static str, change: Change, artifacts: Vec<ArtifactFacts>) -> Result<(), EngineError> {
         let mut transaction = self.begin().await?;
         let mut held = self.hold(&mut transaction, task).await?;
         if let Some(stop) = held.stop {
@@ -127,26 +116,19 @@ impl SqliteEngine {
         Ok(())
     }
 
-    async fn requeue(
-        &self,
-        task: &Task,
-        not_before_ms: i64,
-        attempts: u32,
-    ) -> Result<(), EngineError> {
+    async fn requeue(&self, task: &Task, not_before_ms: i64, attempts: u32) -> Result<(), EngineError> {
         let mut transaction = self.begin().await?;
         let mut held = self.hold(&mut transaction, task).await?;
         if let Some(stop) = held.stop {
             set_state(&mut transaction, held.task_id, "CANCELLED").await?;
             end_stopped(&mut transaction, &task.subject, &mut held.document, &stop).await?;
         } else {
-            sqlx::query(
-                "UPDATE tasks SET state = 'READY', not_before_ms = ?, attempt = ? WHERE id = ?",
-            )
-            .bind(not_before_ms)
-            .bind(attempts)
-            .bind(held.task_id)
-            .execute(&mut *transaction)
-            .await?;
+            sqlx::query("UPDATE tasks SET state = 'READY', not_before_ms = ?, attempt = ? WHERE id = ?")
+                .bind(not_before_ms)
+                .bind(attempts)
+                .bind(held.task_id)
+                .execute(&mut *transaction)
+                .await?;
             let change = Change::Requeued(attempts);
             apply(&mut transaction, &task.subject, &mut held.document, change).await?;
         }
@@ -179,16 +161,14 @@ impl SqliteEngine {
 
     async fn recover_running(&self, max_attempts: u32) -> Result<(u32, u32), EngineError> {
         let mut transaction = self.begin().await?;
-        let rows: Vec<(i64, String, String, String, u32)> = sqlx::query_as(
-            "SELECT id, kind, tenant, subject, attempt FROM tasks WHERE state = 'RUNNING'",
-        )
-        .fetch_all(&mut *transaction)
-        .await?;
+        let rows: Vec<(i64, String, String, String, u32)> =
+            sqlx::query_as("SELECT id, kind, tenant, subject, attempt FROM tasks WHERE state = 'RUNNING'")
+                .fetch_all(&mut *transaction)
+                .await?;
         let (mut requeued, mut failed) = (0, 0);
         for (task_id, kind, tenant, id, attempt) in rows {
             let subject = Subject { kind: SubjectKind::from_task_kind(&kind), tenant, id };
-            let mut document =
-                load(&mut transaction, &subject).await?.ok_or(EngineError::Fenced)?;
+            let mut document = load(&mut transaction, &subject).await?.ok_or(EngineError::Fenced)?;
             let (state, change) = match load_stop(&mut transaction, &subject).await? {
                 Some(stop) => ("CANCELLED", stop.change(attempt)),
                 None if attempt >= max_attempts => ("FAILED", Change::Failed(poisoned(attempt))),
@@ -198,13 +178,11 @@ impl SqliteEngine {
                 "READY" => requeued += 1,
                 _ => failed += 1,
             }
-            sqlx::query(
-                "UPDATE tasks SET state = ?, epoch = epoch + 1, not_before_ms = 0 WHERE id = ?",
-            )
-            .bind(state)
-            .bind(task_id)
-            .execute(&mut *transaction)
-            .await?;
+            sqlx::query("UPDATE tasks SET state = ?, epoch = epoch + 1, not_before_ms = 0 WHERE id = ?")
+                .bind(state)
+                .bind(task_id)
+                .execute(&mut *transaction)
+                .await?;
             apply(&mut transaction, &subject, &mut document, change).await?;
         }
         transaction.commit().await?;
@@ -216,19 +194,16 @@ impl SqliteEngine {
         const DUE: &str = "SELECT tenant, id FROM jobs WHERE deadline_ms <= ? \
              AND deadline_ms IS NOT NULL AND stop_cause IS NULL AND state IN (1, 2)";
         let now = now_ms();
-        let due: Vec<(String, String)> =
-            sqlx::query_as(DUE).bind(now).fetch_all(&self.readers).await?;
+        let due: Vec<(String, String)> = sqlx::query_as(DUE).bind(now).fetch_all(&self.readers).await?;
         let mut expired = Expired::default();
         if due.is_empty() {
             return Ok(expired);
         }
         let mut transaction = self.begin().await?;
-        let due: Vec<(String, String)> =
-            sqlx::query_as(DUE).bind(now).fetch_all(&mut *transaction).await?;
+        let due: Vec<(String, String)> = sqlx::query_as(DUE).bind(now).fetch_all(&mut *transaction).await?;
         for (tenant, id) in due {
             let subject = Subject { kind: SubjectKind::Job, tenant, id };
-            let mut document =
-                load(&mut transaction, &subject).await?.ok_or(EngineError::Fenced)?;
+            let mut document = load(&mut transaction, &subject).await?.ok_or(EngineError::Fenced)?;
             stop_job(&mut transaction, &subject, &mut document, &Stop::deadline()).await?;
             match document.is_final() {
                 true => expired.ended.push(subject),
@@ -248,12 +223,10 @@ impl Tasks for SqliteEngine {
     fn claim(&self) -> EngineFuture<'_, Option<Claimed>> {
         Box::pin(async move {
             // Cheap look first, as the poll of an idle worker must not write.
-            let ready: Option<i64> = sqlx::query_scalar(
-                "SELECT id FROM tasks WHERE state = 'READY' AND not_before_ms <= ? LIMIT 1",
-            )
-            .bind(now_ms())
-            .fetch_optional(&self.readers)
-            .await?;
+            let ready: Option<i64> = sqlx::query_scalar("SELECT id FROM tasks WHERE state = 'READY' AND not_before_ms <= ? LIMIT 1")
+                .bind(now_ms())
+                .fetch_optional(&self.readers)
+                .await?;
             match ready {
                 Some(_) => self.claim_first().await,
                 None => Ok(None),
@@ -301,16 +274,9 @@ impl Tasks for SqliteEngine {
         })
     }
 
-    fn complete_job(
-        &self,
-        task: &Task,
-        result: v1::JobResult,
-        artifacts: Vec<ArtifactFacts>,
-    ) -> EngineFuture<'_, ()> {
+    fn complete_job(&self, task: &Task, result: v1::JobResult, artifacts: Vec<ArtifactFacts>) -> EngineFuture<'_, ()> {
         let task = task.clone();
-        Box::pin(async move {
-            self.end(&task, "DONE", Change::Proved(Box::new(result)), artifacts).await
-        })
+        Box::pin(async move { self.end(&task, "DONE", Change::Proved(Box::new(result)), artifacts).await })
     }
 
     fn fail(&self, task: &Task, failure: v1::Failure) -> EngineFuture<'_, ()> {
@@ -334,11 +300,8 @@ impl Tasks for SqliteEngine {
 
     fn open_tasks(&self) -> EngineFuture<'_, u64> {
         Box::pin(async move {
-            let count: i64 = sqlx::query_scalar(
-                "SELECT count(*) FROM tasks WHERE state IN ('READY', 'RUNNING')",
-            )
-            .fetch_one(&self.readers)
-            .await?;
+            let count: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM tasks WHERE state IN ('READY', 'RUNNING')").fetch_one(&self.readers).await?;
             Ok(count.unsigned_abs())
         })
     }
@@ -354,23 +317,12 @@ fn poisoned(attempts: u32) -> v1::Failure {
     }
 }
 
-async fn set_state(
-    connection: &mut SqliteConnection,
-    task_id: i64,
-    state: &'static str,
-) -> Result<(), EngineError> {
-    sqlx::query("UPDATE tasks SET state = ? WHERE id = ?")
-        .bind(state)
-        .bind(task_id)
-        .execute(connection)
-        .await?;
+async fn set_state(connection: &mut SqliteConnection, task_id: i64, state: &'static str) -> Result<(), EngineError> {
+    sqlx::query("UPDATE tasks SET state = ? WHERE id = ?").bind(state).bind(task_id).execute(connection).await?;
     Ok(())
 }
 
-async fn load_stop(
-    connection: &mut SqliteConnection,
-    subject: &Subject,
-) -> Result<Option<Stop>, EngineError> {
+async fn load_stop(connection: &mut SqliteConnection, subject: &Subject) -> Result<Option<Stop>, EngineError> {
     if subject.kind == SubjectKind::Model {
         return Ok(None);
     }
@@ -389,43 +341,31 @@ async fn load_stop(
     }))
 }
 
-async fn load_registration(
-    connection: &mut SqliteConnection,
-    subject: &Subject,
-    model: Box<v1::Model>,
-) -> Result<Work, EngineError> {
-    let (salt, seed): (Vec<u8>, Vec<u8>) =
-        sqlx::query_as("SELECT salt, seed FROM models WHERE tenant = ? AND id = ?")
-            .bind(&subject.tenant)
-            .bind(&subject.id)
-            .fetch_one(connection)
-            .await?;
+async fn load_registration(connection: &mut SqliteConnection, subject: &Subject, model: Box<v1::Model>) -> Result<Work, EngineError> {
+    let (salt, seed): (Vec<u8>, Vec<u8>) = sqlx::query_as("SELECT salt, seed FROM models WHERE tenant = ? AND id = ?")
+        .bind(&subject.tenant)
+        .bind(&subject.id)
+        .fetch_one(connection)
+        .await?;
     Ok(Work::Register { model, salt: fixed(&salt)?, seed: fixed(&seed)? })
 }
 
-async fn load_proof(
-    connection: &mut SqliteConnection,
-    subject: &Subject,
-    job: Box<v1::Job>,
-) -> Result<Work, EngineError> {
-    let (input_salt, seed): (Vec<u8>, Vec<u8>) =
-        sqlx::query_as("SELECT input_salt, seed FROM jobs WHERE tenant = ? AND id = ?")
-            .bind(&subject.tenant)
-            .bind(&subject.id)
-            .fetch_one(&mut *connection)
-            .await?;
+async fn load_proof(connection: &mut SqliteConnection, subject: &Subject, job: Box<v1::Job>) -> Result<Work, EngineError> {
+    let (input_salt, seed): (Vec<u8>, Vec<u8>) = sqlx::query_as("SELECT input_salt, seed FROM jobs WHERE tenant = ? AND id = ?")
+        .bind(&subject.tenant)
+        .bind(&subject.id)
+        .fetch_one(&mut *connection)
+        .await?;
     let name = ModelName::parse(&job.model).map_err(|_| EngineError::ModelNotFound)?;
-    let owner =
-        Subject { kind: SubjectKind::Model, tenant: name.tenant, id: name.model_id };
+    let owner = Subject { kind: SubjectKind::Model, tenant: name.tenant, id: name.model_id };
     let Some(Document::Model(model)) = load(connection, &owner).await? else {
         return Err(EngineError::ModelNotFound);
     };
-    let private: Vec<u8> =
-        sqlx::query_scalar("SELECT private_digest FROM models WHERE tenant = ? AND id = ?")
-            .bind(&owner.tenant)
-            .bind(&owner.id)
-            .fetch_one(connection)
-            .await?;
+    let private: Vec<u8> = sqlx::query_scalar("SELECT private_digest FROM models WHERE tenant = ? AND id = ?")
+        .bind(&owner.tenant)
+        .bind(&owner.id)
+        .fetch_one(connection)
+        .await?;
     let private_digest = fixed(&private)?;
     Ok(Work::Prove { job, model, private_digest, input_salt: fixed(&input_salt)?, seed: fixed(&seed)? })
 }

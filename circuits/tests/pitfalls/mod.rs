@@ -1,0 +1,11 @@
+//! One module for each pitfall.
+
+mod clamp_edges;
+mod degree_n;
+mod equivocation;
+mod input_copies;
+mod late_totals;
+mod lookups;
+mod multipliers;
+mod no_wrap;
+mod transcript_order;

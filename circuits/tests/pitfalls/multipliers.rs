@@ -1,0 +1,82 @@
+//! A multiplier of 0 is an ordinary value: the layer is proved, and what it outputs is unique.
+
+use zkinfer_circuits::field::from_signed;
+use zkinfer_circuits::kind::Role;
+use zkinfer_circuits::layer::{LayerVerifyError, verify};
+use zkinfer_circuits::ops::trace::{LayerConstants, TraceError, registration_columns};
+
+use crate::support::forge::Forgery;
+use crate::support::{Layer, dense_spec, random_add, random_dense, requantize};
+
+fn zero_multipliers(lo: i64, hi: i64) -> Layer {
+    let mut layer = random_dense(dense_spec(8, 8, 8, 60, 8, requantize(20, lo, hi)), 81);
+    if let LayerConstants::Dense(constants) = &mut layer.constants {
+        constants.multipliers.iter_mut().step_by(2).for_each(|m| *m = 0);
+    }
+    layer
+}
+
+#[test]
+fn zero_multiplier_is_proved() {
+    for (lo, hi, expected) in [(-60, 60, 0), (5, 90, 5), (-90, -7, -7)] {
+        let forgery = Forgery::honest(zero_multipliers(lo, hi), Role::Inference);
+        assert!(forgery.output.iter().step_by(2).all(|&y| y == expected));
+        let (claim, proof) = forgery.prove(&forgery.shape);
+        assert_eq!(verify(&forgery.shape, &claim, &proof), Ok(()));
+        let registration = Forgery::honest(zero_multipliers(lo, hi), Role::Registration);
+        let (claim, proof) = registration.prove(&registration.shape);
+        assert_eq!(verify(&registration.shape, &claim, &proof), Ok(()));
+    }
+}
+
+#[test]
+fn other_output_or_accumulator_under_a_zero_multiplier_is_refused() {
+    let mut output = Forgery::honest(zero_multipliers(-60, 60), Role::Inference);
+    output.shift("u", 2, 1);
+    output.recount();
+    let mut accumulator = Forgery::honest(zero_multipliers(-60, 60), Role::Inference);
+    accumulator.shift("acc", 2, 1);
+    for (forgery, expected) in [(output, LayerVerifyError::Constraints), (accumulator, LayerVerifyError::Sums)] {
+        let (claim, proof) = forgery.prove(&forgery.shape);
+        assert_eq!(verify(&forgery.shape, &claim, &proof), Err(expected));
+    }
+}
+
+/// How a constant outside its registered range is found out.
+#[derive(Debug, PartialEq, Eq)]
+enum FoundBy {
+    /// The prover, which has no byte for a limb.
+    NotAByte,
+    /// The verifier: the bytes that the prover cut off violate BIAS or MULT.
+    Equation,
+}
+
+#[test]
+fn constants_out_of_their_registered_range_are_refused() {
+    let dense = random_dense(dense_spec(8, 8, 4, 60, 4, requantize(20, -60, 60)), 82);
+    let add = random_add(8, 60, 83);
+    // Columns of the weights oracle: dense w0 … w3, bias, mult; add mult1, mult2.
+    let cases = [
+        (&dense, 0, 128, FoundBy::NotAByte),
+        (&dense, 3, -129, FoundBy::NotAByte),
+        (&dense, 4, 1 << 16, FoundBy::NotAByte),
+        (&dense, 4, -(1 << 16) - 1, FoundBy::Equation),
+        (&dense, 5, 1 << 16, FoundBy::Equation),
+        (&add, 0, 1 << 16, FoundBy::Equation),
+        (&add, 1, -1, FoundBy::Equation),
+    ];
+    for (layer, column, value, found_by) in cases {
+        let mut forgery = Forgery::honest(layer.clone(), Role::Registration);
+        forgery.weights.column_mut(column)[2] = from_signed(value);
+        match registration_columns(&forgery.shape.system, &layer.spec, &forgery.weights) {
+            Err(TraceError::NotAByte { row: 2, .. }) => assert_eq!(found_by, FoundBy::NotAByte, "column {column}, value {value}"),
+            Err(error) => panic!("column {column}, value {value}: {error}"),
+            Ok(main) => {
+                assert_eq!(found_by, FoundBy::Equation, "column {column}, value {value}");
+                forgery.main = main;
+                let (claim, proof) = forgery.prove(&forgery.shape);
+                assert_eq!(verify(&forgery.shape, &claim, &proof), Err(LayerVerifyError::Constraints));
+            }
+        }
+    }
+}

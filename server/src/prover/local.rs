@@ -1,0 +1,363 @@
+//! The prover of this process: `zkinfer-circuits` over one compute backend.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use zkinfer_circuits::backend::{Backend, BackendError};
+use zkinfer_circuits::compile::{Compiled, compile};
+use zkinfer_circuits::encoding::{Canonical, digest_bytes, parse_digest};
+use zkinfer_circuits::key::VerifierKey;
+use zkinfer_circuits::model::{
+    Granularity, ImportError, ImportLimits, InputCoding, Model, NpyLimits, QuantError, QuantGraph, QuantOptions, QuantReport,
+    import_onnx, quantize, quantize_qdq, read_npy,
+};
+use zkinfer_circuits::pipeline::registration::registration_stages;
+use zkinfer_circuits::pipeline::{
+    Cancelled, CommittedModel, InferenceRequest, LayerAggregator, ModelSecret, Observer, PipelineError, ProvedInference, Stage,
+    prove_inference, register,
+};
+use zkinfer_circuits::recursion::kinds::leaf_kinds;
+use zkinfer_circuits::recursion::parameters::Parameters;
+use zkinfer_circuits::recursion::prover::ProveError;
+use zkinfer_circuits::recursion::salt::Salt;
+use zkinfer_circuits::security::ProfileName;
+use zkinfer_circuits::statement::{ContextNonce, Statement};
+use zkinfer_circuits::verify::{AcceptableParams, verify_bytes};
+
+use super::store::FileStore;
+use super::{
+    BackendInfo, Cost, DigestBytes, InputEncoding, ModelFacts, ModelMaterial, ProgressSink, ProveRequest, ProvedJob, Prover, ProverError,
+    Quantization, RegisterRequest, RegisteredModel, Rejection, StageEdge, StageEvent, StagePlan, StatementFields, TensorFacts,
+    VerifyFailure,
+};
+use crate::prover::input::input_bytes;
+
+/// Full name of the parameter set of the default profile.
+pub const DEFAULT_PARAMETER_SET: &str = "goldilocks-poseidon-v1/default";
+/// Committed models kept in memory.
+const CACHED_MODELS: usize = 4;
+
+/// One backend, one parameter set, a few committed models in memory and everything rebuildable on disk.
+pub struct LocalProver<B: Backend> {
+    backend: B,
+    reason: String,
+    aggregator: LayerAggregator,
+    parameters: Arc<Parameters>,
+    store: FileStore,
+    models: Mutex<Vec<(DigestBytes, Arc<CommittedModel<B>>)>>,
+}
+
+/// The prover could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set up the prover: {0}")]
+pub struct SetupError(String);
+
+impl<B: Backend> LocalProver<B> {
+    /// A prover whose cache lies in `cache`; `reason` says why this backend was chosen.
+    ///
+    /// # Errors
+    /// Unreadable parameters, or a cache folder that cannot be made.
+    pub fn new(backend: B, reason: String, cache: &Path) -> Result<Self, SetupError> {
+        let failed = |error: &dyn std::error::Error| SetupError(describe(error));
+        let parameters = Arc::new(Parameters::embedded(ProfileName::Default).map_err(|error| failed(&error))?);
+        let store = FileStore::open(cache.to_owned()).map_err(|error| failed(&error))?;
+        let circuits = Box::new(store.clone());
+        let aggregator = LayerAggregator::new(Arc::clone(&parameters), leaf_kinds(), circuits).map_err(|error| failed(&error))?;
+        Ok(Self { backend, reason, aggregator, parameters, store, models: Mutex::new(Vec::new()) })
+    }
+
+    fn commit(&self, secret: ModelSecret, observer: &dyn Observer) -> Result<CommittedModel<B>, PipelineError> {
+        CommittedModel::commit(&self.backend, self.parameters.profile(), secret, &self.store, observer)
+    }
+
+    /// The committed model, from memory if it was used lately.
+    fn model(&self, material: &dyn ModelMaterial) -> Result<Arc<CommittedModel<B>>, ProverError> {
+        let id = material.id();
+        let cached = |models: &[(DigestBytes, Arc<CommittedModel<B>>)]| {
+            models.iter().find(|(known, _)| *known == id).map(|(_, model)| Arc::clone(model))
+        };
+        if let Some(model) = cached(&self.models.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(model);
+        }
+        let secret = ModelSecret::from_secret_bytes(&material.private()?).map_err(failure)?;
+        let model = Arc::new(self.commit(secret, &zkinfer_circuits::pipeline::Unobserved).map_err(failure)?);
+        self.remember(id, &model);
+        Ok(model)
+    }
+
+    fn remember(&self, id: DigestBytes, model: &Arc<CommittedModel<B>>) {
+        let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        models.retain(|(known, _)| *known != id);
+        models.insert(0, (id, Arc::clone(model)));
+        models.truncate(CACHED_MODELS);
+    }
+
+    fn check_parameter_set(&self, name: &str) -> Result<(), ProverError> {
+        if name == DEFAULT_PARAMETER_SET {
+            return Ok(());
+        }
+        Err(rejected(Rejection::ModelInvalid, format!("parameter_set is {name:?}: this service offers {DEFAULT_PARAMETER_SET}")))
+    }
+}
+
+/// An error with its sources, which `Display` leaves out.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text += &format!(": {inner}");
+        source = inner.source();
+    }
+    text
+}
+
+fn rejected(rejection: Rejection, message: String) -> ProverError {
+    ProverError::Rejected { rejection, message }
+}
+
+fn failure(error: PipelineError) -> ProverError {
+    let text = describe(&error);
+    match error {
+        PipelineError::Cancelled(_) => ProverError::Stopped(super::Stopped),
+        PipelineError::Backend(backend) | PipelineError::Aggregate(ProveError::Backend(backend)) => backend_failure(&backend, text),
+        PipelineError::InputLength { .. } => rejected(Rejection::ShapeMismatch, text),
+        PipelineError::Trace { .. } => rejected(Rejection::RangeOverflow, text),
+        PipelineError::Program(_) | PipelineError::Size(_) | PipelineError::Plan(_) => rejected(Rejection::ModelInvalid, text),
+        PipelineError::SelfCheck(_) => ProverError::ProofInvalid(text),
+        PipelineError::Secret(_) => ProverError::Storage(text),
+        PipelineError::Aggregate(_) => ProverError::Internal(text),
+    }
+}
+
+fn backend_failure(error: &BackendError, text: String) -> ProverError {
+    match error {
+        BackendError::OutOfMemory { .. } => ProverError::HostMemory(text),
+        BackendError::Device { .. } => ProverError::DeviceLost(text),
+        BackendError::Damaged(_) => ProverError::Storage(text),
+        BackendError::Unsupported(_) | BackendError::Disagreement { .. } | BackendError::Witness(_) => ProverError::Internal(text),
+    }
+}
+
+/// Passes stages on to the service.
+struct Reporter<'a> {
+    sink: &'a dyn ProgressSink,
+    totals: Mutex<Vec<(Stage, usize)>>,
+}
+
+impl<'a> Reporter<'a> {
+    fn new(sink: &'a dyn ProgressSink) -> Self {
+        Self { sink, totals: Mutex::new(Vec::new()) }
+    }
+
+    fn event(&self, stage: Stage, step: usize, edge: StageEdge) -> Result<(), Cancelled> {
+        let totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        let total = totals.iter().find(|(known, _)| *known == stage).map_or(1, |(_, total)| *total);
+        let event = StageEvent { name: stage.name(), index: step as u32, total: total as u32, edge };
+        self.sink.report(event).map_err(|super::Stopped| Cancelled)
+    }
+}
+
+/// Expected time of one step, measured on two cores; only the proportions matter.
+fn step_cost_ms(stage: Stage) -> u64 {
+    match stage {
+        Stage::Witness | Stage::Bind => 2,
+        Stage::Verify | Stage::Commit => 15,
+        Stage::Weights => 60,
+        Stage::Layer => 80,
+        Stage::Leaf | Stage::Join => 2_000,
+        Stage::Outer => 2_500,
+    }
+}
+
+impl Observer for Reporter<'_> {
+    fn plan(&self, stages: &[(Stage, usize)]) {
+        *self.totals.lock().unwrap_or_else(PoisonError::into_inner) = stages.to_vec();
+        let plan: Vec<StagePlan> = stages
+            .iter()
+            .filter(|(_, total)| *total > 0)
+            .map(|&(stage, total)| StagePlan { name: stage.name(), total: total as u32, cost_ms: step_cost_ms(stage) * total as u64 })
+            .collect();
+        self.sink.plan(&plan);
+    }
+
+    fn begin(&self, stage: Stage, step: usize) -> Result<(), Cancelled> {
+        self.event(stage, step, StageEdge::Begin)
+    }
+
+    fn end(&self, stage: Stage, step: usize) {
+        // A stop is noticed at the next begin.
+        let _ = self.event(stage, step, StageEdge::End);
+    }
+}
+
+fn import(source: &[u8]) -> Result<Model, ProverError> {
+    import_onnx(source, &ImportLimits::default()).map_err(|error| {
+        let rejection = match error {
+            ImportError::Unsupported { .. } => Rejection::UnsupportedOp,
+            _ => Rejection::ModelInvalid,
+        };
+        rejected(rejection, describe(&error))
+    })
+}
+
+fn calibration_samples(model: &Model, calibration: Option<&[u8]>) -> Result<Vec<Vec<f32>>, ProverError> {
+    let Some(bytes) = calibration else { return Ok(Vec::new()) };
+    let invalid = |message: String| rejected(Rejection::ModelInvalid, format!("calibration: {message}"));
+    let array = read_npy(bytes, &NpyLimits::default()).map_err(|error| invalid(describe(&error)))?;
+    let n_inputs = model.n_inputs();
+    array
+        .to_samples(n_inputs)
+        .ok_or_else(|| invalid(format!("its shape {:?} does not hold samples of the model's {n_inputs} inputs", array.shape)))
+}
+
+fn quantized(source: &[u8], calibration: Option<&[u8]>, options: Quantization) -> Result<(QuantGraph, QuantReport), ProverError> {
+    if options.percentile.is_some() {
+        let message = "quantization.percentile is set: this version calibrates from the largest values seen; leave it unset".to_owned();
+        return Err(rejected(Rejection::ModelInvalid, message));
+    }
+    let model = import(source)?;
+    let samples = calibration_samples(&model, calibration)?;
+    let result = if model.is_qdq() {
+        quantize_qdq(&model, &samples)
+    } else {
+        let granularity = if options.per_channel { Granularity::PerChannel } else { Granularity::PerTensor };
+        let is_negative = samples.iter().flatten().any(|&value| value < 0.0);
+        let input_coding = if is_negative { InputCoding::Signed } else { InputCoding::Unsigned };
+        quantize(&model, &samples, &QuantOptions { granularity, input_coding, ..QuantOptions::default() })
+    };
+    result.map_err(|error: QuantError| rejected(Rejection::ModelInvalid, describe(&error)))
+}
+
+fn compiled(graph: &QuantGraph) -> Result<Compiled, ProverError> {
+    compile(graph).map_err(|error| rejected(Rejection::ModelInvalid, describe(&error)))
+}
+
+fn salt(bytes: &DigestBytes) -> Result<Salt, ProverError> {
+    parse_digest(bytes).map(Salt::from_stored).map_err(|error| ProverError::Internal(format!("a salt is not canonical: {error}")))
+}
+
+fn cost(graph: &QuantGraph) -> Cost {
+    let n_layers = graph.layers.len() as u32;
+    let weights = graph.n_parameters();
+    Cost {
+        wall_time: Duration::from_millis(5_000 + 80 * u64::from(n_layers) + weights / 20_000),
+        peak_host_bytes: (600 << 20) + 80 * weights,
+        peak_device_bytes: 0,
+        proof_bytes: 150_000,
+        task_count: n_layers + 5,
+        layer_count: n_layers,
+        multiply_accumulates: graph.n_macs(),
+    }
+}
+
+fn tensor_facts(name: &str, dtype: &'static str, shape: &[usize], scale: f64, zero_point: i64) -> TensorFacts {
+    let shape = shape.iter().skip(1).map(|&axis| axis as u64).collect();
+    TensorFacts { name: name.to_owned(), dtype, shape, scales: vec![scale], zero_point }
+}
+
+impl<B: Backend> Prover for LocalProver<B> {
+    fn backend(&self) -> BackendInfo {
+        BackendInfo { name: self.backend.name(), reason: self.reason.clone() }
+    }
+
+    fn parameter_sets(&self) -> Vec<String> {
+        vec![DEFAULT_PARAMETER_SET.to_owned()]
+    }
+
+    fn register(&self, request: &RegisterRequest<'_>, progress: &dyn ProgressSink) -> Result<RegisteredModel, ProverError> {
+        self.check_parameter_set(request.parameter_set)?;
+        let reporter = Reporter::new(progress);
+        let (graph, report) = quantized(request.source, request.calibration, request.quantization)?;
+        let Compiled { program, constants, input, output } = compiled(&graph)?;
+        let facts_inputs = vec![tensor_facts(&input.name, "uint8", &input.shape, input.scale, input.zero_point)];
+        let facts_outputs = vec![tensor_facts(&output.name, "int64", &output.shape, output.scale, output.zero_point)];
+        reporter.plan(&registration_stages(&program.kinds()).map_err(failure)?);
+        let secret = ModelSecret { program, constants, salt: salt(request.salt)? };
+        let private = secret.to_secret_bytes();
+        let model = Arc::new(self.commit(secret, &reporter).map_err(failure)?);
+        let registration_proof = register(&self.backend, &self.aggregator, &model, &reporter).map_err(failure)?;
+        let key = VerifierKey {
+            profile: self.parameters.profile().name(),
+            parameters_id: self.parameters.id(),
+            program: model.program.clone(),
+            model_commitment: model.commitment,
+            registration_proof,
+            input,
+            output,
+        };
+        self.remember(*blake3::hash(&private).as_bytes(), &model);
+        let report_json = serde_json::to_vec(&report).map_err(|error| ProverError::Internal(error.to_string()))?;
+        let facts = ModelFacts {
+            model_commitment: digest_bytes(model.commitment),
+            program_digest: digest_bytes(model.program_digest),
+            parameters_id: digest_bytes(self.parameters.id()),
+            inputs: facts_inputs,
+            outputs: facts_outputs,
+            layer_count: graph.layers.len() as u32,
+            parameter_count: graph.n_parameters(),
+            unit_cost: cost(&graph),
+        };
+        Ok(RegisteredModel { private, verifier_key: key.to_bytes(), report_json, facts })
+    }
+
+    fn prove(&self, material: &dyn ModelMaterial, request: &ProveRequest<'_>, progress: &dyn ProgressSink) -> Result<ProvedJob, ProverError> {
+        let reporter = Reporter::new(progress);
+        let model = self.model(material)?;
+        let input = match request.encoding {
+            InputEncoding::Uint8 => request.input.to_vec(),
+            InputEncoding::Npy => {
+                let key = VerifierKey::from_bytes(&material.verifier_key()?).map_err(|error| ProverError::Storage(describe(&error)))?;
+                input_bytes(request.input, &key.input)?
+            }
+        };
+        let nonce = ContextNonce::from_bytes(request.nonce).map_err(|error| ProverError::Internal(describe(&error)))?;
+        let inference = InferenceRequest { input: &input, input_salt: salt(request.input_salt)?, nonce };
+        let ProvedInference { statement, proof } =
+            prove_inference(&self.backend, &self.aggregator, &model, &inference, &reporter).map_err(failure)?;
+        let fields = fields(&statement).map_err(|error| ProverError::Internal(error.to_string()))?;
+        Ok(ProvedJob { proof, statement: statement.to_bytes(), fields })
+    }
+
+    fn verify(&self, key: &[u8], statement: &[u8], proof: &[u8]) -> Result<(), VerifyFailure> {
+        let unreadable = |error: &dyn std::error::Error| VerifyFailure { reason: "STATEMENT_UNREADABLE", message: describe(error) };
+        let nonce = Statement::from_bytes(statement).map_err(|error| unreadable(&error))?.context_nonce;
+        let acceptable = AcceptableParams { parameter_sets: vec![self.parameters.as_ref().clone()], context_nonce: nonce };
+        verify_bytes(key, statement, &acceptable, proof)
+            .map(|_| ())
+            .map_err(|error| VerifyFailure { reason: "PROOF_REFUSED", message: describe(&error) })
+    }
+
+    fn decode_statement(&self, statement: &[u8]) -> Result<StatementFields, VerifyFailure> {
+        let refused = |error: &dyn std::error::Error| VerifyFailure { reason: "STATEMENT_UNREADABLE", message: describe(error) };
+        let statement = Statement::from_bytes(statement).map_err(|error| refused(&error))?;
+        fields(&statement).map_err(|error| refused(&error))
+    }
+
+    fn estimate(&self, source: &[u8], parameter_set: &str) -> Result<Cost, ProverError> {
+        self.check_parameter_set(parameter_set)?;
+        let model = import(source)?;
+        // Any input gives the right shapes; scales do not change the cost.
+        let graph = if model.is_qdq() {
+            quantize_qdq(&model, &[])
+        } else {
+            quantize(&model, &[vec![1.0; model.n_inputs()]], &QuantOptions::default())
+        };
+        let (graph, _) = graph.map_err(|error| rejected(Rejection::ModelInvalid, describe(&error)))?;
+        compiled(&graph)?;
+        Ok(cost(&graph))
+    }
+}
+
+fn fields(statement: &Statement) -> Result<StatementFields, zkinfer_circuits::recursion::digest::SizeError> {
+    Ok(StatementFields {
+        version: zkinfer_circuits::recursion::digest::PROTOCOL_VERSION as u32,
+        parameters_id: digest_bytes(statement.parameters_id),
+        program_digest: digest_bytes(statement.program_digest),
+        model_commitment: digest_bytes(statement.model_commitment),
+        input_commitment: digest_bytes(statement.input_commitment()?),
+        output_values: statement.outputs.clone(),
+        predicate: [0; 32],
+        context_nonce: statement.context_nonce.to_bytes(),
+    })
+}

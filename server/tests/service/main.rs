@@ -1,0 +1,12 @@
+//! The service as a client sees it: real gRPC over TCP on a loopback port.
+
+mod artifacts;
+mod auth;
+mod crash;
+mod drain;
+mod errors;
+mod harness;
+mod jobs;
+mod models;
+mod scripted_prover;
+mod watch;

@@ -1,0 +1,171 @@
+//! A prover for tests of the service: its sources and inputs are scripts that say what shall happen.
+//!
+//! A script is words: `steps=N` (reports so many steps of the stage `layer`), `ms=N` (each takes so long), `panic`,
+//! `reject`, `device` (a lost device, every time), `device-once`, `wrong` (a proof that does not verify), `deaf` (does not look at the sink
+//! while it sleeps). Its proofs are hashes: enough to tell whether the service mixes anything up.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+use zkinfer_server::prover::{
+    BackendInfo, Cost, ModelFacts, ModelMaterial, Privacy, ProgressSink, ProveRequest, ProvedJob, Prover, ProverError, RegisterRequest,
+    RegisteredModel, Rejection, StageEdge, StageEvent, StagePlan, StatementFields, TensorFacts, VerifyFailure,
+};
+
+pub(crate) const PRIVATE_MARK: &[u8] = b"private material of the model";
+
+#[derive(Default)]
+pub(crate) struct ScriptedProver {
+    seen: Mutex<HashSet<Vec<u8>>>,
+}
+
+struct Script<'a>(&'a str);
+
+impl<'a> Script<'a> {
+    fn parse(bytes: &'a [u8]) -> Self {
+        Self(std::str::from_utf8(bytes).unwrap_or("reject"))
+    }
+
+    fn has(&self, word: &str) -> bool {
+        self.0.split_whitespace().any(|w| w == word)
+    }
+
+    fn number(&self, key: &str) -> u32 {
+        let value = self.0.split_whitespace().find_map(|w| w.strip_prefix(key)?.strip_prefix('='));
+        value.map_or(0, |v| v.parse().unwrap())
+    }
+}
+
+impl ScriptedProver {
+    fn act(&self, script: &[u8], progress: &dyn ProgressSink) -> Result<(), ProverError> {
+        let text = Script::parse(script);
+        let total = text.number("steps");
+        let pause = Duration::from_millis(u64::from(text.number("ms")));
+        progress.plan(&[StagePlan { name: "layer", total, cost_ms: u64::from(total) * 10 }]);
+        for index in 0..total {
+            let event = |edge| StageEvent { name: "layer", index, total, edge };
+            progress.report(event(StageEdge::Begin))?;
+            std::thread::sleep(pause);
+            if !text.has("deaf") {
+                progress.check()?;
+            }
+            progress.report(event(StageEdge::End))?;
+        }
+        if text.has("panic") {
+            panic!("scripted");
+        }
+        if text.has("reject") {
+            let message = "scripted: operator `Frob` is not supported".into();
+            return Err(ProverError::Rejected { rejection: Rejection::UnsupportedOp, message });
+        }
+        let is_first = self.seen.lock().unwrap().insert(script.to_vec());
+        if text.has("device") || (text.has("device-once") && is_first) {
+            return Err(ProverError::DeviceLost("scripted".into()));
+        }
+        Ok(())
+    }
+}
+
+fn words(label: &str, parts: &[&[u8]]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_derive_key(label);
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    let mut words = *hasher.finalize().as_bytes();
+    for word in words.chunks_exact_mut(8) {
+        word[7] &= 0x7f;
+    }
+    words
+}
+
+impl Prover for ScriptedProver {
+    fn backend(&self) -> BackendInfo {
+        BackendInfo { name: "scripted".into(), reason: "a test of the service".into() }
+    }
+
+    fn parameter_sets(&self) -> Vec<String> {
+        vec!["scripted-v1/default".into(), "scripted-v1/strict".into()]
+    }
+
+    fn register(&self, request: &RegisterRequest<'_>, progress: &dyn ProgressSink) -> Result<RegisteredModel, ProverError> {
+        self.act(request.source, progress)?;
+        let commitment = words("model", &[request.source, request.salt]);
+        let tensor = TensorFacts { name: "input".into(), dtype: "uint8", shape: vec![4], scales: vec![0.5], zero_point: 128 };
+        Ok(RegisteredModel {
+            private: Zeroizing::new([PRIVATE_MARK, request.source, request.salt].concat()),
+            verifier_key: commitment.to_vec(),
+            report_json: b"{\"layers\":[]}".to_vec(),
+            facts: ModelFacts {
+                model_commitment: commitment,
+                program_digest: words("program", &[request.source]),
+                parameters_id: words("parameters", &[request.parameter_set.as_bytes()]),
+                inputs: vec![tensor.clone()],
+                outputs: vec![tensor],
+                layer_count: 2,
+                parameter_count: 12,
+                unit_cost: Cost { layer_count: 2, task_count: 4, ..Cost::default() },
+            },
+        })
+    }
+
+    fn prove(&self, model: &dyn ModelMaterial, request: &ProveRequest<'_>, progress: &dyn ProgressSink) -> Result<ProvedJob, ProverError> {
+        assert!(model.private()?.starts_with(PRIVATE_MARK));
+        if request.privacy == Privacy::InputPublic {
+            assert_eq!(request.input_salt, &[0; 32]);
+        } else {
+            assert_ne!(request.input_salt, &[0; 32]);
+        }
+        self.act(request.input, progress)?;
+        let key = model.verifier_key()?;
+        let input = words("input", &[request.input, request.input_salt]);
+        let statement = [&key[..], &input, request.nonce].concat();
+        let mut proof = words("proof", &[&key, &statement]).to_vec();
+        if Script::parse(request.input).has("wrong") {
+            proof[0] ^= 1;
+        }
+        let fields = self.decode_statement(&statement).map_err(|f| ProverError::Internal(f.message))?;
+        Ok(ProvedJob { proof, statement, fields })
+    }
+
+    fn verify(&self, key: &[u8], statement: &[u8], proof: &[u8]) -> Result<(), VerifyFailure> {
+        self.decode_statement(statement)?;
+        if statement[..32] != *key {
+            let message = "the statement is about another model".into();
+            return Err(VerifyFailure { reason: "OTHER_MODEL", message });
+        }
+        if proof != words("proof", &[key, statement]) {
+            let message = "the proof does not fit the statement".into();
+            return Err(VerifyFailure { reason: "PROOF_INVALID", message });
+        }
+        Ok(())
+    }
+
+    fn decode_statement(&self, statement: &[u8]) -> Result<StatementFields, VerifyFailure> {
+        let Ok(bytes) = <&[u8; 96]>::try_from(statement) else {
+            let message = "not 96 bytes".into();
+            return Err(VerifyFailure { reason: "STATEMENT_MALFORMED", message });
+        };
+        let part = |i: usize| <[u8; 32]>::try_from(&bytes[32 * i..32 * (i + 1)]).unwrap();
+        Ok(StatementFields {
+            version: 1,
+            parameters_id: [0; 32],
+            program_digest: [0; 32],
+            model_commitment: part(0),
+            input_commitment: part(1),
+            output_values: vec![-3, 7],
+            predicate: [0; 32],
+            context_nonce: part(2),
+        })
+    }
+
+    fn estimate(&self, source: &[u8], _parameter_set: &str) -> Result<Cost, ProverError> {
+        if Script::parse(source).has("reject") {
+            let message = "scripted: operator `Frob` is not supported".into();
+            return Err(ProverError::Rejected { rejection: Rejection::UnsupportedOp, message });
+        }
+        Ok(Cost { layer_count: 2, proof_bytes: 32, ..Cost::default() })
+    }
+}
