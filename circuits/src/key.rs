@@ -58,8 +58,7 @@ impl VerifierKey {
 
 impl Canonical for VerifierKey {
     const NAME: &'static str = "verifier key";
-    const MAX_BYTES: usize =
-        HEAD_BYTES + 1 + 2 * DIGEST_BYTES + Program::MAX_BYTES + 8 + MAX_REGISTRATION_BYTES + 2 * MAX_TENSOR_BYTES;
+    const MAX_BYTES: usize = HEAD_BYTES + 1 + 2 * DIGEST_BYTES + Program::MAX_BYTES + 8 + MAX_REGISTRATION_BYTES + 2 * MAX_TENSOR_BYTES;
 
     fn write(&self, writer: &mut Writer) {
         writer.head(MAGIC, FORMAT_VERSION);

@@ -53,8 +53,7 @@ mod tests {
     use super::*;
     use tonic::Status;
 
-    const FAST: RetryPolicy =
-        RetryPolicy { attempts: 3, first_wait: Duration::from_millis(1), longest_wait: Duration::from_millis(2) };
+    const FAST: RetryPolicy = RetryPolicy { attempts: 3, first_wait: Duration::from_millis(1), longest_wait: Duration::from_millis(2) };
 
     async fn attempts(error: impl Fn() -> Status) -> u32 {
         let mut calls = 0;

@@ -40,7 +40,9 @@ fn parse_arguments() -> Result<Arguments> {
         match argument.as_str() {
             "--check" => mode = Mode::Check,
             "--profile" => profile = parse_profile(words.next())?,
-            option if option.starts_with('-') => bail!("unknown option {option}; usage: zkinfer-params [--check] [--profile default|strict] [FILE]"),
+            option if option.starts_with('-') => {
+                bail!("unknown option {option}; usage: zkinfer-params [--check] [--profile default|strict] [FILE]")
+            }
             path => file = Some(PathBuf::from(path)),
         }
     }

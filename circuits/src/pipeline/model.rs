@@ -57,12 +57,7 @@ impl<B: Backend> CommittedModel<B> {
     ///
     /// # Errors
     /// An invalid program, a failing backend, or cancellation.
-    pub fn commit(
-        backend: &B,
-        secret: ModelSecret,
-        store: &dyn CircuitStore,
-        observer: &dyn Observer,
-    ) -> Result<Self, PipelineError> {
+    pub fn commit(backend: &B, secret: ModelSecret, store: &dyn CircuitStore, observer: &dyn Observer) -> Result<Self, PipelineError> {
         let wiring = secret.program.check()?;
         let profile = Profile::new(secret.profile);
         let mut layers = Vec::with_capacity(secret.constants.len());
@@ -76,7 +71,16 @@ impl<B: Backend> CommittedModel<B> {
         }
         let program_digest = program_digest(layers.len(), chains.public, boundary_digest);
         let commitment = model_commitment(secret.salt.digest(), program_digest, chains.secret);
-        Ok(Self { profile: secret.profile, program: secret.program, wiring, salt: secret.salt, layers, boundary_digest, program_digest, commitment })
+        Ok(Self {
+            profile: secret.profile,
+            program: secret.program,
+            wiring,
+            salt: secret.salt,
+            layers,
+            boundary_digest,
+            program_digest,
+            commitment,
+        })
     }
 }
 
@@ -122,4 +126,3 @@ fn oracle_name<B: Backend>(backend: &B, shape: &LayerShape, columns: &[F]) -> St
     let hash = hasher.finalize().to_hex();
     format!("weights-{}-{}-{}-{}-{hash}", backend.name(), shape.log_rows(), commit.rate_bits, commit.cap_height)
 }
-

@@ -4,11 +4,11 @@ use zeroize::Zeroizing;
 
 use super::PipelineError;
 use crate::encoding::{Canonical, DecodeError, DecodeProblem, Reader, Writer};
+use crate::key::{profile_code, read_profile};
 use crate::layer::LayerSpec;
 use crate::ops::dense::trace::DenseConstants;
 use crate::ops::trace::LayerConstants;
 use crate::program::Program;
-use crate::key::{profile_code, read_profile};
 use crate::recursion::salt::Salt;
 use crate::security::ProfileName;
 

@@ -181,8 +181,7 @@ impl Parameters {
     /// # Errors
     /// Damage anywhere in the file.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ParametersError> {
-        let (body, checksum) =
-            bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(ParametersError::Damaged("too short"))?;
+        let (body, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(ParametersError::Damaged("too short"))?;
         if blake3::hash(body) != *checksum {
             return Err(ParametersError::Damaged("wrong checksum"));
         }

@@ -9,8 +9,8 @@ use zkinfer_circuits::compile::{Compiled, compile};
 use zkinfer_circuits::encoding::{Canonical, digest_bytes, parse_digest};
 use zkinfer_circuits::key::VerifierKey;
 use zkinfer_circuits::model::{
-    Granularity, ImportError, ImportLimits, InputCoding, Model, NpyLimits, QuantError, QuantGraph, QuantOptions, QuantReport,
-    import_onnx, quantize, quantize_qdq, read_npy,
+    Granularity, ImportError, ImportLimits, InputCoding, Model, NpyLimits, QuantError, QuantGraph, QuantOptions, QuantReport, import_onnx,
+    quantize, quantize_qdq, read_npy,
 };
 use zkinfer_circuits::pipeline::registration::registration_stages;
 use zkinfer_circuits::pipeline::{
@@ -321,7 +321,12 @@ impl<B: Backend> Prover for LocalProver<B> {
         Ok(RegisteredModel { private, verifier_key: key.to_bytes(), report_json, facts })
     }
 
-    fn prove(&self, material: &dyn ModelMaterial, request: &ProveRequest<'_>, progress: &dyn ProgressSink) -> Result<ProvedJob, ProverError> {
+    fn prove(
+        &self,
+        material: &dyn ModelMaterial,
+        request: &ProveRequest<'_>,
+        progress: &dyn ProgressSink,
+    ) -> Result<ProvedJob, ProverError> {
         let reporter = Reporter::new(progress);
         let model = self.model(material)?;
         let set = self.set(model.profile)?;
@@ -343,7 +348,10 @@ impl<B: Backend> Prover for LocalProver<B> {
     fn verify(&self, key: &[u8], statement: &[u8], proof: &[u8]) -> Result<(), VerifyFailure> {
         let unreadable = |error: &dyn std::error::Error| VerifyFailure { reason: "STATEMENT_UNREADABLE", message: describe(error) };
         let nonce = Statement::from_bytes(statement).map_err(|error| unreadable(&error))?.context_nonce;
-        let acceptable = AcceptableParams { parameter_sets: self.sets.iter().map(|set| set.parameters.as_ref().clone()).collect(), context_nonce: nonce };
+        let acceptable = AcceptableParams {
+            parameter_sets: self.sets.iter().map(|set| set.parameters.as_ref().clone()).collect(),
+            context_nonce: nonce,
+        };
         verify_bytes(key, statement, &acceptable, proof)
             .map(|_| ())
             .map_err(|error| VerifyFailure { reason: "PROOF_REFUSED", message: describe(&error) })
