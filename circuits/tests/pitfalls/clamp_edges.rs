@@ -11,8 +11,8 @@ use zkinfer_circuits::kind::Role;
 use zkinfer_circuits::layer::{LayerSpec, OutputRule, theta};
 use zkinfer_circuits::ops;
 
-use crate::support::{random_add, requantize};
 use crate::support::table::{base, lookup_cells};
+use crate::support::{random_add, requantize};
 
 /// Clamps: byte ranges, one sign only, the narrowest, an odd and an even R below 255.
 const CLAMPS: [(i64, i64); 5] = [(-128, 127), (5, 90), (-90, -6), (3, 4), (-60, 60)];

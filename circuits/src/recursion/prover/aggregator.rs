@@ -17,9 +17,7 @@ use crate::recursion::join::JoinTargets;
 use crate::recursion::kinds::{LeafIndex, LeafKind};
 use crate::recursion::leaf::LayerCircuit;
 use crate::recursion::node::{Circuit, Common, node_common};
-use crate::recursion::outer::{
-    OuterConstants, OuterTargets, RegistrationOuterTargets, RegistrationWitness, StatementWitness,
-};
+use crate::recursion::outer::{OuterConstants, OuterTargets, RegistrationOuterTargets, RegistrationWitness, StatementWitness};
 use crate::recursion::parameters::{Parameters, common_digest};
 use crate::recursion::proof::{ProofKind, encode_proof};
 use crate::recursion::prover::circuits::{
@@ -162,11 +160,7 @@ pub struct Aggregator<L: LayerCircuit> {
 
 /// Proves a circuit, and verifies the proof: plonky2 notices contradictory wires, but divides by Z whether the constraints vanish or not,
 /// so a witness that violates a gate gives a proof that nobody accepts. Verifying costs milliseconds.
-pub(super) fn satisfied(
-    circuit: &Circuit,
-    name: &str,
-    prove: impl FnOnce() -> Result<Proof, BackendError>,
-) -> Result<Proof, ProveError> {
+pub(super) fn satisfied(circuit: &Circuit, name: &str, prove: impl FnOnce() -> Result<Proof, BackendError>) -> Result<Proof, ProveError> {
     let _span = info_span!("prove_circuit", name).entered();
     let unsatisfied = |reason: String| ProveError::Unsatisfied { name: name.to_owned(), reason };
     match catch_unwind(AssertUnwindSafe(prove)) {
@@ -189,11 +183,7 @@ impl<L: LayerCircuit> Aggregator<L> {
     ///
     /// # Errors
     /// Parameters of other circuits than this source builds.
-    pub fn new(
-        parameters: Arc<Parameters>,
-        kinds: Vec<LeafKind>,
-        store: Box<dyn CircuitStore>,
-    ) -> Result<Self, CircuitError> {
+    pub fn new(parameters: Arc<Parameters>, kinds: Vec<LeafKind>, store: Box<dyn CircuitStore>) -> Result<Self, CircuitError> {
         let common = node_common(parameters.profile());
         let known = parameters.registry().leaves().len();
         if common_digest(&common, "node")? != parameters.node_common_digest() || known != kinds.len() {
@@ -327,10 +317,7 @@ impl<L: LayerCircuit> Aggregator<L> {
         let join = self.join_circuit()?;
         let (targets, circuit) = join.as_ref();
         let (left_path, right_path) = (self.path(left)?, self.path(right)?);
-        let children = [
-            (&left.proof, &left.verifier_data, left_path.as_ref()),
-            (&right.proof, &right.verifier_data, right_path.as_ref()),
-        ];
+        let children = [(&left.proof, &left.verifier_data, left_path.as_ref()), (&right.proof, &right.verifier_data, right_path.as_ref())];
         let mut witness = PartialWitness::new();
         assign("join", targets.set(&mut witness, children, self.parameters.join_digest()))?;
         let proof = satisfied(circuit, "join", || backend.prove_circuit(circuit, witness))?;

@@ -97,11 +97,8 @@ fn a_registration_is_accepted_for_its_model_only() {
     };
     let root = prover().aggregate(&Reference, vec![leaf(0).unwrap(), leaf(1).unwrap()]).unwrap();
     let parameters = prover().parameters();
-    let witness = RegistrationWitness {
-        parameters_id: parameters.id(),
-        model_salt: instance.model_salt,
-        boundary: instance.boundary.shape.digest(),
-    };
+    let witness =
+        RegistrationWitness { parameters_id: parameters.id(), model_salt: instance.model_salt, boundary: instance.boundary.shape.digest() };
     let bytes = prover().prove_registration(&Reference, &root, &witness).unwrap();
     let statement = &instance.statement;
     let digest = registration_digest(parameters.id(), statement.program, statement.model);
