@@ -31,6 +31,7 @@ fn joined_nodes_give_a_published_proof_of_exactly_their_statement() {
     let refused = verify_outer(parameters, other.digest(), &bytes);
     assert!(matches!(refused, Err(VerifyError::Invalid { .. })), "{refused:?}");
     decoding_refuses_other_bytes(digest, &bytes);
+    every_flipped_byte_is_refused(digest, &bytes);
 
     let again = prover().prove_outer(&honest.root, &instance.witness()).unwrap();
     let shared = bytes[40..].chunks_exact(32).take(16).filter(|cap| again[40..].chunks_exact(32).any(|c| c == *cap));
@@ -58,6 +59,17 @@ fn decoding_refuses_other_bytes(digest: Digest, bytes: &[u8]) {
     let mut bytes = bytes.to_vec();
     bytes[48..56].copy_from_slice(&u64::MAX.to_le_bytes());
     assert_eq!(verify(&bytes), DecodeError::NonCanonical { index: 1 }.into());
+}
+
+/// One byte in each of 97 equal parts of the proof, caps, openings, queries, final polynomial and nonce among them.
+fn every_flipped_byte_is_refused(digest: Digest, bytes: &[u8]) {
+    let parameters = prover().parameters();
+    let positions = (0..97).map(|part| part * bytes.len() / 97).chain([bytes.len() - 1, bytes.len() - 8]);
+    for position in positions {
+        let mut changed = bytes.to_vec();
+        changed[position] ^= 1;
+        assert!(verify_outer(parameters, digest, &changed).is_err(), "byte {position} changes nothing");
+    }
 }
 
 #[test]
