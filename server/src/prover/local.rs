@@ -9,8 +9,8 @@ use zkinfer_circuits::compile::{Compiled, compile};
 use zkinfer_circuits::encoding::{Canonical, digest_bytes, parse_digest};
 use zkinfer_circuits::key::VerifierKey;
 use zkinfer_circuits::model::{
-    Granularity, ImportError, ImportLimits, InputCoding, Model, NpyLimits, QuantError, QuantGraph, QuantOptions, QuantReport,
-    import_onnx, quantize, quantize_qdq, read_npy,
+    Granularity, ImportError, ImportLimits, InputCoding, Model, NpyLimits, QuantError, QuantGraph, QuantOptions, QuantReport, import_onnx,
+    quantize, quantize_qdq, read_npy,
 };
 use zkinfer_circuits::pipeline::registration::registration_stages;
 use zkinfer_circuits::pipeline::{
@@ -301,7 +301,12 @@ impl<B: Backend> Prover for LocalProver<B> {
         Ok(RegisteredModel { private, verifier_key: key.to_bytes(), report_json, facts })
     }
 
-    fn prove(&self, material: &dyn ModelMaterial, request: &ProveRequest<'_>, progress: &dyn ProgressSink) -> Result<ProvedJob, ProverError> {
+    fn prove(
+        &self,
+        material: &dyn ModelMaterial,
+        request: &ProveRequest<'_>,
+        progress: &dyn ProgressSink,
+    ) -> Result<ProvedJob, ProverError> {
         let reporter = Reporter::new(progress);
         let model = self.model(material)?;
         let input = match request.encoding {
