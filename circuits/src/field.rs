@@ -37,11 +37,7 @@ pub fn from_signed(value: i64) -> F {
 /// The integer in `(−p/2, p/2]` of a field element, saturated to i64 (p/2 < 2^63).
 pub fn to_signed(element: F) -> i64 {
     let value = element.to_canonical_u64();
-    if value > ORDER / 2 {
-        -((ORDER - value) as i64)
-    } else {
-        value as i64
-    }
+    if value > ORDER / 2 { -((ORDER - value) as i64) } else { value as i64 }
 }
 
 /// `c0 + φ·c1`.

@@ -58,8 +58,7 @@ impl VerifierKey {
 
 impl Canonical for VerifierKey {
     const NAME: &'static str = "verifier key";
-    const MAX_BYTES: usize =
-        HEAD_BYTES + 1 + 2 * DIGEST_BYTES + Program::MAX_BYTES + 8 + MAX_REGISTRATION_BYTES + 2 * MAX_TENSOR_BYTES;
+    const MAX_BYTES: usize = HEAD_BYTES + 1 + 2 * DIGEST_BYTES + Program::MAX_BYTES + 8 + MAX_REGISTRATION_BYTES + 2 * MAX_TENSOR_BYTES;
 
     fn write(&self, writer: &mut Writer) {
         writer.head(MAGIC, FORMAT_VERSION);
@@ -86,14 +85,14 @@ impl Canonical for VerifierKey {
     }
 }
 
-fn profile_code(profile: ProfileName) -> u8 {
+pub(crate) fn profile_code(profile: ProfileName) -> u8 {
     match profile {
         ProfileName::Default => 0,
         ProfileName::Strict => 1,
     }
 }
 
-fn read_profile(reader: &mut Reader<'_>) -> Result<ProfileName, DecodeError> {
+pub(crate) fn read_profile(reader: &mut Reader<'_>) -> Result<ProfileName, DecodeError> {
     match reader.u8("profile")? {
         0 => Ok(ProfileName::Default),
         1 => Ok(ProfileName::Strict),

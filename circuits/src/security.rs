@@ -133,11 +133,7 @@ impl Profile {
 
     /// Configuration of every node circuit.
     pub fn node_config(&self) -> CircuitConfig {
-        CircuitConfig {
-            num_challenges: self.n_challenges,
-            fri_config: self.node.config(),
-            ..CircuitConfig::standard_recursion_config()
-        }
+        CircuitConfig { num_challenges: self.n_challenges, fri_config: self.node.config(), ..CircuitConfig::standard_recursion_config() }
     }
 
     /// Configuration of the published proofs' circuits: zero knowledge.

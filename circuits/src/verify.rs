@@ -144,7 +144,9 @@ pub enum VerifyError {
         got: ContextNonce,
     },
     /// Everything fits, but the proof does not prove it.
-    #[error("the proof does not prove this statement: model, input commitment, output and nonce are not the ones it was made for, or it is damaged")]
+    #[error(
+        "the proof does not prove this statement: model, input commitment, output and nonce are not the ones it was made for, or it is damaged"
+    )]
     Proof(#[source] ProofRefusal),
 }
 

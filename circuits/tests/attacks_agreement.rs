@@ -1,4 +1,5 @@
 //! The systems as data: native and in-circuit evaluation agree, degrees are as declared, listings are golden, the prover's twin agrees.
+#![cfg(feature = "prover")]
 #![allow(missing_docs)]
 
 mod support;
@@ -219,7 +220,8 @@ fn every_committed_column_is_constrained() {
         for cell in all_cells(&system).into_iter().filter(|cell| cell.rotation == Rotation::Here) {
             let combined = cell.oracle == OracleId::Weights && cell.column < system.combined_columns;
             let first_half = Cell { column: cell.column & !1, ..cell };
-            let read = leaves.contains(&Op::Cell(cell)) || (cell.oracle == OracleId::Projected && leaves.contains(&Op::ExtCell(first_half)));
+            let read =
+                leaves.contains(&Op::Cell(cell)) || (cell.oracle == OracleId::Projected && leaves.contains(&Op::ExtCell(first_half)));
             assert!(read || combined, "column {cell:?} of {} is constrained by nothing", system.name);
         }
     }

@@ -1,4 +1,5 @@
 //! Random dense layers: proved and verified, with the outputs of a naive evaluation.
+#![cfg(feature = "prover")]
 #![allow(missing_docs)]
 
 mod support;
@@ -33,11 +34,8 @@ fn random_layer(case: usize) -> Layer {
     let (log_rows, log_period, n_columns, n_inputs, n_outputs, raw) = SHAPES[case];
     let mut rng = StdRng::seed_from_u64(case as u64);
     let lo = rng.gen_range(-200..=100);
-    let output = if raw {
-        OutputRule::Raw
-    } else {
-        OutputRule::Requantize { shift: rng.gen_range(18..=30), lo, hi: lo + rng.gen_range(1..=255) }
-    };
+    let output =
+        if raw { OutputRule::Raw } else { OutputRule::Requantize { shift: rng.gen_range(18..=30), lo, hi: lo + rng.gen_range(1..=255) } };
     let mut layer = random_dense(dense_spec(log_rows, log_period, n_columns, n_inputs, n_outputs, output), 100 + case as u64);
     extremes(&mut layer, case, &mut rng);
     layer

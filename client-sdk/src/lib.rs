@@ -1,1 +1,42 @@
-//! See README.md.
+//! The client of zkinfer: connect, register models, prove, follow the work, and verify proofs without trusting anybody.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use zkinfer_client::{Client, ContextNonce, JobRequest, verify_locally};
+//!
+//! let client = Client::connect("http://127.0.0.1:50551").await?;
+//! let nonce = ContextNonce::of_context(b"order 4711");
+//! let input = std::fs::read("input.npy")?;
+//! let job = client.create_job(&JobRequest::npy("tenants/default/models/digits", input).with_nonce(nonce)).await?;
+//! let job = client.finish_job(&job.name, |event| println!("{:?}", event.progress)).await?;
+//! let documents = client.documents(&job).await?;
+//! let verified = verify_locally(&documents.key, &documents.statement, &documents.proof, nonce)?;
+//! println!("{:?}", verified.statement.outputs);
+//! # Ok(())
+//! # }
+//! ```
+//! [`verify_locally`] needs no server and contains no prover. Calls that may be repeated without harm are: reads, and creations, which
+//! carry a request id.
+
+mod artifacts;
+mod client;
+mod jobs;
+mod models;
+mod retry;
+mod status;
+mod verify;
+mod watch;
+
+pub use artifacts::{MAX_DOCUMENT_BYTES, MediaType, UploadSource};
+pub use client::{Client, ClientOptions, Secret};
+pub use jobs::{Documents, JobInput, JobRequest};
+pub use models::ModelRequest;
+pub use retry::RetryPolicy;
+pub use status::{ClientError, FieldProblem, Refusal, RefusalKind};
+pub use verify::{LocalVerifyError, Verified, accepted_parameters, verify_locally};
+pub use watch::{JobWatch, ModelWatch, Subject, Watch};
+
+pub use zkinfer_circuits::statement::{ContextNonce, Statement, StatementInput};
+pub use zkinfer_circuits::verify::VerifyError;
+pub use zkinfer_circuits::{encoding, key, program};
+pub use zkinfer_proto::v1 as proto;

@@ -83,11 +83,7 @@ mod driver {
 
     fn device(ordinal: usize) -> Result<Device, DriverError> {
         let context = CudaContext::new(ordinal)?;
-        Ok(Device {
-            name: context.name()?,
-            compute_capability: context.compute_capability()?,
-            memory_bytes: context.total_mem()? as u64,
-        })
+        Ok(Device { name: context.name()?, compute_capability: context.compute_capability()?, memory_bytes: context.total_mem()? as u64 })
     }
 
     /// Must be asked first: cudarc panics if the library is missing.

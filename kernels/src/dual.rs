@@ -140,12 +140,7 @@ impl<A: Backend, B: Backend> Backend for DualBackend<A, B> {
         Ok((self.first.batch(&first, batches, alpha)?, self.second.batch(&second, batches, alpha)?))
     }
 
-    fn fold_commit(
-        &self,
-        (first, second): &Self::Codeword,
-        arity_bits: usize,
-        cap_height: usize,
-    ) -> Result<Self::FoldTree, BackendError> {
+    fn fold_commit(&self, (first, second): &Self::Codeword, arity_bits: usize, cap_height: usize) -> Result<Self::FoldTree, BackendError> {
         let first = self.first.fold_commit(first, arity_bits, cap_height)?;
         let second = self.second.fold_commit(second, arity_bits, cap_height)?;
         self.agree("fold_commit", self.first.fold_cap(&first), self.second.fold_cap(&second))?;

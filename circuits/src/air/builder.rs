@@ -1,9 +1,7 @@
 //! Builds a [`ConstraintSystem`]: names columns, collects constraints, and checks degrees at the end.
 
 use super::expr::{Arena, Cell, Field2, Node, Op, OracleId, Rotation};
-use super::system::{
-    Constraint, ConstraintSystem, Domain, MAX_DEGREE, MAX_SUMMAND_DEGREE, Rule, Summand, Total,
-};
+use super::system::{Constraint, ConstraintSystem, Domain, MAX_DEGREE, MAX_SUMMAND_DEGREE, Rule, Summand, Total};
 
 /// A constraint system under construction.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ pub mod builder;
 pub mod expr;
 pub mod system;
 
-pub use builder::SystemBuilder;
 pub use algebra::{Algebra, InCircuit, Native};
+pub use builder::SystemBuilder;
 pub use expr::{Arena, Cell, Field2, Leaves, Node, ORACLES, Op, OracleId, Rotation};
 pub use system::{Constraint, ConstraintSystem, Domain, Rule, Summand, Total};

@@ -17,9 +17,7 @@ use plonky2::util::reverse_index_bits_in_place;
 use plonky2::util::timing::TimingTree;
 
 use super::witness::deterministic_witness;
-use super::{
-    Backend, BackendError, Circuit, CircuitProof, CommitShape, OpeningBatch, QueryAnswer, Scalars, SumsChallenges,
-};
+use super::{Backend, BackendError, Circuit, CircuitProof, CommitShape, OpeningBatch, QueryAnswer, Scalars, SumsChallenges};
 use crate::air::{Cell, ConstraintSystem, Domain, Leaves, Native, Node, OracleId, Rotation, Rule};
 use crate::columns::Columns;
 use crate::field::{C, D, F, H, K, ext, lift, limbs, scale};
@@ -247,8 +245,7 @@ impl Backend for Reference {
         shape: CommitShape,
     ) -> Result<Oracle, BackendError> {
         let domain = Domain2::new(&oracles, None, scalars.period, F::ONE, 1);
-        let columns: Vec<Vec<F>> =
-            system.rules.iter().flat_map(|&rule| split(&rule_values(system, rule, scalars, &domain))).collect();
+        let columns: Vec<Vec<F>> = system.rules.iter().flat_map(|&rule| split(&rule_values(system, rule, scalars, &domain))).collect();
         self.commit(&Columns::from_columns(domain.size, &columns), shape)
     }
 
@@ -288,8 +285,8 @@ impl Backend for Reference {
             quotients[0].push(scale(sum_identity, inverse_z));
             quotients[1].push(scale(batched_constraints(system, &leaves, challenges.gamma, x, log_rows), inverse_z));
         }
-        let [sum_quotient, quotient] = quotients
-            .map(|values| split(&values).map(|values| PolynomialValues::new(values).coset_ifft(shift).coeffs));
+        let [sum_quotient, quotient] =
+            quotients.map(|values| split(&values).map(|values| PolynomialValues::new(values).coset_ifft(shift).coeffs));
         let mut polynomials: Vec<PolynomialCoeffs<F>> = sum_polynomials.into();
         polynomials.extend(sum_quotient.map(|c| PolynomialCoeffs::new(c[..rows].to_vec())));
         for half in [0..rows, rows..size] {

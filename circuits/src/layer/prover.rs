@@ -47,7 +47,12 @@ pub fn commit_linked<B: Backend>(backend: &B, shape: &LayerShape, columns: &Colu
 ///
 /// # Errors
 /// [`BackendError`].
-pub fn open_linked<B: Backend>(backend: &B, shape: &LayerShape, oracle: B::Oracle, n_columns: usize) -> Result<LinkedOracle<B>, BackendError> {
+pub fn open_linked<B: Backend>(
+    backend: &B,
+    shape: &LayerShape,
+    oracle: B::Oracle,
+    n_columns: usize,
+) -> Result<LinkedOracle<B>, BackendError> {
     let cap = backend.cap(&oracle);
     let star_values = backend.evaluate(&oracle, 0..n_columns, star_point(&cap))?;
     let link = link(shape.log_rows(), shape.fri.config.rate_bits, &cap, &star_values);
@@ -107,9 +112,7 @@ pub fn balance(shape: &LayerShape, claim_theta: &[F], gamma_prime: K, delta: K, 
     let weigh = |tensor: &[i64]| -> K {
         tensor.iter().rev().fold(K::ZERO, |sum, &value| sum * gamma_prime + ext(crate::field::from_signed(value), F::ZERO))
     };
-    challenges[theta::D_OUT] * weigh(output)
-        - challenges[theta::D_IN_1] * weigh(inputs[0])
-        - challenges[theta::D_IN_2] * weigh(inputs[1])
+    challenges[theta::D_OUT] * weigh(output) - challenges[theta::D_IN_1] * weigh(inputs[0]) - challenges[theta::D_IN_2] * weigh(inputs[1])
 }
 
 /// The openings of the five batches; those at z* were computed at commitment.

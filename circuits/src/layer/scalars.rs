@@ -74,9 +74,8 @@ pub fn derive_circuit(
         power = builder.square_extension(power);
     }
     let one = builder.one_extension();
-    let squares: Vec<ExtensionTarget<D>> = std::iter::successors(Some(delta), |&power| Some(builder.square_extension(power)))
-        .take(EDGE_BITS)
-        .collect();
+    let squares: Vec<ExtensionTarget<D>> =
+        std::iter::successors(Some(delta), |&power| Some(builder.square_extension(power))).take(EDGE_BITS).collect();
     let mut consumers = builder.zero_extension();
     for k in (0..theta::MAX_FAN_OUT).rev() {
         let consumer = builder.convert_to_ext(theta[theta::FAN_OUT + k]);

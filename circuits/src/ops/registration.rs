@@ -24,9 +24,7 @@ pub struct Registered {
 pub fn register_constants(b: &mut SystemBuilder, bytes: &[Node], constants: &[Registered], active: Node) {
     let mut cells = bytes.to_vec();
     for constant in constants {
-        let columns: Vec<Node> = (0..theta::N_CONSTANT_LIMBS)
-            .map(|k| b.column(OracleId::Main, format!("{}{k}", constant.name)))
-            .collect();
+        let columns: Vec<Node> = (0..theta::N_CONSTANT_LIMBS).map(|k| b.column(OracleId::Main, format!("{}{k}", constant.name))).collect();
         // BIAS, MULT  value − Σ c_k·limb_k = 0
         let sum = weighted(b, constant.limbs, &columns);
         let zero = b.arena.sub(constant.value, sum);

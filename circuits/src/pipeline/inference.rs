@@ -7,13 +7,13 @@ use super::stage::{Observer, Stage, step};
 use crate::backend::Backend;
 use crate::columns::Columns;
 use crate::field::{Digest, F, from_signed};
-use crate::layer::prover::{LinkedOracle, balance, commit_linked, prove};
 use crate::layer::LayerClaim;
+use crate::layer::prover::{LinkedOracle, balance, commit_linked, prove};
 use crate::ops::trace::main_columns;
 use crate::recursion::boundary::BoundaryWitness;
 use crate::recursion::digest::{Chains, GlobalChallenges, GlobalInputs, input_commitment, output_commitment};
-use crate::recursion::outer::StatementWitness;
 use crate::recursion::layers::ProvedLayer;
+use crate::recursion::outer::StatementWitness;
 use crate::recursion::plan::plan;
 use crate::recursion::salt::Salt;
 use crate::recursion::verify::verify_outer;
@@ -94,9 +94,7 @@ pub fn prove_inference<B: Backend>(
         .columns
         .iter()
         .enumerate()
-        .map(|(index, columns)| {
-            step(observer, Stage::Commit, index, || Ok(commit_linked(backend, &model.layers[index].shape, columns)?))
-        })
+        .map(|(index, columns)| step(observer, Stage::Commit, index, || Ok(commit_linked(backend, &model.layers[index].shape, columns)?)))
         .collect::<Result<Vec<LinkedOracle<B>>, PipelineError>>()?;
     let bound = step(observer, Stage::Bind, 0, || bind(aggregator, model, request, &evaluated, &mains))?;
     let mut proved = Vec::with_capacity(n_layers);

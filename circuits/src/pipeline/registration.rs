@@ -9,12 +9,12 @@ use super::stage::{Observer, Stage, step};
 use crate::backend::Backend;
 use crate::field::K;
 use crate::kind::{LayerKind, Role};
-use crate::layer::prover::{commit_linked, prove};
 use crate::layer::LayerClaim;
+use crate::layer::prover::{commit_linked, prove};
 use crate::ops::trace::{registration_columns, weight_columns};
 use crate::recursion::digest::{GlobalChallenges, registration_digest};
-use crate::recursion::outer::RegistrationWitness;
 use crate::recursion::layers::{ProvedLayer, layer_shape};
+use crate::recursion::outer::RegistrationWitness;
 use crate::recursion::plan::plan_registration;
 use crate::recursion::verify::verify_registration;
 
@@ -35,11 +35,8 @@ pub fn register<B: Backend>(
         proved.push(step(observer, Stage::Layer, index, || register_layer(backend, aggregator, layer, index))?);
     }
     let root = aggregate(backend, aggregator, &plan, &proved, None, GlobalChallenges::zero(), observer)?;
-    let witness = RegistrationWitness {
-        parameters_id: aggregator.parameters().id(),
-        model_salt: model.salt,
-        boundary: model.boundary_digest,
-    };
+    let witness =
+        RegistrationWitness { parameters_id: aggregator.parameters().id(), model_salt: model.salt, boundary: model.boundary_digest };
     let proof = step(observer, Stage::Outer, 0, || Ok::<_, PipelineError>(aggregator.prove_registration(backend, &root, &witness)?))?;
     let digest = registration_digest(aggregator.parameters().id(), model.program_digest, model.commitment);
     step(observer, Stage::Verify, 0, || {

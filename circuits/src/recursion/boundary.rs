@@ -32,20 +32,20 @@ const SIZE_BITS: usize = 15;
 /// Wires of a boundary.
 pub(super) struct BoundaryTargets {
     kind: BoundaryKind,
-    packed: Vec<Target>,
+    pub(super) packed: Vec<Target>,
     /// last\[k\] = 1 for the last used element k.
-    last: Vec<BoolTarget>,
+    pub(super) last: Vec<BoolTarget>,
     /// unused\[t\] = 1 if the last used element has t unused bytes.
-    unused: [BoolTarget; BYTES_PER_ELEMENT],
+    pub(super) unused: [BoolTarget; BYTES_PER_ELEMENT],
     offset: Target,
     input_salt: HashOutTarget,
     first_input_edge: Target,
     /// consumes\[k\] = 1 for k < fan-out.
-    consumes: [BoolTarget; MAX_FAN_OUT],
+    pub(super) consumes: [BoolTarget; MAX_FAN_OUT],
     outputs: Vec<Target>,
     n_outputs: Target,
     output_salt: HashOutTarget,
-    output_edge: Target,
+    pub(super) output_edge: Target,
     /// What the node publishes.
     pub(super) payload: HashOutTarget,
     /// The boundary's balance.
@@ -138,12 +138,7 @@ fn sum_of_bytes(builder: &mut Builder, limbs: &[Vec<Target>], gamma_prime: Ext) 
 }
 
 /// The size of the input from the position of its end; forces every byte beyond it to 0.
-fn constrain_tail(
-    builder: &mut Builder,
-    packed: &[Target],
-    last: &[BoolTarget],
-    unused: &[BoolTarget; BYTES_PER_ELEMENT],
-) -> Target {
+fn constrain_tail(builder: &mut Builder, packed: &[Target], last: &[BoolTarget], unused: &[BoolTarget; BYTES_PER_ELEMENT]) -> Target {
     let (zero, one) = (builder.zero(), builder.one());
     let (mut ended, mut n_used, mut last_element) = (zero, zero, zero);
     for (k, (&element, &is_last)) in packed.iter().zip(last).enumerate() {
@@ -163,11 +158,7 @@ fn constrain_tail(
 }
 
 /// The top `t` bytes of the last used element are 0, where unused\[t\] = 1; returns t.
-fn constrain_unused(
-    builder: &mut Builder,
-    last_element: Target,
-    unused: &[BoolTarget; BYTES_PER_ELEMENT],
-) -> Target {
+fn constrain_unused(builder: &mut Builder, last_element: Target, unused: &[BoolTarget; BYTES_PER_ELEMENT]) -> Target {
     let one = builder.one();
     let limbs = builder.split_le_base::<4>(last_element, PACKED_LIMBS);
     let (mut n_unused, mut total) = (builder.zero(), builder.zero());
@@ -199,12 +190,7 @@ fn sum_of_powers(builder: &mut Builder, gamma_prime: Ext, n: Target) -> Ext {
 }
 
 /// `D_in = δ^first_edge·Σ_{k<fan_out} δ^k`, and the fan-out.
-fn consumer_weight(
-    builder: &mut Builder,
-    delta: Ext,
-    first_edge: Target,
-    consumes: &[BoolTarget; MAX_FAN_OUT],
-) -> (Ext, Target) {
+fn consumer_weight(builder: &mut Builder, delta: Ext, first_edge: Target, consumes: &[BoolTarget; MAX_FAN_OUT]) -> (Ext, Target) {
     for pair in consumes.windows(2) {
         // consumes[k + 1] ≤ consumes[k].
         let rise = builder.mul_sub(pair[1].target, pair[0].target, pair[1].target);

@@ -114,14 +114,8 @@ pub struct BoundaryShape {
 impl BoundaryShape {
     /// `H(TAG_BOUNDARY; …)` over the fields in order.
     pub fn digest(&self) -> Digest {
-        let fields = [
-            self.n_inputs,
-            usize::from(self.input_offset),
-            self.first_input_edge,
-            self.input_fan_out,
-            self.n_outputs,
-            self.output_edge,
-        ];
+        let fields =
+            [self.n_inputs, usize::from(self.input_offset), self.first_input_edge, self.input_fan_out, self.n_outputs, self.output_edge];
         hash(Tag::Boundary, &fields.map(number))
     }
 }
@@ -156,11 +150,7 @@ pub struct LayerIdentity {
 impl Chains {
     /// The chains before the first layer.
     pub fn start() -> Self {
-        Self {
-            public: hash(Tag::PublicChainStart, &[]),
-            secret: hash(Tag::SecretChainStart, &[]),
-            main: hash(Tag::MainChainStart, &[]),
-        }
+        Self { public: hash(Tag::PublicChainStart, &[]), secret: hash(Tag::SecretChainStart, &[]), main: hash(Tag::MainChainStart, &[]) }
     }
 
     /// The chains after layer `index`.

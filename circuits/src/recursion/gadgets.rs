@@ -31,12 +31,7 @@ pub(super) fn hash_digests(builder: &mut Builder, tag: Tag, digests: &[HashOutTa
 }
 
 /// `if condition { a } else { b }`, elementwise.
-pub(super) fn select_digest(
-    builder: &mut Builder,
-    condition: BoolTarget,
-    a: HashOutTarget,
-    b: HashOutTarget,
-) -> HashOutTarget {
+pub(super) fn select_digest(builder: &mut Builder, condition: BoolTarget, a: HashOutTarget, b: HashOutTarget) -> HashOutTarget {
     let elements = std::array::from_fn(|i| builder.select(condition, a.elements[i], b.elements[i]));
     HashOutTarget { elements }
 }
@@ -67,12 +62,7 @@ fn verifier_data_digest(builder: &mut Builder, verifier_data: &VerifierCircuitTa
 impl ChildTargets {
     /// Verifies a node proof in circuit, and demands that its circuit is a leaf of the registry, or the join `join_digest` with the
     /// child publishing that same digest.
-    pub(super) fn verify(
-        builder: &mut Builder,
-        common: &Common,
-        registry_root: Digest,
-        join_digest: HashOutTarget,
-    ) -> Self {
+    pub(super) fn verify(builder: &mut Builder, common: &Common, registry_root: Digest, join_digest: HashOutTarget) -> Self {
         let proof = builder.add_virtual_proof_with_pis(common);
         let verifier_data = builder.add_virtual_verifier_data(common.config.fri_config.cap_height);
         builder.verify_proof::<C>(&proof, &verifier_data, common);

@@ -78,4 +78,3 @@ impl JoinTargets {
         witness.set_hash_target(self.join_digest, join_digest)
     }
 }
-

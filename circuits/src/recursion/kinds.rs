@@ -102,11 +102,7 @@ pub fn leaf_kinds() -> Vec<LeafKind> {
     for role in [Role::Inference, Role::Registration] {
         kinds.extend(LAYER_KINDS.iter().map(|&layer| LeafKind { role, layers: vec![layer], boundary: None }));
     }
-    kinds.extend(BOUNDARY_KINDS.iter().map(|&boundary| LeafKind {
-        role: Role::Inference,
-        layers: Vec::new(),
-        boundary: Some(boundary),
-    }));
+    kinds.extend(BOUNDARY_KINDS.iter().map(|&boundary| LeafKind { role: Role::Inference, layers: Vec::new(), boundary: Some(boundary) }));
     kinds.extend(groups());
     kinds
 }

@@ -45,12 +45,7 @@ impl LayerCircuit for StarkLayers {
         (slot, targets)
     }
 
-    fn set(
-        witness: &mut PartialWitness<F>,
-        targets: &LayerTargets,
-        _: &LayerKind,
-        layer: &ProvedLayer,
-    ) -> anyhow::Result<()> {
+    fn set(witness: &mut PartialWitness<F>, targets: &LayerTargets, _: &LayerKind, layer: &ProvedLayer) -> anyhow::Result<()> {
         witness.set_extension_target(targets.balance, layer.proof.balance)?;
         set_layer(witness, targets, &layer.theta, &layer.proof)
     }

@@ -47,12 +47,7 @@ fn step_chain(builder: &mut Builder, tag: Tag, chain: [Target; 4], middle: &[Tar
 }
 
 /// The running values after one layer; the layer's index, γ' and δ are the leaf's.
-fn step_layer(
-    builder: &mut Builder,
-    end: &NodeEnd<Target>,
-    layer: &LayerSlot,
-    challenges: (Ext, Ext),
-) -> NodeEnd<Target> {
+fn step_layer(builder: &mut Builder, end: &NodeEnd<Target>, layer: &LayerSlot, challenges: (Ext, Ext)) -> NodeEnd<Target> {
     builder.connect(layer.index, end.index);
     builder.connect_extension(layer.gamma_prime, challenges.0);
     builder.connect_extension(layer.delta, challenges.1);
@@ -74,12 +69,7 @@ fn virtual_end(builder: &mut Builder) -> NodeEnd<Target> {
 }
 
 /// Completes a leaf around layers that are verified already, and registers the node's public inputs.
-pub(super) fn build_leaf(
-    builder: &mut Builder,
-    role: Role,
-    layers: &[LayerSlot],
-    boundary: Option<BoundaryKind>,
-) -> LeafTargets {
+pub(super) fn build_leaf(builder: &mut Builder, role: Role, layers: &[LayerSlot], boundary: Option<BoundaryKind>) -> LeafTargets {
     let start = virtual_end(builder);
     let (gamma_prime, delta) = (builder.add_virtual_extension_target(), builder.add_virtual_extension_target());
     let mut end = start;
@@ -125,17 +115,11 @@ pub(super) fn register(builder: &mut Builder, public: &NodePublic<Target>) {
 }
 
 /// `H(TAG_PROGRAM; layer count, public chain, boundary digest)`, and the like: digests after one number.
-pub(super) fn hash_number_digests(
-    builder: &mut Builder,
-    tag: Tag,
-    number: Target,
-    digests: &[HashOutTarget],
-) -> HashOutTarget {
+pub(super) fn hash_number_digests(builder: &mut Builder, tag: Tag, number: Target, digests: &[HashOutTarget]) -> HashOutTarget {
     let mut list = vec![number];
     list.extend(digests.iter().flat_map(|digest| digest.elements));
     hash_circuit(builder, tag, &list)
 }
-
 
 /// How layers are verified in circuit: the seam between the layer argument and the recursion.
 pub trait LayerCircuit: Send + Sync + 'static {
@@ -151,10 +135,5 @@ pub trait LayerCircuit: Send + Sync + 'static {
     ///
     /// # Errors
     /// A proof of another shape.
-    fn set(
-        witness: &mut PartialWitness<F>,
-        targets: &Self::Targets,
-        kind: &LayerKind,
-        layer: &Self::Witness,
-    ) -> anyhow::Result<()>;
+    fn set(witness: &mut PartialWitness<F>, targets: &Self::Targets, kind: &LayerKind, layer: &Self::Witness) -> anyhow::Result<()>;
 }

@@ -79,8 +79,7 @@ impl Root {
         connect_constant(builder, public.kind, role_element(role));
         connect_constant(builder, public.start.index, F::ZERO);
         let start = Chains::start();
-        let starts =
-            [(public.start.public, start.public), (public.start.secret, start.secret), (public.start.main, start.main)];
+        let starts = [(public.start.public, start.public), (public.start.secret, start.secret), (public.start.main, start.main)];
         for (target, value) in starts {
             let value = builder.constant_hash(value);
             builder.connect_hashes(digest_of(target), value);
@@ -156,11 +155,7 @@ impl OuterTargets {
         statement: &StatementWitness,
     ) -> anyhow::Result<()> {
         self.root.set(witness, node, statement.parameters_id, statement.model_salt, statement.boundary)?;
-        let digests = [
-            (self.input, statement.input),
-            (self.output, statement.output),
-            (self.context_nonce, statement.context_nonce),
-        ];
+        let digests = [(self.input, statement.input), (self.output, statement.output), (self.context_nonce, statement.context_nonce)];
         digests.into_iter().try_for_each(|(target, value)| witness.set_hash_target(target, value))
     }
 }

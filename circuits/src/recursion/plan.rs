@@ -64,8 +64,7 @@ fn singles(kinds: &[LeafKind], role: Role, layers: &[LayerKind]) -> Result<Vec<N
 /// A kind, input or output for which there is no circuit.
 pub fn plan(layers: &[LayerKind], n_inputs: usize, n_outputs: usize) -> Result<Vec<NodePlan>, PlanError> {
     let kinds = leaf_kinds();
-    let boundary =
-        BoundaryKind { input_capacity: input_capacity(n_inputs)?, output_capacity: output_capacity(n_outputs)? };
+    let boundary = BoundaryKind { input_capacity: input_capacity(n_inputs)?, output_capacity: output_capacity(n_outputs)? };
     if let Some(leaf) = find(&kinds, Role::Inference, layers, Some(boundary)).filter(|_| !layers.is_empty()) {
         return Ok(vec![NodePlan { leaf, layers: 0..layers.len(), boundary: Some(boundary) }]);
     }

@@ -59,11 +59,7 @@ mod generators {
     }
 
     impl WitnessGeneratorSerializer<F, D> for Generators {
-        fn read_generator(
-            &self,
-            buffer: &mut Buffer,
-            common: &CommonCircuitData<F, D>,
-        ) -> IoResult<WitnessGeneratorRef<F, D>> {
+        fn read_generator(&self, buffer: &mut Buffer, common: &CommonCircuitData<F, D>) -> IoResult<WitnessGeneratorRef<F, D>> {
             match buffer.read_u8()? {
                 STOCK => stock().read_generator(buffer, common),
                 LIMBS => {

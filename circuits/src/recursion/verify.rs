@@ -23,13 +23,7 @@ pub enum VerifyError {
     },
 }
 
-fn verify(
-    kind: ProofKind,
-    key: &OuterKey,
-    parameters_id: Digest,
-    statement: Digest,
-    bytes: &[u8],
-) -> Result<(), VerifyError> {
+fn verify(kind: ProofKind, key: &OuterKey, parameters_id: Digest, statement: Digest, bytes: &[u8]) -> Result<(), VerifyError> {
     let proof = decode_proof(kind, parameters_id, &key.common, statement.elements.to_vec(), bytes)?;
     if encode_proof(kind, parameters_id, &proof.proof) != bytes {
         return Err(VerifyError::NotCanonical);

@@ -80,10 +80,7 @@ fn accepts_the_honest_case() {
 #[test]
 fn refuses_parameters_that_are_not_accepted() {
     let id = DigestIsProof.id();
-    assert_eq!(
-        refusal(|case| case.acceptable.parameter_sets.clear()),
-        VerifyError::UnknownParameters { got: id, accepted: vec![] }
-    );
+    assert_eq!(refusal(|case| case.acceptable.parameter_sets.clear()), VerifyError::UnknownParameters { got: id, accepted: vec![] });
     assert_eq!(
         refusal(|case| case.key.parameters_id = Digest::ZERO),
         VerifyError::UnknownParameters { got: Digest::ZERO, accepted: vec![id] }
@@ -136,10 +133,7 @@ fn refuses_inputs_and_outputs_that_the_model_cannot_have() {
     );
     assert_eq!(refusal(|case| case.statement.outputs.push(0)), VerifyError::OutputLength { expected: 3, got: 4 });
     let max = 12 * 127 * 128 + (1 << 16);
-    assert_eq!(
-        refusal(|case| case.statement.outputs[1] = max + 1),
-        VerifyError::OutputRange { index: 1, got: max + 1, min: -max, max }
-    );
+    assert_eq!(refusal(|case| case.statement.outputs[1] = max + 1), VerifyError::OutputRange { index: 1, got: max + 1, min: -max, max });
 }
 
 #[test]

@@ -1,22 +1,22 @@
 //! Two codewords behind one cap. With few queries and no work a tree that mixes two codewords answers for either, if the nonce
 //! is chosen. The opening at z*, a point that the cap itself gives, tells them apart: the links differ, and with them all that is hashed from links.
 
+use plonky2::field::types::Field;
+use plonky2::fri::FriConfig;
+use plonky2::hash::merkle_tree::MerkleTree;
+use zkinfer_circuits::air::OracleId;
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{Digest, F};
 use zkinfer_circuits::hash::{Tag, hash};
-use zkinfer_circuits::air::OracleId;
 use zkinfer_circuits::kind::Role;
 use zkinfer_circuits::layer::prover::{LinkedOracle, commit_shape, open_linked, prove};
 use zkinfer_circuits::layer::shape::fri_config;
 use zkinfer_circuits::layer::{LayerClaim, LayerProof, LayerVerifyError, verify};
-use plonky2::field::types::Field;
-use plonky2::fri::FriConfig;
-use plonky2::hash::merkle_tree::MerkleTree;
 
 use crate::support::circuit::{LayerCircuit, Outcome};
 use crate::support::forge::Forgery;
 use crate::support::forger::{Forger, Polynomials, interpolate};
-use crate::support::{Layer, random_dense, dense_spec, requantize};
+use crate::support::{Layer, dense_spec, random_dense, requantize};
 
 const QUERIES: usize = 6;
 
@@ -143,7 +143,8 @@ fn registered_weights_are_not_those_behind_the_same_cap() {
     inference.set_accumulator(1, accumulator);
     inference.recount();
     let weights = mix(&inference, [&registration.weights, &inference.weights]);
-    let [registered, used] = [(&registration, &weights[0]), (&inference, &weights[1])].map(|(f, w)| prove_over(f, &link(f, w), &f.commit()[1]));
+    let [registered, used] =
+        [(&registration, &weights[0]), (&inference, &weights[1])].map(|(f, w)| prove_over(f, &link(f, w), &f.commit()[1]));
     assert_eq!(verify(&registration.shape, &registered.0, &registered.1), Ok(()));
     assert_eq!(verify(&inference.shape, &used.0, &used.1), Ok(()));
     assert_eq!(registered.1.caps[0], used.1.caps[0]);

@@ -63,7 +63,8 @@ fn admitted_layers_cannot_wrap_and_have_witnesses() {
         counts[usize::from(admitted)] += 1;
         // The check is at most a little stricter than needed.
         let (_, lo, hi) = spec.requantization();
-        let clearly_safe = is_safe(&spec, max_inputs) && (largest_scaled(&spec, max_inputs) >> spec.requantization().0) + 2 * i128::from(lo.abs().max(hi.abs())) + 2 < 1 << 24;
+        let clearly_safe = is_safe(&spec, max_inputs)
+            && (largest_scaled(&spec, max_inputs) >> spec.requantization().0) + 2 * i128::from(lo.abs().max(hi.abs())) + 2 < 1 << 24;
         assert!(admitted || !clearly_safe, "{spec:?} {max_inputs:?} is refused");
     }
     assert!(counts.iter().all(|&count| count > 1000), "both answers occur: {counts:?}");

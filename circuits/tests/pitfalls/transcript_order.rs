@@ -10,9 +10,7 @@ use plonky2::iop::witness::PartialWitness;
 use plonky2::plonk::circuit_data::CircuitConfig;
 use zkinfer_circuits::field::{Builder, C, D, F, H, K, ext};
 use zkinfer_circuits::kind::Role;
-use zkinfer_circuits::layer::transcript::{
-    CircuitTranscript, Header, Transcript, after_main, after_openings, after_projected, after_sums,
-};
+use zkinfer_circuits::layer::transcript::{CircuitTranscript, Header, Transcript, after_main, after_openings, after_projected, after_sums};
 
 use crate::support::golden;
 
@@ -153,7 +151,9 @@ fn circuit(flat: &[F], role: Role) -> (Vec<K>, Vec<String>) {
     let (challenges, events) = {
         let mut recording = Recording::new(CircuitTranscript::new(&mut builder));
         let cap = |elements: &[Target]| {
-            MerkleCapTarget(elements.chunks(4).map(|c| plonky2::hash::hash_types::HashOutTarget { elements: [c[0], c[1], c[2], c[3]] }).collect())
+            MerkleCapTarget(
+                elements.chunks(4).map(|c| plonky2::hash::hash_types::HashOutTarget { elements: [c[0], c[1], c[2], c[3]] }).collect(),
+            )
         };
         let items = items(&targets, ExtensionTarget::<D>, cap);
         run(&mut recording, role, &items);

@@ -58,11 +58,8 @@ impl LayerCircuit {
         }
         witness.set_target(self.targets.index, F::from_canonical_usize(claim.index)).expect("unset");
         if self.role == Role::Inference {
-            let scalars = [
-                (self.targets.gamma_prime, claim.gamma_prime),
-                (self.targets.delta, claim.delta),
-                (self.targets.balance, claim.balance),
-            ];
+            let scalars =
+                [(self.targets.gamma_prime, claim.gamma_prime), (self.targets.delta, claim.delta), (self.targets.balance, claim.balance)];
             for (target, value) in scalars {
                 witness.set_extension_target(target, value).expect("unset");
             }

@@ -157,9 +157,8 @@ impl Forgery {
 
     /// Lets the k-th lookup helper absorb whatever the sum of all helpers lacks.
     pub fn absorb_in_helper(&mut self, k: usize, row: usize) {
-        let helpers: Vec<usize> = (0..self.shape.system.rules.len())
-            .filter(|&index| matches!(self.shape.system.rules[index], Rule::Quotient { .. }))
-            .collect();
+        let helpers: Vec<usize> =
+            (0..self.shape.system.rules.len()).filter(|&index| matches!(self.shape.system.rules[index], Rule::Quotient { .. })).collect();
         self.on_project(Box::new(move |_, columns| {
             let sum: K = helpers.iter().flat_map(|&helper| columns[helper].iter().copied()).sum();
             columns[helpers[k]][row] -= sum;

@@ -322,9 +322,9 @@ impl Backend for Forger {
             attempt.observe_element(F::from_canonical_u64(*nonce));
             let enough_work = attempt.get_challenge().to_canonical_u64().leading_zeros() >= bits;
             enough_work
-                && self.chosen_queries.is_none_or(|(count, wanted)| {
-                    attempt.get_n_challenges(count).iter().all(|c| wanted(c.to_canonical_u64() as usize))
-                })
+                && self
+                    .chosen_queries
+                    .is_none_or(|(count, wanted)| attempt.get_n_challenges(count).iter().all(|c| wanted(c.to_canonical_u64() as usize)))
         };
         Ok((0u64..).find(accepted).expect("a nonce is found long before 2^64 tries"))
     }

@@ -37,7 +37,14 @@ pub fn requantize(shift: u32, lo: i64, hi: i64) -> OutputRule {
     OutputRule::Requantize { shift, lo, hi }
 }
 
-pub fn dense_spec(log_rows: usize, log_period: usize, n_columns: usize, n_inputs: usize, n_outputs: usize, output: OutputRule) -> LayerSpec {
+pub fn dense_spec(
+    log_rows: usize,
+    log_period: usize,
+    n_columns: usize,
+    n_inputs: usize,
+    n_outputs: usize,
+    output: OutputRule,
+) -> LayerSpec {
     LayerSpec {
         kind: LayerKind { operator: Operator::Dense, log_rows, n_columns },
         n_inputs,
@@ -84,7 +91,10 @@ pub fn random_add(log_rows: usize, n: usize, seed: u64) -> Layer {
 }
 
 pub fn gamma_delta() -> (K, K) {
-    (ext(F::from_canonical_u64(0x1234_5678_9abc), F::from_canonical_u64(77)), ext(F::from_canonical_u64(31_337), F::from_canonical_u64(0xfeed)))
+    (
+        ext(F::from_canonical_u64(0x1234_5678_9abc), F::from_canonical_u64(77)),
+        ext(F::from_canonical_u64(31_337), F::from_canonical_u64(0xfeed)),
+    )
 }
 
 /// Columns of a layer in a role.

@@ -15,11 +15,7 @@ pub struct Change {
     pub expected: LayerVerifyError,
 }
 
-fn change(
-    name: impl Into<String>,
-    expected: LayerVerifyError,
-    change: impl Fn(&mut LayerClaim, &mut LayerProof) + 'static,
-) -> Change {
+fn change(name: impl Into<String>, expected: LayerVerifyError, change: impl Fn(&mut LayerClaim, &mut LayerProof) + 'static) -> Change {
     Change { name: name.into(), change: Box::new(change), expected }
 }
 
@@ -112,10 +108,8 @@ fn claim_changes(claim: &LayerClaim) -> Vec<Change> {
 }
 
 fn fri_changes(proof: &FriProof<F, H, D>) -> Vec<Change> {
-    let mut changes = vec![
-        fri("pow witness", |fri| fri.pow_witness += F::ONE),
-        fri("queries swapped", |fri| fri.query_round_proofs.swap(0, 1)),
-    ];
+    let mut changes =
+        vec![fri("pow witness", |fri| fri.pow_witness += F::ONE), fri("queries swapped", |fri| fri.query_round_proofs.swap(0, 1))];
     for tree in 0..proof.commit_phase_merkle_caps.len() {
         for digest in 0..proof.commit_phase_merkle_caps[tree].0.len() {
             changes.push(fri(format!("fri cap {tree}, digest {digest}"), move |fri| {

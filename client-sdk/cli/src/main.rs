@@ -1,2 +1,2 @@
 //! See README.md.
-fn main(){}
+fn main() {}

@@ -62,8 +62,21 @@ pub(crate) fn measure(log_rows: usize) -> Result<Value, Box<dyn Error>> {
 }
 
 const IDS: [&str; 15] = [
-    "TABLE-FIRST", "TABLE-STEP", "TABLE-LAST", "POWERS-FIRST", "POWERS-STEP", "FOLD", "MASK-OUT", "CLAMP", "REQUANT", "LOOKUP-0", "LOOKUP-1",
-    "LOOKUP-2", "LOOKUP-3", "LOOKUP-4", "LOOKUP-5",
+    "TABLE-FIRST",
+    "TABLE-STEP",
+    "TABLE-LAST",
+    "POWERS-FIRST",
+    "POWERS-STEP",
+    "FOLD",
+    "MASK-OUT",
+    "CLAMP",
+    "REQUANT",
+    "LOOKUP-0",
+    "LOOKUP-1",
+    "LOOKUP-2",
+    "LOOKUP-3",
+    "LOOKUP-4",
+    "LOOKUP-5",
 ];
 
 /// All inputs of the hand-written evaluation.

@@ -25,7 +25,9 @@ const REPETITIONS: usize = 3;
 
 /// A fixed element of K.
 pub(crate) fn element(seed: u64) -> K {
-    let coordinate = |salt: u64| F::from_noncanonical_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(salt).wrapping_mul(0xbf58_476d_1ce4_e5b9));
+    let coordinate = |salt: u64| {
+        F::from_noncanonical_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(salt).wrapping_mul(0xbf58_476d_1ce4_e5b9))
+    };
     ext(coordinate(1), coordinate(2))
 }
 

@@ -28,7 +28,8 @@ pub(crate) fn time<T>(repetitions: usize, mut run: impl FnMut() -> T) -> (Value,
 /// The processor, and the load when the measurement began.
 pub(crate) fn machine() -> Value {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).map(|line| line.trim_start_matches([' ', '\t', ':']).to_owned());
+    let model =
+        cpu.lines().find_map(|line| line.strip_prefix("model name")).map(|line| line.trim_start_matches([' ', '\t', ':']).to_owned());
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     json!({
         "processor": model,

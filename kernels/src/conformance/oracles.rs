@@ -35,12 +35,7 @@ pub(super) fn cases<B: Backend>() -> Vec<Case<B>> {
     cases
 }
 
-fn oracle<B: Backend>(
-    dual: &DualBackend<Reference, B>,
-    log_rows: usize,
-    n_columns: usize,
-    shape: CommitShape,
-) -> Result<(), BackendError> {
+fn oracle<B: Backend>(dual: &DualBackend<Reference, B>, log_rows: usize, n_columns: usize, shape: CommitShape) -> Result<(), BackendError> {
     let mut samples = Samples::new((log_rows * 1000 + n_columns) as u64);
     let columns = samples.columns(1 << log_rows, n_columns);
     let oracle = dual.commit(&columns, shape)?;

@@ -85,14 +85,8 @@ fn openings(system: &ConstraintSystem, log_rows: usize, log_period: usize, sampl
     let rotated = |steps: usize| -> K { scale(zeta, root.exp_u64(steps as u64)) };
     let last_main = system.width(OracleId::Main);
     vec![
-        OpeningBatch {
-            point: zeta,
-            opened: [OracleId::Weights, OracleId::Main, OracleId::Projected, OracleId::Sums].map(whole).into(),
-        },
-        OpeningBatch {
-            point: rotated(1),
-            opened: vec![part(OracleId::Main, last_main - 2, last_main - 1), part(OracleId::Sums, 0, 2)],
-        },
+        OpeningBatch { point: zeta, opened: [OracleId::Weights, OracleId::Main, OracleId::Projected, OracleId::Sums].map(whole).into() },
+        OpeningBatch { point: rotated(1), opened: vec![part(OracleId::Main, last_main - 2, last_main - 1), part(OracleId::Sums, 0, 2)] },
         OpeningBatch { point: rotated(1 << log_period), opened: vec![part(OracleId::Projected, 0, 2)] },
         OpeningBatch { point: samples.extension(), opened: vec![whole(OracleId::Weights)] },
         OpeningBatch { point: samples.extension(), opened: vec![whole(OracleId::Main)] },

@@ -69,13 +69,7 @@ impl FoldTree {
 }
 
 /// `Σ_b α^… (F_b − F_b(z_b)) / (X − z_b)`, `F_b = Σ_j α^j f_bj`: each later batch multiplies the sum so far by α^|batch|.
-pub(crate) fn batch(
-    tables: &RootTables,
-    oracles: &[&dyn Polynomials],
-    batches: &[OpeningBatch],
-    alpha: K,
-    rate_bits: usize,
-) -> Codeword {
+pub(crate) fn batch(tables: &RootTables, oracles: &[&dyn Polynomials], batches: &[OpeningBatch], alpha: K, rate_bits: usize) -> Codeword {
     let n_rows = 1usize << oracles[0].log_rows();
     let combinations = Combinations::new(oracles, batches, alpha, n_rows);
     let quotients: Vec<Vec<K>> = batches.par_iter().map(|batch| divide_by_linear(combinations.of_batch(batch), batch.point)).collect();

@@ -345,11 +345,8 @@ impl<L: Copy> Instruction<L> {
             Self::ScalarMinus { scalar, a, to } => Instruction::ScalarMinus { scalar, a: f(a), to: f(to) },
             Self::Blend { a, x, b, y, to } => Instruction::Blend { a: f(a), x, b: f(b), y, to: f(to) },
             Self::Product { a, b, to } => Instruction::Product { a: a.map(&f), b: b.map(&f), to: to.map(&f) },
-            Self::Accumulate { accumulator, weight, value } => {
-                Instruction::Accumulate { accumulator, weight, value: value.map(limb) }
-            }
+            Self::Accumulate { accumulator, weight, value } => Instruction::Accumulate { accumulator, weight, value: value.map(limb) },
             Self::Store { slot, value } => Instruction::Store { slot, value: value.map(limb) },
         }
     }
 }
-

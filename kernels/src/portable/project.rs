@@ -87,10 +87,8 @@ fn vanishing() -> BackendError {
 /// `numerator / denominator` for outputs in pairs; none if a denominator is zero. One inversion per block: `1/d = (d0 − φ·d1) / (d0² − 7·d1²)`.
 fn divide(outputs: &[BlockOutput]) -> Option<Vec<BlockOutput>> {
     let seven = F::from_canonical_u64(7);
-    let norms: Vec<F> = outputs
-        .chunks_exact(2)
-        .flat_map(|pair| pair[1][0].iter().zip(&pair[1][1]).map(|(&d0, &d1)| d0 * d0 - seven * d1 * d1))
-        .collect();
+    let norms: Vec<F> =
+        outputs.chunks_exact(2).flat_map(|pair| pair[1][0].iter().zip(&pair[1][1]).map(|(&d0, &d1)| d0 * d0 - seven * d1 * d1)).collect();
     if norms.iter().any(Field::is_zero) {
         return None;
     }

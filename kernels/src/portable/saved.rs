@@ -78,13 +78,7 @@ pub(crate) fn save(oracle: &Oracle) -> Vec<u8> {
     let sizes = Sizes { log_rows: oracle.log_rows, shape: oracle.shape, n_columns: oracle.n_columns() };
     let mut bytes = vec![0; sizes.length().expect("the oracle is in memory")];
     let (header, mut rest) = bytes.split_at_mut(HEADER_WORDS * WORD);
-    let words = [
-        MAGIC,
-        sizes.log_rows as u64,
-        sizes.shape.rate_bits as u64,
-        sizes.shape.cap_height as u64,
-        sizes.n_columns as u64,
-    ];
+    let words = [MAGIC, sizes.log_rows as u64, sizes.shape.rate_bits as u64, sizes.shape.cap_height as u64, sizes.n_columns as u64];
     for (target, word) in header.chunks_exact_mut(WORD).zip(words) {
         target.copy_from_slice(&word.to_le_bytes());
     }

@@ -52,10 +52,7 @@ pub(super) fn leaf_name(kind: &LeafKind) -> String {
 }
 
 /// Adds the gates of a leaf.
-pub(super) fn leaf_gates<L: LayerCircuit>(
-    profile: &Profile,
-    kind: &LeafKind,
-) -> Result<(Builder, LeafGates<L>), NodeError> {
+pub(super) fn leaf_gates<L: LayerCircuit>(profile: &Profile, kind: &LeafKind) -> Result<(Builder, LeafGates<L>), NodeError> {
     let mut builder = node_builder(profile);
     let verified = kind.layers.iter().map(|layer| L::verify(&mut builder, layer, kind.role, profile));
     let (slots, layers): (Vec<_>, Vec<_>) = verified.collect::<Vec<_>>().into_iter().unzip();
@@ -65,11 +62,7 @@ pub(super) fn leaf_gates<L: LayerCircuit>(
 }
 
 /// Adds the gates of the join.
-pub(super) fn join_gates(
-    profile: &Profile,
-    common: &Common,
-    registry_root: Digest,
-) -> Result<(Builder, JoinTargets), NodeError> {
+pub(super) fn join_gates(profile: &Profile, common: &Common, registry_root: Digest) -> Result<(Builder, JoinTargets), NodeError> {
     let mut builder = node_builder(profile);
     let targets = JoinTargets::build(&mut builder, common, registry_root);
     finish_node(&mut builder, profile, "join")?;
@@ -106,8 +99,7 @@ pub fn build_parameters<L: LayerCircuit>(profile: &Profile, kinds: &[LeafKind]) 
     let registry = Registry::new(leaves).map_err(ParametersError::from)?;
     let (builder, _) = join_gates(profile, &common, registry.root())?;
     let join_digest = verifier_data_digest(&build_node(builder, &common, "join")?.verifier_only);
-    let constants =
-        OuterConstants { profile, node_common: &common, registry_root: registry.root(), join_digest };
+    let constants = OuterConstants { profile, node_common: &common, registry_root: registry.root(), join_digest };
     let outer = outer_gates(&constants).0.build::<C>().verifier_data();
     let registration = registration_gates(&constants).0.build::<C>().verifier_data();
     let node_digest = common_digest(&common, "node")?;
@@ -115,12 +107,7 @@ pub fn build_parameters<L: LayerCircuit>(profile: &Profile, kinds: &[LeafKind]) 
 }
 
 /// Completes a circuit from the store, or builds and stores it; either way it must be the circuit of that identity.
-pub(super) fn complete(
-    builder: Builder,
-    name: &str,
-    identity: Digest,
-    store: &dyn CircuitStore,
-) -> Result<Circuit, CircuitError> {
+pub(super) fn complete(builder: Builder, name: &str, identity: Digest, store: &dyn CircuitStore) -> Result<Circuit, CircuitError> {
     let _span = info_span!("complete_circuit", name).entered();
     let key = store_key(name, identity);
     if let Some(circuit) = store.load(&key).and_then(|bytes| decode_circuit(&bytes))

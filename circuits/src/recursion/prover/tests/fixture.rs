@@ -5,17 +5,18 @@ use std::sync::{Arc, OnceLock};
 use plonky2::field::types::Field;
 use plonky2::iop::witness::{PartialWitness, WitnessWrite};
 
+use crate::backend::reference::Reference;
 use crate::field::{Builder, Digest, F, K, lift};
 use crate::kind::{LayerKind, Role};
 use crate::recursion::boundary::BoundaryWitness;
 use crate::recursion::digest::{
-    BoundaryShape, Chains, GlobalChallenges, GlobalInputs, LayerIdentity, StatementFields, input_commitment,
-    model_commitment, output_commitment, program_digest,
+    BoundaryShape, Chains, GlobalChallenges, GlobalInputs, LayerIdentity, StatementFields, input_commitment, model_commitment,
+    output_commitment, program_digest,
 };
 use crate::recursion::kinds::{BoundaryKind, LeafIndex, LeafKind, dense};
 use crate::recursion::leaf::{LayerCircuit, LayerSlot};
 use crate::recursion::outer::StatementWitness;
-use crate::recursion::prover::{Aggregator, LeafJob, NodeProof, NoStore, ProveError, build_parameters};
+use crate::recursion::prover::{Aggregator, LeafJob, NoStore, NodeProof, ProveError, build_parameters};
 use crate::recursion::salt::Salt;
 use crate::security::{Profile, ProfileName};
 
@@ -51,12 +52,7 @@ impl LayerCircuit for FreeLayers {
         (slot, slot)
     }
 
-    fn set(
-        witness: &mut PartialWitness<F>,
-        targets: &LayerSlot,
-        _: &LayerKind,
-        layer: &FreeLayer,
-    ) -> anyhow::Result<()> {
+    fn set(witness: &mut PartialWitness<F>, targets: &LayerSlot, _: &LayerKind, layer: &FreeLayer) -> anyhow::Result<()> {
         witness.set_hash_target(targets.layer_key, layer.identity.key)?;
         witness.set_hash_target(targets.link_weights, layer.identity.link_weights)?;
         witness.set_hash_target(targets.link_main, layer.identity.link_main)?;
@@ -64,7 +60,30 @@ impl LayerCircuit for FreeLayers {
     }
 }
 
-pub(super) type Prover = Aggregator<FreeLayers>;
+/// An aggregator on the reference backend.
+pub(super) struct Prover(Aggregator<FreeLayers>);
+
+impl std::ops::Deref for Prover {
+    type Target = Aggregator<FreeLayers>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Prover {
+    pub(super) fn prove_leaf(&self, job: &LeafJob<'_, FreeLayers>) -> Result<NodeProof, ProveError> {
+        self.0.prove_leaf(&Reference, job)
+    }
+
+    pub(super) fn prove_join(&self, left: &NodeProof, right: &NodeProof) -> Result<NodeProof, ProveError> {
+        self.0.prove_join(&Reference, left, right)
+    }
+
+    pub(super) fn prove_outer(&self, root: &NodeProof, statement: &StatementWitness) -> Result<Vec<u8>, ProveError> {
+        self.0.prove_outer(&Reference, root, statement)
+    }
+}
 
 pub(super) fn test_kinds() -> Vec<LeafKind> {
     let boundary = Some(BoundaryKind { input_capacity: 64, output_capacity: 16 });
@@ -83,7 +102,8 @@ pub(super) fn prover() -> &'static Prover {
     PROVER.get_or_init(|| {
         let profile = Profile::new(ProfileName::Default);
         let parameters = build_parameters::<FreeLayers>(&profile, &test_kinds()).expect("the test circuits build");
-        Aggregator::new(Arc::new(parameters), test_kinds(), Box::new(NoStore)).expect("they are the parameters' own")
+        let aggregator = Aggregator::new(Arc::new(parameters), test_kinds(), Box::new(NoStore));
+        Prover(aggregator.expect("they are the parameters' own"))
     })
 }
 
@@ -127,19 +147,11 @@ impl Instance {
         let model = model_commitment(model_salt.digest(), program, chains.secret);
         let input = input_commitment(&boundary.input, boundary.input_salt.digest()).expect("a small input");
         let output = output_commitment(&boundary.output, boundary.output_salt.digest()).expect("a small output");
-        let global =
-            GlobalInputs { parameters_id, model, program, input, output, n_layers: 2, main_chain: chains.main };
+        let global = GlobalInputs { parameters_id, model, program, input, output, n_layers: 2, main_chain: chains.main };
         let challenges = global.challenges();
         layers[1].balance = -layers[0].balance - boundary_balance(&boundary, &challenges);
-        let statement = StatementFields {
-            parameters_id,
-            program,
-            model,
-            input,
-            output,
-            predicate: Digest::ZERO,
-            context_nonce: digest(99),
-        };
+        let statement =
+            StatementFields { parameters_id, program, model, input, output, predicate: Digest::ZERO, context_nonce: digest(99) };
         Self { layers, boundary, model_salt, challenges, statement }
     }
 
@@ -158,7 +170,6 @@ impl Instance {
             boundary: self.boundary.shape.digest(),
             input: self.statement.input,
             output: self.statement.output,
-            predicate: self.statement.predicate,
             context_nonce: self.statement.context_nonce,
         }
     }
@@ -192,14 +203,7 @@ impl Instance {
 /// A boundary of 30 inputs with all features: offset, fan-out, salted input.
 pub(super) fn sample_boundary() -> BoundaryWitness {
     BoundaryWitness {
-        shape: BoundaryShape {
-            n_inputs: 30,
-            input_offset: 128,
-            first_input_edge: 1,
-            input_fan_out: 2,
-            n_outputs: 10,
-            output_edge: 5,
-        },
+        shape: BoundaryShape { n_inputs: 30, input_offset: 128, first_input_edge: 1, input_fan_out: 2, n_outputs: 10, output_edge: 5 },
         input: (0..30).map(|i| (37 * i + 200) as u8).collect(),
         input_salt: Salt::from_stored(digest(60)),
         output: (0..10).map(|i| F::from_canonical_u64(i) - F::from_canonical_u64(5)).collect(),

@@ -7,8 +7,7 @@ use crate::field::{Digest, F, K};
 use crate::recursion::digest::GlobalChallenges;
 use crate::recursion::gadgets::VerifierData;
 use crate::recursion::prover::tests::fixture::{
-    BOUNDARY, FreeLayers, GROUP, Instance, LAYER, REGISTRATION, boundary_balance, changed, digest, honest, prover,
-    sample_boundary,
+    BOUNDARY, FreeLayers, GROUP, Instance, LAYER, REGISTRATION, boundary_balance, changed, digest, honest, prover, sample_boundary,
 };
 use crate::recursion::prover::{LeafJob, NodeProof, ProveError};
 use crate::recursion::salt::Salt;
@@ -107,8 +106,7 @@ fn outer_refuses_an_unbalanced_ledger() {
 fn outer_refuses_challenges_that_hash_something_else() {
     let mut instance = honest().instance.clone();
     instance.challenges.delta += K::ONE;
-    instance.layers[1].balance = -instance.layers[0].balance
-        - boundary_balance(&instance.boundary, &instance.challenges);
+    instance.layers[1].balance = -instance.layers[0].balance - boundary_balance(&instance.boundary, &instance.challenges);
     let group = instance.group().unwrap();
     assert_contradiction("outer", prover().prove_outer(&group, &instance.witness()));
 }
@@ -158,8 +156,7 @@ fn boundary_of_another_shape_is_refused() {
     for (what, boundary) in shapes {
         println!("{what}");
         let mut instance = honest.instance.clone();
-        instance.layers[1].balance =
-            -instance.layers[0].balance - boundary_balance(&boundary, &instance.challenges);
+        instance.layers[1].balance = -instance.layers[0].balance - boundary_balance(&boundary, &instance.challenges);
         instance.boundary = boundary;
         let group = instance.group().unwrap();
         let statement = honest.instance.witness();
@@ -197,10 +194,7 @@ fn foreign_verifier_data_is_refused_in_join_and_outer() {
     let foreign = &honest.boundary.verifier_data;
     let own = &first.verifier_data;
     let mixed = [
-        VerifierData {
-            circuit_digest: own.circuit_digest,
-            constants_sigmas_cap: foreign.constants_sigmas_cap.clone(),
-        },
+        VerifierData { circuit_digest: own.circuit_digest, constants_sigmas_cap: foreign.constants_sigmas_cap.clone() },
         VerifierData { circuit_digest: foreign.circuit_digest, constants_sigmas_cap: own.constants_sigmas_cap.clone() },
     ];
     for verifier_data in mixed {
@@ -235,10 +229,7 @@ fn another_join_digest_is_refused() {
     let (targets, circuit) = join.as_ref();
     let prove = |left: &NodeProof, right: &NodeProof| {
         let paths = [left, right].map(|node| prover().path(node).unwrap());
-        let children = [
-            (&left.proof, &left.verifier_data, paths[0].as_ref()),
-            (&right.proof, &right.verifier_data, paths[1].as_ref()),
-        ];
+        let children = [(&left.proof, &left.verifier_data, paths[0].as_ref()), (&right.proof, &right.verifier_data, paths[1].as_ref())];
         let mut witness = PartialWitness::new();
         targets.set(&mut witness, children, other).unwrap();
         circuit.prove(witness)

@@ -17,11 +17,8 @@ fn every_leaf_fits_a_node() {
     let mut too_large = Vec::new();
     for kind in leaf_kinds() {
         let mut builder = node_builder(&profile);
-        let slots: Vec<LayerSlot> = kind
-            .layers
-            .iter()
-            .map(|layer| StarkLayers::verify(&mut builder, layer, kind.role, &profile).0)
-            .collect();
+        let slots: Vec<LayerSlot> =
+            kind.layers.iter().map(|layer| StarkLayers::verify(&mut builder, layer, kind.role, &profile).0).collect();
         build_leaf(&mut builder, kind.role, &slots, kind.boundary);
         println!("{}: {} gates", leaf_name(&kind), builder.num_gates());
         if finish_node(&mut builder, &profile, "leaf").is_err() {

@@ -1,0 +1,168 @@
+//! Asking for proofs.
+
+use std::collections::HashMap;
+
+use zkinfer_circuits::statement::ContextNonce;
+use zkinfer_proto::v1::{self, CostEstimate, Input, Job, JobEvent, Privacy, estimate_job_request, input};
+
+use crate::artifacts::{MAX_DOCUMENT_BYTES, MediaType, UploadSource};
+use crate::client::{Client, request_id};
+use crate::status::ClientError;
+
+/// Inputs up to this size travel inside the request.
+const INLINE_BYTES: usize = 256 << 10;
+
+/// The network's input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobInput {
+    /// A .npy file: float32 in real units, or uint8.
+    Npy(Vec<u8>),
+    /// One byte for each element.
+    Uint8(Vec<u8>),
+}
+
+/// A proof to be made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobRequest {
+    /// `tenants/{tenant}/models/{model id}`.
+    pub model: String,
+    /// The input.
+    pub input: JobInput,
+    /// Whether the statement shows the input.
+    pub privacy: Privacy,
+    /// Binds the proof to one use.
+    pub context_nonce: ContextNonce,
+    /// For the caller's own use.
+    pub labels: HashMap<String, String>,
+}
+
+impl JobRequest {
+    /// A proof that shows the input, without context.
+    pub fn new(model: impl Into<String>, input: JobInput) -> Self {
+        let (privacy, context_nonce) = (Privacy::InputPublic, ContextNonce::ZERO);
+        Self { model: model.into(), input, privacy, context_nonce, labels: HashMap::new() }
+    }
+
+    /// As [`Self::new`], of a .npy file.
+    pub fn npy(model: impl Into<String>, file: Vec<u8>) -> Self {
+        Self::new(model, JobInput::Npy(file))
+    }
+
+    /// Binds the proof to one use.
+    pub fn with_nonce(self, context_nonce: ContextNonce) -> Self {
+        Self { context_nonce, ..self }
+    }
+
+    /// Hides the input behind a salted commitment.
+    pub fn with_private_input(self) -> Self {
+        Self { privacy: Privacy::InputCommitted, ..self }
+    }
+}
+
+/// What a verifier needs, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Documents {
+    /// The outer proof.
+    pub proof: Vec<u8>,
+    /// The statement.
+    pub statement: Vec<u8>,
+    /// The model's verifier key.
+    pub key: Vec<u8>,
+}
+
+impl Client {
+    /// Admits a job; uploads its input if that is large.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn create_job(&self, request: &JobRequest) -> Result<Job, ClientError> {
+        let (bytes, encoding, media_type) = match &request.input {
+            JobInput::Npy(bytes) => (bytes, input::Encoding::Npy, MediaType::Npy),
+            JobInput::Uint8(bytes) => (bytes, input::Encoding::Uint8, MediaType::OctetStream),
+        };
+        let source = if bytes.len() <= INLINE_BYTES {
+            input::Source::Inline(bytes.clone())
+        } else {
+            input::Source::Artifact(self.upload(&UploadSource::from(bytes.clone()), media_type).await?.name)
+        };
+        let job = Job {
+            model: request.model.clone(),
+            input: Some(Input { source: Some(source), encoding: encoding.into() }),
+            privacy: request.privacy.into(),
+            context_nonce: request.context_nonce.to_bytes().to_vec(),
+            labels: request.labels.clone().into_iter().collect(),
+            ..Job::default()
+        };
+        let message = v1::CreateJobRequest { parent: String::new(), job: Some(job), input_salt: Vec::new(), request_id: request_id() };
+        self.repeat(async || Ok(self.proof_service().create_job(self.request(message.clone())).await?.into_inner())).await
+    }
+
+    /// A job.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn job(&self, name: &str) -> Result<Job, ClientError> {
+        let message = v1::GetJobRequest { name: name.to_owned() };
+        self.repeat(async || Ok(self.proof_service().get_job(self.request(message.clone())).await?.into_inner())).await
+    }
+
+    /// Tells the service that a job is not wanted any more.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn cancel_job(&self, name: &str, reason: &str) -> Result<Job, ClientError> {
+        let message = v1::CancelJobRequest { name: name.to_owned(), reason: reason.to_owned() };
+        self.repeat(async || Ok(self.proof_service().cancel_job(self.request(message.clone())).await?.into_inner())).await
+    }
+
+    /// Follows a job to its end; `on_event` sees every event.
+    ///
+    /// # Errors
+    /// [`ClientError::Ended`] if it did not succeed.
+    pub async fn finish_job(&self, name: &str, mut on_event: impl FnMut(&JobEvent)) -> Result<Job, ClientError> {
+        let mut watch = self.watch_job(name);
+        while let Some(event) = watch.next().await? {
+            on_event(&event);
+        }
+        let job = self.job(name).await?;
+        if job.result.is_none() {
+            return Err(ClientError::Ended { name: name.to_owned(), state: job.state().as_str_name(), failure: job.failure });
+        }
+        Ok(job)
+    }
+
+    /// Downloads proof, statement and key of a job that succeeded.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn documents(&self, job: &Job) -> Result<Documents, ClientError> {
+        let result = job.result.as_ref();
+        let result = result.ok_or_else(|| ClientError::Answer(format!("{} has no result", job.name)))?;
+        Ok(Documents {
+            proof: self.download(&result.proof_artifact, MAX_DOCUMENT_BYTES).await?,
+            statement: self.download(&result.statement_artifact, MAX_DOCUMENT_BYTES).await?,
+            key: self.download(&result.verifier_key_artifact, MAX_DOCUMENT_BYTES).await?,
+        })
+    }
+
+    /// What a proof of a registered model would cost.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn estimate_model(&self, model: &str) -> Result<CostEstimate, ClientError> {
+        self.estimate(estimate_job_request::Target::Model(model.to_owned())).await
+    }
+
+    /// What a proof of an uploaded network would cost.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn estimate_source(&self, source_artifact: &str) -> Result<CostEstimate, ClientError> {
+        self.estimate(estimate_job_request::Target::SourceArtifact(source_artifact.to_owned())).await
+    }
+
+    async fn estimate(&self, target: estimate_job_request::Target) -> Result<CostEstimate, ClientError> {
+        let message = v1::EstimateJobRequest { target: Some(target), parameter_set: String::new() };
+        self.repeat(async || Ok(self.proof_service().estimate_job(self.request(message.clone())).await?.into_inner())).await
+    }
+}

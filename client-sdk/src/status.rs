@@ -1,0 +1,259 @@
+//! The only place where a `tonic::Status` is read: it becomes a [`ClientError`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The address is no URL, or one that this client cannot speak to.
+    #[error("{address:?} is not an address of the form http://HOST:PORT")]
+    Address {
+        /// What was given.
+        address: String,
+    },
+    /// Nobody answers.
+    #[error("no service answers at {address}")]
+    Unreachable {
+        /// Where.
+        address: String,
+        /// Why.
+        #[source]
+        source: tonic::transport::Error,
+    },
+    /// The API key cannot stand in a header.
+    #[error("the API key holds characters that cannot be sent")]
+    ApiKey,
+    /// The service answered with an error.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The service's answer makes no sense.
+    #[error("the service's answer is not valid: {0}")]
+    Answer(String),
+    /// A file cannot be read.
+    #[error("cannot read {path}")]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What was downloaded is not what its name says.
+    #[error("artifact {name} arrived damaged: {problem}")]
+    Damaged {
+        /// The artifact.
+        name: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// The artifact is larger than the caller allows.
+    #[error("artifact {name} has more than {limit} bytes")]
+    TooLarge {
+        /// The artifact.
+        name: String,
+        /// The caller's limit.
+        limit: u64,
+    },
+    /// A registration or a job ended without success.
+    #[error("{name} ended {state}: {}", reason(.failure.as_ref()))]
+    Ended {
+        /// Model or job.
+        name: String,
+        /// Its final state.
+        state: &'static str,
+        /// Why.
+        failure: Option<zkinfer_proto::v1::Failure>,
+    },
+}
+
+fn reason(failure: Option<&zkinfer_proto::v1::Failure>) -> String {
+    match failure {
+        None => "the service gave no reason".to_owned(),
+        Some(failure) if failure.stage.is_empty() => format!("{}, {}", failure.reason, failure.message),
+        Some(failure) => format!("{} in stage {}, {}", failure.reason, failure.stage, failure.message),
+    }
+}
+
+/// An error that the service answered with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message} [{reason}]{}", request(.request_id))]
+pub struct Refusal {
+    /// What to do about it.
+    pub kind: RefusalKind,
+    /// Stable, UPPER_SNAKE.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// Fields of the request that are wrong.
+    pub fields: Vec<FieldProblem>,
+    /// Id under which the service's log has it; may be empty.
+    pub request_id: String,
+    /// When another attempt makes sense.
+    pub retry_after: Option<Duration>,
+}
+
+fn request(request_id: &str) -> String {
+    if request_id.is_empty() { String::new() } else { format!(" (request {request_id})") }
+}
+
+/// A field of a request that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldProblem {
+    /// Path in the request.
+    pub field: String,
+    /// What is wrong.
+    pub description: String,
+}
+
+/// Who is at fault, and whether waiting helps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The request is wrong.
+    Invalid,
+    /// It does not exist, or belongs to somebody else.
+    NotFound,
+    /// It exists already.
+    Exists,
+    /// Not in this state.
+    Precondition,
+    /// A limit or a quota.
+    Exhausted,
+    /// Missing or wrong API key, or not allowed.
+    Denied,
+    /// The service is not there, or not now; another attempt may succeed.
+    Unavailable,
+    /// The call took too long, or was cancelled.
+    Interrupted,
+    /// The service is at fault.
+    Internal,
+}
+
+impl Refusal {
+    /// Whether the same call may succeed if repeated.
+    pub fn is_transient(&self) -> bool {
+        match self.kind {
+            RefusalKind::Unavailable | RefusalKind::Interrupted => true,
+            RefusalKind::Exhausted => self.retry_after.is_some(),
+            RefusalKind::Invalid
+            | RefusalKind::NotFound
+            | RefusalKind::Exists
+            | RefusalKind::Precondition
+            | RefusalKind::Denied
+            | RefusalKind::Internal => false,
+        }
+    }
+}
+
+fn kind(code: Code) -> RefusalKind {
+    match code {
+        Code::InvalidArgument | Code::OutOfRange | Code::Unimplemented => RefusalKind::Invalid,
+        Code::NotFound => RefusalKind::NotFound,
+        Code::AlreadyExists => RefusalKind::Exists,
+        Code::FailedPrecondition => RefusalKind::Precondition,
+        Code::ResourceExhausted => RefusalKind::Exhausted,
+        Code::PermissionDenied | Code::Unauthenticated => RefusalKind::Denied,
+        Code::Unavailable | Code::Aborted => RefusalKind::Unavailable,
+        Code::Cancelled | Code::DeadlineExceeded => RefusalKind::Interrupted,
+        Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => RefusalKind::Internal,
+    }
+}
+
+/// Whether the transport below failed, rather than the service: a broken connection has no details and a source.
+fn is_transport(status: &Status) -> bool {
+    status.details().is_empty() && std::error::Error::source(status).is_some()
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        let details = status.get_error_details();
+        let fields = details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default();
+        let fields = fields.iter().map(|v| FieldProblem { field: v.field.clone(), description: v.description.clone() });
+        let kind = if is_transport(&status) { RefusalKind::Unavailable } else { kind(status.code()) };
+        Self {
+            kind,
+            reason: details.error_info().map_or_else(|| default_reason(kind).to_owned(), |info| info.reason.clone()),
+            message: status.message().to_owned(),
+            fields: fields.collect(),
+            request_id: details.request_info().map(|info| info.request_id.clone()).unwrap_or_default(),
+            retry_after: details.retry_info().and_then(|info| info.retry_delay),
+        }
+    }
+}
+
+fn default_reason(kind: RefusalKind) -> &'static str {
+    match kind {
+        RefusalKind::Invalid => "INVALID",
+        RefusalKind::NotFound => "NOT_FOUND",
+        RefusalKind::Exists => "ALREADY_EXISTS",
+        RefusalKind::Precondition => "PRECONDITION",
+        RefusalKind::Exhausted => "EXHAUSTED",
+        RefusalKind::Denied => "DENIED",
+        RefusalKind::Unavailable => "UNAVAILABLE",
+        RefusalKind::Interrupted => "INTERRUPTED",
+        RefusalKind::Internal => "INTERNAL",
+    }
+}
+
+impl From<Status> for ClientError {
+    fn from(status: Status) -> Self {
+        Self::Refused(status.into())
+    }
+}
+
+impl ClientError {
+    /// Whether the service is not there, or not now.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused(refusal) => refusal.kind == RefusalKind::Unavailable,
+            Self::Address { .. }
+            | Self::ApiKey
+            | Self::Answer(_)
+            | Self::File { .. }
+            | Self::Damaged { .. }
+            | Self::TooLarge { .. }
+            | Self::Ended { .. } => false,
+        }
+    }
+
+    /// The refusal, if another attempt may succeed.
+    pub(crate) fn transient(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) if refusal.is_transient() => Some(refusal),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic_types::{ErrorDetails, FieldViolation};
+
+    #[test]
+    fn details_of_the_service_are_read() {
+        let mut details = ErrorDetails::new();
+        details.set_error_info("MODEL_NOT_READY", "zkinfer", std::collections::HashMap::new());
+        details.set_bad_request(vec![FieldViolation::new("job.model", "is compiling")]);
+        details.set_request_info("r-1", "");
+        details.set_retry_info(Some(Duration::from_secs(2)));
+        let refusal = Refusal::from(Status::with_error_details(Code::FailedPrecondition, "not ready", details));
+        assert_eq!((refusal.kind, refusal.reason.as_str()), (RefusalKind::Precondition, "MODEL_NOT_READY"));
+        assert_eq!(refusal.fields, [FieldProblem { field: "job.model".into(), description: "is compiling".into() }]);
+        assert_eq!(refusal.retry_after, Some(Duration::from_secs(2)));
+        assert!(!refusal.is_transient());
+        assert_eq!(refusal.to_string(), "not ready [MODEL_NOT_READY] (request r-1)");
+    }
+
+    #[test]
+    fn only_what_waiting_may_help_is_transient() {
+        let transient = |code| Refusal::from(Status::new(code, "")).is_transient();
+        assert!(transient(Code::Unavailable) && transient(Code::Aborted) && transient(Code::DeadlineExceeded));
+        assert!(!transient(Code::Internal) && !transient(Code::ResourceExhausted) && !transient(Code::NotFound));
+        assert_eq!(Refusal::from(Status::unavailable("x")).reason, "UNAVAILABLE");
+    }
+}
