@@ -1,12 +1,15 @@
 //! Log lines on standard error.
 
+use std::io::IsTerminal as _;
+
 use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 
 /// Starts logging. Panics are logged by their place only: their message may hold values of a witness.
 pub(super) fn start(filter: &str, is_json: bool) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().parse(filter).with_context(|| format!("{filter:?} is no log filter"))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let started = if is_json { subscriber.json().try_init() } else { subscriber.try_init() };
     started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))?;
     std::panic::set_hook(Box::new(|panic| {

@@ -24,7 +24,8 @@ impl FileStore {
 
     /// Keys are made of names and hashes; anything else is hashed, so that a key is always one file name.
     fn path(&self, key: &str) -> PathBuf {
-        let plain = key.len() <= 200 && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+".contains(c)) && !key.starts_with('.');
+        let plain =
+            (1..=200).contains(&key.len()) && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+".contains(c)) && !key.starts_with('.');
         let name = if plain { key.to_owned() } else { blake3::hash(key.as_bytes()).to_hex().to_string() };
         self.folder.join(name)
     }

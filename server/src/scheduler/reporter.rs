@@ -131,7 +131,9 @@ impl Stages {
     }
 
     fn plan(&mut self, stages: &[StagePlan]) {
-        self.stages = stages.iter().cloned().chain(self.last_stage.take()).map(Stage::new).collect();
+        // The prover may have planned the last stage itself.
+        let last = self.last_stage.take().filter(|last| stages.iter().all(|stage| stage.name != last.name));
+        self.stages = stages.iter().cloned().chain(last).map(Stage::new).collect();
     }
 
     fn take(&mut self, event: StageEvent, now: Instant) {
