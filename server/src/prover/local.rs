@@ -231,7 +231,11 @@ fn calibration_samples(model: &Model, calibration: Option<&[u8]>) -> Result<Vec<
         .ok_or_else(|| invalid(format!("its shape {:?} does not hold samples of the model's {n_inputs} inputs", array.shape)))
 }
 
-fn quantized(source: &[u8], calibration: Option<&[u8]>, options: Quantization) -> Result<(QuantGraph, QuantReport), ProverError> {
+/// Imports a network and makes it an integer program, as a registration does.
+///
+/// # Errors
+/// [`ProverError::Rejected`].
+pub fn quantized(source: &[u8], calibration: Option<&[u8]>, options: Quantization) -> Result<(QuantGraph, QuantReport), ProverError> {
     if options.percentile.is_some() {
         let message = "quantization.percentile is set: this version calibrates from the largest values seen; leave it unset".to_owned();
         return Err(rejected(Rejection::ModelInvalid, message));

@@ -12,6 +12,7 @@ use std::fmt;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
+pub use zkinfer_kernels::select_backend;
 
 /// Four field elements, each as eight bytes, little end first.
 pub type DigestBytes = [u8; 32];

@@ -1,0 +1,214 @@
+//! Command-line arguments.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::exit::EXIT_CODES;
+
+/// Proves that a committed neural network, on this input, gave this output.
+#[derive(Debug, Parser)]
+#[command(name = "zkinfer", version, after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    /// Results as JSON on standard output, without progress.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Shows everything once: a service inside, a handwritten digit, a proof, its verification, three refusals.
+    Demo(DemoArguments),
+    /// Looks at networks and registers them.
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// Has an inference proved, follows the work, verifies the proof and saves it.
+    Prove(ProveArguments),
+    /// Follows a job or a registration.
+    Watch(WatchArguments),
+    /// Verifies a proof. Needs no service.
+    Verify(VerifyArguments),
+    /// Tells what one proof costs.
+    Estimate(EstimateArguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Imports and quantizes a network here, and reports on each layer.
+    Import(NetworkArguments),
+    /// Shows the public program of a network, or what a verifier key says.
+    Inspect(NetworkArguments),
+    /// Computes program digest and commitment of a network here.
+    Commit(CommitArguments),
+    /// Registers a network with the service and saves its verifier key.
+    Register(RegisterArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArguments {
+    /// Which of the bundled test images, 0 to 999.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..1000))]
+    pub(crate) image: u16,
+    /// Circuits and committed weights that can be rebuilt; default: `zkinfer` in the user's cache directory.
+    #[arg(long, env = "ZKINFER_CACHE_DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// Saves proof, statement and key here.
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// How to reach the service.
+#[derive(Debug, Args)]
+pub(crate) struct ServerArguments {
+    /// Address of the service.
+    #[arg(long, env = "ZKINFER_SERVER", default_value = "http://127.0.0.1:50061")]
+    pub(crate) server: String,
+    /// File that holds the API key; the environment variable ZKINFER_API_KEY may hold the key itself.
+    #[arg(long)]
+    pub(crate) api_key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Granularity {
+    /// One scale for each output of a layer.
+    PerChannel,
+    /// One scale for each layer.
+    PerTensor,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NetworkArguments {
+    /// The ONNX file (`inspect`: or a verifier key).
+    pub(crate) file: PathBuf,
+    /// Calibration inputs, .npy, first axis the sample; needed for a float network.
+    #[arg(long)]
+    pub(crate) calibration: Option<PathBuf>,
+    /// Scales of the weights of a float network.
+    #[arg(long, value_enum, default_value = "per-channel")]
+    pub(crate) granularity: Granularity,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CommitArguments {
+    #[command(flatten)]
+    pub(crate) network: NetworkArguments,
+    /// Salt of the commitment: 64 hexadecimal digits; without it the salt is zero, as for a model with public weights.
+    #[arg(long)]
+    pub(crate) salt: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegisterArguments {
+    #[command(flatten)]
+    pub(crate) network: NetworkArguments,
+    /// Id of the model: lower-case letters, digits, hyphens.
+    #[arg(long)]
+    pub(crate) id: String,
+    /// Commits without salt: whoever has the network can recompute the commitment.
+    #[arg(long)]
+    pub(crate) public_weights: bool,
+    /// Where the verifier key is saved.
+    #[arg(long, default_value = "model.zkvk")]
+    pub(crate) key: PathBuf,
+    #[command(flatten)]
+    pub(crate) server: ServerArguments,
+}
+
+/// The use that a proof is made for.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct NonceArguments {
+    /// The use that the proof is bound to: 64 hexadecimal digits, four little-endian words below 2^64 - 2^32 + 1.
+    #[arg(long)]
+    pub(crate) nonce: Option<String>,
+    /// The use that the proof is bound to, as a text: its hash is the nonce.
+    #[arg(long)]
+    pub(crate) context: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProveArguments {
+    /// Id or full name of a registered model.
+    #[arg(long)]
+    pub(crate) model: String,
+    /// The input: a .npy file of float32 in the network's units, or of uint8 as the model's bytes.
+    #[arg(long)]
+    pub(crate) input: PathBuf,
+    /// The statement shows a salted commitment instead of the input.
+    #[arg(long)]
+    pub(crate) private_input: bool,
+    /// Directory for proof.zkp, statement.zks and key.zkvk.
+    #[arg(long, default_value = ".")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) nonce: NonceArguments,
+    #[command(flatten)]
+    pub(crate) server: ServerArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WatchArguments {
+    /// Full name of a job or a model.
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) server: ServerArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArguments {
+    /// The proof.
+    #[arg(long)]
+    pub(crate) proof: PathBuf,
+    /// The statement.
+    #[arg(long)]
+    pub(crate) statement: PathBuf,
+    /// The verifier key of the model.
+    #[arg(long)]
+    pub(crate) key: PathBuf,
+    #[command(flatten)]
+    pub(crate) nonce: NonceArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EstimateArguments {
+    /// Id or full name of a registered model.
+    #[arg(long, required_unless_present = "file", conflicts_with = "file")]
+    pub(crate) model: Option<String>,
+    /// An ONNX file that is not registered.
+    pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) server: ServerArguments,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documented_commands_parse() {
+        for line in [
+            "zkinfer demo --json",
+            "zkinfer verify --proof P --statement S --key K",
+            "zkinfer verify --proof P --statement S --key K --context order-7",
+            "zkinfer prove --model digits --input i.npy --private-input",
+            "zkinfer model import m.onnx --calibration c.npy --granularity per-tensor",
+            "zkinfer model register m.onnx --id digits --public-weights",
+            "zkinfer watch tenants/default/jobs/x",
+            "zkinfer estimate m.onnx",
+            "zkinfer estimate --model digits --json",
+        ] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+        for line in ["zkinfer", "zkinfer estimate", "zkinfer demo --image 1000", "zkinfer verify --proof P --statement S --key K --nonce 0 --context x"] {
+            assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}
