@@ -1,4 +1,5 @@
 //! The systems as data: native and in-circuit evaluation agree, degrees are as declared, listings are golden, the prover's twin agrees.
+#![cfg(feature = "prover")]
 #![allow(missing_docs)]
 
 mod support;

@@ -1,6 +1,7 @@
 //! Each constraint and each summand is needed: without it a forged proof of a false statement is accepted, with it the same is refused.
 //!
 //! The tables of attacks are compared with the systems in both directions, so that no constraint comes or goes without its attack.
+#![cfg(feature = "prover")]
 #![allow(missing_docs, unreachable_pub)]
 
 mod necessity;

@@ -1,4 +1,5 @@
 //! Random dense layers: proved and verified, with the outputs of a naive evaluation.
+#![cfg(feature = "prover")]
 #![allow(missing_docs)]
 
 mod support;

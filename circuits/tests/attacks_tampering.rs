@@ -1,4 +1,5 @@
 //! Every field of a layer proof and of its claim, changed one at a time: refused with the exact error, natively and in circuit.
+#![cfg(feature = "prover")]
 #![allow(missing_docs, unreachable_pub)]
 
 mod support;
@@ -117,4 +118,16 @@ fn circuit_refuses_forged_witnesses() {
         let accepted = Outcome::Accepted(LayerCircuit::expected(&forgery.shape, &claim));
         assert_eq!(outcome, if native.is_ok() { accepted } else { Outcome::Refused });
     }
+}
+
+/// A registration has no balance: the circuit knows it to be 0.
+#[test]
+fn circuit_refuses_registrations_with_a_balance() {
+    let mut forgery = Forgery::honest(random_add(8, 99, 44), Role::Registration);
+    let circuit = LayerCircuit::new(&forgery.shape);
+    forgery.balance_error = K::ONE;
+    let (mut claim, proof) = forgery.prove(&forgery.shape);
+    assert_eq!(circuit.run(&claim, &proof), Outcome::Refused);
+    claim.balance = K::ZERO;
+    assert_eq!(circuit.run(&claim, &proof), Outcome::Refused);
 }

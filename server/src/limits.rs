@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// What the service accepts and how long it waits. All are configurable; none can be switched off.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// As JSON, times are numbers of seconds under names that end in `_seconds`; what is left out has its default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// A gRPC message, in and out.
     pub message_bytes: usize,
@@ -37,30 +42,110 @@ pub struct Limits {
     pub streams_per_connection: u32,
     /// Connections.
     pub connections: usize,
-    /// A connection that has not sent this within [`Limits::first_byte`] is closed.
+    /// A connection that has not sent the HTTP/2 preface within this is closed.
+    #[serde(rename = "first_byte_seconds", with = "seconds")]
     pub first_byte: Duration,
     /// A unary call.
+    #[serde(rename = "unary_seconds", with = "seconds")]
     pub unary: Duration,
     /// Between two messages of an upload.
+    #[serde(rename = "upload_idle_seconds", with = "seconds")]
     pub upload_idle: Duration,
     /// A watching stream ends after this; the client resumes.
+    #[serde(rename = "watch_seconds", with = "seconds")]
     pub watch: Duration,
     /// Between two messages of a watching stream.
+    #[serde(rename = "heartbeat_seconds", with = "seconds")]
     pub heartbeat: Duration,
     /// HTTP/2 pings.
+    #[serde(rename = "keepalive_interval_seconds", with = "seconds")]
     pub keepalive_interval: Duration,
     /// Answer to a ping.
+    #[serde(rename = "keepalive_timeout_seconds", with = "seconds")]
     pub keepalive_timeout: Duration,
     /// A connection is asked to go away after this.
+    #[serde(rename = "connection_age_seconds", with = "seconds")]
     pub connection_age: Duration,
     /// And closed after this much more.
+    #[serde(rename = "connection_age_grace_seconds", with = "seconds")]
     pub connection_age_grace: Duration,
     /// How long request ids and unfinished uploads are kept.
+    #[serde(rename = "retention_seconds", with = "seconds")]
     pub retention: Duration,
     /// Attempts at a job or a registration.
     pub attempts: u32,
     /// Wait before the second attempt; doubles each time.
+    #[serde(rename = "retry_backoff_seconds", with = "seconds")]
     pub retry_backoff: Duration,
+}
+
+/// Bytes of a chunk's message beside its data.
+const CHUNK_OVERHEAD_BYTES: usize = 1024;
+
+/// A limit that cannot work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LimitsError {
+    /// It would refuse everything.
+    #[error("{0} is 0: nothing would be accepted")]
+    Zero(&'static str),
+    /// Messages of that size are refused.
+    #[error("{field} is {got}: with its frame it exceeds message_bytes, {message_bytes}")]
+    AboveMessage {
+        /// Which limit.
+        field: &'static str,
+        /// Its value.
+        got: usize,
+        /// The limit of messages.
+        message_bytes: usize,
+    },
+}
+
+impl Limits {
+    /// Checks that the limits leave something to accept and agree with each other.
+    ///
+    /// # Errors
+    /// The first that does not.
+    pub fn check(&self) -> Result<(), LimitsError> {
+        let counts = [
+            ("message_bytes", self.message_bytes as u64),
+            ("chunk_bytes", self.chunk_bytes as u64),
+            ("model_bytes", self.model_bytes),
+            ("input_bytes", self.input_bytes),
+            ("proof_bytes", self.proof_bytes),
+            ("page_size", self.page_size.into()),
+            ("default_page_size", self.default_page_size.into()),
+            ("queued_per_tenant", self.queued_per_tenant.into()),
+            ("uploads_per_tenant", self.uploads_per_tenant.into()),
+            ("watchers", self.watchers as u64),
+            ("cpu_queue", self.cpu_queue as u64),
+            ("header_list_bytes", self.header_list_bytes.into()),
+            ("streams_per_connection", self.streams_per_connection.into()),
+            ("connections", self.connections as u64),
+            ("attempts", self.attempts.into()),
+        ];
+        let times = [
+            ("first_byte_seconds", self.first_byte),
+            ("unary_seconds", self.unary),
+            ("upload_idle_seconds", self.upload_idle),
+            ("watch_seconds", self.watch),
+            ("heartbeat_seconds", self.heartbeat),
+            ("keepalive_interval_seconds", self.keepalive_interval),
+            ("keepalive_timeout_seconds", self.keepalive_timeout),
+            ("connection_age_seconds", self.connection_age),
+        ];
+        let zero_count = counts.iter().find(|(_, value)| *value == 0).map(|(field, _)| *field);
+        let zero_time = times.iter().find(|(_, value)| value.is_zero()).map(|(field, _)| *field);
+        if let Some(field) = zero_count.or(zero_time) {
+            return Err(LimitsError::Zero(field));
+        }
+        let room = self.message_bytes.saturating_sub(CHUNK_OVERHEAD_BYTES);
+        for (field, got) in [("chunk_bytes", self.chunk_bytes), ("inline_input_bytes", self.inline_input_bytes)] {
+            if got > room {
+                return Err(LimitsError::AboveMessage { field, got, message_bytes: self.message_bytes });
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Default for Limits {
@@ -95,5 +180,50 @@ impl Default for Limits {
             attempts: 3,
             retry_backoff: Duration::from_secs(1),
         }
+    }
+}
+
+/// Times as numbers of seconds.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(time.as_secs_f64())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        // Bounded, so that a time can always be added to now.
+        match Duration::try_from_secs_f64(seconds) {
+            Ok(time) if seconds <= 1e9 => Ok(time),
+            _ => Err(D::Error::custom("must be from 0 to 1e9 seconds")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_work_and_come_back_from_json() {
+        let limits = Limits::default();
+        assert_eq!(limits.check(), Ok(()));
+        let text = serde_json::to_string(&limits).unwrap();
+        assert_eq!(serde_json::from_str::<Limits>(&text).unwrap(), limits);
+        let some: Limits = serde_json::from_str(r#"{"unary_seconds": 0.5, "labels": 3}"#).unwrap();
+        assert_eq!((some.unary, some.labels, some.page_size), (Duration::from_millis(500), 3, 1000));
+    }
+
+    #[test]
+    fn refuses_unknown_and_unworkable_limits() {
+        assert!(serde_json::from_str::<Limits>(r#"{"labelz": 3}"#).unwrap_err().to_string().contains("labelz"));
+        assert!(serde_json::from_str::<Limits>(r#"{"unary_seconds": -1}"#).is_err());
+        let zero = Limits { connections: 0, ..Limits::default() };
+        assert_eq!(zero.check(), Err(LimitsError::Zero("connections")));
+        let chunk = Limits { chunk_bytes: 4 << 20, ..Limits::default() };
+        assert!(matches!(chunk.check(), Err(LimitsError::AboveMessage { field: "chunk_bytes", .. })));
     }
 }

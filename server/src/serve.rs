@@ -18,7 +18,7 @@ use crate::auth::Authentication;
 use crate::engine::sqlite::{OpenError, SqliteEngine};
 use crate::engine::{Engine, EngineError};
 use crate::grpc::{self, App, GuardLayer};
-use crate::limits::Limits;
+use crate::limits::{Limits, LimitsError};
 use crate::prover::Prover;
 use crate::scheduler::{CpuPool, Hub, Running, Scheduler, SchedulerParts};
 
@@ -69,6 +69,9 @@ pub enum ServeError {
         /// Where it would have listened.
         address: SocketAddr,
     },
+    /// The limits do not work.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
     /// The data directory cannot be made.
     #[error("cannot make the directory {path}")]
     Directory {
@@ -118,6 +121,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<Ended, ServeError> {
     let address = listener.local_addr()?;
+    config.limits.check()?;
     check_exposure(address, &config.authentication)?;
     let service = Service::start(&config, prover).await?;
     let (health, health_service) = tonic_health::server::health_reporter();

@@ -13,6 +13,7 @@ use super::transcript::{self, Header, link, star_point};
 use super::{scalars, theta};
 use crate::air::{Cell, Domain, Leaves, Native, OracleId, Rotation};
 use crate::field::{C, D, F, H, K, lift, scale};
+use crate::kind::Role;
 
 /// Why a layer proof is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +37,9 @@ pub enum LayerVerifyError {
     /// The balance is not the claimed one.
     #[error("the proof's balance is not the claimed one")]
     Balance,
+    /// A registration is about no tensors: its γ', δ and balance are 0.
+    #[error("a registration has {0} other than 0")]
+    RegistrationScalar(&'static str),
     /// ζ lies on the rows.
     #[error("the evaluation point lies in the table's rows")]
     PointInTable,
@@ -95,6 +99,12 @@ pub fn opened_position(shape: &LayerShape, cell: Cell) -> Option<(usize, usize)>
 
 fn check_shapes(shape: &LayerShape, claim: &LayerClaim, proof: &LayerProof) -> Result<(), LayerVerifyError> {
     check_length("theta", claim.theta.len(), theta::LENGTH)?;
+    if shape.role == Role::Registration {
+        let scalars = [("gamma_prime", claim.gamma_prime), ("delta", claim.delta), ("balance", claim.balance)];
+        if let Some((name, _)) = scalars.iter().find(|(_, value)| *value != K::ZERO) {
+            return Err(LayerVerifyError::RegistrationScalar(name));
+        }
+    }
     for cap in proof.caps.iter().chain(&proof.fri.commit_phase_merkle_caps) {
         check_length("cap", cap.0.len(), 1 << shape.fri.config.cap_height)?;
     }

@@ -33,6 +33,16 @@ pub enum TraceError {
         /// The overshoot.
         overshoot: u64,
     },
+    /// A private constant exceeds its registered width.
+    #[error("the {constant} of output {row} does not fit the {bits} bits that the program registers for it (a bias with its offset)")]
+    ConstantRange {
+        /// Which constant.
+        constant: &'static str,
+        /// Index of the output.
+        row: usize,
+        /// Its registered width.
+        bits: u32,
+    },
     /// A looked-up cell is not a byte.
     #[error("lookup cell {cell} of row {row} is not a byte: a private constant is out of its registered range")]
     NotAByte {
@@ -76,8 +86,8 @@ pub fn main_columns(
 /// [`TraceError::NotAByte`] if a private constant is out of range.
 pub fn registration_columns(system: &ConstraintSystem, spec: &LayerSpec, weights: &Columns) -> Result<Columns, TraceError> {
     let columns = match spec.kind.operator {
-        crate::kind::Operator::Dense => dense::trace::registration_columns(spec, weights),
-        crate::kind::Operator::Add => add::trace::registration_columns(spec, weights),
+        crate::kind::Operator::Dense => dense::trace::registration_columns(spec, weights)?,
+        crate::kind::Operator::Add => add::trace::registration_columns(spec, weights)?,
     };
     with_multiplicities(system, spec, weights, columns)
 }
@@ -100,11 +110,14 @@ pub(crate) fn check_overshoot(witnesses: &[RequantWitness]) -> Result<(), TraceE
     }
 }
 
-/// The four low bytes of each value, column by column.
-pub(crate) fn constant_limbs(values: &[F]) -> Vec<Vec<F>> {
-    (0..theta::N_CONSTANT_LIMBS)
+/// The bytes of values below 2^bits, column by column.
+pub(crate) fn constant_limbs(values: &[F], bits: u32, constant: &'static str) -> Result<Vec<Vec<F>>, TraceError> {
+    if let Some(row) = values.iter().position(|value| value.to_canonical_u64() >> bits != 0) {
+        return Err(TraceError::ConstantRange { constant, row, bits });
+    }
+    Ok((0..theta::N_CONSTANT_LIMBS)
         .map(|k| values.iter().map(|v| F::from_canonical_u64((v.to_canonical_u64() >> (8 * k)) & 255)).collect())
-        .collect()
+        .collect())
 }
 
 /// Appends `count`: how often each byte is looked up over all rows; byte b < 255 is counted on row b, 255 on row 255.

@@ -32,20 +32,20 @@ const SIZE_BITS: usize = 15;
 /// Wires of a boundary.
 pub(super) struct BoundaryTargets {
     kind: BoundaryKind,
-    packed: Vec<Target>,
+    pub(super) packed: Vec<Target>,
     /// last\[k\] = 1 for the last used element k.
-    last: Vec<BoolTarget>,
+    pub(super) last: Vec<BoolTarget>,
     /// unused\[t\] = 1 if the last used element has t unused bytes.
-    unused: [BoolTarget; BYTES_PER_ELEMENT],
+    pub(super) unused: [BoolTarget; BYTES_PER_ELEMENT],
     offset: Target,
     input_salt: HashOutTarget,
     first_input_edge: Target,
     /// consumes\[k\] = 1 for k < fan-out.
-    consumes: [BoolTarget; MAX_FAN_OUT],
+    pub(super) consumes: [BoolTarget; MAX_FAN_OUT],
     outputs: Vec<Target>,
     n_outputs: Target,
     output_salt: HashOutTarget,
-    output_edge: Target,
+    pub(super) output_edge: Target,
     /// What the node publishes.
     pub(super) payload: HashOutTarget,
     /// The boundary's balance.

@@ -24,6 +24,7 @@ fn commit(forgery: &Forgery, oracle: OracleId, raised: (OracleId, usize)) -> Lin
     }
     let c = F::from_canonical_u64(123_456_789);
     let polynomials = Polynomials::raised(columns, raised.1, c, commit_shape(&forgery.shape));
+    assert_eq!(polynomials.coefficients[raised.1].len(), columns.rows() + 1);
     open_linked(&forgery.forger, &forgery.shape, polynomials, columns.n_columns()).expect("open")
 }
 

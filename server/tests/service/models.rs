@@ -157,3 +157,34 @@ async fn models_are_listed_newest_first_in_pages() {
     assert_eq!(names, expected);
     service.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_never_exceeds_a_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.limits.message_bytes = 32 << 10;
+    config.limits.chunk_bytes = 16 << 10;
+    config.limits.inline_input_bytes = 16 << 10;
+    let service = Service::start(config).await;
+    let mut client = service.client().await;
+    let source_artifact = client.upload(b"steps=1").await;
+    let labels = (0..50).map(|i| (format!("label-{i}"), "x".repeat(200))).collect();
+    let model = v1::Model { source_artifact, labels, ..Default::default() };
+    for i in 0..5 {
+        let request = v1::CreateModelRequest { model_id: format!("m{i}"), model: Some(model.clone()), ..Default::default() };
+        client.models.create_model(request).await.unwrap();
+    }
+    let (mut n_models, mut n_pages, mut page_token) = (0, 0, String::new());
+    loop {
+        let request = v1::ListModelsRequest { page_token, ..Default::default() };
+        let page = client.models.list_models(request).await.unwrap().into_inner();
+        n_models += page.models.len();
+        n_pages += 1;
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((n_models, n_pages), (5, 3));
+    service.stop().await;
+}

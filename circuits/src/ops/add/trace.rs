@@ -44,10 +44,13 @@ pub fn main_columns(spec: &LayerSpec, multipliers: AddConstants, inputs: [&[i64]
 }
 
 /// The registration's main oracle up to `table`: limbs of both multipliers.
-pub fn registration_columns(spec: &LayerSpec, weights: &Columns) -> Columns {
+///
+/// # Errors
+/// [`TraceError::ConstantRange`].
+pub fn registration_columns(spec: &LayerSpec, weights: &Columns) -> Result<Columns, TraceError> {
     let rows = spec.kind.rows();
-    let mut columns = constant_limbs(weights.column(0));
-    columns.extend(constant_limbs(weights.column(1)));
+    let mut columns = constant_limbs(weights.column(0), spec.mult_bits, "first multiplier")?;
+    columns.extend(constant_limbs(weights.column(1), spec.mult_bits, "second multiplier")?);
     columns.push(table_values(rows));
-    Columns::from_columns(rows, &columns)
+    Ok(Columns::from_columns(rows, &columns))
 }

@@ -5,7 +5,7 @@ use crate::field::{F, from_signed};
 use crate::gadgets::requantize::{RequantWitness, requant_values, requant_witness};
 use crate::gadgets::table::table_values;
 use crate::layer::spec::{LayerSpec, OutputRule};
-use crate::ops::trace::{TraceError, check_overshoot, pad};
+use crate::ops::trace::{TraceError, check_overshoot, constant_limbs, pad};
 use plonky2::field::types::Field;
 use rayon::prelude::*;
 
@@ -78,14 +78,16 @@ fn accumulate(constants: &DenseConstants, input: &[i64]) -> Vec<i64> {
 }
 
 /// The registration's main oracle up to `table`: limbs of bias and multiplier.
-pub fn registration_columns(spec: &LayerSpec, weights: &Columns) -> Columns {
+///
+/// # Errors
+/// [`TraceError::ConstantRange`].
+pub fn registration_columns(spec: &LayerSpec, weights: &Columns) -> Result<Columns, TraceError> {
     let rows = spec.kind.rows();
     let bias = weights.column(spec.kind.n_columns);
     let offset = F::from_canonical_u64(1 << spec.bias_bits);
     let shifted: Vec<F> = bias.iter().map(|&bias| bias + offset).collect();
-    let mut columns = crate::ops::trace::constant_limbs(&shifted);
-    columns.extend(crate::ops::trace::constant_limbs(weights.column(spec.kind.n_columns + 1)));
+    let mut columns = constant_limbs(&shifted, spec.bias_bits + 1, "bias")?;
+    columns.extend(constant_limbs(weights.column(spec.kind.n_columns + 1), spec.mult_bits, "multiplier")?);
     columns.push(table_values(rows));
-    Columns::from_columns(rows, &columns)
+    Ok(Columns::from_columns(rows, &columns))
 }
-

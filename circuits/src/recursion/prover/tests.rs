@@ -1,6 +1,8 @@
 //! The recursion around layers that verify nothing: what the nodes themselves enforce.
 
 mod accept;
+mod dishonest;
 mod fixture;
 mod refuse;
 mod sizes;
+mod stored;

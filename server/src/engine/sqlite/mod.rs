@@ -62,6 +62,7 @@ pub struct SqliteEngine {
     readers: SqlitePool,
     queued_per_tenant: u32,
     uploads_per_tenant: u32,
+    page_bytes: usize,
     // Held as long as anything may still write, and released by the system if the process dies.
     _lock: File,
 }
@@ -103,6 +104,8 @@ impl SqliteEngine {
             readers,
             queued_per_tenant: limits.queued_per_tenant,
             uploads_per_tenant: limits.uploads_per_tenant,
+            // Room for names, tags and lengths.
+            page_bytes: limits.message_bytes / 4 * 3,
             _lock: lock,
         })
     }

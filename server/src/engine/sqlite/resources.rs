@@ -210,13 +210,19 @@ impl SqliteEngine {
         }
         query.push(" ORDER BY created_ms DESC, id DESC LIMIT ").push_bind(page.size + 1);
         let rows = query.build().fetch_all(&self.readers).await?;
-        let size = page.size as usize;
-        let mut items = Vec::with_capacity(rows.len().min(size));
-        for row in rows.iter().take(size) {
-            items.push(decode(row.try_get("doc")?)?);
+        let mut items = Vec::new();
+        let mut n_bytes = 0;
+        for row in rows.iter().take(page.size as usize) {
+            let document: &[u8] = row.try_get("doc")?;
+            n_bytes += document.len();
+            // A page is one message; a short page is a page like any other.
+            if n_bytes > self.page_bytes && !items.is_empty() {
+                break;
+            }
+            items.push(decode(document)?);
         }
-        let next = match (rows.len() > size, rows.get(size.wrapping_sub(1))) {
-            (true, Some(last)) => Some((last.try_get("created_ms")?, last.try_get("id")?)),
+        let next = match items.len().checked_sub(1).and_then(|last| rows.get(last)) {
+            Some(last) if items.len() < rows.len() => Some((last.try_get("created_ms")?, last.try_get("id")?)),
             _ => None,
         };
         Ok(Page { items, next })

@@ -1,15 +1,15 @@
 //! What is accepted, and that published proofs are what their statement says.
 
-use crate::field::Digest;
-use crate::recursion::digest::registration_digest;
+use plonky2::field::types::Field;
+
+use crate::backend::reference::Reference;
+use crate::field::{Digest, K};
+use crate::recursion::digest::{GlobalChallenges, registration_digest};
 use crate::recursion::outer::RegistrationWitness;
 use crate::recursion::proof::{DecodeError, ProofKind, proof_bytes};
 use crate::recursion::prover::LeafJob;
 use crate::recursion::prover::tests::fixture::{FreeLayer, REGISTRATION, honest, prover};
 use crate::recursion::verify::{VerifyError, verify_outer, verify_registration};
-use crate::field::K;
-use plonky2::field::types::Field;
-use crate::recursion::digest::GlobalChallenges;
 
 #[test]
 fn joined_nodes_give_a_published_proof_of_exactly_their_statement() {
@@ -83,14 +83,14 @@ fn a_registration_is_accepted_for_its_model_only() {
             boundary: None,
         })
     };
-    let root = prover().aggregate(vec![leaf(0).unwrap(), leaf(1).unwrap()]).unwrap();
+    let root = prover().aggregate(&Reference, vec![leaf(0).unwrap(), leaf(1).unwrap()]).unwrap();
     let parameters = prover().parameters();
     let witness = RegistrationWitness {
         parameters_id: parameters.id(),
         model_salt: instance.model_salt,
         boundary: instance.boundary.shape.digest(),
     };
-    let bytes = prover().prove_registration(&root, &witness).unwrap();
+    let bytes = prover().prove_registration(&Reference, &root, &witness).unwrap();
     let statement = &instance.statement;
     let digest = registration_digest(parameters.id(), statement.program, statement.model);
     assert_eq!(verify_registration(parameters, digest, &bytes), Ok(()));

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use plonky2::field::types::Field;
 use plonky2::iop::witness::{PartialWitness, WitnessWrite};
 
+use crate::backend::reference::Reference;
 use crate::field::{Builder, Digest, F, K, lift};
 use crate::kind::{LayerKind, Role};
 use crate::recursion::boundary::BoundaryWitness;
@@ -64,7 +65,30 @@ impl LayerCircuit for FreeLayers {
     }
 }
 
-pub(super) type Prover = Aggregator<FreeLayers>;
+/// An aggregator on the reference backend.
+pub(super) struct Prover(Aggregator<FreeLayers>);
+
+impl std::ops::Deref for Prover {
+    type Target = Aggregator<FreeLayers>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Prover {
+    pub(super) fn prove_leaf(&self, job: &LeafJob<'_, FreeLayers>) -> Result<NodeProof, ProveError> {
+        self.0.prove_leaf(&Reference, job)
+    }
+
+    pub(super) fn prove_join(&self, left: &NodeProof, right: &NodeProof) -> Result<NodeProof, ProveError> {
+        self.0.prove_join(&Reference, left, right)
+    }
+
+    pub(super) fn prove_outer(&self, root: &NodeProof, statement: &StatementWitness) -> Result<Vec<u8>, ProveError> {
+        self.0.prove_outer(&Reference, root, statement)
+    }
+}
 
 pub(super) fn test_kinds() -> Vec<LeafKind> {
     let boundary = Some(BoundaryKind { input_capacity: 64, output_capacity: 16 });
@@ -83,7 +107,8 @@ pub(super) fn prover() -> &'static Prover {
     PROVER.get_or_init(|| {
         let profile = Profile::new(ProfileName::Default);
         let parameters = build_parameters::<FreeLayers>(&profile, &test_kinds()).expect("the test circuits build");
-        Aggregator::new(Arc::new(parameters), test_kinds(), Box::new(NoStore)).expect("they are the parameters' own")
+        let aggregator = Aggregator::new(Arc::new(parameters), test_kinds(), Box::new(NoStore));
+        Prover(aggregator.expect("they are the parameters' own"))
     })
 }
 
@@ -158,7 +183,6 @@ impl Instance {
             boundary: self.boundary.shape.digest(),
             input: self.statement.input,
             output: self.statement.output,
-            predicate: self.statement.predicate,
             context_nonce: self.statement.context_nonce,
         }
     }

@@ -1,0 +1,74 @@
+//! Circuits read back from a store prove like those just built, and damaged entries are built again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use crate::backend::reference::Reference;
+use crate::recursion::prover::tests::fixture::{BOUNDARY, FreeLayers, GROUP, honest, prover, test_kinds};
+use crate::recursion::prover::{Aggregator, CircuitError, CircuitStore, LeafJob, ProveError};
+
+#[derive(Default)]
+struct Memory {
+    entries: Mutex<HashMap<String, Vec<u8>>>,
+    hits: Mutex<usize>,
+}
+
+impl CircuitStore for Arc<Memory> {
+    fn load(&self, key: &str) -> Option<Vec<u8>> {
+        let entry = self.entries.lock().unwrap().get(key).cloned();
+        *self.hits.lock().unwrap() += usize::from(entry.is_some());
+        entry
+    }
+
+    fn store(&self, key: &str, bytes: &[u8]) {
+        self.entries.lock().unwrap().insert(key.to_owned(), bytes.to_vec());
+    }
+}
+
+fn with_store(memory: &Arc<Memory>) -> Aggregator<FreeLayers> {
+    let parameters = Arc::new(prover().parameters().clone());
+    Aggregator::new(parameters, test_kinds(), Box::new(Arc::clone(memory))).unwrap()
+}
+
+#[test]
+fn a_stored_circuit_proves_and_a_damaged_one_is_built_again() {
+    let memory = Arc::new(Memory::default());
+    with_store(&memory).warm_leaf(BOUNDARY).unwrap();
+    let instance = &honest().instance;
+    let job = LeafJob {
+        leaf: BOUNDARY,
+        start_index: 2,
+        start_chains: instance.chains(2),
+        challenges: instance.challenges,
+        layers: vec![],
+        boundary: Some(&instance.boundary),
+    };
+    let start = std::time::Instant::now();
+    let second = with_store(&memory);
+    second.warm_leaf(BOUNDARY).unwrap();
+    let bytes: usize = memory.entries.lock().unwrap().values().map(Vec::len).sum();
+    println!("loaded {bytes} bytes in {:?}", start.elapsed());
+    assert_eq!(*memory.hits.lock().unwrap(), 1);
+    let node = second.prove_leaf(&Reference, &job).unwrap();
+    assert_eq!(node.public(), honest().boundary.public());
+    prover().prove_join(&honest().joined_layers, &node).unwrap();
+
+    for entry in memory.entries.lock().unwrap().values_mut() {
+        entry[1000] ^= 1;
+    }
+    with_store(&memory).warm_leaf(BOUNDARY).unwrap();
+}
+
+#[test]
+fn circuits_of_other_parameters_are_refused() {
+    let mut kinds = test_kinds();
+    kinds.swap(BOUNDARY.0, GROUP.0);
+    let parameters = Arc::new(prover().parameters().clone());
+    let swapped = Aggregator::<FreeLayers>::new(parameters, kinds, Box::new(Arc::new(Memory::default()))).unwrap();
+    match swapped.warm_leaf(BOUNDARY).unwrap_err() {
+        ProveError::Circuit(CircuitError::Mismatch { name }) => {
+            assert_eq!(name, "inference-dense8x16+dense8x16-boundary64x16");
+        }
+        other => panic!("expected a mismatch, got {other}"),
+    }
+}
