@@ -103,9 +103,15 @@ fn note_proofs(proofs: &[Proved], record: &mut Record) -> anyhow::Result<()> {
         }
     }
     record.add("verify_wall_s", &verify_s);
-    let mut stages: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    for stage in proofs.iter().filter_map(|proof| proof.job.result.as_ref()).flat_map(|result| &result.stage_times) {
-        stages.entry(stage.name.clone()).or_default().push(seconds(stage)?);
+    note_stages(proofs, record)
+}
+
+fn note_stages(proofs: &[Proved], record: &mut Record) -> anyhow::Result<()> {
+    let mut stages: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for result in proofs.iter().filter_map(|proof| proof.job.result.as_ref()) {
+        for stage in &result.stage_times {
+            stages.entry(&stage.name).or_default().push(seconds(stage)?);
+        }
     }
     for (name, times) in stages {
         record.add(&format!("stage_{name}_wall_s"), &times);

@@ -18,9 +18,29 @@ const PROMISES: &[&str] = &["FIXME", "XXX", "HACK", "for now", "not implemented 
 
 /// Ways to make a `tonic::Status`.
 const STATUS_MAKERS: &[&str] = &[
-    "new", "ok", "cancelled", "unknown", "invalid_argument", "deadline_exceeded", "not_found", "already_exists", "permission_denied",
-    "resource_exhausted", "failed_precondition", "aborted", "out_of_range", "unimplemented", "internal", "unavailable", "data_loss",
-    "unauthenticated", "from_error", "with_details", "with_metadata", "with_details_and_metadata", "with_error_details",
+    "new",
+    "ok",
+    "cancelled",
+    "unknown",
+    "invalid_argument",
+    "deadline_exceeded",
+    "not_found",
+    "already_exists",
+    "permission_denied",
+    "resource_exhausted",
+    "failed_precondition",
+    "aborted",
+    "out_of_range",
+    "unimplemented",
+    "internal",
+    "unavailable",
+    "data_loss",
+    "unauthenticated",
+    "from_error",
+    "with_details",
+    "with_metadata",
+    "with_details_and_metadata",
+    "with_error_details",
     "with_error_details_vec",
 ];
 
@@ -108,7 +128,8 @@ fn only_commands_print() {
 
 #[test]
 fn circuits_touch_no_file_no_network_and_no_clock() {
-    let mathematics = rust().into_iter().filter(|source| source.path.starts_with("circuits/src/") && !source.is_command() && !source.is_test());
+    let mathematics =
+        rust().into_iter().filter(|source| source.path.starts_with("circuits/src/") && !source.is_command() && !source.is_test());
     let found = mathematics.flat_map(|source| places(&source, &source.product_code(), IMPURE));
     expect_none("input or output in circuits", found.collect());
 }
@@ -125,7 +146,13 @@ fn no_path_of_one_machine_is_written_down() {
     let everything = files(&[".rs", ".md", ".proto", ".toml", ".sql", ".json", ".yaml", ".yml", "Dockerfile"]);
     let found = everything.into_iter().flat_map(|source| {
         let holds = |line: &str| folders.iter().any(|folder| line.contains(folder.as_str()) && !line.contains(&format!("{folder}*")));
-        source.text.lines().enumerate().filter(|(_, line)| holds(line)).map(|(index, _)| format!("{}:{}", source.path, index + 1)).collect::<Vec<_>>()
+        source
+            .text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| holds(line))
+            .map(|(index, _)| format!("{}:{}", source.path, index + 1))
+            .collect::<Vec<_>>()
     });
     expect_none("paths of one machine", found.collect());
 }
