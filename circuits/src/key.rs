@@ -86,14 +86,14 @@ impl Canonical for VerifierKey {
     }
 }
 
-fn profile_code(profile: ProfileName) -> u8 {
+pub(crate) fn profile_code(profile: ProfileName) -> u8 {
     match profile {
         ProfileName::Default => 0,
         ProfileName::Strict => 1,
     }
 }
 
-fn read_profile(reader: &mut Reader<'_>) -> Result<ProfileName, DecodeError> {
+pub(crate) fn read_profile(reader: &mut Reader<'_>) -> Result<ProfileName, DecodeError> {
     match reader.u8("profile")? {
         0 => Ok(ProfileName::Default),
         1 => Ok(ProfileName::Strict),

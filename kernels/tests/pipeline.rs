@@ -62,9 +62,9 @@ impl Prover {
         let start = Instant::now();
         let Compiled { program, constants, input, output } = compile(&graph).unwrap();
         println!("kinds {:?}", program.kinds());
-        let secret = ModelSecret::from_secret_bytes(&ModelSecret { program, constants, salt }.to_secret_bytes()).unwrap();
+        let secret = ModelSecret::from_secret_bytes(&ModelSecret { profile: ProfileName::Default, program, constants, salt }.to_secret_bytes()).unwrap();
         let profile = self.parameters.profile();
-        let model = CommittedModel::commit(&self.backend, profile, secret, &self.store, &Unobserved).unwrap();
+        let model = CommittedModel::commit(&self.backend, secret, &self.store, &Unobserved).unwrap();
         let registration_proof = register(&self.backend, &self.aggregator, &model, &Timed::default()).unwrap();
         println!("registered in {:.1?}, {} bytes", start.elapsed(), registration_proof.len());
         let key = VerifierKey {

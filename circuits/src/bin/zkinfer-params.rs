@@ -1,6 +1,6 @@
-//! Rebuilds the parameters file from source: `zkinfer-params [--check] [FILE]`.
+//! Rebuilds a parameters file from source: `zkinfer-params [--check] [--profile default|strict] [FILE]`.
 //!
-//! Without `--check` it writes FILE (default `circuits/params/default.bin`); with it, it compares and fails if the file differs.
+//! Without `--check` it writes FILE (by default the one in `circuits/params`); with it, it compares and fails if the file differs.
 
 #![allow(clippy::print_stdout)]
 
@@ -19,17 +19,37 @@ enum Mode {
     Check,
 }
 
-fn parse_arguments() -> Result<(Mode, PathBuf)> {
-    let mut mode = Mode::Write;
-    let mut file = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/params/default.bin"));
-    for argument in std::env::args().skip(1) {
+struct Arguments {
+    mode: Mode,
+    profile: ProfileName,
+    file: PathBuf,
+}
+
+fn parse_profile(word: Option<String>) -> Result<ProfileName> {
+    match word.as_deref() {
+        Some("default") => Ok(ProfileName::Default),
+        Some("strict") => Ok(ProfileName::Strict),
+        other => bail!("--profile is {other:?}; give default or strict"),
+    }
+}
+
+fn parse_arguments() -> Result<Arguments> {
+    let (mut mode, mut profile, mut file) = (Mode::Write, ProfileName::Default, None);
+    let mut words = std::env::args().skip(1);
+    while let Some(argument) = words.next() {
         match argument.as_str() {
             "--check" => mode = Mode::Check,
-            option if option.starts_with('-') => bail!("unknown option {option}; usage: zkinfer-params [--check] [FILE]"),
-            path => file = PathBuf::from(path),
+            "--profile" => profile = parse_profile(words.next())?,
+            option if option.starts_with('-') => bail!("unknown option {option}; usage: zkinfer-params [--check] [--profile default|strict] [FILE]"),
+            path => file = Some(PathBuf::from(path)),
         }
     }
-    Ok((mode, file))
+    let name = match profile {
+        ProfileName::Default => "default.bin",
+        ProfileName::Strict => "strict.bin",
+    };
+    let file = file.unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/params")).join(name));
+    Ok(Arguments { mode, profile, file })
 }
 
 fn report(parameters: &Parameters) {
@@ -42,8 +62,8 @@ fn report(parameters: &Parameters) {
 }
 
 fn run() -> Result<()> {
-    let (mode, file) = parse_arguments()?;
-    let parameters = build_parameters::<StarkLayers>(&Profile::new(ProfileName::Default), &leaf_kinds())?;
+    let Arguments { mode, profile, file } = parse_arguments()?;
+    let parameters = build_parameters::<StarkLayers>(&Profile::new(profile), &leaf_kinds())?;
     let bytes = parameters.to_bytes()?;
     report(&parameters);
     match mode {

@@ -14,7 +14,7 @@ use crate::recursion::digest::{Chains, LayerIdentity, model_commitment, program_
 use crate::recursion::layers::layer_shape;
 use crate::recursion::prover::CircuitStore;
 use crate::recursion::salt::Salt;
-use crate::security::Profile;
+use crate::security::{Profile, ProfileName};
 
 /// A layer with its committed weights.
 pub struct CommittedLayer<B: Backend> {
@@ -34,6 +34,8 @@ pub struct CommittedLayer<B: Backend> {
 
 /// A model, committed.
 pub struct CommittedModel<B: Backend> {
+    /// Profile of the parameters that it is committed under.
+    pub profile: ProfileName,
     /// The public program.
     pub program: Program,
     /// Which tensors each layer reads.
@@ -57,15 +59,15 @@ impl<B: Backend> CommittedModel<B> {
     /// An invalid program, a failing backend, or cancellation.
     pub fn commit(
         backend: &B,
-        profile: &Profile,
         secret: ModelSecret,
         store: &dyn CircuitStore,
         observer: &dyn Observer,
     ) -> Result<Self, PipelineError> {
         let wiring = secret.program.check()?;
+        let profile = Profile::new(secret.profile);
         let mut layers = Vec::with_capacity(secret.constants.len());
         for (index, (spec, constants)) in secret.program.layers.iter().zip(secret.constants).enumerate() {
-            layers.push(step(observer, Stage::Weights, index, || commit_layer(backend, profile, spec, constants, store))?);
+            layers.push(step(observer, Stage::Weights, index, || commit_layer(backend, &profile, spec, constants, store))?);
         }
         let boundary_digest = secret.program.boundary.digest();
         let mut chains = Chains::start();
@@ -74,7 +76,7 @@ impl<B: Backend> CommittedModel<B> {
         }
         let program_digest = program_digest(layers.len(), chains.public, boundary_digest);
         let commitment = model_commitment(secret.salt.digest(), program_digest, chains.secret);
-        Ok(Self { program: secret.program, wiring, salt: secret.salt, layers, boundary_digest, program_digest, commitment })
+        Ok(Self { profile: secret.profile, program: secret.program, wiring, salt: secret.salt, layers, boundary_digest, program_digest, commitment })
     }
 }
 

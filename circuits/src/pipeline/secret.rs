@@ -8,7 +8,9 @@ use crate::layer::LayerSpec;
 use crate::ops::dense::trace::DenseConstants;
 use crate::ops::trace::LayerConstants;
 use crate::program::Program;
+use crate::key::{profile_code, read_profile};
 use crate::recursion::salt::Salt;
+use crate::security::ProfileName;
 
 const MAGIC: &str = "ZKMS";
 const FORMAT_VERSION: u16 = 1;
@@ -18,6 +20,8 @@ const MAX_CONSTANTS: usize = 1 << 24;
 /// A compiled model: its public program, its private constants, the salt of its commitment.
 #[derive(Clone)]
 pub struct ModelSecret {
+    /// Profile of the parameters that it is committed under.
+    pub profile: ProfileName,
     /// The public program.
     pub program: Program,
     /// Private constants of each layer.
@@ -69,6 +73,7 @@ impl Canonical for ModelSecret {
 
     fn write(&self, writer: &mut Writer) {
         writer.head(MAGIC, FORMAT_VERSION);
+        writer.u8(profile_code(self.profile));
         self.program.write(writer);
         writer.digest(self.salt.digest());
         writer.size(self.constants.len());
@@ -80,6 +85,7 @@ impl Canonical for ModelSecret {
     fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         reader.head(MAGIC, FORMAT_VERSION)?;
         Ok(Self {
+            profile: read_profile(reader)?,
             program: Program::read(reader)?,
             salt: Salt::from_stored(reader.digest("salt")?),
             constants: reader.list("layers", crate::program::MAX_LAYERS, 1, read_constants)?,

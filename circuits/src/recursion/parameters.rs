@@ -1,6 +1,6 @@
 //! A parameter set: everything that a verifier must know of the circuits, and its id.
 //!
-//! The set of the default profile is committed as `circuits/params/default.bin` and embedded, so that no verifier builds a circuit. The
+//! The sets of the profiles are committed in `circuits/params` and embedded, so that no verifier builds a circuit. The
 //! command `zkinfer-params` rebuilds it from source, `zkinfer-params --check` compares.
 
 use plonky2::field::types::Field;
@@ -22,8 +22,9 @@ const MAGIC: [u8; 8] = *b"ZKIPARAM";
 const FILE_VERSION: u32 = 1;
 const CHECKSUM_BYTES: usize = 32;
 
-/// The file of the default profile.
+/// The files of the profiles.
 static DEFAULT_FILE: &[u8] = include_bytes!("../../params/default.bin");
+static STRICT_FILE: &[u8] = include_bytes!("../../params/strict.bin");
 
 /// A parameters file that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -31,9 +32,6 @@ pub enum ParametersError {
     /// Damaged.
     #[error("the parameters file is damaged ({0}); rebuild it with `cargo run --release -p zkinfer-circuits --bin zkinfer-params`")]
     Damaged(&'static str),
-    /// No file for the profile.
-    #[error("no parameters file is built in for the profile {0:?}; build one with zkinfer-params and read it with Parameters::from_bytes")]
-    NoFile(ProfileName),
     /// A list of leaf circuits that makes no registry.
     #[error("the leaf circuits make no registry")]
     Registry(#[from] RegistryError),
@@ -145,11 +143,11 @@ impl Parameters {
     /// The built-in parameter set of a profile.
     ///
     /// # Errors
-    /// A profile without built-in file, or a damaged file.
+    /// A damaged file.
     pub fn embedded(name: ProfileName) -> Result<Self, ParametersError> {
         match name {
             ProfileName::Default => Self::from_bytes(DEFAULT_FILE),
-            ProfileName::Strict => Err(ParametersError::NoFile(name)),
+            ProfileName::Strict => Self::from_bytes(STRICT_FILE),
         }
     }
 
@@ -249,7 +247,7 @@ mod tests {
         assert_eq!(parameters.to_bytes().unwrap(), DEFAULT_FILE);
         assert_eq!(parameters.registry().leaves().len(), leaf_kinds().len());
         assert_eq!(parameters.outer().common.num_public_inputs, 4);
-        assert_eq!(Parameters::embedded(ProfileName::Strict).unwrap_err(), ParametersError::NoFile(ProfileName::Strict));
+        assert_eq!(Parameters::embedded(ProfileName::Strict).unwrap().profile().name(), ProfileName::Strict);
     }
 
     #[test]

@@ -33,17 +33,34 @@ use super::{
 };
 use crate::prover::input::input_bytes;
 
-/// Full name of the parameter set of the default profile.
-pub const DEFAULT_PARAMETER_SET: &str = "goldilocks-poseidon-v1/default";
+/// Full names of the parameter sets, the default first.
+pub const PARAMETER_SETS: [(&str, ProfileName); 2] =
+    [("goldilocks-poseidon-v1/default", ProfileName::Default), ("goldilocks-poseidon-v1/strict", ProfileName::Strict)];
 /// Committed models kept in memory.
 const CACHED_MODELS: usize = 4;
 
-/// One backend, one parameter set, a few committed models in memory and everything rebuildable on disk.
+/// A parameter set with the circuits that were built for it.
+struct ParameterSet {
+    profile: ProfileName,
+    parameters: Arc<Parameters>,
+    aggregator: LayerAggregator,
+}
+
+impl ParameterSet {
+    fn new(profile: ProfileName, store: &FileStore) -> Result<Self, SetupError> {
+        let failed = |error: &dyn std::error::Error| SetupError(describe(error));
+        let parameters = Arc::new(Parameters::embedded(profile).map_err(|error| failed(&error))?);
+        let circuits = Box::new(store.clone());
+        let aggregator = LayerAggregator::new(Arc::clone(&parameters), leaf_kinds(), circuits).map_err(|error| failed(&error))?;
+        Ok(Self { profile, parameters, aggregator })
+    }
+}
+
+/// One backend, all parameter sets, a few committed models in memory and everything rebuildable on disk.
 pub struct LocalProver<B: Backend> {
     backend: B,
     reason: String,
-    aggregator: LayerAggregator,
-    parameters: Arc<Parameters>,
+    sets: Vec<ParameterSet>,
     store: FileStore,
     models: Mutex<Vec<(DigestBytes, Arc<CommittedModel<B>>)>>,
 }
@@ -59,16 +76,13 @@ impl<B: Backend> LocalProver<B> {
     /// # Errors
     /// Unreadable parameters, or a cache folder that cannot be made.
     pub fn new(backend: B, reason: String, cache: &Path) -> Result<Self, SetupError> {
-        let failed = |error: &dyn std::error::Error| SetupError(describe(error));
-        let parameters = Arc::new(Parameters::embedded(ProfileName::Default).map_err(|error| failed(&error))?);
-        let store = FileStore::open(cache.to_owned()).map_err(|error| failed(&error))?;
-        let circuits = Box::new(store.clone());
-        let aggregator = LayerAggregator::new(Arc::clone(&parameters), leaf_kinds(), circuits).map_err(|error| failed(&error))?;
-        Ok(Self { backend, reason, aggregator, parameters, store, models: Mutex::new(Vec::new()) })
+        let store = FileStore::open(cache.to_owned()).map_err(|error| SetupError(describe(&error)))?;
+        let sets = PARAMETER_SETS.iter().map(|&(_, profile)| ParameterSet::new(profile, &store)).collect::<Result<_, _>>()?;
+        Ok(Self { backend, reason, sets, store, models: Mutex::new(Vec::new()) })
     }
 
     fn commit(&self, secret: ModelSecret, observer: &dyn Observer) -> Result<CommittedModel<B>, PipelineError> {
-        CommittedModel::commit(&self.backend, self.parameters.profile(), secret, &self.store, observer)
+        CommittedModel::commit(&self.backend, secret, &self.store, observer)
     }
 
     /// The committed model, from memory if it was used lately.
@@ -93,11 +107,17 @@ impl<B: Backend> LocalProver<B> {
         models.truncate(CACHED_MODELS);
     }
 
-    fn check_parameter_set(&self, name: &str) -> Result<(), ProverError> {
-        if name == DEFAULT_PARAMETER_SET {
-            return Ok(());
-        }
-        Err(rejected(Rejection::ModelInvalid, format!("parameter_set is {name:?}: this service offers {DEFAULT_PARAMETER_SET}")))
+    fn set(&self, profile: ProfileName) -> Result<&ParameterSet, ProverError> {
+        let set = self.sets.iter().find(|set| set.profile == profile);
+        set.ok_or_else(|| ProverError::Internal(format!("profile {profile:?} is not set up")))
+    }
+
+    fn parse_parameter_set(name: &str) -> Result<ProfileName, ProverError> {
+        let profile = PARAMETER_SETS.iter().find(|(known, _)| *known == name).map(|(_, profile)| *profile);
+        profile.ok_or_else(|| {
+            let offered = PARAMETER_SETS.map(|(known, _)| known).join(", ");
+            rejected(Rejection::ModelInvalid, format!("parameter_set is {name:?}: this service offers {offered}"))
+        })
     }
 }
 
@@ -262,24 +282,24 @@ impl<B: Backend> Prover for LocalProver<B> {
     }
 
     fn parameter_sets(&self) -> Vec<String> {
-        vec![DEFAULT_PARAMETER_SET.to_owned()]
+        PARAMETER_SETS.iter().map(|(name, _)| (*name).to_owned()).collect()
     }
 
     fn register(&self, request: &RegisterRequest<'_>, progress: &dyn ProgressSink) -> Result<RegisteredModel, ProverError> {
-        self.check_parameter_set(request.parameter_set)?;
+        let set = self.set(Self::parse_parameter_set(request.parameter_set)?)?;
         let reporter = Reporter::new(progress);
         let (graph, report) = quantized(request.source, request.calibration, request.quantization)?;
         let Compiled { program, constants, input, output } = compiled(&graph)?;
         let facts_inputs = vec![tensor_facts(&input.name, "uint8", &input.shape, input.scale, input.zero_point)];
         let facts_outputs = vec![tensor_facts(&output.name, "int64", &output.shape, output.scale, output.zero_point)];
         reporter.plan(&registration_stages(&program.kinds()).map_err(failure)?);
-        let secret = ModelSecret { program, constants, salt: salt(request.salt)? };
+        let secret = ModelSecret { profile: set.profile, program, constants, salt: salt(request.salt)? };
         let private = secret.to_secret_bytes();
         let model = Arc::new(self.commit(secret, &reporter).map_err(failure)?);
-        let registration_proof = register(&self.backend, &self.aggregator, &model, &reporter).map_err(failure)?;
+        let registration_proof = register(&self.backend, &set.aggregator, &model, &reporter).map_err(failure)?;
         let key = VerifierKey {
-            profile: self.parameters.profile().name(),
-            parameters_id: self.parameters.id(),
+            profile: set.profile,
+            parameters_id: set.parameters.id(),
             program: model.program.clone(),
             model_commitment: model.commitment,
             registration_proof,
@@ -291,7 +311,7 @@ impl<B: Backend> Prover for LocalProver<B> {
         let facts = ModelFacts {
             model_commitment: digest_bytes(model.commitment),
             program_digest: digest_bytes(model.program_digest),
-            parameters_id: digest_bytes(self.parameters.id()),
+            parameters_id: digest_bytes(set.parameters.id()),
             inputs: facts_inputs,
             outputs: facts_outputs,
             layer_count: graph.layers.len() as u32,
@@ -304,6 +324,7 @@ impl<B: Backend> Prover for LocalProver<B> {
     fn prove(&self, material: &dyn ModelMaterial, request: &ProveRequest<'_>, progress: &dyn ProgressSink) -> Result<ProvedJob, ProverError> {
         let reporter = Reporter::new(progress);
         let model = self.model(material)?;
+        let set = self.set(model.profile)?;
         let input = match request.encoding {
             InputEncoding::Uint8 => request.input.to_vec(),
             InputEncoding::Npy => {
@@ -314,7 +335,7 @@ impl<B: Backend> Prover for LocalProver<B> {
         let nonce = ContextNonce::from_bytes(request.nonce).map_err(|error| ProverError::Internal(describe(&error)))?;
         let inference = InferenceRequest { input: &input, input_salt: salt(request.input_salt)?, nonce };
         let ProvedInference { statement, proof } =
-            prove_inference(&self.backend, &self.aggregator, &model, &inference, &reporter).map_err(failure)?;
+            prove_inference(&self.backend, &set.aggregator, &model, &inference, &reporter).map_err(failure)?;
         let fields = fields(&statement).map_err(|error| ProverError::Internal(error.to_string()))?;
         Ok(ProvedJob { proof, statement: statement.to_bytes(), fields })
     }
@@ -322,7 +343,7 @@ impl<B: Backend> Prover for LocalProver<B> {
     fn verify(&self, key: &[u8], statement: &[u8], proof: &[u8]) -> Result<(), VerifyFailure> {
         let unreadable = |error: &dyn std::error::Error| VerifyFailure { reason: "STATEMENT_UNREADABLE", message: describe(error) };
         let nonce = Statement::from_bytes(statement).map_err(|error| unreadable(&error))?.context_nonce;
-        let acceptable = AcceptableParams { parameter_sets: vec![self.parameters.as_ref().clone()], context_nonce: nonce };
+        let acceptable = AcceptableParams { parameter_sets: self.sets.iter().map(|set| set.parameters.as_ref().clone()).collect(), context_nonce: nonce };
         verify_bytes(key, statement, &acceptable, proof)
             .map(|_| ())
             .map_err(|error| VerifyFailure { reason: "PROOF_REFUSED", message: describe(&error) })
@@ -335,7 +356,7 @@ impl<B: Backend> Prover for LocalProver<B> {
     }
 
     fn estimate(&self, source: &[u8], parameter_set: &str) -> Result<Cost, ProverError> {
-        self.check_parameter_set(parameter_set)?;
+        Self::parse_parameter_set(parameter_set)?;
         let model = import(source)?;
         // Any input gives the right shapes; scales do not change the cost.
         let graph = if model.is_qdq() {
