@@ -109,8 +109,13 @@ fn note_proofs(proofs: &[Proved], record: &mut Record) -> anyhow::Result<()> {
 fn note_stages(proofs: &[Proved], record: &mut Record) -> anyhow::Result<()> {
     let mut stages: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for result in proofs.iter().filter_map(|proof| proof.job.result.as_ref()) {
+        // A stage may occur twice in one proof.
+        let mut of_proof: BTreeMap<&str, f64> = BTreeMap::new();
         for stage in &result.stage_times {
-            stages.entry(&stage.name).or_default().push(seconds(stage)?);
+            *of_proof.entry(&stage.name).or_default() += seconds(stage)?;
+        }
+        for (name, time) in of_proof {
+            stages.entry(name).or_default().push(time);
         }
     }
     for (name, times) in stages {
