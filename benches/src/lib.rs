@@ -4,9 +4,12 @@
 //! and `zkinfer-tables` (writes the tables of README.md and SECURITY.md from `benches/results/` and from the code).
 
 pub mod circuit_proofs;
+pub mod digits;
+pub mod end_to_end;
 pub mod layer_proofs;
 pub mod machine;
 pub mod record;
 pub mod samples;
+pub mod service;
 pub mod tables;
 pub mod usage;

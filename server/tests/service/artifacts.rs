@@ -1,3 +1,5 @@
+//! Uploads and downloads in chunks: resumed, refused, and only of what is public.
+
 use tonic::Code;
 use zkinfer_proto::v1;
 

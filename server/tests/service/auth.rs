@@ -1,3 +1,5 @@
+//! Who may call: keys, tenants, and addresses beyond loopback.
+
 use std::sync::Arc;
 
 use tokio::net::TcpListener;

@@ -1,3 +1,5 @@
+//! The end of a service: what runs, what waits, and who watches.
+
 use std::time::Duration;
 
 use tonic::Code;

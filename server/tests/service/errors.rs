@@ -1,3 +1,5 @@
+//! Errors with details, on every path into the service.
+
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -1,3 +1,5 @@
+//! Jobs: admitted, idempotent, cancelled, failed, listed.
+
 use std::time::Duration;
 
 use tonic::Code;

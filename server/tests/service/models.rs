@@ -1,3 +1,5 @@
+//! Registration of models, and what of it is public.
+
 use tonic::Code;
 use zkinfer_proto::v1;
 

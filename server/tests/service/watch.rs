@@ -1,3 +1,5 @@
+//! Streams of events: a snapshot first, no gap, to the end.
+
 use std::time::Duration;
 
 use tonic::Code;

@@ -1,0 +1,36 @@
+//! The whole line, measured: service, registration of the bundled MNIST network, proofs, verification.
+#![allow(clippy::print_stdout, reason = "a command prints")]
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use zkinfer_benches::end_to_end;
+use zkinfer_benches::record::Record;
+
+/// Registers mlp-mnist twice, proves images of digits, and writes `end-to-end.json`.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Measured proofs, after one that is reported apart.
+    #[arg(long, default_value_t = 7)]
+    proofs: usize,
+    /// Folder of the bundled networks.
+    #[arg(long, default_value = "models")]
+    models: PathBuf,
+    /// Folder of the result.
+    #[arg(long, default_value = "benches/results")]
+    results: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    anyhow::ensure!(arguments.proofs > 0, "--proofs must be at least 1");
+    let mut record = Record::new("end-to-end", "zkinfer-end-to-end");
+    record.set("profile", "default");
+    end_to_end::run(&arguments.models, arguments.proofs, &mut record).await?;
+    for (name, summary) in &record.measures {
+        println!("{name:<32} {:>16.4} ({:.4} to {:.4}, {} times)", summary.median, summary.min, summary.max, summary.n);
+    }
+    println!("written to {}", record.write(&arguments.results)?.display());
+    Ok(())
+}

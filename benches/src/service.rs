@@ -1,0 +1,67 @@
+//! A service inside this process, reached as any other: over TCP.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use zkinfer_client::Client;
+use zkinfer_server::prover::Prover;
+use zkinfer_server::prover::local::LocalProver;
+use zkinfer_server::{Config, Ended, ServeError};
+
+/// A running service.
+#[derive(Debug)]
+pub struct Service {
+    address: String,
+    backend: String,
+    shutdown: oneshot::Sender<()>,
+    ended: JoinHandle<Result<Ended, ServeError>>,
+}
+
+impl Service {
+    /// Starts a service on a free loopback port: jobs and artifacts below `data_dir`, rebuildable circuits and oracles in `cache_dir`.
+    ///
+    /// # Errors
+    /// Folders that cannot be used, or no free port.
+    pub async fn start(data_dir: &Path, cache_dir: &Path) -> anyhow::Result<Self> {
+        let (backend, reason) = zkinfer_kernels::select_backend();
+        let prover = LocalProver::new(backend, reason, cache_dir)?;
+        let backend = prover.backend().name;
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("no free port")?;
+        let address = format!("http://{}", listener.local_addr()?);
+        let (shutdown, asked) = oneshot::channel();
+        let config = Config::new(data_dir);
+        let run = zkinfer_server::run(config, Arc::new(prover), listener, async move {
+            // A dropped sender asks too.
+            let _ = asked.await;
+        });
+        Ok(Self { address, backend, shutdown, ended: tokio::spawn(run) })
+    }
+
+    /// Name of the backend that computes.
+    pub fn backend(&self) -> &str {
+        &self.backend
+    }
+
+    /// A connection.
+    ///
+    /// # Errors
+    /// The service ended.
+    pub async fn connect(&self) -> anyhow::Result<Client> {
+        Ok(Client::connect(&self.address).await?)
+    }
+
+    /// Drains and stops the service.
+    ///
+    /// # Errors
+    /// It failed.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        // A service that ended already is told by its result.
+        let _ = self.shutdown.send(());
+        self.ended.await??;
+        Ok(())
+    }
+}
