@@ -36,9 +36,9 @@ pub use status::{ClientError, FieldProblem, Refusal, RefusalKind};
 pub use verify::{LocalVerifyError, Verified, accepted_parameters, verify_locally};
 pub use watch::{JobWatch, ModelWatch, Subject, Watch};
 
+pub use prost_types::{Duration as WireDuration, Timestamp as WireTimestamp};
 pub use zkinfer_circuits::statement::{ContextNonce, Statement, StatementInput};
 pub use zkinfer_circuits::verify::VerifyError;
 pub use zkinfer_circuits::{encoding, key, program};
-pub use prost_types::{Duration as WireDuration, Timestamp as WireTimestamp};
 pub use zkinfer_proto::name;
 pub use zkinfer_proto::v1 as proto;

@@ -207,7 +207,12 @@ mod tests {
         ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
-        for line in ["zkinfer", "zkinfer estimate", "zkinfer demo --image 1000", "zkinfer verify --proof P --statement S --key K --nonce 0 --context x"] {
+        for line in [
+            "zkinfer",
+            "zkinfer estimate",
+            "zkinfer demo --image 1000",
+            "zkinfer verify --proof P --statement S --key K --nonce 0 --context x",
+        ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

@@ -34,7 +34,13 @@ pub(super) fn import(arguments: &NetworkArguments, output: &Output) -> anyhow::R
     output.say(report.to_string());
     output.say(format!(
         "input {} {:?}: real = {:e} * (byte - {}); output {} {:?}: real = {:e} * integer",
-        graph.input.name, graph.input.shape, graph.input.scale, graph.input.offset, graph.output.name, graph.output.shape, graph.output.scale,
+        graph.input.name,
+        graph.input.shape,
+        graph.input.scale,
+        graph.input.offset,
+        graph.output.name,
+        graph.output.shape,
+        graph.output.scale,
     ));
     output.json(&json!({ "ok": true, "report": report }));
     Ok(())

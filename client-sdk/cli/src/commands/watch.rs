@@ -27,7 +27,10 @@ async fn model(client: &Client, name: &str, view: &mut ProgressView, output: &Ou
         view.update(event.progress.as_ref());
         output.json(&event_json(event.sequence, event.state().as_str_name(), event.progress.as_ref()));
     };
-    client.finish_model(name, on_event).await.map(|registered| format!("{name} is ready, commitment {}", hex::encode(registered.model_commitment)))
+    client
+        .finish_model(name, on_event)
+        .await
+        .map(|registered| format!("{name} is ready, commitment {}", hex::encode(registered.model_commitment)))
 }
 
 async fn job(client: &Client, name: &str, view: &mut ProgressView, output: &Output) -> Result<String, ClientError> {
@@ -40,7 +43,9 @@ async fn job(client: &Client, name: &str, view: &mut ProgressView, output: &Outp
 
 fn event_json(sequence: i64, state: &str, progress: Option<&Progress>) -> Value {
     let stages: Vec<Value> = progress
-        .map(|progress| progress.stages.iter().map(|stage| json!({ "name": stage.name, "done": stage.done, "total": stage.total })).collect())
+        .map(|progress| {
+            progress.stages.iter().map(|stage| json!({ "name": stage.name, "done": stage.done, "total": stage.total })).collect()
+        })
         .unwrap_or_default();
     let fraction = progress.map_or(0.0, |progress| progress.fraction);
     json!({ "sequence": sequence, "state": state, "fraction": fraction, "stages": stages })

@@ -61,7 +61,11 @@ pub(crate) async fn run(arguments: &DemoArguments, output: &Output) -> anyhow::R
     let (verified, verify_time) = verify(&proof.documents)?;
     show(&verified, output);
     let predicted = largest(&verified.statement.outputs).context("the network has no outputs")?;
-    output.say(format!("            accepted in {}: the digit is a {predicted}, its label says {}", crate::table::time(verify_time), digit.label));
+    output.say(format!(
+        "            accepted in {}: the digit is a {predicted}, its label says {}",
+        crate::table::time(verify_time),
+        digit.label
+    ));
     output.say("\n5. Three lies, each refused.");
     let refusals = refusals::all(&proof.documents, &other_key, &verified, nonce())?;
     for refusal in &refusals {
@@ -70,9 +74,7 @@ pub(crate) async fn run(arguments: &DemoArguments, output: &Output) -> anyhow::R
     if let Some(directory) = &arguments.out {
         let [proof, statement, key] = save(&proof.documents, directory)?;
         let context = String::from_utf8_lossy(CONTEXT);
-        output.say(format!(
-            "\n   Saved. Try: zkinfer verify --proof {proof} --statement {statement} --key {key} --context '{context}'"
-        ));
+        output.say(format!("\n   Saved. Try: zkinfer verify --proof {proof} --statement {statement} --key {key} --context '{context}'"));
     }
     let report = Report::new(&digit, predicted, &first, &proof, verify_time, refusals);
     output.say(format!("\n{}", report.table()));

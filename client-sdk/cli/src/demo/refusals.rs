@@ -20,9 +20,8 @@ pub(super) struct Refusal {
 /// Tells all lies; every one of them must be refused.
 pub(super) fn all(documents: &Documents, other_key: &[u8], verified: &Verified, nonce: ContextNonce) -> anyhow::Result<Vec<Refusal>> {
     let other = VerifierKey::from_bytes(other_key).context("the other model's key")?;
-    let refusal = |lie: &str, statement: &Statement, key: &[u8]| {
-        refuse(lie, verify_locally(key, &statement.to_bytes(), &documents.proof, nonce))
-    };
+    let refusal =
+        |lie: &str, statement: &Statement, key: &[u8]| refuse(lie, verify_locally(key, &statement.to_bytes(), &documents.proof, nonce));
     let honest = &verified.statement;
     let mut changed_output = honest.clone();
     changed_output.outputs.reverse();
@@ -49,9 +48,7 @@ fn zkinfer_digest(key: &VerifierKey) -> anyhow::Result<zkinfer_circuits::field::
 fn refuse(lie: &str, result: Result<Verified, LocalVerifyError>) -> anyhow::Result<Refusal> {
     match result {
         Ok(_) => anyhow::bail!("the verifier accepted a lie ({lie}); this must never happen: please report it"),
-        Err(LocalVerifyError::Refused(error)) => {
-            Ok(Refusal { lie: lie.to_owned(), reason: error.reason(), message: error.to_string() })
-        }
+        Err(LocalVerifyError::Refused(error)) => Ok(Refusal { lie: lie.to_owned(), reason: error.reason(), message: error.to_string() }),
         Err(error @ LocalVerifyError::Parameters(_)) => Err(error.into()),
     }
 }
