@@ -144,9 +144,7 @@ pub enum VerifyError {
         got: ContextNonce,
     },
     /// Everything fits, but the proof does not prove it.
-    #[error(
-        "the proof does not prove this statement: model, input commitment, output and nonce are not the ones it was made for, or it is damaged"
-    )]
+    #[error("the proof does not prove this statement: it was made for another output, input, model or nonce, or it is damaged")]
     Proof(#[source] ProofRefusal),
 }
 

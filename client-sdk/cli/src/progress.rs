@@ -24,8 +24,8 @@ enum Kind {
     Silent,
 }
 
+/// A stage, in the service's order.
 struct Seen {
-    name: String,
     done: u32,
     bar: Option<ProgressBar>,
 }
@@ -50,8 +50,8 @@ impl ProgressView {
     /// Shows what is known now.
     pub(crate) fn update(&mut self, progress: Option<&Progress>) {
         let Some(progress) = progress else { return };
-        for stage in &progress.stages {
-            self.update_stage(stage);
+        for (index, stage) in progress.stages.iter().enumerate() {
+            self.update_stage(index, stage);
         }
         if let Kind::Bars { whole, .. } = &self.kind {
             whole.set_position((progress.fraction.clamp(0.0, 1.0) * WHOLE as f64) as u64);
@@ -60,15 +60,11 @@ impl ProgressView {
         }
     }
 
-    fn update_stage(&mut self, stage: &Stage) {
-        let index = match self.seen.iter().position(|seen| seen.name == stage.name) {
-            Some(index) => index,
-            None => {
-                let bar = self.add_bar(stage);
-                self.seen.push(Seen { name: stage.name.clone(), done: 0, bar });
-                self.seen.len() - 1
-            }
-        };
+    fn update_stage(&mut self, index: usize, stage: &Stage) {
+        if index >= self.seen.len() {
+            let bar = self.add_bar(stage);
+            self.seen.push(Seen { done: 0, bar });
+        }
         let Some(seen) = self.seen.get_mut(index) else { return };
         if let Some(bar) = &seen.bar {
             bar.set_length(u64::from(stage.total).max(1));

@@ -1,0 +1,99 @@
+//! The command as a process: the demo from end to end, verification without service, exit codes, and documents that were tampered with.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use zkinfer_client::{ContextNonce, LocalVerifyError, verify_locally};
+
+const CONTEXT: &str = "zkinfer demo";
+/// Changes tried on each document.
+const N_CHANGES: usize = 120;
+
+fn zkinfer(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_zkinfer")).args(arguments).env_remove("ZKINFER_API_KEY").output().unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stdout)))
+}
+
+#[test]
+fn the_demo_proves_a_digit_and_its_proof_verifies_without_service() {
+    let out = tempfile::tempdir().unwrap();
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("circuits");
+    let folder = out.path().to_str().unwrap();
+    let demo = zkinfer(&["demo", "--json", "--out", folder, "--cache-dir", cache.to_str().unwrap()]);
+    assert!(demo.status.success(), "{}", String::from_utf8_lossy(&demo.stdout));
+    let report = json(&demo);
+    assert_eq!((&report["label"], &report["predicted"]), (&7.into(), &7.into()));
+    let reasons: Vec<&str> = report["refusals"].as_array().unwrap().iter().map(|refusal| refusal["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons, ["PROOF_INVALID", "PROOF_INVALID", "OTHER_MODEL", "PROOF_INVALID"]);
+    assert!(report["proof_bytes"].as_u64().unwrap() <= 200_000, "{report}");
+
+    let [proof, statement, key] = ["proof.zkp", "statement.zks", "key.zkvk"].map(|name| out.path().join(name));
+    let documents = ["--proof", proof.to_str().unwrap(), "--statement", statement.to_str().unwrap(), "--key", key.to_str().unwrap()];
+    let verify = |more: &[&str]| zkinfer(&[&["verify", "--json"], &documents[..], more].concat());
+    let accepted = verify(&["--context", CONTEXT]);
+    assert_eq!(accepted.status.code(), Some(0));
+    assert_eq!(json(&accepted)["verified"]["layers"], 3);
+    let refused = verify(&["--context", "another use"]);
+    assert_eq!((refused.status.code(), json(&refused)["reason"].as_str()), (Some(3), Some("OTHER_NONCE")));
+    let inspected = zkinfer(&["model", "inspect", "--json", key.to_str().unwrap()]);
+    assert_eq!(json(&inspected)["layers"].as_array().unwrap().len(), 3);
+
+    let documents = [&key, &statement, &proof].map(|path| std::fs::read(path).unwrap());
+    refuses_changed_documents(&documents);
+}
+
+/// Each changed byte and each truncation is refused; what the key says for display only (its last bytes) is bound by nothing.
+fn refuses_changed_documents(documents: &[Vec<u8>; 3]) {
+    let nonce = ContextNonce::of_context(CONTEXT.as_bytes());
+    let verify = |[key, statement, proof]: &[Vec<u8>; 3]| verify_locally(key, statement, proof, nonce);
+    let verified = verify(documents).unwrap();
+    let display_bytes = 2 * (8 + 8 + 8 + 8) + verified.key.input.name.len() + verified.key.output.name.len() + 8 * 4;
+    for document in 0..3 {
+        let length = documents[document].len() - if document == 0 { display_bytes } else { 0 };
+        for change in 0..N_CHANGES {
+            let at = change * (length - 1) / (N_CHANGES - 1);
+            let mut flipped = documents.clone();
+            flipped[document][at] ^= 1 << (change % 8);
+            assert!(matches!(verify(&flipped), Err(LocalVerifyError::Refused(_))), "document {document}, byte {at}");
+            let mut cut = documents.clone();
+            cut[document].truncate(at);
+            assert!(matches!(verify(&cut), Err(LocalVerifyError::Refused(_))), "document {document}, cut at {at}");
+        }
+    }
+}
+
+#[test]
+fn exit_codes_tell_what_went_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nonsense");
+    std::fs::write(&path, b"nonsense").unwrap();
+    let path = path.to_str().unwrap();
+    let code = |arguments: &[&str]| zkinfer(arguments).status.code();
+    assert_eq!(code(&["--help"]), Some(0));
+    assert_eq!(code(&["verify", "--proof", path, "--statement", path, "--key", "/does/not/exist"]), Some(1));
+    assert_eq!(code(&["verify"]), Some(2));
+    assert_eq!(code(&["verify", "--proof", path, "--statement", path, "--key", path]), Some(3));
+    assert_eq!(code(&["estimate", "--model", "digits", "--server", "http://127.0.0.1:1"]), Some(4));
+    let refused = zkinfer(&["verify", "--json", "--proof", path, "--statement", path, "--key", path]);
+    let refused = json(&refused);
+    assert_eq!((refused["exit_code"].as_u64(), refused["reason"].as_str()), (Some(3), Some("KEY_ENCODING")));
+}
+
+#[test]
+fn networks_are_imported_inspected_and_committed_without_service() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
+    let network = models.join("mlp-breast-cancer/model.onnx");
+    let calibration = models.join("mlp-breast-cancer/inputs.npy");
+    let arguments = [network.to_str().unwrap(), "--calibration", calibration.to_str().unwrap(), "--json"];
+    let run = |command: &str, more: &[&str]| json(&zkinfer(&[&["model", command], &arguments[..], more].concat()));
+    assert_eq!(run("import", &[])["report"]["layers"].as_array().unwrap().len(), 3);
+    assert_eq!(run("inspect", &[])["multiply_accumulates"], 30 * 32 + 32 * 16 + 16 * 2);
+    let (zero, again, salted) = (run("commit", &[]), run("commit", &[]), run("commit", &["--salt", &"01".repeat(32)]));
+    assert_eq!(zero["model_commitment"], again["model_commitment"]);
+    assert_eq!(zero["program_digest"], salted["program_digest"]);
+    assert_ne!(zero["model_commitment"], salted["model_commitment"]);
+}
