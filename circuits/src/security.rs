@@ -9,6 +9,8 @@
 //!   folding fail with probability at most `columns·8·N·(m + ½)³/(3ρ)/|K|`, N the size of the evaluation domain; the best m counts.
 //! - **permutation**: plonky2's copy constraints with c challenges from F: `c·(64 − log₂(routed wires · 2^k))` bits at 2^k gates.
 
+use std::cmp::Ordering;
+
 use plonky2::fri::FriConfig;
 use plonky2::fri::reduction_strategies::FriReductionStrategy;
 use plonky2::plonk::circuit_data::CircuitConfig;
@@ -297,7 +299,7 @@ impl AcceptableParams {
             ("proven FRI", security.proven_bits, self.min_proven_bits),
             ("permutation argument", security.permutation_bits, self.min_permutation_bits),
         ];
-        match figures.into_iter().find(|(_, got, required)| !(got >= required)) {
+        match figures.into_iter().find(|(_, got, required)| got.partial_cmp(required).is_none_or(Ordering::is_lt)) {
             Some((figure, got, required)) => Err(WeakParameters { figure, got, required }),
             None => Ok(()),
         }
