@@ -297,7 +297,9 @@ impl AcceptableParams {
             ("proven FRI", security.proven_bits, self.min_proven_bits),
             ("permutation argument", security.permutation_bits, self.min_permutation_bits),
         ];
-        match figures.into_iter().find(|(_, got, required)| !(got >= required)) {
+        // A demand that is no number is never met.
+        let falls_short = |got: f64, required: f64| got.partial_cmp(&required).is_none_or(std::cmp::Ordering::is_lt);
+        match figures.into_iter().find(|&(_, got, required)| falls_short(got, required)) {
             Some((figure, got, required)) => Err(WeakParameters { figure, got, required }),
             None => Ok(()),
         }

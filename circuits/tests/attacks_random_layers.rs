@@ -43,7 +43,7 @@ fn random_layer(case: usize) -> Layer {
 
 /// Every third layer holds only extreme values.
 fn extremes(layer: &mut Layer, case: usize, rng: &mut StdRng) {
-    if case % 3 != 0 {
+    if !case.is_multiple_of(3) {
         return;
     }
     if let LayerConstants::Dense(constants) = &mut layer.constants {

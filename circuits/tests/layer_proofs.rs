@@ -1,4 +1,5 @@
 //! Layer proofs: honest layers verify natively and in circuit.
+#![allow(clippy::print_stdout, reason = "figures for whoever runs it with --nocapture")]
 #![allow(missing_docs)]
 
 mod support;

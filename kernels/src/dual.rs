@@ -47,7 +47,7 @@ impl<A: Backend, B: Backend> DualBackend<A, B> {
     }
 }
 
-fn pairs<'a, X, Y, const N: usize>(oracles: [&'a (X, Y); N]) -> ([&'a X; N], [&'a Y; N]) {
+fn pairs<X, Y, const N: usize>(oracles: [&(X, Y); N]) -> ([&X; N], [&Y; N]) {
     (oracles.map(|(first, _)| first), oracles.map(|(_, second)| second))
 }
 

@@ -1,4 +1,5 @@
 //! Whole models, from ONNX bytes to verified statements, on the portable CPU backend.
+#![allow(clippy::print_stdout, reason = "figures for whoever runs it with --nocapture")]
 #![allow(missing_docs)]
 
 use std::collections::HashMap;

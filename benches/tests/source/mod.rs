@@ -3,39 +3,39 @@
 use std::path::{Path, PathBuf};
 
 /// A file under test.
-pub struct Source {
+pub(crate) struct Source {
     /// Path from the root, with `/`.
-    pub path: String,
+    pub(crate) path: String,
     /// The whole text.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 impl Source {
     /// The text with comments, string and character literals blanked; lines stay where they are.
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         blank_literals(&self.text)
     }
 
     /// `code` up to the unit tests, which end the file.
-    pub fn product_code(&self) -> String {
+    pub(crate) fn product_code(&self) -> String {
         let code = self.code();
         let end = code.find("#[cfg(test)]\nmod tests").unwrap_or(code.len());
         code[..end].to_owned()
     }
 
     /// Whether the file is a test or a build script.
-    pub fn is_test(&self) -> bool {
+    pub(crate) fn is_test(&self) -> bool {
         self.path.contains("/tests/") || self.path.ends_with("/tests.rs") || self.path.ends_with("/build.rs")
     }
 
     /// Whether the file belongs to a command.
-    pub fn is_command(&self) -> bool {
+    pub(crate) fn is_command(&self) -> bool {
         self.path.contains("/src/bin/") || self.path.ends_with("/main.rs") || self.path.starts_with("client-sdk/cli/src/")
     }
 }
 
 /// All text files with one of these extensions, in order of path; build outputs and hidden folders are left out.
-pub fn files(extensions: &[&str]) -> Vec<Source> {
+pub(crate) fn files(extensions: &[&str]) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("benches lies in the workspace");
     let mut found = Vec::new();
     let mut folders = vec![root.to_owned()];

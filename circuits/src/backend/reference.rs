@@ -324,7 +324,7 @@ impl Backend for Reference {
     fn fold_commit(&self, codeword: &Codeword, arity_bits: usize, cap_height: usize) -> Result<MerkleTree<F, H>, BackendError> {
         let mut values = codeword.values.clone();
         reverse_index_bits_in_place(&mut values);
-        let leaves = values.chunks(1 << arity_bits).map(|chunk| flatten::<F, D>(chunk)).collect();
+        let leaves = values.chunks(1 << arity_bits).map(flatten::<F, D>).collect();
         Ok(MerkleTree::new(leaves, cap_height))
     }
 

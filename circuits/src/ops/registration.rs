@@ -33,7 +33,7 @@ pub fn register_constants(b: &mut SystemBuilder, bytes: &[Node], constants: &[Re
         let top = weighted(b, constant.top, &columns);
         cells.push(top);
     }
-    if cells.len() % 2 == 0 {
+    if cells.len().is_multiple_of(2) {
         cells.push(*cells.last().expect("there is at least one constant"));
     }
     let table = byte_table(b);

@@ -75,5 +75,5 @@ fn join_all<B: Backend>(
         }
         nodes = above;
     }
-    nodes.pop().ok_or_else(|| PipelineError::Aggregate(crate::recursion::prover::ProveError::NoNodes))
+    nodes.pop().ok_or(PipelineError::Aggregate(crate::recursion::prover::ProveError::NoNodes))
 }

@@ -132,7 +132,8 @@ fn check(shift: u32, lo: i64, hi: i64, every: usize) {
     for scaled in scaled_values(shift, lo, hi) {
         let quotient = (i128::from(scaled) + (1i128 << (shift - 1))).div_euclid(1i128 << shift);
         let expected = quotient.clamp(lo.into(), hi.into()) as i64;
-        let near = |y: &i64| (*y - expected).abs() < 3 || (*y - lo).abs() < 3 || (*y - hi).abs() < 3 || (*y - lo) as usize % every == 0;
+        let near =
+            |y: &i64| (*y - expected).abs() < 3 || (*y - lo).abs() < 3 || (*y - hi).abs() < 3 || ((*y - lo) as usize).is_multiple_of(every);
         let accepted: Vec<i64> = (lo - 2..=hi + 256).filter(near).filter(|&y| row.accepts(scaled, y)).collect();
         assert_eq!(accepted, [expected], "lo {lo}, hi {hi}, s {shift}, value {scaled}");
     }

@@ -33,7 +33,7 @@ fn layer(input_seed: u64) -> Layer {
 }
 
 fn is_even(leaf: usize) -> bool {
-    leaf % 2 == 0
+    leaf.is_multiple_of(2)
 }
 
 fn is_odd(leaf: usize) -> bool {

@@ -297,7 +297,7 @@ impl Backend for Forger {
     fn fold_commit(&self, word: &Word, arity_bits: usize, cap_height: usize) -> Result<MerkleTree<F, H>, BackendError> {
         let mut values = word.values.clone();
         reverse_index_bits_in_place(&mut values);
-        let leaves = values.chunks(1 << arity_bits).map(|chunk| flatten::<F, D>(chunk)).collect();
+        let leaves = values.chunks(1 << arity_bits).map(flatten::<F, D>).collect();
         Ok(MerkleTree::new(leaves, cap_height))
     }
 

@@ -81,16 +81,19 @@ pub(crate) fn batch(tables: &RootTables, oracles: &[&dyn Polynomials], batches: 
     Codeword::new(tables, split(&sum), oracles[0].log_rows() + rate_bits, F::coset_shift())
 }
 
+/// Oracle and columns, and their combination by coordinate.
+type RangeCombination = ((usize, Range<usize>), [Vec<F>; 2]);
+
 /// `Σ_j α^j f_j` over ranges of columns; a range opened at several points is combined once.
 struct Combinations {
     alpha: K,
     n_rows: usize,
-    of_range: Vec<((usize, Range<usize>), [Vec<F>; 2])>,
+    of_range: Vec<RangeCombination>,
 }
 
 impl Combinations {
     fn new(oracles: &[&dyn Polynomials], batches: &[OpeningBatch], alpha: K, n_rows: usize) -> Self {
-        let mut of_range: Vec<((usize, Range<usize>), [Vec<F>; 2])> = Vec::new();
+        let mut of_range: Vec<RangeCombination> = Vec::new();
         for opened in batches.iter().flat_map(|batch| &batch.opened) {
             let range = (opened.oracle, opened.columns.clone());
             if of_range.iter().all(|(known, _)| *known != range) {

@@ -11,7 +11,7 @@ use zkinfer_circuits::pipeline::{CommittedModel, ModelSecret, Unobserved};
 use zkinfer_circuits::program::Program;
 use zkinfer_circuits::recursion::prover::NoStore;
 use zkinfer_circuits::recursion::salt::Salt;
-use zkinfer_circuits::security::{Profile, ProfileName};
+use zkinfer_circuits::security::ProfileName;
 use zkinfer_client::encoding::{digest_hex, parse_digest};
 use zkinfer_client::key::{TensorInfo, VerifierKey};
 use zkinfer_client::proto::model::Visibility;
@@ -148,9 +148,9 @@ pub(super) fn commit(arguments: &CommitArguments, output: &Output) -> anyhow::Re
         None => Salt::NONE,
     };
     let Compiled { program, constants, .. } = compile_network(&arguments.network)?;
-    let secret = ModelSecret { program, constants, salt };
+    let secret = ModelSecret { profile: ProfileName::Default, program, constants, salt };
     let (backend, _) = select_backend();
-    let model = CommittedModel::commit(&backend, &Profile::new(ProfileName::Default), secret, &NoStore, &Unobserved)?;
+    let model = CommittedModel::commit(&backend, secret, &NoStore, &Unobserved)?;
     let (program, commitment) = (digest_hex(model.program_digest), digest_hex(model.commitment));
     output.say(table::list(&[("program digest", program.clone()), ("model commitment", commitment.clone())]));
     output.json(&json!({ "ok": true, "program_digest": program, "model_commitment": commitment }));

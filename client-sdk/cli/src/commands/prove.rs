@@ -19,7 +19,7 @@ pub(super) async fn run(arguments: &ProveArguments, output: &Output) -> anyhow::
         request = request.with_private_input();
     }
     let job = client.create_job(&request).await?;
-    output.say(format!("{}", job.name));
+    output.say(&job.name);
     let mut view = ProgressView::new(output);
     let job = client.finish_job(&job.name, |event| view.update(event.progress.as_ref())).await;
     view.finish();
