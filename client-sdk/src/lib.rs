@@ -2,7 +2,7 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use zkinfer_client::{Client, ContextNonce, JobRequest, verify_locally};
+//! use zkinfer_client::{ALL_PROFILES, Client, ContextNonce, JobRequest, verify_locally};
 //!
 //! let client = Client::connect("http://127.0.0.1:50551").await?;
 //! let nonce = ContextNonce::of_context(b"order 4711");
@@ -10,7 +10,7 @@
 //! let job = client.create_job(&JobRequest::npy("tenants/default/models/digits", input).with_nonce(nonce)).await?;
 //! let job = client.finish_job(&job.name, |event| println!("{:?}", event.progress)).await?;
 //! let documents = client.documents(&job).await?;
-//! let verified = verify_locally(&documents.key, &documents.statement, &documents.proof, nonce)?;
+//! let verified = verify_locally(&documents.key, &documents.statement, &documents.proof, &ALL_PROFILES, nonce)?;
 //! println!("{:?}", verified.statement.outputs);
 //! # Ok(())
 //! # }
@@ -33,10 +33,11 @@ pub use jobs::{Documents, JobInput, JobRequest};
 pub use models::ModelRequest;
 pub use retry::RetryPolicy;
 pub use status::{ClientError, FieldProblem, Refusal, RefusalKind};
-pub use verify::{LocalVerifyError, Verified, accepted_parameters, verify_locally};
+pub use verify::{ALL_PROFILES, LocalVerifyError, Verified, parameter_sets, verify_locally};
 pub use watch::{JobWatch, ModelWatch, Subject, Watch};
 
 pub use prost_types::{Duration as WireDuration, Timestamp as WireTimestamp};
+pub use zkinfer_circuits::security::ProfileName;
 pub use zkinfer_circuits::statement::{ContextNonce, Statement, StatementInput};
 pub use zkinfer_circuits::verify::VerifyError;
 pub use zkinfer_circuits::{encoding, key, program};

@@ -26,26 +26,36 @@ pub enum LocalVerifyError {
     Refused(#[from] VerifyError),
 }
 
-/// The parameter sets built into this version.
+/// The parameter sets of these profiles that are built into this version.
 ///
 /// # Errors
 /// A damaged build.
-pub fn accepted_parameters() -> Result<Vec<Parameters>, ParametersError> {
-    Ok(vec![Parameters::embedded(ProfileName::Default)?])
+pub fn parameter_sets(profiles: &[ProfileName]) -> Result<Vec<Parameters>, ParametersError> {
+    profiles.iter().map(|&profile| Parameters::embedded(profile)).collect()
 }
 
-/// Verifies a proof of a statement about the model of a key, made for the context of `context_nonce`.
+/// Verifies a proof of a statement about the model of a key, made for the context of `context_nonce`, under any of the
+/// profiles that the caller accepts ([`ProfileName::Strict`] alone asks for proven security; `&ALL_PROFILES` takes what the key names).
 ///
 /// The caller decides two things: that the key is of the model it means (compare its commitment with one from a source it trusts), and
 /// that the nonce is its own and fresh.
 ///
 /// # Errors
 /// The first rule of acceptance that does not hold.
-pub fn verify_locally(key: &[u8], statement: &[u8], proof: &[u8], context_nonce: ContextNonce) -> Result<Verified, LocalVerifyError> {
-    let acceptable = AcceptableParams { parameter_sets: accepted_parameters()?, context_nonce };
+pub fn verify_locally(
+    key: &[u8],
+    statement: &[u8],
+    proof: &[u8],
+    profiles: &[ProfileName],
+    context_nonce: ContextNonce,
+) -> Result<Verified, LocalVerifyError> {
+    let acceptable = AcceptableParams { parameter_sets: parameter_sets(profiles)?, context_nonce };
     let (key, statement) = verify_bytes(key, statement, &acceptable, proof)?;
     Ok(Verified { statement, key })
 }
+
+/// Every profile, the default first.
+pub const ALL_PROFILES: [ProfileName; 2] = [ProfileName::Default, ProfileName::Strict];
 
 #[cfg(test)]
 mod tests {
@@ -53,10 +63,8 @@ mod tests {
 
     #[test]
     fn names_the_document_that_cannot_be_read() {
-        // Without parameters nothing is accepted; with them, the key is read first.
-        match verify_locally(b"not a key", b"", b"", ContextNonce::ZERO) {
+        match verify_locally(b"not a key", b"", b"", &ALL_PROFILES, ContextNonce::ZERO) {
             Err(LocalVerifyError::Refused(VerifyError::KeyEncoding(error))) => assert_eq!(error.field, "magic"),
-            Err(LocalVerifyError::Parameters(_)) => {}
             other => panic!("{other:?}"),
         }
     }

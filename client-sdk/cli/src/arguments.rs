@@ -78,6 +78,32 @@ pub(crate) enum Granularity {
     PerTensor,
 }
 
+/// Parameter sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Profile {
+    /// Smaller and faster; at least 101 heuristic bits of security.
+    Default,
+    /// At least 89 proven bits.
+    Strict,
+}
+
+impl Profile {
+    pub(crate) fn name(self) -> zkinfer_client::ProfileName {
+        match self {
+            Self::Default => zkinfer_client::ProfileName::Default,
+            Self::Strict => zkinfer_client::ProfileName::Strict,
+        }
+    }
+
+    /// Name that the service knows.
+    pub(crate) fn parameter_set(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Strict => "strict",
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct NetworkArguments {
     /// The ONNX file (`inspect`: or a verifier key).
@@ -97,6 +123,9 @@ pub(crate) struct CommitArguments {
     /// Salt of the commitment: 64 hexadecimal digits; without it the salt is zero, as for a model with public weights.
     #[arg(long)]
     pub(crate) salt: Option<String>,
+    /// Parameter set that the model is registered under.
+    #[arg(long, value_enum, default_value = "default")]
+    pub(crate) profile: Profile,
 }
 
 #[derive(Debug, Args)]
@@ -109,6 +138,9 @@ pub(crate) struct RegisterArguments {
     /// Commits without salt: whoever has the network can recompute the commitment.
     #[arg(long)]
     pub(crate) public_weights: bool,
+    /// Parameter set that the model is registered under.
+    #[arg(long, value_enum, default_value = "default")]
+    pub(crate) profile: Profile,
     /// Where the verifier key is saved.
     #[arg(long, default_value = "model.zkvk")]
     pub(crate) key: PathBuf,
@@ -167,6 +199,9 @@ pub(crate) struct VerifyArguments {
     /// The verifier key of the model.
     #[arg(long)]
     pub(crate) key: PathBuf,
+    /// Accepts proofs of this parameter set only; without it, of any set.
+    #[arg(long, value_enum)]
+    pub(crate) profile: Option<Profile>,
     #[command(flatten)]
     pub(crate) nonce: NonceArguments,
 }
@@ -197,10 +232,10 @@ mod tests {
         for line in [
             "zkinfer demo --json",
             "zkinfer verify --proof P --statement S --key K",
-            "zkinfer verify --proof P --statement S --key K --context order-7",
+            "zkinfer verify --proof P --statement S --key K --context order-7 --profile strict",
             "zkinfer prove --model digits --input i.npy --private-input",
             "zkinfer model import m.onnx --calibration c.npy --granularity per-tensor",
-            "zkinfer model register m.onnx --id digits --public-weights",
+            "zkinfer model register m.onnx --id digits --public-weights --profile strict",
             "zkinfer watch tenants/default/jobs/x",
             "zkinfer estimate m.onnx",
             "zkinfer estimate --model digits --json",

@@ -78,11 +78,11 @@ pub(crate) fn reason(error: &anyhow::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use zkinfer_client::{ContextNonce, verify_locally};
+    use zkinfer_client::{ALL_PROFILES, ContextNonce, verify_locally};
 
     #[test]
     fn a_refused_proof_and_a_missing_service_have_their_own_codes() {
-        let refused = verify_locally(b"", b"", b"", ContextNonce::ZERO).unwrap_err();
+        let refused = verify_locally(b"", b"", b"", &ALL_PROFILES, ContextNonce::ZERO).unwrap_err();
         let error = anyhow::Error::from(refused).context("around it");
         assert_eq!((code(&error), reason(&error).as_str()), (PROOF_REFUSED, "KEY_ENCODING"));
         let ended = ClientError::Ended { name: "j".into(), state: "FAILED", failure: None };

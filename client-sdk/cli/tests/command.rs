@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use zkinfer_client::{ContextNonce, LocalVerifyError, verify_locally};
+use zkinfer_client::{ContextNonce, LocalVerifyError, ProfileName, verify_locally};
 
 const CONTEXT: &str = "zkinfer demo";
 /// Changes tried on each document.
@@ -39,6 +39,8 @@ fn the_demo_proves_a_digit_and_its_proof_verifies_without_service() {
     assert_eq!(json(&accepted)["verified"]["layers"], 3);
     let refused = verify(&["--context", "another use"]);
     assert_eq!((refused.status.code(), json(&refused)["reason"].as_str()), (Some(3), Some("OTHER_NONCE")));
+    let strict = verify(&["--context", CONTEXT, "--profile", "strict"]);
+    assert_eq!((strict.status.code(), json(&strict)["reason"].as_str()), (Some(3), Some("UNKNOWN_PARAMETERS")));
     let inspected = zkinfer(&["model", "inspect", "--json", key.to_str().unwrap()]);
     assert_eq!(json(&inspected)["layers"].as_array().unwrap().len(), 3);
 
@@ -49,7 +51,7 @@ fn the_demo_proves_a_digit_and_its_proof_verifies_without_service() {
 /// Each changed byte and each truncation is refused; what the key says for display only (its last bytes) is bound by nothing.
 fn refuses_changed_documents(documents: &[Vec<u8>; 3]) {
     let nonce = ContextNonce::of_context(CONTEXT.as_bytes());
-    let verify = |[key, statement, proof]: &[Vec<u8>; 3]| verify_locally(key, statement, proof, nonce);
+    let verify = |[key, statement, proof]: &[Vec<u8>; 3]| verify_locally(key, statement, proof, &[ProfileName::Default], nonce);
     let verified = verify(documents).unwrap();
     let display_bytes = 2 * (8 + 8 + 8 + 8) + verified.key.input.name.len() + verified.key.output.name.len() + 8 * 4;
     for document in 0..3 {

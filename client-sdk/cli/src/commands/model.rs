@@ -11,7 +11,6 @@ use zkinfer_circuits::pipeline::{CommittedModel, ModelSecret, Unobserved};
 use zkinfer_circuits::program::Program;
 use zkinfer_circuits::recursion::prover::NoStore;
 use zkinfer_circuits::recursion::salt::Salt;
-use zkinfer_circuits::security::ProfileName;
 use zkinfer_client::encoding::{digest_hex, parse_digest};
 use zkinfer_client::key::{TensorInfo, VerifierKey};
 use zkinfer_client::proto::model::Visibility;
@@ -148,7 +147,7 @@ pub(super) fn commit(arguments: &CommitArguments, output: &Output) -> anyhow::Re
         None => Salt::NONE,
     };
     let Compiled { program, constants, .. } = compile_network(&arguments.network)?;
-    let secret = ModelSecret { profile: ProfileName::Default, program, constants, salt };
+    let secret = ModelSecret { profile: arguments.profile.name(), program, constants, salt };
     let (backend, _) = select_backend();
     let model = CommittedModel::commit(&backend, secret, &NoStore, &Unobserved)?;
     let (program, commitment) = (digest_hex(model.program_digest), digest_hex(model.commitment));
@@ -199,6 +198,7 @@ async fn model_request(client: &Client, arguments: &RegisterArguments) -> anyhow
         Granularity::PerTensor => quantization_options::Granularity::PerTensor,
     };
     request.quantization = Some(QuantizationOptions { granularity: granularity.into(), ..QuantizationOptions::default() });
+    request.parameter_set = arguments.profile.parameter_set().to_owned();
     if arguments.public_weights {
         request.weights_visibility = Visibility::Public;
     }

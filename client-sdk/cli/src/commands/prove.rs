@@ -1,7 +1,7 @@
 //! `zkinfer prove`.
 
 use serde_json::json;
-use zkinfer_client::{JobInput, JobRequest, verify_locally};
+use zkinfer_client::{ALL_PROFILES, JobInput, JobRequest, verify_locally};
 
 use super::{connect, model_name, nonce, read, save, show};
 use crate::arguments::ProveArguments;
@@ -25,7 +25,7 @@ pub(super) async fn run(arguments: &ProveArguments, output: &Output) -> anyhow::
     view.finish();
     let job = job?;
     let documents = client.documents(&job).await?;
-    let verified = verify_locally(&documents.key, &documents.statement, &documents.proof, context_nonce)?;
+    let verified = verify_locally(&documents.key, &documents.statement, &documents.proof, &ALL_PROFILES, context_nonce)?;
     let [proof, statement, key] = save(&documents, &arguments.out)?;
     show(&verified, output);
     output.say(format!("verified here, and saved: {proof}, {statement}, {key}"));

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::json;
 use zkinfer_client::encoding::digest_hex;
-use zkinfer_client::{StatementInput, Verified, verify_locally};
+use zkinfer_client::{ALL_PROFILES, StatementInput, Verified, verify_locally};
 
 use super::{nonce, read};
 use crate::arguments::VerifyArguments;
@@ -80,7 +80,8 @@ pub(super) fn run(arguments: &VerifyArguments, output: &Output) -> anyhow::Resul
     let context_nonce = nonce(&arguments.nonce)?;
     let (proof, statement, key) = (read(&arguments.proof)?, read(&arguments.statement)?, read(&arguments.key)?);
     let start = Instant::now();
-    let verified = verify_locally(&key, &statement, &proof, context_nonce)?;
+    let profiles = arguments.profile.map_or_else(|| ALL_PROFILES.to_vec(), |profile| vec![profile.name()]);
+    let verified = verify_locally(&key, &statement, &proof, &profiles, context_nonce)?;
     let elapsed = start.elapsed();
     output.say(format!("accepted in {}", table::time(elapsed)));
     show(&verified, output);

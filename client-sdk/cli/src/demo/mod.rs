@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use zkinfer_client::proto::{Job, QuantizationOptions, RegisteredModel, quantization_options};
-use zkinfer_client::{Client, ContextNonce, Documents, JobRequest, MediaType, ModelRequest, UploadSource, Verified, verify_locally};
+use zkinfer_client::{
+    Client, ContextNonce, Documents, JobRequest, MediaType, ModelRequest, ProfileName, UploadSource, Verified, verify_locally,
+};
 
 use crate::arguments::DemoArguments;
 use crate::commands::{save, show};
@@ -23,6 +25,9 @@ use service::Service;
 const NETWORK: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/mlp-mnist/model.onnx"));
 /// The use that the demo's proof is made for.
 const CONTEXT: &[u8] = b"zkinfer demo";
+
+/// The parameter set that the demo uses.
+const PROFILES: [ProfileName; 1] = [ProfileName::Default];
 
 /// A registered model.
 struct Registration {
@@ -121,7 +126,7 @@ async fn prove(client: &Client, model: &str, digit: &Digit, output: &Output) -> 
 
 fn verify(documents: &Documents) -> anyhow::Result<(Verified, Duration)> {
     let start = Instant::now();
-    let verified = verify_locally(&documents.key, &documents.statement, &documents.proof, nonce())?;
+    let verified = verify_locally(&documents.key, &documents.statement, &documents.proof, &PROFILES, nonce())?;
     Ok((verified, start.elapsed()))
 }
 

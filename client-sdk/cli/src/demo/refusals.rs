@@ -20,8 +20,9 @@ pub(super) struct Refusal {
 /// Tells all lies; every one of them must be refused.
 pub(super) fn all(documents: &Documents, other_key: &[u8], verified: &Verified, nonce: ContextNonce) -> anyhow::Result<Vec<Refusal>> {
     let other = VerifierKey::from_bytes(other_key).context("the other model's key")?;
-    let refusal =
-        |lie: &str, statement: &Statement, key: &[u8]| refuse(lie, verify_locally(key, &statement.to_bytes(), &documents.proof, nonce));
+    let refusal = |lie: &str, statement: &Statement, key: &[u8]| {
+        refuse(lie, verify_locally(key, &statement.to_bytes(), &documents.proof, &super::PROFILES, nonce))
+    };
     let honest = &verified.statement;
     let mut changed_output = honest.clone();
     changed_output.outputs.reverse();
@@ -29,7 +30,7 @@ pub(super) fn all(documents: &Documents, other_key: &[u8], verified: &Verified, 
     changed_input.input = StatementInput::Committed(honest.model_commitment);
     let mut claims_other = honest.clone();
     claims_other.model_commitment = other.model_commitment;
-    claims_other.program_digest = zkinfer_digest(&other)?;
+    claims_other.program_digest = program_digest(&other)?;
     Ok(vec![
         refusal("A changed output: the same proof, the ten outputs in reverse order.", &changed_output, &documents.key)?,
         refusal("A changed input: the same proof, another input commitment.", &changed_input, &documents.key)?,
@@ -39,8 +40,8 @@ pub(super) fn all(documents: &Documents, other_key: &[u8], verified: &Verified, 
 }
 
 /// The program digest that a verifier computes for a key.
-fn zkinfer_digest(key: &VerifierKey) -> anyhow::Result<zkinfer_circuits::field::Digest> {
-    let parameters = zkinfer_client::accepted_parameters()?;
+fn program_digest(key: &VerifierKey) -> anyhow::Result<zkinfer_circuits::field::Digest> {
+    let parameters = zkinfer_client::parameter_sets(&super::PROFILES)?;
     let checked = zkinfer_circuits::verify::CheckedKey::new(key, &parameters)?;
     Ok(checked.program_digest())
 }
