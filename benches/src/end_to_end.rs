@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use zkinfer_client::proto::{Job, StageTime};
-use zkinfer_client::{Client, ContextNonce, Documents, JobRequest, MediaType, ModelRequest, UploadSource, verify_locally};
+use zkinfer_client::{Client, ContextNonce, Documents, JobRequest, MediaType, ModelRequest, ProfileName, UploadSource, verify_locally};
 
 use crate::digits::{read_images, to_npy};
 use crate::record::Record;
@@ -81,7 +81,7 @@ async fn prove(client: &Client, model: &str, image: &[f32]) -> anyhow::Result<Pr
     let job = client.create_job(&request).await?;
     let job = client.finish_job(&job.name, |_| {}).await?;
     let documents = client.documents(&job).await?;
-    verify_locally(&documents.key, &documents.statement, &documents.proof, nonce)?;
+    verify_locally(&documents.key, &documents.statement, &documents.proof, &[ProfileName::Default], nonce)?;
     let usage = meter.stop();
     Ok(Proved { job, documents, usage })
 }
@@ -98,7 +98,13 @@ fn note_proofs(proofs: &[Proved], record: &mut Record) -> anyhow::Result<()> {
     for Proved { documents, .. } in proofs {
         for _ in 0..VERIFICATIONS {
             let meter = Meter::start();
-            verify_locally(&documents.key, &documents.statement, &documents.proof, ContextNonce::of_context(b"benchmark"))?;
+            verify_locally(
+                &documents.key,
+                &documents.statement,
+                &documents.proof,
+                &[ProfileName::Default],
+                ContextNonce::of_context(b"benchmark"),
+            )?;
             verify_s.push(meter.stop().wall_s);
         }
     }
