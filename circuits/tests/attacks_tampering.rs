@@ -62,8 +62,10 @@ fn every_wrong_length_is_refused_without_panic() {
 fn proof_of_one_role_is_refused_in_the_other() {
     let proofs = proofs();
     let (inference, registration) = (&proofs[0], &proofs[1]);
-    let expected = verify(&registration.0, &inference.1, &inference.2).map_err(without_reason);
-    assert!(matches!(expected, Err(LayerVerifyError::Shape { part: "openings", .. })), "{expected:?}");
+    let got = verify(&registration.0, &inference.1, &inference.2);
+    assert_eq!(got, Err(LayerVerifyError::RegistrationScalar("gamma_prime")));
+    let got = verify(&inference.0, &registration.1, &registration.2);
+    assert!(matches!(got, Err(LayerVerifyError::Shape { part: "openings", .. })), "{got:?}");
 }
 
 #[test]

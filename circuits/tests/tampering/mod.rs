@@ -6,6 +6,7 @@ use plonky2::hash::merkle_tree::MerkleCap;
 use zkinfer_circuits::air::system::SUMS_WIDTH;
 use zkinfer_circuits::air::{Cell, Node, Op, OracleId};
 use zkinfer_circuits::field::{D, F, H, K};
+use zkinfer_circuits::kind::Role;
 use zkinfer_circuits::layer::{LayerClaim, LayerProof, LayerShape, LayerVerifyError, theta};
 
 /// A change to a claim or a proof.
@@ -53,7 +54,7 @@ fn shorten<T>(list: &mut Vec<T>) {
 
 /// One change for every field.
 pub fn field_changes(shape: &LayerShape, claim: &LayerClaim, proof: &LayerProof) -> Vec<Change> {
-    let mut changes = claim_changes(claim);
+    let mut changes = claim_changes(shape, claim);
     let caps = [
         LayerVerifyError::Link { oracle: OracleId::Weights },
         LayerVerifyError::Link { oracle: OracleId::Main },
@@ -84,14 +85,19 @@ pub fn field_changes(shape: &LayerShape, claim: &LayerClaim, proof: &LayerProof)
     changes
 }
 
-fn claim_changes(claim: &LayerClaim) -> Vec<Change> {
+fn claim_changes(shape: &LayerShape, claim: &LayerClaim) -> Vec<Change> {
+    // A registration has none of these scalars.
+    let scalar = |name, of_inference| match shape.role {
+        Role::Inference => of_inference,
+        Role::Registration => LayerVerifyError::RegistrationScalar(name),
+    };
     let mut changes = vec![
         change("index", LayerVerifyError::Constraints, |claim, _| claim.index += 1),
-        change("gamma prime", LayerVerifyError::Constraints, |claim, _| claim.gamma_prime += K::ONE),
-        change("delta", LayerVerifyError::Constraints, |claim, _| claim.delta += K::ONE),
-        change("balance of the claim", LayerVerifyError::Balance, |claim, _| claim.balance += K::ONE),
+        change("gamma prime", scalar("gamma_prime", LayerVerifyError::Constraints), |claim, _| claim.gamma_prime += K::ONE),
+        change("delta", scalar("delta", LayerVerifyError::Constraints), |claim, _| claim.delta += K::ONE),
+        change("balance of the claim", scalar("balance", LayerVerifyError::Balance), |claim, _| claim.balance += K::ONE),
         change("balance of the proof", LayerVerifyError::Balance, |_, proof| proof.balance += K::ONE),
-        change("both balances", LayerVerifyError::Constraints, |claim, proof| {
+        change("both balances", scalar("balance", LayerVerifyError::Constraints), |claim, proof| {
             claim.balance += K::ONE;
             proof.balance += K::ONE;
         }),
