@@ -11,6 +11,7 @@
 pub mod artifacts;
 pub mod auth;
 mod convert;
+mod directory;
 pub mod engine;
 mod grpc;
 pub mod limits;

@@ -1,6 +1,5 @@
 //! Runs the service: opens the stores, starts the workers, serves, drains.
 
-use std::fs::DirBuilder;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use tonic_health::ServingStatus;
 
 use crate::artifacts::{ArtifactBytes, BytesError, PublicArtifacts, Uploads};
 use crate::auth::Authentication;
+use crate::directory::make_private_directory;
 use crate::engine::sqlite::{OpenError, SqliteEngine};
 use crate::engine::{Engine, EngineError};
 use crate::grpc::{self, App, GuardLayer};
@@ -260,12 +260,7 @@ impl Service {
     }
 }
 
-/// Makes a directory that only this user can read.
 fn make_directory(path: &Path) -> Result<PathBuf, ServeError> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(|source| ServeError::Directory { path: path.into(), source })?;
+    make_private_directory(path).map_err(|source| ServeError::Directory { path: path.into(), source })?;
     Ok(path.to_path_buf())
 }

@@ -350,7 +350,7 @@ impl<B: Backend> Prover for LocalProver<B> {
     }
 
     fn verify(&self, key: &[u8], statement: &[u8], proof: &[u8]) -> Result<(), VerifyFailure> {
-        let unreadable = |error: &dyn std::error::Error| VerifyFailure { reason: "STATEMENT_UNREADABLE", message: describe(error) };
+        let unreadable = |error: &dyn std::error::Error| VerifyFailure { reason: "STATEMENT_ENCODING", message: describe(error) };
         let nonce = Statement::from_bytes(statement).map_err(|error| unreadable(&error))?.context_nonce;
         let acceptable = AcceptableParams {
             parameter_sets: self.sets.iter().map(|set| set.parameters.as_ref().clone()).collect(),
@@ -358,11 +358,11 @@ impl<B: Backend> Prover for LocalProver<B> {
         };
         verify_bytes(key, statement, &acceptable, proof)
             .map(|_| ())
-            .map_err(|error| VerifyFailure { reason: "PROOF_REFUSED", message: describe(&error) })
+            .map_err(|error| VerifyFailure { reason: error.reason(), message: describe(&error) })
     }
 
     fn decode_statement(&self, statement: &[u8]) -> Result<StatementFields, VerifyFailure> {
-        let refused = |error: &dyn std::error::Error| VerifyFailure { reason: "STATEMENT_UNREADABLE", message: describe(error) };
+        let refused = |error: &dyn std::error::Error| VerifyFailure { reason: "STATEMENT_ENCODING", message: describe(error) };
         let statement = Statement::from_bytes(statement).map_err(|error| refused(&error))?;
         fields(&statement).map_err(|error| refused(&error))
     }

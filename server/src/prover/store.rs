@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use zkinfer_circuits::recursion::prover::CircuitStore;
 
+use crate::directory::make_private_directory;
+
 /// A folder of cache entries, one file each.
 #[derive(Debug, Clone)]
 pub struct FileStore {
@@ -18,7 +20,8 @@ impl FileStore {
     /// # Errors
     /// The folder cannot be made.
     pub fn open(folder: PathBuf) -> std::io::Result<Self> {
-        fs::create_dir_all(&folder)?;
+        // Committed weights are private.
+        make_private_directory(&folder)?;
         Ok(Self { folder })
     }
 
