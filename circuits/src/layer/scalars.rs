@@ -52,7 +52,7 @@ fn edge_power_circuit(builder: &mut Builder, squares: &[ExtensionTarget<D>], edg
     })
 }
 
-/// [`derive`] in circuit.
+/// [`derive()`] in circuit.
 pub fn derive_circuit(
     builder: &mut Builder,
     kind: &LayerKind,

@@ -1,7 +1,7 @@
 //! Does the work that the engine remembers: takes tasks, runs the prover on threads of its own, settles the outcome.
 //!
 //! A prover call never runs on the async runtime. Each worker is a thread; it claims a task, runs it with a
-//! [`reporter::Reporter`] as its sink, and writes what came out. A panic inside the prover is an outcome like any
+//! `reporter::Reporter` as its sink, and writes what came out. A panic inside the prover is an outcome like any
 //! other. Cancelling, expiring and shutting down raise a flag that the sink passes on.
 
 mod causes;
