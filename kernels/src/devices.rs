@@ -3,7 +3,7 @@
 //! The kernels of this build run on the CPU. With the feature `cuda` the driver is asked what it sees, so that an operator learns what is there;
 //! nothing is computed on it.
 
-use crate::PortableCpu;
+use crate::CpuBackend;
 
 /// An accelerator that the driver reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub fn devices() -> Result<Vec<Device>, NoDevice> {
 }
 
 /// The backend of this build, and a sentence for the log that says why it was chosen.
-pub fn select_backend() -> (PortableCpu, String) {
+pub fn select_backend() -> (CpuBackend, String) {
     let threads = rayon::current_num_threads();
     let reason = match devices() {
         Ok(devices) => {
@@ -51,7 +51,7 @@ pub fn select_backend() -> (PortableCpu, String) {
         }
         Err(none) => format!("this build's kernels run on the CPU ({threads} threads); {none}"),
     };
-    (PortableCpu::new(), reason)
+    (CpuBackend::new(), reason)
 }
 
 #[cfg(not(feature = "cuda"))]

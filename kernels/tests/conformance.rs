@@ -4,7 +4,7 @@ use std::error::Error;
 
 use zkinfer_circuits::backend::Backend;
 use zkinfer_circuits::backend::reference::Reference;
-use zkinfer_kernels::{DualBackend, PortableCpu, conformance};
+use zkinfer_kernels::{CpuBackend, DualBackend, conformance};
 
 fn check(backend: impl Backend) {
     if let Err(error) = conformance::check(backend) {
@@ -13,11 +13,11 @@ fn check(backend: impl Backend) {
 }
 
 #[test]
-fn portable_backend_conforms() {
-    check(PortableCpu::new());
+fn cpu_backend_conforms() {
+    check(CpuBackend::new());
 }
 
 #[test]
 fn dual_backend_conforms() {
-    check(DualBackend::new(PortableCpu::new(), Reference));
+    check(DualBackend::new(CpuBackend::new(), Reference));
 }

@@ -1,4 +1,4 @@
-//! Whole models, from ONNX bytes to verified statements, on the portable CPU backend.
+//! Whole models, from ONNX bytes to verified statements, on the CPU backend.
 #![allow(clippy::print_stdout, reason = "figures for whoever runs it with --nocapture")]
 #![allow(missing_docs)]
 
@@ -20,7 +20,7 @@ use zkinfer_circuits::recursion::salt::Salt;
 use zkinfer_circuits::security::ProfileName;
 use zkinfer_circuits::statement::{ContextNonce, Statement};
 use zkinfer_circuits::verify::{AcceptableParams, VerifyError, verify, verify_bytes};
-use zkinfer_kernels::PortableCpu;
+use zkinfer_kernels::CpuBackend;
 
 /// Keeps entries in memory.
 #[derive(Clone, Default)]
@@ -37,14 +37,14 @@ impl CircuitStore for MemoryStore {
 }
 
 struct Prover {
-    backend: PortableCpu,
+    backend: CpuBackend,
     parameters: Arc<Parameters>,
     aggregator: LayerAggregator,
     store: MemoryStore,
 }
 
 struct Registered {
-    model: CommittedModel<PortableCpu>,
+    model: CommittedModel<CpuBackend>,
     key: VerifierKey,
     graph: QuantGraph,
 }
@@ -54,7 +54,7 @@ impl Prover {
         let parameters = Arc::new(Parameters::embedded(ProfileName::Default).unwrap());
         let store = MemoryStore::default();
         let aggregator = LayerAggregator::new(Arc::clone(&parameters), leaf_kinds(), Box::new(store.clone())).unwrap();
-        Self { backend: PortableCpu::new(), parameters, aggregator, store }
+        Self { backend: CpuBackend::new(), parameters, aggregator, store }
     }
 
     fn register(&self, graph: QuantGraph, salt: Salt) -> Registered {

@@ -8,7 +8,7 @@ use zkinfer_benches::record::Record;
 use zkinfer_benches::{circuit_proofs, layer_proofs};
 use zkinfer_circuits::backend::Backend;
 use zkinfer_circuits::security::{Profile, ProfileName};
-use zkinfer_kernels::PortableCpu;
+use zkinfer_kernels::CpuBackend;
 
 /// Measures a layer proof and a recursion circuit's proof, and writes `micro.json`.
 #[derive(Debug, Parser)]
@@ -31,7 +31,7 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     anyhow::ensure!(arguments.repetitions > 0, "--repetitions must be at least 1");
     let profile = Profile::new(ProfileName::Default);
-    let backend = PortableCpu::new();
+    let backend = CpuBackend::new();
     let mut record = Record::new("micro", "zkinfer-micro");
     record.set("backend", backend.name());
     record.set("profile", "default");

@@ -11,8 +11,8 @@ use zkinfer_circuits::field::{F, K, ext, lift, scale};
 use zkinfer_circuits::layer::prover::commit_shape;
 use zkinfer_circuits::layer::theta;
 use zkinfer_circuits::ops::trace::{main_columns, weight_columns};
-use zkinfer_kernels::PortableCpu;
-use zkinfer_kernels::portable::Oracle;
+use zkinfer_kernels::CpuBackend;
+use zkinfer_kernels::cpu::Oracle;
 
 use crate::layer::{Layer, element};
 use crate::meter::time;
@@ -22,7 +22,7 @@ const N_COLUMNS: usize = 2;
 
 pub(crate) fn measure(log_rows: usize) -> Result<Value, Box<dyn Error>> {
     let layer = Layer::dense(log_rows, log_rows, N_COLUMNS);
-    let (cpu, system, shape) = (PortableCpu::new(), &layer.shape.system, commit_shape(&layer.shape));
+    let (cpu, system, shape) = (CpuBackend::new(), &layer.shape.system, commit_shape(&layer.shape));
     let weight_columns = weight_columns(&layer.spec, &layer.constants);
     let (main, _) = main_columns(system, &layer.spec, &layer.constants, &weight_columns, [&layer.input, &[]])?;
     let (weights, main) = (cpu.commit(&weight_columns, shape)?, cpu.commit(&main, shape)?);

@@ -17,7 +17,7 @@ use zkinfer_circuits::layer::shape::fri_config;
 use zkinfer_circuits::layer::{LayerClaim, LayerShape, LayerSpec, OutputRule, theta, verify};
 use zkinfer_circuits::ops::dense::trace::DenseConstants;
 use zkinfer_circuits::ops::trace::{LayerConstants, main_columns, weight_columns};
-use zkinfer_kernels::PortableCpu;
+use zkinfer_kernels::CpuBackend;
 
 use crate::meter::time;
 
@@ -69,7 +69,7 @@ impl Layer {
 /// The steps, with given scalars, and the whole proof.
 pub(crate) fn measure(log_rows: usize, log_period: usize, n_columns: usize) -> Result<Value, Box<dyn Error>> {
     let layer = Layer::dense(log_rows, log_period, n_columns);
-    let (cpu, shape) = (PortableCpu::new(), &layer.shape);
+    let (cpu, shape) = (CpuBackend::new(), &layer.shape);
     let weight_columns = weight_columns(&layer.spec, &layer.constants);
     let (main, output) = main_columns(&shape.system, &layer.spec, &layer.constants, &weight_columns, [&layer.input, &[]])?;
     let (commit_weights, weights) = time(1, || commit_linked(&cpu, shape, &weight_columns));
@@ -97,9 +97,9 @@ pub(crate) fn measure(log_rows: usize, log_period: usize, n_columns: usize) -> R
     }))
 }
 
-type Oracle = <PortableCpu as Backend>::Oracle;
+type Oracle = <CpuBackend as Backend>::Oracle;
 
-fn steps(cpu: &PortableCpu, layer: &Layer, theta: &[F], [weights, main]: [&Oracle; 2]) -> Result<Value, Box<dyn Error>> {
+fn steps(cpu: &CpuBackend, layer: &Layer, theta: &[F], [weights, main]: [&Oracle; 2]) -> Result<Value, Box<dyn Error>> {
     let (system, commit) = (&layer.shape.system, commit_shape(&layer.shape));
     let challenges: Vec<K> = (0..theta::N_CHALLENGES as u64).map(|index| element(10 + index)).collect();
     let scalars = Scalars { theta, challenges: &challenges, period: layer.spec.period() };
@@ -158,7 +158,7 @@ pub(crate) fn measure_circuit() -> Result<Value, Box<dyn Error>> {
     let circuit = builder.build();
     let mut inputs = PartialWitness::new();
     inputs.set_target(start, F::TWO)?;
-    let cpu = PortableCpu::new();
+    let cpu = CpuBackend::new();
     let (ours, proof) = time(REPETITIONS, || cpu.prove_circuit(&circuit, inputs.clone()));
     circuit.verify(proof?)?;
     let (stock, proof) = time(REPETITIONS, || Reference.prove_circuit(&circuit, inputs.clone()));

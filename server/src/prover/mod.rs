@@ -260,7 +260,7 @@ pub struct StatementFields {
 /// Who computes, and why it was chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendInfo {
-    /// For example `cpu-portable`.
+    /// For example `cpu (2 threads)`.
     pub name: String,
     /// For example `no CUDA device: libcuda.so was not found`.
     pub reason: String,

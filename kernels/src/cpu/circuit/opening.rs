@@ -11,9 +11,9 @@ use zkinfer_circuits::backend::{BackendError, OpenedColumns, OpeningBatch, Query
 use zkinfer_circuits::field::{C, D, F, H, K, scale};
 
 use super::Prover;
-use crate::portable::fri::{self, FoldTree, Polynomials};
-use crate::portable::oracle::Oracle;
-use crate::portable::wide;
+use crate::cpu::fri::{self, FoldTree, Polynomials};
+use crate::cpu::oracle::Oracle;
+use crate::cpu::wide;
 
 /// The four oracles of a circuit, in the order of FRI.
 pub(super) struct Oracles<'a> {

@@ -1,4 +1,4 @@
-//! The portable backend: parallel, safe Rust on the host's processors.
+//! The CPU backend: parallel Rust on the host's processors.
 //!
 //! It gives the bytes of `zkinfer_circuits::backend::reference::Reference`. Columns lie one after another in flat buffers; extensions are kept
 //! in the order of Merkle leaves, so that no step permutes or transposes. Vector instructions are used as far as the build's target features
@@ -36,20 +36,20 @@ pub use oracle::Oracle;
 
 use transform::RootTables;
 
-/// The portable backend. Clones share their tables of roots of unity.
+/// The CPU backend. Clones share their tables of roots of unity.
 #[derive(Clone, Debug)]
-pub struct PortableCpu {
+pub struct CpuBackend {
     tables: Arc<RootTables>,
 }
 
-impl PortableCpu {
+impl CpuBackend {
     /// A backend that computes on rayon's current thread pool.
     pub fn new() -> Self {
         Self { tables: Arc::new(RootTables::new()) }
     }
 }
 
-impl Default for PortableCpu {
+impl Default for CpuBackend {
     fn default() -> Self {
         Self::new()
     }
@@ -59,7 +59,7 @@ impl Default for PortableCpu {
 #[derive(Debug)]
 pub struct Combination([Vec<F>; 2]);
 
-impl PortableCpu {
+impl CpuBackend {
     /// The interpreter of constraints alone, to be measured: at every point of the coset of 2n points, in the order of leaves,
     /// `Σ_k ξ^k s_k` and `Σ_k γ^(N−1−k) c_k` over the constraints of each domain: every, first, last, step.
     ///
@@ -90,14 +90,14 @@ fn check_columns(oracle: &Oracle, columns: &Range<usize>) -> Result<(), BackendE
     Err(BackendError::Unsupported(format!("columns {columns:?} were asked of an oracle of {}", oracle.n_columns())))
 }
 
-impl Backend for PortableCpu {
+impl Backend for CpuBackend {
     type Oracle = Oracle;
     type Combination = Combination;
     type Codeword = Codeword;
     type FoldTree = FoldTree;
 
     fn name(&self) -> String {
-        format!("portable-cpu ({} threads)", rayon::current_num_threads())
+        format!("cpu ({} threads)", rayon::current_num_threads())
     }
 
     fn commit(&self, columns: &Columns, shape: CommitShape) -> Result<Oracle, BackendError> {

@@ -10,10 +10,10 @@ use zkinfer_circuits::field::{Digest, F};
 
 use super::PermutationChallenges;
 use super::selectors::Selectors;
-use crate::portable::interpreter::{Geometry, Order};
-use crate::portable::oracle::Oracle;
-use crate::portable::transform::RootTables;
-use crate::portable::wide::WideSum;
+use crate::cpu::interpreter::{Geometry, Order};
+use crate::cpu::oracle::Oracle;
+use crate::cpu::transform::RootTables;
+use crate::cpu::wide::WideSum;
 use zkinfer_circuits::air::Rotation;
 
 /// Points whose constraints are evaluated together.
