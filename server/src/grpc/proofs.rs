@@ -269,15 +269,17 @@ async fn wait(app: &App, caller: Caller, request: v1::WaitJobRequest) -> Result<
     };
     let end = tokio::time::Instant::now() + timeout;
     let mut subscription = app.hub.subscribe(subject(&name));
+    let mut is_over = false;
     loop {
         let job = find(app, &name).await?;
-        if is_final_job(&job) {
+        if is_over || is_final_job(&job) {
             return Ok(job);
         }
-        tokio::select! {
-            () = subscription.changed() => {}
-            () = tokio::time::sleep_until(end) => return Ok(job),
-            () = app.closing.cancelled() => return Ok(job),
-        }
+        // The job is read once more at the end of the wait: it may have ended in the same moment.
+        is_over = tokio::select! {
+            () = subscription.changed() => false,
+            () = tokio::time::sleep_until(end) => true,
+            () = app.closing.cancelled() => true,
+        };
     }
 }
