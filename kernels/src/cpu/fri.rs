@@ -12,6 +12,7 @@ use super::oracle::extend;
 use super::transform::RootTables;
 use super::tree::Tree;
 use super::wide::{combine, split};
+use crate::vector::Dispatch;
 
 /// Columns in coefficient form, wherever they are kept.
 pub(crate) trait Polynomials: Sync {
@@ -132,7 +133,7 @@ fn divide_by_linear(mut polynomial: Vec<K>, point: K) -> Vec<K> {
 }
 
 /// Commits the codeword's values in cosets of 2^arity_bits.
-pub(crate) fn fold_commit(codeword: &Codeword, arity_bits: usize, cap_height: usize) -> Result<FoldTree, BackendError> {
+pub(crate) fn fold_commit(dispatch: Dispatch, codeword: &Codeword, arity_bits: usize, cap_height: usize) -> Result<FoldTree, BackendError> {
     if arity_bits + cap_height > codeword.log_size {
         return Err(BackendError::Unsupported(format!(
             "a codeword of 2^{} values has no cap of height {cap_height} over cosets of 2^{arity_bits}",
@@ -142,7 +143,7 @@ pub(crate) fn fold_commit(codeword: &Codeword, arity_bits: usize, cap_height: us
     let [c0, c1] = &codeword.values;
     let leaves: Vec<F> = c0.iter().zip(c1).flat_map(|(&c0, &c1)| [c0, c1]).collect();
     let leaf_length = D << arity_bits;
-    let tree = Tree::from_leaves(&leaves, leaf_length, cap_height);
+    let tree = Tree::from_leaves(dispatch, &leaves, leaf_length, cap_height);
     Ok(FoldTree { leaves, leaf_length, tree })
 }
 
@@ -173,7 +174,7 @@ pub(crate) fn final_polynomial(codeword: &Codeword, rate_bits: usize) -> Vec<K> 
 }
 
 /// The smallest nonce whose challenge has `bits` leading zeros: blocks of nonces in order, each searched in parallel.
-pub(crate) fn grind(challenger: &Challenger<F, H>, bits: u32) -> Result<u64, BackendError> {
+pub(crate) fn grind(_dispatch: Dispatch, challenger: &Challenger<F, H>, bits: u32) -> Result<u64, BackendError> {
     const BLOCK: u64 = 1 << 12;
     let accepted = |nonce: &u64| {
         let mut attempt = challenger.clone();

@@ -7,7 +7,8 @@ use zkinfer_circuits::air::Rotation;
 use zkinfer_circuits::field::{F, K, ext, limbs};
 
 use super::program::{Arithmetic, Instruction, Limb, Location, Program};
-use super::transform::{Packing, reverse_bits};
+use super::transform::reverse_bits;
+use crate::vector::{Dispatch, Kernel, Vector};
 
 /// Points of a block: the live registers of a block fit the first-level cache.
 pub(crate) const BLOCK_POINTS: usize = 128;
@@ -60,6 +61,7 @@ pub(crate) struct Execution<'a> {
     pub(crate) columns: &'a [&'a [F]],
     pub(crate) geometry: Geometry,
     pub(crate) n_points: usize,
+    pub(crate) dispatch: Dispatch,
 }
 
 impl Execution<'_> {
@@ -76,6 +78,28 @@ impl Execution<'_> {
                 },
             )
             .collect()
+    }
+}
+
+/// All instructions over one block.
+struct Block<'a, 'e> {
+    machine: &'a mut Machine,
+    execution: &'a Execution<'e>,
+    first: usize,
+}
+
+impl Kernel for Block<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        for instruction in &self.execution.program.instructions {
+            if self.machine.block.is_multiple_of(V::WIDTH) {
+                self.machine.step::<V>(self.execution, self.first, instruction);
+            } else {
+                self.machine.step::<F>(self.execution, self.first, instruction);
+            }
+        }
     }
 }
 
@@ -97,15 +121,10 @@ impl Machine {
 
     fn run(&mut self, execution: &Execution<'_>, first: usize) {
         self.outputs.iter_mut().flatten().for_each(|limb| limb.fill(F::ZERO));
-        for instruction in &execution.program.instructions {
-            if self.block.is_multiple_of(Packing::WIDTH) {
-                self.step::<Packing>(execution, first, instruction);
-            } else {
-                self.step::<F>(execution, first, instruction);
-            }
-        }
+        execution.dispatch.run(Block { machine: self, execution, first });
     }
 
+    #[inline(always)]
     fn step<P: PackedField<Scalar = F>>(&mut self, execution: &Execution<'_>, first: usize, instruction: &Instruction<Location>) {
         match *instruction {
             Instruction::Gather { column, rotation, to } => {
@@ -158,6 +177,7 @@ impl Machine {
         }
     }
 
+    #[inline(always)]
     fn accumulate<P: PackedField<Scalar = F>>(
         &self,
         execution: &Execution<'_>,
@@ -221,6 +241,7 @@ impl Machine {
     }
 }
 
+#[inline(always)]
 fn vectors<P: PackedField<Scalar = F>>(operation: Arithmetic, a: &[F], b: &[F], to: &mut [F]) {
     let cells = P::pack_slice_mut(to).iter_mut().zip(P::pack_slice(a).iter().zip(P::pack_slice(b)));
     match operation {
@@ -230,6 +251,7 @@ fn vectors<P: PackedField<Scalar = F>>(operation: Arithmetic, a: &[F], b: &[F], 
     }
 }
 
+#[inline(always)]
 fn scalar_operation<P: PackedField<Scalar = F>>(operation: Arithmetic, a: &[F], scalar: F, to: &mut [F]) {
     let cells = P::pack_slice_mut(to).iter_mut().zip(P::pack_slice(a));
     match operation {
@@ -240,6 +262,7 @@ fn scalar_operation<P: PackedField<Scalar = F>>(operation: Arithmetic, a: &[F], 
 }
 
 /// `(a0·b0 + 7·a1·b1, a0·b1 + a1·b0)`; one element at a time, K's own product reduces less often.
+#[inline(always)]
 fn product<P: PackedField<Scalar = F>>(a: [&[F]; 2], b: [&[F]; 2], to: &mut [Vec<F>; 2]) {
     let [to0, to1] = to;
     if P::WIDTH == 1 {
@@ -259,6 +282,7 @@ fn product<P: PackedField<Scalar = F>>(a: [&[F]; 2], b: [&[F]; 2], to: &mut [Vec
     }
 }
 
+#[inline(always)]
 fn accumulate_product<P: PackedField<Scalar = F>>(weight: K, value: [&[F]; 2], sum: &mut BlockOutput) {
     let [sum0, sum1] = sum;
     if P::WIDTH == 1 {

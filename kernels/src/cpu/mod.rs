@@ -1,8 +1,7 @@
 //! The CPU backend: parallel Rust on the host's processors.
 //!
 //! It gives the bytes of `zkinfer_circuits::backend::reference::Reference`. Columns lie one after another in flat buffers; extensions are kept
-//! in the order of Merkle leaves, so that no step permutes or transposes. Vector instructions are used as far as the build's target features
-//! allow `plonky2_field` to.
+//! in the order of Merkle leaves, so that no step permutes or transposes. Vector instructions are chosen when the backend is made: see [`Level`].
 
 mod circuit;
 mod fri;
@@ -34,6 +33,8 @@ use zkinfer_circuits::field::{F, H, K, ext};
 pub use fri::{Codeword, FoldTree};
 pub use oracle::Oracle;
 
+use crate::vector::{Dispatch, Level, UnavailableLevel};
+
 use transform::RootTables;
 
 /// The CPU backend. Clones share their tables of roots of unity.
@@ -43,9 +44,22 @@ pub struct CpuBackend {
 }
 
 impl CpuBackend {
-    /// A backend that computes on rayon's current thread pool.
+    /// A backend that computes on rayon's current thread pool, with the best vectors of this processor.
     pub fn new() -> Self {
-        Self { tables: Arc::new(RootTables::new()) }
+        Self { tables: Arc::new(RootTables::new(Dispatch::detect())) }
+    }
+
+    /// The same with the vectors of one level: the bytes do not depend on it.
+    ///
+    /// # Errors
+    /// [`UnavailableLevel`] if this processor lacks it.
+    pub fn with_level(level: Level) -> Result<Self, UnavailableLevel> {
+        Ok(Self { tables: Arc::new(RootTables::new(Dispatch::new(level)?)) })
+    }
+
+    /// The vectors that this backend computes with.
+    pub fn level(&self) -> Level {
+        self.tables.dispatch().level()
     }
 }
 
@@ -97,7 +111,7 @@ impl Backend for CpuBackend {
     type FoldTree = FoldTree;
 
     fn name(&self) -> String {
-        format!("cpu ({} threads)", rayon::current_num_threads())
+        format!("cpu {} ({} threads)", self.level().name(), rayon::current_num_threads())
     }
 
     fn commit(&self, columns: &Columns, shape: CommitShape) -> Result<Oracle, BackendError> {
@@ -171,7 +185,7 @@ impl Backend for CpuBackend {
     }
 
     fn fold_commit(&self, codeword: &Codeword, arity_bits: usize, cap_height: usize) -> Result<FoldTree, BackendError> {
-        fri::fold_commit(codeword, arity_bits, cap_height)
+        fri::fold_commit(self.tables.dispatch(), codeword, arity_bits, cap_height)
     }
 
     fn fold_cap(&self, tree: &FoldTree) -> MerkleCap<F, H> {
@@ -187,7 +201,7 @@ impl Backend for CpuBackend {
     }
 
     fn grind(&self, challenger: &Challenger<F, H>, bits: u32) -> Result<u64, BackendError> {
-        fri::grind(challenger, bits)
+        fri::grind(self.tables.dispatch(), challenger, bits)
     }
 
     fn query(&self, oracle: &Oracle, leaf: usize) -> Result<QueryAnswer, BackendError> {

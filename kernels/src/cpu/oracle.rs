@@ -57,7 +57,7 @@ impl Oracle {
         let cosets = tables.cosets(log_rows, shape.rate_bits, F::coset_shift());
         let columns: Vec<&[F]> = coefficients.chunks_exact(1 << log_rows).collect();
         let extension = extend(&columns, &cosets, 1 << log_rows);
-        let tree = Tree::from_columns(&extension, 1 << (log_rows + shape.rate_bits), shape.cap_height);
+        let tree = Tree::from_columns(tables.dispatch(), &extension, 1 << (log_rows + shape.rate_bits), shape.cap_height);
         Ok(Self { log_rows, shape, coefficients, extension, tree, rows: None })
     }
 

@@ -68,7 +68,8 @@ fn quotients(
     let columns: Vec<&[F]> = values.iter().map(|column| &**column).collect();
     let (log_rows, n_points) = (oracles[0].log_rows, oracles[0].n_rows());
     let geometry = Geometry { log_rows, order: Order::Natural, period: scalars.period };
-    let blocks = Execution { program: &program, columns: &columns, geometry, n_points }.run(|_, outputs| divide(outputs));
+    let blocks = Execution { program: &program, columns: &columns, geometry, n_points, dispatch: tables.dispatch() }
+        .run(|_, outputs| divide(outputs));
     let mut result = vec![[Vec::with_capacity(n_points), Vec::with_capacity(n_points)]; nodes.len()];
     for block in blocks {
         for (column, values) in result.iter_mut().zip(block.ok_or_else(vanishing)?) {

@@ -86,7 +86,7 @@ fn running_sum(tables: &RootTables, inputs: &Inputs<'_>) -> Result<[Vec<F>; 2], 
         .collect::<Result<_, _>>()?;
     let columns: Vec<&[F]> = values.iter().map(|column| &**column).collect();
     let geometry = Geometry { log_rows: inputs.oracles[0].log_rows, order: Order::Natural, period: inputs.scalars.period };
-    let execution = Execution { program: &program, columns: &columns, geometry, n_points };
+    let execution = Execution { program: &program, columns: &columns, geometry, n_points, dispatch: tables.dispatch() };
     let summands: Vec<BlockOutput> = execution.run(|_, outputs| outputs.first().cloned().unwrap_or_default());
     let step = scale(inputs.challenges.total, F::from_canonical_usize(n_points).inverse());
     let mut sum = K::ZERO;
@@ -132,7 +132,7 @@ pub(crate) fn interpret<T: Send>(
         })
         .collect::<Result<_, _>>()?;
     let geometry = Geometry { log_rows, order: Order::BitReversed, period: inputs.scalars.period };
-    Ok(Execution { program: &program, columns: &columns, geometry, n_points }.run(finish))
+    Ok(Execution { program: &program, columns: &columns, geometry, n_points, dispatch: tables.dispatch() }.run(finish))
 }
 
 /// Values on the coset of 2n points, bit-reversed.

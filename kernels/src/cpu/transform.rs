@@ -13,6 +13,8 @@ use plonky2::field::types::Field;
 use rayon::prelude::*;
 use zkinfer_circuits::field::F;
 
+use crate::vector::Dispatch;
+
 /// The vector of field elements for which this build was compiled; one element without target features.
 pub(crate) type Packing = <F as Packable>::Packing;
 
@@ -24,15 +26,21 @@ pub(crate) fn reverse_bits(index: usize, bits: usize) -> usize {
     if bits == 0 { 0 } else { index.reverse_bits() >> (usize::BITS as usize - bits) }
 }
 
-/// Roots of unity in bit-reversed order, by size, computed on first use.
+/// Roots of unity in bit-reversed order, by size, computed on first use; and the vectors to transform with.
 #[derive(Debug)]
 pub(crate) struct RootTables {
+    dispatch: Dispatch,
     tables: [OnceLock<Vec<F>>; MAX_LOG_SIZE + 1],
 }
 
 impl RootTables {
-    pub(crate) fn new() -> Self {
-        Self { tables: std::array::from_fn(|_| OnceLock::new()) }
+    pub(crate) fn new(dispatch: Dispatch) -> Self {
+        Self { dispatch, tables: std::array::from_fn(|_| OnceLock::new()) }
+    }
+
+    /// What the kernels of all steps run on.
+    pub(crate) fn dispatch(&self) -> Dispatch {
+        self.dispatch
     }
 
     /// `w_(2·size)^rev(t)` for t < size = 2^log_size; its prefixes serve all smaller sizes.
@@ -177,7 +185,7 @@ mod tests {
 
     #[test]
     fn forward_agrees_with_plonky2_and_inverse_undoes_it() {
-        let tables = RootTables::new();
+        let tables = RootTables::new(Dispatch::detect());
         for log_size in 0..9 {
             let coefficients = F::rand_vec(1 << log_size);
             let coset = tables.coset(log_size, F::coset_shift());
@@ -192,7 +200,7 @@ mod tests {
 
     #[test]
     fn cosets_in_order_make_the_extended_domain() {
-        let tables = RootTables::new();
+        let tables = RootTables::new(Dispatch::detect());
         let coefficients = F::rand_vec(16);
         let mut extended = Vec::new();
         for coset in tables.cosets(4, 3, F::coset_shift()) {

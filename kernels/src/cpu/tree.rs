@@ -10,6 +10,8 @@ use plonky2::hash::poseidon::PoseidonPermutation;
 use rayon::prelude::*;
 use zkinfer_circuits::field::{Digest, F, H};
 
+use crate::vector::Dispatch;
+
 type Permutation = PoseidonPermutation<F>;
 
 /// Elements absorbed by one permutation.
@@ -26,7 +28,7 @@ pub(crate) struct Tree {
 
 impl Tree {
     /// The tree over leaves `(columns[0][i], columns[1][i], …)`, of columns that lie one after another in `columns`.
-    pub(crate) fn from_columns(columns: &[F], n_leaves: usize, cap_height: usize) -> Self {
+    pub(crate) fn from_columns(_dispatch: Dispatch, columns: &[F], n_leaves: usize, cap_height: usize) -> Self {
         let mut digests = vec![Digest::ZERO; n_leaves];
         digests.par_chunks_mut(BLOCK_LEAVES).enumerate().for_each(|(block, digests)| {
             hash_column_block(columns, n_leaves, block * BLOCK_LEAVES, digests);
@@ -35,7 +37,7 @@ impl Tree {
     }
 
     /// The tree over leaves of `leaf_length` consecutive elements.
-    pub(crate) fn from_leaves(leaves: &[F], leaf_length: usize, cap_height: usize) -> Self {
+    pub(crate) fn from_leaves(_dispatch: Dispatch, leaves: &[F], leaf_length: usize, cap_height: usize) -> Self {
         let digests = leaves.par_chunks(leaf_length).with_min_len(BLOCK_LEAVES).map(hash_leaf).collect();
         Self::from_leaf_digests(digests, cap_height)
     }

@@ -1,0 +1,28 @@
+//! One element at a time.
+
+use plonky2::field::types::{Field, PrimeField64};
+use zkinfer_circuits::field::F;
+
+use super::Vector;
+
+impl Vector for F {
+    #[inline(always)]
+    fn squared(self) -> Self {
+        self * self
+    }
+
+    #[inline(always)]
+    fn canonical(self) -> Self {
+        Self::from_canonical_u64(self.to_canonical_u64())
+    }
+
+    #[inline(always)]
+    fn add_canonical(self, canonical: Self) -> Self {
+        self + canonical
+    }
+
+    #[inline(always)]
+    fn sub_canonical(self, canonical: Self) -> Self {
+        self - canonical
+    }
+}
