@@ -7,6 +7,7 @@ mod circuit;
 mod fri;
 mod interpreter;
 mod oracle;
+mod passes;
 mod program;
 mod project;
 mod saved;

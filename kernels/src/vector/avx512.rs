@@ -139,15 +139,13 @@ impl Vector for Lanes {
     }
 
     #[inline(always)]
-    fn add_canonical(self, other: Self) -> Self {
+    fn sum_and_difference(self, other: Self) -> (Self, Self) {
+        let other = other.canonical().register();
         // SAFETY: this level was detected; see the head of this file.
-        Self::from_register(unsafe { add(self.register(), other.register()) })
-    }
-
-    #[inline(always)]
-    fn sub_canonical(self, other: Self) -> Self {
-        // SAFETY: this level was detected; see the head of this file.
-        Self::from_register(unsafe { sub(self.register(), other.register()) })
+        let sum = unsafe { add(self.register(), other) };
+        // SAFETY: as above.
+        let difference = unsafe { sub(self.register(), other) };
+        (Self::from_register(sum), Self::from_register(difference))
     }
 }
 

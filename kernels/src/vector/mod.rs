@@ -117,11 +117,8 @@ pub(crate) trait Vector: PackedField<Scalar = F> {
     /// The same elements, each represented below p.
     fn canonical(self) -> Self;
 
-    /// The sum; the second operand is below p.
-    fn add_canonical(self, canonical: Self) -> Self;
-
-    /// The difference; the second operand is below p.
-    fn sub_canonical(self, canonical: Self) -> Self;
+    /// Sum and difference of the same two operands.
+    fn sum_and_difference(self, other: Self) -> (Self, Self);
 }
 
 /// Code that is generic in the vector it computes on.
@@ -153,6 +150,15 @@ impl Dispatch {
 
     pub(crate) fn level(self) -> Level {
         self.level
+    }
+
+    /// Lanes of this level's vectors.
+    pub(crate) fn width(self) -> usize {
+        match self.level {
+            Level::Portable => 1,
+            Level::Avx2 => 4,
+            Level::Avx512 => 8,
+        }
     }
 
     /// Runs a kernel on this level's vectors.

@@ -17,12 +17,7 @@ impl Vector for F {
     }
 
     #[inline(always)]
-    fn add_canonical(self, canonical: Self) -> Self {
-        self + canonical
-    }
-
-    #[inline(always)]
-    fn sub_canonical(self, canonical: Self) -> Self {
-        self - canonical
+    fn sum_and_difference(self, other: Self) -> (Self, Self) {
+        (self + other, self - other)
     }
 }

@@ -59,8 +59,8 @@ impl Kernel for Operations<'_> {
                 -a,
                 a.doubles(),
                 (V::from(scalar) - a) * (a + scalar),
-                a.add_canonical(b.canonical()),
-                a.sub_canonical(b.canonical()),
+                a.sum_and_difference(b).0,
+                a.sum_and_difference(b).1,
             ];
             for (result, vector) in results.iter_mut().zip(computed) {
                 result.extend_from_slice(vector.as_slice());
@@ -74,21 +74,14 @@ fn expected(a: F, b: F, scalar: F) -> [F; N_OPERATIONS] {
     [a + b, a - b, a * b, a * a, -a, a + a, (scalar - a) * (a + scalar), a + b, a - b]
 }
 
-fn width(level: Level) -> usize {
-    match level {
-        Level::Portable => 1,
-        Level::Avx2 => 4,
-        Level::Avx512 => 8,
-    }
-}
-
 #[test]
 fn every_level_computes_as_the_field_does() {
     let operands = operands();
     for level in Level::available() {
-        let computed = Dispatch::new(level).unwrap().run(Operations(&operands));
+        let dispatch = Dispatch::new(level).unwrap();
+        let computed = dispatch.run(Operations(&operands));
         for (index, (&a, &b)) in operands[0].iter().zip(&operands[1]).enumerate() {
-            let scalar = operands[1][index - index % width(level)];
+            let scalar = operands[1][index - index % dispatch.width()];
             for (operation, expected) in expected(a, b, scalar).into_iter().enumerate() {
                 assert_eq!(computed[operation][index], expected, "{level:?}, operation {operation} of {:#x} and {:#x}", a.0, b.0);
             }
@@ -142,8 +135,9 @@ impl Kernel for Interleaved {
 #[test]
 fn interleaving_transposes_blocks_of_two_by_two() {
     for level in Level::available() {
-        let width = width(level);
-        for (length, lanes) in Dispatch::new(level).unwrap().run(Interleaved) {
+        let dispatch = Dispatch::new(level).unwrap();
+        let width = dispatch.width();
+        for (length, lanes) in dispatch.run(Interleaved) {
             for (lane, value) in lanes.into_iter().enumerate() {
                 let (vector, block, offset) = (lane / width, lane % width / length, lane % length);
                 // Block k of result v is block 2⌊k/2⌋ + v of operand k mod 2.
