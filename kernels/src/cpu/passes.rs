@@ -61,27 +61,32 @@ impl Twiddles {
     /// The first `N` twiddles below a block: one of `stage`, two of the next, four of the one after.
     #[inline(always)]
     fn below<const N: usize>(&self, stage: usize, block: usize) -> [F; N] {
-        std::array::from_fn(|index| {
+        let mut below = [F::ZERO; N];
+        for (index, twiddle) in below.iter_mut().enumerate() {
             let (level, child) = ((index + 1).ilog2() as usize, index + 1 - (1 << (index + 1).ilog2()));
-            self.stages[(1 << (stage + level)) - 1 + (block << level) + child]
-        })
+            *twiddle = self.stages[(1 << (stage + level)) - 1 + (block << level) + child];
+        }
+        below
     }
 
     /// The vectors of a tile's transposed stages.
     #[inline(always)]
     fn of_tile<V: Vector, const N: usize>(&self, tile: usize) -> [V; N] {
         let vectors = &self.tiles[tile * N * V::WIDTH..(tile + 1) * N * V::WIDTH];
-        std::array::from_fn(|index| V::load(&vectors[index * V::WIDTH..]))
+        loaded(vectors)
     }
 }
 
-/// The two directions of a transform: butterflies, and the order of stages.
-pub(super) trait Direction {
-    const IS_FORWARD: bool;
+/// log₂ R stages on R vectors, given the T = R − 1 twiddles below their block.
+///
+/// A trait, not a closure: only functions marked `#[inline(always)]` are sure to be compiled with the vectors' features.
+pub(super) trait Radix<const R: usize, const T: usize> {
+    fn apply<V: Vector>(values: [V; R], twiddles: [V; T]) -> [V; R];
+}
 
-    fn radix8<V: Vector>(values: [V; 8], twiddles: [V; 7]) -> [V; 8];
-    fn radix4<V: Vector>(values: [V; 4], twiddles: [V; 3]) -> [V; 4];
-    fn radix2<V: Vector>(values: [V; 2], twiddle: [V; 1]) -> [V; 2];
+/// The two directions of a transform: butterflies, and the order of stages.
+pub(super) trait Direction: Radix<8, 7> + Radix<4, 3> + Radix<2, 1> {
+    const IS_FORWARD: bool;
 }
 
 /// Coefficients to values: `(a, b) → (a + c·b, a − c·b)`, far elements first.
@@ -94,24 +99,30 @@ fn split<V: Vector>(a: V, b: V, twiddle: V) -> (V, V) {
 
 impl Direction for Forward {
     const IS_FORWARD: bool = true;
+}
 
+impl Radix<8, 7> for Forward {
     #[inline(always)]
-    fn radix8<V: Vector>([a0, a1, a2, a3, a4, a5, a6, a7]: [V; 8], [t0, t1, t2, t3, t4, t5, t6]: [V; 7]) -> [V; 8] {
+    fn apply<V: Vector>([a0, a1, a2, a3, a4, a5, a6, a7]: [V; 8], [t0, t1, t2, t3, t4, t5, t6]: [V; 7]) -> [V; 8] {
         let ((a0, a4), (a1, a5), (a2, a6), (a3, a7)) = (split(a0, a4, t0), split(a1, a5, t0), split(a2, a6, t0), split(a3, a7, t0));
         let ((a0, a2), (a1, a3), (a4, a6), (a5, a7)) = (split(a0, a2, t1), split(a1, a3, t1), split(a4, a6, t2), split(a5, a7, t2));
         let ((a0, a1), (a2, a3), (a4, a5), (a6, a7)) = (split(a0, a1, t3), split(a2, a3, t4), split(a4, a5, t5), split(a6, a7, t6));
         [a0, a1, a2, a3, a4, a5, a6, a7]
     }
+}
 
+impl Radix<4, 3> for Forward {
     #[inline(always)]
-    fn radix4<V: Vector>([a0, a1, a2, a3]: [V; 4], [t0, t1, t2]: [V; 3]) -> [V; 4] {
+    fn apply<V: Vector>([a0, a1, a2, a3]: [V; 4], [t0, t1, t2]: [V; 3]) -> [V; 4] {
         let ((a0, a2), (a1, a3)) = (split(a0, a2, t0), split(a1, a3, t0));
         let ((a0, a1), (a2, a3)) = (split(a0, a1, t1), split(a2, a3, t2));
         [a0, a1, a2, a3]
     }
+}
 
+impl Radix<2, 1> for Forward {
     #[inline(always)]
-    fn radix2<V: Vector>([a0, a1]: [V; 2], [twiddle]: [V; 1]) -> [V; 2] {
+    fn apply<V: Vector>([a0, a1]: [V; 2], [twiddle]: [V; 1]) -> [V; 2] {
         split(a0, a1, twiddle).into()
     }
 }
@@ -127,24 +138,30 @@ fn join<V: Vector>(u: V, v: V, twiddle: V) -> (V, V) {
 
 impl Direction for Inverse {
     const IS_FORWARD: bool = false;
+}
 
+impl Radix<8, 7> for Inverse {
     #[inline(always)]
-    fn radix8<V: Vector>([a0, a1, a2, a3, a4, a5, a6, a7]: [V; 8], [t0, t1, t2, t3, t4, t5, t6]: [V; 7]) -> [V; 8] {
+    fn apply<V: Vector>([a0, a1, a2, a3, a4, a5, a6, a7]: [V; 8], [t0, t1, t2, t3, t4, t5, t6]: [V; 7]) -> [V; 8] {
         let ((a0, a1), (a2, a3), (a4, a5), (a6, a7)) = (join(a0, a1, t3), join(a2, a3, t4), join(a4, a5, t5), join(a6, a7, t6));
         let ((a0, a2), (a1, a3), (a4, a6), (a5, a7)) = (join(a0, a2, t1), join(a1, a3, t1), join(a4, a6, t2), join(a5, a7, t2));
         let ((a0, a4), (a1, a5), (a2, a6), (a3, a7)) = (join(a0, a4, t0), join(a1, a5, t0), join(a2, a6, t0), join(a3, a7, t0));
         [a0, a1, a2, a3, a4, a5, a6, a7]
     }
+}
 
+impl Radix<4, 3> for Inverse {
     #[inline(always)]
-    fn radix4<V: Vector>([a0, a1, a2, a3]: [V; 4], [t0, t1, t2]: [V; 3]) -> [V; 4] {
+    fn apply<V: Vector>([a0, a1, a2, a3]: [V; 4], [t0, t1, t2]: [V; 3]) -> [V; 4] {
         let ((a0, a1), (a2, a3)) = (join(a0, a1, t1), join(a2, a3, t2));
         let ((a0, a2), (a1, a3)) = (join(a0, a2, t0), join(a1, a3, t0));
         [a0, a1, a2, a3]
     }
+}
 
+impl Radix<2, 1> for Inverse {
     #[inline(always)]
-    fn radix2<V: Vector>([a0, a1]: [V; 2], [twiddle]: [V; 1]) -> [V; 2] {
+    fn apply<V: Vector>([a0, a1]: [V; 2], [twiddle]: [V; 1]) -> [V; 2] {
         join(a0, a1, twiddle).into()
     }
 }
@@ -165,33 +182,56 @@ impl Block<'_> {
     }
 }
 
+/// N consecutive vectors.
+#[inline(always)]
+fn loaded<V: Vector, const N: usize>(from: &[F]) -> [V; N] {
+    let mut vectors = [V::ZEROS; N];
+    for (index, vector) in vectors.iter_mut().enumerate() {
+        *vector = V::load(&from[index * V::WIDTH..]);
+    }
+    vectors
+}
+
+/// Each element in all lanes.
+#[inline(always)]
+fn broadcast<V: Vector, const N: usize>(elements: [F; N]) -> [V; N] {
+    let mut vectors = [V::ZEROS; N];
+    for (vector, element) in vectors.iter_mut().zip(elements) {
+        *vector = V::from(element);
+    }
+    vectors
+}
+
 /// One or several stages of a block, in one pass over its values.
 #[inline(always)]
 fn pass<V: Vector, D: Direction>(block: Block<'_>, values: &mut [F], log_radix: usize) {
     match log_radix {
-        3 => pass_of::<V, 8, 7>(block, values, D::radix8),
-        2 => pass_of::<V, 4, 3>(block, values, D::radix4),
-        _ => pass_of::<V, 2, 1>(block, values, D::radix2),
+        3 => pass_of::<V, D, 8, 7>(block, values),
+        2 => pass_of::<V, D, 4, 3>(block, values),
+        _ => pass_of::<V, D, 2, 1>(block, values),
     }
 }
 
 #[inline(always)]
-fn pass_of<V: Vector, const R: usize, const T: usize>(block: Block<'_>, values: &mut [F], radix: impl Fn([V; R], [V; T]) -> [V; R]) {
-    let twiddles = block.twiddles.below::<T>(block.stage, block.index).map(V::from);
+fn pass_of<V: Vector, D: Radix<R, T>, const R: usize, const T: usize>(block: Block<'_>, values: &mut [F]) {
+    let twiddles = broadcast(block.twiddles.below::<T>(block.stage, block.index));
     let stride = values.len() / R / V::WIDTH;
     let mut parts = V::pack_slice_mut(values).chunks_exact_mut(stride);
     let parts = std::array::from_fn(|_| parts.next().expect("a block is cut into as many parts as its radix"));
-    over_parts::<V, R, T>(parts, twiddles, radix);
+    over_parts::<V, D, R, T>(parts, twiddles);
 }
 
 /// Replaces the vectors at each position of the parts.
 #[inline(always)]
-fn over_parts<V: Vector, const R: usize, const T: usize>(parts: [&mut [V]; R], twiddles: [V; T], radix: impl Fn([V; R], [V; T]) -> [V; R]) {
+fn over_parts<V: Vector, D: Radix<R, T>, const R: usize, const T: usize>(parts: [&mut [V]; R], twiddles: [V; T]) {
     let stride = parts[0].len();
     let mut parts = parts.map(|part| &mut part[..stride]);
     for position in 0..stride {
-        let joined = radix(std::array::from_fn(|part| parts[part][position]), twiddles);
-        for (part, value) in parts.iter_mut().zip(joined) {
+        let mut values = [V::ZEROS; R];
+        for (value, part) in values.iter_mut().zip(&parts) {
+            *value = part[position];
+        }
+        for (part, value) in parts.iter_mut().zip(D::apply(values, twiddles)) {
             part[position] = value;
         }
     }
@@ -217,29 +257,26 @@ fn tiles<V: Vector, D: Direction>(block: Block<'_>, values: &mut [F]) {
     for (index, tile) in values.chunks_exact_mut(1 << log_tile(V::WIDTH)).enumerate() {
         let block = first.child(0, index);
         match V::WIDTH {
-            8 => tile_of::<V, D, 8, 7>(block, tile, D::radix8),
-            4 => tile_of::<V, D, 4, 3>(block, tile, D::radix4),
+            8 => tile_of::<V, D, 8, 7>(block, tile),
+            4 => tile_of::<V, D, 4, 3>(block, tile),
             _ => pass::<V, D>(block, tile, LOG_RADIX),
         }
     }
 }
 
 #[inline(always)]
-fn tile_of<V: Vector, D: Direction, const W: usize, const T: usize>(
-    block: Block<'_>,
-    tile: &mut [F],
-    radix: impl Fn([V; W], [V; T]) -> [V; W],
-) {
-    let rows = V::pack_slice_mut(tile);
-    let far = block.twiddles.below::<T>(block.stage, block.index).map(V::from);
+fn tile_of<V: Vector, D: Direction + Radix<W, T>, const W: usize, const T: usize>(block: Block<'_>, tile: &mut [F]) {
+    let far = broadcast(block.twiddles.below::<T>(block.stage, block.index));
     let near = block.twiddles.of_tile::<V, T>(block.index);
-    let mut values: [V; W] = std::array::from_fn(|row| rows[row]);
+    let mut values = loaded::<V, W>(tile);
     if D::IS_FORWARD {
-        values = transposed(radix(transposed(radix(values, far)), near));
+        values = transposed(<D as Radix<W, T>>::apply(transposed(<D as Radix<W, T>>::apply(values, far)), near));
     } else {
-        values = radix(transposed(radix(transposed(values), near)), far);
+        values = <D as Radix<W, T>>::apply(transposed(<D as Radix<W, T>>::apply(transposed(values), near)), far);
     }
-    rows.copy_from_slice(&values);
+    for (row, value) in tile.chunks_exact_mut(V::WIDTH).zip(values) {
+        value.store(row);
+    }
 }
 
 /// Lane j of vector i becomes lane i of vector j, for as many vectors as lanes.
@@ -339,8 +376,8 @@ impl<D: Direction> Kernel for PassPiece<'_, D> {
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let twiddles = self.twiddles.below::<7>(self.stage, self.index).map(V::from);
-        over_parts::<V, 8, 7>(self.parts.map(V::pack_slice_mut), twiddles, D::radix8);
+        let twiddles = broadcast(self.twiddles.below::<7>(self.stage, self.index));
+        over_parts::<V, D, 8, 7>(self.parts.map(V::pack_slice_mut), twiddles);
     }
 }
 
@@ -375,8 +412,11 @@ fn reverse_by_tiles<V: Vector, const W: usize>(from: &[F], to: &mut [F], log_siz
     let log_width = W.ilog2() as usize;
     let stride = from.len() / W;
     for middle in 0..stride / W {
-        let row = |a: usize| V::load(&from[a * stride + middle * W..]);
-        let columns = transposed::<V, W>(std::array::from_fn(|row_index| row(reverse_bits(row_index, log_width))));
+        let mut rows = [V::ZEROS; W];
+        for (a, values) in from.chunks_exact(stride).enumerate() {
+            rows[reverse_bits(a, log_width)] = V::load(&values[middle * W..]);
+        }
+        let columns = transposed::<V, W>(rows);
         let target = reverse_bits(middle, log_size - 2 * log_width) * W;
         for (c, column) in columns.into_iter().enumerate() {
             column.store(&mut to[reverse_bits(c, log_width) * stride + target..]);
