@@ -119,7 +119,28 @@ pub(crate) trait Vector: PackedField<Scalar = F> {
 
     /// Sum and difference of the same two operands.
     fn sum_and_difference(self, other: Self) -> (Self, Self);
+
+    /// A factor made ready for many products.
+    type Factor: Copy + Send + Sync;
+
+    /// An integer sum of products that is reduced once, at the end.
+    type WideSum: Copy;
+
+    /// Prepares a factor.
+    fn factor(self) -> Self::Factor;
+
+    /// The empty sum.
+    fn no_products() -> Self::WideSum;
+
+    /// `sum + self·factor`; at most [`MAX_PRODUCTS`] are added to a sum.
+    fn add_product(self, factor: &Self::Factor, sum: Self::WideSum) -> Self::WideSum;
+
+    /// The sum modulo p.
+    fn reduced(sum: Self::WideSum) -> Self;
 }
+
+/// Products that any [`Vector::WideSum`] holds.
+pub(crate) const MAX_PRODUCTS: usize = (1 << 11) - 1;
 
 /// Code that is generic in the vector it computes on.
 pub(crate) trait Kernel {

@@ -3,7 +3,7 @@
 use plonky2::field::types::{Field, PrimeField64};
 use zkinfer_circuits::field::{F, ORDER};
 
-use super::{Dispatch, Kernel, Level, Vector};
+use super::{Dispatch, Kernel, Level, MAX_PRODUCTS, Vector};
 
 /// Representatives around every boundary of the arithmetic.
 const AWKWARD: [u64; 16] = [
@@ -85,6 +85,50 @@ fn every_level_computes_as_the_field_does() {
             for (operation, expected) in expected(a, b, scalar).into_iter().enumerate() {
                 assert_eq!(computed[operation][index], expected, "{level:?}, operation {operation} of {:#x} and {:#x}", a.0, b.0);
             }
+        }
+    }
+}
+
+/// The sum of as many products of the same operands as are allowed, and the sum of all operands' products.
+struct Sums<'a>(&'a [Vec<F>; 2]);
+
+impl Kernel for Sums<'_> {
+    type Output = [Vec<F>; 2];
+
+    #[inline(always)]
+    fn run<V: Vector>(self) -> Self::Output {
+        let (mut repeated, mut all) = (Vec::new(), V::no_products());
+        for (a, b) in self.0[0].chunks_exact(V::WIDTH).zip(self.0[1].chunks_exact(V::WIDTH)).take(MAX_PRODUCTS) {
+            let (a, factor) = (V::load(a), V::load(b).factor());
+            all = a.add_product(&factor, all);
+            let mut sum = V::no_products();
+            for _ in 0..MAX_PRODUCTS {
+                sum = a.add_product(&factor, sum);
+            }
+            repeated.extend_from_slice(V::reduced(sum).as_slice());
+        }
+        [repeated, V::reduced(all).as_slice().to_vec()]
+    }
+}
+
+#[test]
+fn sums_of_products_are_reduced_without_loss() {
+    let [mut a, mut b] = operands();
+    let largest = F::from_noncanonical_u64(u64::MAX);
+    for operand in [&mut a, &mut b] {
+        operand.truncate(512);
+        operand[..8].fill(largest);
+    }
+    let operands = [a, b];
+    for level in Level::available() {
+        let dispatch = Dispatch::new(level).unwrap();
+        let [repeated, all] = dispatch.run(Sums(&operands));
+        let products: Vec<F> = operands[0].iter().zip(&operands[1]).map(|(&a, &b)| a * b).collect();
+        for (index, (sum, &product)) in repeated.into_iter().zip(&products).enumerate() {
+            assert_eq!(sum, product * F::from_canonical_usize(MAX_PRODUCTS), "{level:?}, operands {index}");
+        }
+        for (lane, sum) in all.into_iter().enumerate() {
+            assert_eq!(sum, products.iter().skip(lane).step_by(dispatch.width()).copied().sum(), "{level:?}, lane {lane}");
         }
     }
 }
