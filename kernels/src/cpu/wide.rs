@@ -4,6 +4,7 @@ use plonky2::field::types::{Field, PrimeField64};
 use rayon::prelude::*;
 use zkinfer_circuits::field::{F, K, ext, limbs};
 
+use super::buffer::zeros;
 use crate::vector::{Dispatch, Kernel, MAX_PRODUCTS, Vector};
 
 /// Rows that one task combines: their unreduced sums stay in the first-level cache.
@@ -73,7 +74,7 @@ pub(crate) fn dot(coefficients: &[F], weights: &[Vec<F>; 2]) -> K {
 
 /// `Σ_c weights_c · columns_c`, by coordinate; all columns have `n_rows` elements.
 pub(crate) fn combine(dispatch: Dispatch, columns: &[&[F]], weights: &[K], n_rows: usize) -> [Vec<F>; 2] {
-    let mut sums = [vec![F::ZERO; n_rows], vec![F::ZERO; n_rows]];
+    let mut sums = [zeros(n_rows), zeros(n_rows)];
     let [sums0, sums1] = &mut sums;
     let blocks = sums0.par_chunks_mut(BLOCK_ROWS).zip(sums1.par_chunks_mut(BLOCK_ROWS));
     blocks.enumerate().for_each(|(block, (block0, block1))| {
