@@ -121,6 +121,9 @@ pub(crate) trait Vector: PackedField<Scalar = F> {
     /// Sum and difference of the same two operands.
     fn sum_and_difference(self, other: Self) -> (Self, Self);
 
+    /// `self ± other·factor`.
+    fn plus_and_minus_product(self, other: Self, factor: Self) -> (Self, Self);
+
     /// A factor made ready for many products.
     type Factor: Copy + Send + Sync;
 
