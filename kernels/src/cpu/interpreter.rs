@@ -55,7 +55,7 @@ impl Geometry {
     ///
     /// In bit-reversed order the block's rows differ in their high bits only: as long as the step does not carry into these, the rotated rows
     /// are a block again, in the same order.
-    fn gather(self, source: &[F], first: usize, rotation: Rotation, target: &mut [F]) {
+    pub(crate) fn gather(self, source: &[F], first: usize, rotation: Rotation, target: &mut [F]) {
         let (start, mask) = (self.rotated(first, rotation), (1 << self.log_rows) - 1);
         let last = self.rotated(first + target.len() - 1, rotation);
         let is_block = match self.order {

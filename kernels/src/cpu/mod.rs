@@ -4,6 +4,7 @@
 //! in the order of Merkle leaves, so that no step permutes or transposes. Vector instructions are chosen when the backend is made: see [`Level`].
 
 mod buffer;
+mod butterflies;
 mod circuit;
 mod fri;
 mod interpreter;

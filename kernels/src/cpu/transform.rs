@@ -13,7 +13,8 @@ use rayon::prelude::*;
 use zkinfer_circuits::field::F;
 
 use super::buffer::zeros;
-use super::passes::{BitReversed, Direction, Forward, Inverse, PassPiece, Transform, Twiddles};
+use super::butterflies::{Direction, Forward, Inverse};
+use super::passes::{BitReversed, PassPiece, Transform, Twiddles};
 use crate::vector::Dispatch;
 
 /// Largest log₂ of a transform.
