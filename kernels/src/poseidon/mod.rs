@@ -3,7 +3,11 @@
 //! All levels give the same words. [`scalar`] is plonky2's own code, and what the others are compared with.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod by_shifts;
 mod inverse;
 mod scalar;
 mod sponge;
@@ -39,7 +43,7 @@ impl States {
         match dispatch.level() {
             Level::Portable => scalar::permute(self, n),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => scalar::permute(self, n),
+            Level::Avx2 => avx2::enter(dispatch, self, n),
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => avx512::enter(dispatch, self, n),
             #[cfg(not(target_arch = "x86_64"))]

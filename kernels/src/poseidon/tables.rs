@@ -20,6 +20,9 @@ pub(crate) const CIRCULANT: [u64; WIDTH] = <F as Poseidon>::MDS_MATRIX_CIRC;
 /// What M has more than C in its first entry.
 pub(crate) const DIAGONAL: u64 = <F as Poseidon>::MDS_MATRIX_DIAG[0];
 
+/// M has `2^LOG_DIAGONAL` more.
+pub(crate) const LOG_DIAGONAL: u32 = DIAGONAL.ilog2();
+
 /// `C[row][column]`.
 pub(crate) const fn circulant(row: usize, column: usize) -> u64 {
     CIRCULANT[(column + WIDTH - row) % WIDTH]
@@ -30,6 +33,18 @@ pub(crate) const fn round_constant(round: usize, element: usize) -> u64 {
     if round == N_ROUNDS { 0 } else { ALL_ROUND_CONSTANTS[WIDTH * round + element] % ORDER }
 }
 
+/// The base of limbs.
+pub(crate) const X: u64 = 1 << 32;
+
+/// A constant as limbs `[low, high]`, which may exceed 32 bits.
+pub(crate) type Constant = [u64; 2];
+
+/// Limbs of a constant, of which the low one is at least `borrowed·X`, and the high one at least `multiples·(X − 1) − borrowed`.
+pub(crate) const fn with_headroom(constant: u64, borrowed: u64, multiples: u64) -> Constant {
+    // p = 1 + X·(X − 1), and X·borrowed moves from the high limb to the low one.
+    [constant % X + borrowed * X + multiples, constant / X + multiples * (X - 1) - borrowed]
+}
+
 const fn add(a: u64, b: u64) -> u64 {
     ((a as u128 + b as u128) % ORDER as u128) as u64
 }
@@ -38,7 +53,7 @@ pub(crate) const fn sub(a: u64, b: u64) -> u64 {
     add(a, ORDER - b)
 }
 
-const fn mul(a: u64, b: u64) -> u64 {
+pub(crate) const fn mul(a: u64, b: u64) -> u64 {
     ((a as u128 * b as u128) % ORDER as u128) as u64
 }
 
