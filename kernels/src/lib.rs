@@ -7,6 +7,8 @@ pub mod conformance;
 pub mod cpu;
 pub mod devices;
 pub mod dual;
+pub mod measure;
+mod poseidon;
 mod vector;
 
 pub use cpu::CpuBackend;

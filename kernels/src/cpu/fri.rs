@@ -13,6 +13,7 @@ use super::oracle::extend;
 use super::transform::RootTables;
 use super::tree::Tree;
 use super::wide::{combine, split, weighted_sum};
+use crate::poseidon::{LANES, Pending, RATE, States};
 use crate::vector::Dispatch;
 
 /// Values interleaved by one task.
@@ -184,14 +185,75 @@ pub(crate) fn final_polynomial(codeword: &Codeword, rate_bits: usize) -> Vec<K> 
 }
 
 /// The smallest nonce whose challenge has `bits` leading zeros: blocks of nonces in order, each searched in parallel.
-pub(crate) fn grind(_dispatch: Dispatch, challenger: &Challenger<F, H>, bits: u32) -> Result<u64, BackendError> {
-    const BLOCK: u64 = 1 << 12;
-    let accepted = |nonce: &u64| {
-        let mut attempt = challenger.clone();
-        attempt.observe_element(F::from_canonical_u64(*nonce));
-        attempt.get_challenge().to_canonical_u64().leading_zeros() >= bits
+pub(crate) fn grind(dispatch: Dispatch, challenger: &Challenger<F, H>, bits: u32) -> Result<u64, BackendError> {
+    const BLOCK: usize = 1 << 14;
+    let pending = Pending::of(challenger);
+    let mut states = States::ZERO;
+    for (words, element) in states.words.iter_mut().zip(pending.state) {
+        words.fill(element.to_canonical_u64());
+    }
+    let search = |nonces: Range<u64>| {
+        let mut states = states.clone();
+        for (word, nonce) in states.words[pending.position].iter_mut().zip(nonces.clone()) {
+            *word = nonce;
+        }
+        states.permute(dispatch, LANES);
+        // A challenger gives the last element of the rate first.
+        let challenges = &states.words[RATE - 1];
+        nonces.zip(challenges).find(|(_, challenge)| challenge.leading_zeros() >= bits).map(|(nonce, _)| nonce)
     };
-    let first_of_block = (0..ORDER).step_by(BLOCK as usize);
-    let nonce = first_of_block.map(|first| first..(first + BLOCK).min(ORDER)).find_map(|block| block.into_par_iter().find_first(accepted));
+    let search_block = |first: u64| {
+        let groups = (0..BLOCK / LANES).into_par_iter().with_min_len(8).map(|group| first + (group * LANES) as u64);
+        groups.find_map_first(|first| search(first.min(ORDER)..(first + LANES as u64).min(ORDER)))
+    };
+    let nonce = (0..ORDER).step_by(BLOCK).find_map(search_block);
     nonce.ok_or_else(|| BackendError::Unsupported(format!("no nonce has a challenge with {bits} leading zeros")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vector::Level;
+    use plonky2::field::types::Sample;
+
+    /// By the challenger itself, one nonce after another.
+    fn smallest_nonce(challenger: &Challenger<F, H>, bits: u32) -> u64 {
+        let accepted = |nonce: &u64| {
+            let mut attempt = challenger.clone();
+            attempt.observe_element(F::from_canonical_u64(*nonce));
+            attempt.get_challenge().to_canonical_u64().leading_zeros() >= bits
+        };
+        (0..ORDER).find(accepted).expect("there is a nonce")
+    }
+
+    #[test]
+    fn grinding_gives_the_smallest_nonce_whatever_is_buffered() {
+        for level in Level::available() {
+            let dispatch = Dispatch::new(level).expect("available");
+            for n_observed in 0..=25 {
+                let mut challenger = Challenger::new();
+                challenger.observe_elements(&F::rand_vec(n_observed));
+                for bits in [0, 1, 6, 10] {
+                    let expected = smallest_nonce(&challenger, bits);
+                    let case = format!("{}, {n_observed} observed, {bits} bits", level.name());
+                    assert_eq!(grind(dispatch, &challenger, bits).expect("found"), expected, "{case}");
+                }
+                let _ = challenger.get_n_challenges(n_observed % 9);
+                assert_eq!(grind(dispatch, &challenger, 7).expect("found"), smallest_nonce(&challenger, 7), "after challenges");
+            }
+        }
+    }
+
+    #[test]
+    fn grinding_crosses_blocks_of_nonces() {
+        let mut challenger = Challenger::new();
+        // The smallest nonce of 15 bits is beyond the first block for most challengers.
+        let seed = (0..).find(|&seed| {
+            challenger = Challenger::new();
+            challenger.observe_element(F::from_canonical_u64(seed));
+            grind(Dispatch::detect(), &challenger, 15).expect("found") > 1 << 14
+        });
+        assert!(seed.is_some());
+        assert_eq!(grind(Dispatch::detect(), &challenger, 15).expect("found"), smallest_nonce(&challenger, 15));
+    }
 }

@@ -15,7 +15,7 @@ mod project;
 mod saved;
 mod sums;
 mod transform;
-mod tree;
+pub(crate) mod tree;
 mod wide;
 
 use std::ops::Range;

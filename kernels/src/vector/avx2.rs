@@ -196,7 +196,7 @@ fn less(a: __m256i, b: __m256i) -> __m256i {
 /// A lane x ≥ p becomes x − p = x + ε − 2^64.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn canonical(x: __m256i) -> __m256i {
+pub(crate) fn canonical(x: __m256i) -> __m256i {
     let below = less(x, _mm256_set1_epi64x(ORDER as i64));
     _mm256_add_epi64(x, _mm256_andnot_si256(below, _mm256_set1_epi64x(EPSILON)))
 }
@@ -204,7 +204,7 @@ fn canonical(x: __m256i) -> __m256i {
 /// The sum with y < p: after a carry out of 64 bits the rest is below p, and ε more does not carry again.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn add(x: __m256i, y: __m256i) -> __m256i {
+pub(crate) fn add(x: __m256i, y: __m256i) -> __m256i {
     let sum = _mm256_add_epi64(x, y);
     _mm256_add_epi64(sum, _mm256_srli_epi64::<32>(less(sum, y)))
 }
@@ -240,7 +240,7 @@ fn reduce(low: __m256i, high: __m256i) -> __m256i {
 /// Lanewise products: four products of halves, each below 2^64 − 2^33 + 2, so that a half may be added without a carry.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn mul(x: __m256i, y: __m256i) -> __m256i {
+pub(crate) fn mul(x: __m256i, y: __m256i) -> __m256i {
     let (x_high, y_high) = (high_half(x), high_half(y));
     let low_low = _mm256_mul_epu32(x, y);
     let low_high = _mm256_mul_epu32(x, y_high);
@@ -256,7 +256,7 @@ fn mul(x: __m256i, y: __m256i) -> __m256i {
 /// Lanewise squares; the middle product counts twice, so that everything beside it is shifted by 31 or 33 bits instead of 32.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn square(x: __m256i) -> __m256i {
+pub(crate) fn square(x: __m256i) -> __m256i {
     let x_high = high_half(x);
     let low_low = _mm256_mul_epu32(x, x);
     let middle = _mm256_mul_epu32(x, x_high);

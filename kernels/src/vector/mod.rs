@@ -9,7 +9,7 @@
 //! level's features, and then calls each operation. Operations outside a kernel are correct, but slow.
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
