@@ -6,14 +6,18 @@ use plonky2::plonk::plonk_common::reduce_with_powers;
 use rayon::prelude::*;
 use std::ops::Range;
 use zkinfer_circuits::backend::{BackendError, OpeningBatch, QueryAnswer};
-use zkinfer_circuits::field::{D, F, H, K, ORDER, ext};
+use zkinfer_circuits::field::{D, F, H, K, ORDER, ext, limbs};
 
+use super::buffer::zeros;
 use super::oracle::extend;
 use super::transform::RootTables;
 use super::tree::Tree;
-use super::wide::{combine, split};
+use super::wide::{combine, split, weighted_sum};
 use crate::poseidon::{LANES, Pending, RATE, States};
 use crate::vector::Dispatch;
+
+/// Values interleaved by one task.
+const CHUNK: usize = 1 << 12;
 
 /// Columns in coefficient form, wherever they are kept.
 pub(crate) trait Polynomials: Sync {
@@ -74,13 +78,15 @@ impl FoldTree {
 pub(crate) fn batch(tables: &RootTables, oracles: &[&dyn Polynomials], batches: &[OpeningBatch], alpha: K, rate_bits: usize) -> Codeword {
     let n_rows = 1usize << oracles[0].log_rows();
     let combinations = Combinations::new(tables.dispatch(), oracles, batches, alpha, n_rows);
-    let quotients: Vec<Vec<K>> = batches.par_iter().map(|batch| divide_by_linear(combinations.of_batch(batch), batch.point)).collect();
-    let mut sum = vec![K::ZERO; n_rows];
-    for (batch, quotient) in batches.iter().zip(&quotients) {
-        let shift = alpha.exp_u64(batch.opened.iter().map(|opened| opened.columns.len()).sum::<usize>() as u64);
-        sum.par_iter_mut().zip(quotient).with_min_len(1024).for_each(|(sum, &value)| *sum = *sum * shift + value);
+    let quotients: Vec<[Vec<F>; 2]> = batches.par_iter().map(|batch| divide_by_linear(combinations.of_batch(batch), batch.point)).collect();
+    let mut weight = K::ONE;
+    let mut terms: Vec<(&[Vec<F>; 2], K)> = Vec::new();
+    for (batch, quotient) in batches.iter().zip(&quotients).rev() {
+        terms.push((quotient, weight));
+        weight *= alpha.exp_u64(batch.opened.iter().map(|opened| opened.columns.len()).sum::<usize>() as u64);
     }
-    Codeword::new(tables, split(&sum), oracles[0].log_rows() + rate_bits, F::coset_shift())
+    let sum = weighted_sum(tables.dispatch(), &terms, n_rows);
+    Codeword::new(tables, sum, oracles[0].log_rows() + rate_bits, F::coset_shift())
 }
 
 /// Oracle and columns, and their combination by coordinate.
@@ -88,6 +94,7 @@ type RangeCombination = ((usize, Range<usize>), [Vec<F>; 2]);
 
 /// `Σ_j α^j f_j` over ranges of columns; a range opened at several points is combined once.
 struct Combinations {
+    dispatch: Dispatch,
     alpha: K,
     n_rows: usize,
     of_range: Vec<RangeCombination>,
@@ -104,33 +111,31 @@ impl Combinations {
                 of_range.push((range, combine(dispatch, &columns, &weights, n_rows)));
             }
         }
-        Self { alpha, n_rows, of_range }
+        Self { dispatch, alpha, n_rows, of_range }
     }
 
-    fn of_batch(&self, batch: &OpeningBatch) -> Vec<K> {
-        let mut sum = vec![K::ZERO; self.n_rows];
+    fn of_batch(&self, batch: &OpeningBatch) -> [Vec<F>; 2] {
         let mut power = K::ONE;
+        let mut terms = Vec::new();
         for opened in &batch.opened {
             let range = (opened.oracle, opened.columns.clone());
-            let (_, [c0, c1]) = self.of_range.iter().find(|(known, _)| *known == range).expect("every range was combined");
-            for (sum, (&c0, &c1)) in sum.iter_mut().zip(c0.iter().zip(c1)) {
-                *sum += power * ext(c0, c1);
-            }
+            let (_, combination) = self.of_range.iter().find(|(known, _)| *known == range).expect("every range was combined");
+            terms.push((combination, power));
             power *= self.alpha.exp_u64(opened.columns.len() as u64);
         }
-        sum
+        weighted_sum(self.dispatch, &terms, self.n_rows)
     }
 }
 
 /// `(f − f(z)) / (X − z)`, padded with a zero, in place of f.
-fn divide_by_linear(mut polynomial: Vec<K>, point: K) -> Vec<K> {
+fn divide_by_linear([mut c0, mut c1]: [Vec<F>; 2], point: K) -> [Vec<F>; 2] {
     let mut carried = K::ZERO;
-    for coefficient in polynomial.iter_mut().rev() {
-        let next = carried * point + *coefficient;
-        *coefficient = carried;
+    for (c0, c1) in c0.iter_mut().zip(&mut c1).rev() {
+        let next = carried * point + ext(*c0, *c1);
+        [*c0, *c1] = limbs(carried);
         carried = next;
     }
-    polynomial
+    [c0, c1]
 }
 
 /// Commits the codeword's values in cosets of 2^arity_bits.
@@ -142,7 +147,12 @@ pub(crate) fn fold_commit(dispatch: Dispatch, codeword: &Codeword, arity_bits: u
         )));
     }
     let [c0, c1] = &codeword.values;
-    let leaves: Vec<F> = c0.iter().zip(c1).flat_map(|(&c0, &c1)| [c0, c1]).collect();
+    let mut leaves = zeros(D * c0.len());
+    leaves.par_chunks_mut(D * CHUNK).zip(c0.par_chunks(CHUNK).zip(c1.par_chunks(CHUNK))).for_each(|(leaves, (c0, c1))| {
+        for (leaf, (&c0, &c1)) in leaves.chunks_exact_mut(D).zip(c0.iter().zip(c1)) {
+            leaf.copy_from_slice(&[c0, c1]);
+        }
+    });
     let leaf_length = D << arity_bits;
     let tree = Tree::from_leaves(dispatch, &leaves, leaf_length, cap_height);
     Ok(FoldTree { leaves, leaf_length, tree })

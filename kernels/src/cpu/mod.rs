@@ -3,6 +3,8 @@
 //! It gives the bytes of `zkinfer_circuits::backend::reference::Reference`. Columns lie one after another in flat buffers; extensions are kept
 //! in the order of Merkle leaves, so that no step permutes or transposes. Vector instructions are chosen when the backend is made: see [`Level`].
 
+mod buffer;
+mod butterflies;
 mod circuit;
 mod fri;
 mod interpreter;

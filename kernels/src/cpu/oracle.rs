@@ -9,6 +9,7 @@ use zkinfer_circuits::backend::{BackendError, CommitShape, QueryAnswer};
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{F, ORDER};
 
+use super::buffer::zeros;
 use super::transform::{Coset, MAX_LOG_SIZE, RootTables};
 use super::tree::Tree;
 
@@ -33,7 +34,7 @@ impl Oracle {
     /// Interpolates, extends and commits columns.
     pub(crate) fn commit(tables: &RootTables, columns: &Columns, shape: CommitShape) -> Result<Self, BackendError> {
         let log_rows = checked_log_rows(columns.rows(), columns.n_columns(), shape)?;
-        let mut coefficients = vec![F::ZERO; columns.as_flat().len()];
+        let mut coefficients = zeros(columns.as_flat().len());
         let domain = tables.coset(log_rows, F::ONE);
         let inverse = domain.inverse();
         let targets = coefficients.par_chunks_mut(1 << log_rows).zip(columns.as_flat().par_chunks(1 << log_rows));
@@ -118,7 +119,7 @@ pub(crate) fn values_on_rows(tables: &RootTables, coefficients: &[F]) -> Vec<F> 
 
 /// Every column on every coset, one after another; the columns have at most `coset_size` coefficients.
 pub(crate) fn extend(columns: &[&[F]], cosets: &[Arc<Coset>], coset_size: usize) -> Vec<F> {
-    let mut extension = vec![F::ZERO; columns.len() * cosets.len() * coset_size];
+    let mut extension = zeros(columns.len() * cosets.len() * coset_size);
     extension.par_chunks_mut(coset_size).enumerate().for_each(|(index, values)| {
         cosets[index % cosets.len()].forward_from(columns[index / cosets.len()], values);
     });

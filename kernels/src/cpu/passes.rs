@@ -9,6 +9,8 @@ use std::marker::PhantomData;
 use plonky2::field::types::Field;
 use zkinfer_circuits::field::F;
 
+use super::butterflies::{Direction, One, Radix, Two, once, ones, paired, twice, unpaired};
+
 use super::transform::reverse_bits;
 use crate::vector::{Kernel, Vector};
 
@@ -77,95 +79,6 @@ impl Twiddles {
     }
 }
 
-/// log₂ R stages on R vectors, given the T = R − 1 twiddles below their block.
-///
-/// A trait, not a closure: only functions marked `#[inline(always)]` are sure to be compiled with the vectors' features.
-pub(super) trait Radix<const R: usize, const T: usize> {
-    fn apply<V: Vector>(values: [V; R], twiddles: [V; T]) -> [V; R];
-}
-
-/// The two directions of a transform: butterflies, and the order of stages.
-pub(super) trait Direction: Radix<8, 7> + Radix<4, 3> + Radix<2, 1> {
-    const IS_FORWARD: bool;
-}
-
-/// Coefficients to values: `(a, b) → (a + c·b, a − c·b)`, far elements first.
-pub(super) enum Forward {}
-
-#[inline(always)]
-fn split<V: Vector>(a: V, b: V, twiddle: V) -> (V, V) {
-    a.sum_and_difference(b * twiddle)
-}
-
-impl Direction for Forward {
-    const IS_FORWARD: bool = true;
-}
-
-impl Radix<8, 7> for Forward {
-    #[inline(always)]
-    fn apply<V: Vector>([a0, a1, a2, a3, a4, a5, a6, a7]: [V; 8], [t0, t1, t2, t3, t4, t5, t6]: [V; 7]) -> [V; 8] {
-        let ((a0, a4), (a1, a5), (a2, a6), (a3, a7)) = (split(a0, a4, t0), split(a1, a5, t0), split(a2, a6, t0), split(a3, a7, t0));
-        let ((a0, a2), (a1, a3), (a4, a6), (a5, a7)) = (split(a0, a2, t1), split(a1, a3, t1), split(a4, a6, t2), split(a5, a7, t2));
-        let ((a0, a1), (a2, a3), (a4, a5), (a6, a7)) = (split(a0, a1, t3), split(a2, a3, t4), split(a4, a5, t5), split(a6, a7, t6));
-        [a0, a1, a2, a3, a4, a5, a6, a7]
-    }
-}
-
-impl Radix<4, 3> for Forward {
-    #[inline(always)]
-    fn apply<V: Vector>([a0, a1, a2, a3]: [V; 4], [t0, t1, t2]: [V; 3]) -> [V; 4] {
-        let ((a0, a2), (a1, a3)) = (split(a0, a2, t0), split(a1, a3, t0));
-        let ((a0, a1), (a2, a3)) = (split(a0, a1, t1), split(a2, a3, t2));
-        [a0, a1, a2, a3]
-    }
-}
-
-impl Radix<2, 1> for Forward {
-    #[inline(always)]
-    fn apply<V: Vector>([a0, a1]: [V; 2], [twiddle]: [V; 1]) -> [V; 2] {
-        split(a0, a1, twiddle).into()
-    }
-}
-
-/// Values to coefficients, twiddles inverted: `(u, v) → (u + v, (u − v)·c)`, near elements first.
-pub(super) enum Inverse {}
-
-#[inline(always)]
-fn join<V: Vector>(u: V, v: V, twiddle: V) -> (V, V) {
-    let (sum, difference) = u.sum_and_difference(v);
-    (sum, difference * twiddle)
-}
-
-impl Direction for Inverse {
-    const IS_FORWARD: bool = false;
-}
-
-impl Radix<8, 7> for Inverse {
-    #[inline(always)]
-    fn apply<V: Vector>([a0, a1, a2, a3, a4, a5, a6, a7]: [V; 8], [t0, t1, t2, t3, t4, t5, t6]: [V; 7]) -> [V; 8] {
-        let ((a0, a1), (a2, a3), (a4, a5), (a6, a7)) = (join(a0, a1, t3), join(a2, a3, t4), join(a4, a5, t5), join(a6, a7, t6));
-        let ((a0, a2), (a1, a3), (a4, a6), (a5, a7)) = (join(a0, a2, t1), join(a1, a3, t1), join(a4, a6, t2), join(a5, a7, t2));
-        let ((a0, a4), (a1, a5), (a2, a6), (a3, a7)) = (join(a0, a4, t0), join(a1, a5, t0), join(a2, a6, t0), join(a3, a7, t0));
-        [a0, a1, a2, a3, a4, a5, a6, a7]
-    }
-}
-
-impl Radix<4, 3> for Inverse {
-    #[inline(always)]
-    fn apply<V: Vector>([a0, a1, a2, a3]: [V; 4], [t0, t1, t2]: [V; 3]) -> [V; 4] {
-        let ((a0, a1), (a2, a3)) = (join(a0, a1, t1), join(a2, a3, t2));
-        let ((a0, a2), (a1, a3)) = (join(a0, a2, t0), join(a1, a3, t0));
-        [a0, a1, a2, a3]
-    }
-}
-
-impl Radix<2, 1> for Inverse {
-    #[inline(always)]
-    fn apply<V: Vector>([a0, a1]: [V; 2], [twiddle]: [V; 1]) -> [V; 2] {
-        join(a0, a1, twiddle).into()
-    }
-}
-
 /// The part of a transform below one block of a stage.
 #[derive(Clone, Copy)]
 struct Block<'a> {
@@ -226,13 +139,23 @@ fn pass_of<V: Vector, D: Radix<R, T>, const R: usize, const T: usize>(block: Blo
 fn over_parts<V: Vector, D: Radix<R, T>, const R: usize, const T: usize>(parts: [&mut [V]; R], twiddles: [V; T]) {
     let stride = parts[0].len();
     let mut parts = parts.map(|part| &mut part[..stride]);
-    for position in 0..stride {
-        let mut values = [V::ZEROS; R];
+    let single = if V::WIDTH == 1 { 0 } else { stride / 2 * 2 };
+    for position in (0..single).step_by(2) {
+        let mut values = [Two(V::ZEROS, V::ZEROS); R];
         for (value, part) in values.iter_mut().zip(&parts) {
-            *value = part[position];
+            *value = Two(part[position], part[position + 1]);
         }
-        for (part, value) in parts.iter_mut().zip(D::apply(values, twiddles)) {
-            part[position] = value;
+        for (part, value) in parts.iter_mut().zip(D::apply(values, twice(twiddles))) {
+            (part[position], part[position + 1]) = (value.0, value.1);
+        }
+    }
+    for position in single..stride {
+        let mut values = [One(V::ZEROS); R];
+        for (value, part) in values.iter_mut().zip(&parts) {
+            *value = One(part[position]);
+        }
+        for (part, value) in parts.iter_mut().zip(D::apply(values, once(twiddles))) {
+            part[position] = value.0;
         }
     }
 }
@@ -254,28 +177,75 @@ fn sweep<V: Vector, D: Direction>(block: Block<'_>, values: &mut [F], n_stages: 
 #[inline(always)]
 fn tiles<V: Vector, D: Direction>(block: Block<'_>, values: &mut [F]) {
     let first = block.child((values.len() >> log_tile(V::WIDTH)).ilog2() as usize, 0);
-    for (index, tile) in values.chunks_exact_mut(1 << log_tile(V::WIDTH)).enumerate() {
-        let block = first.child(0, index);
+    let mut pairs = values.chunks_exact_mut(2 << log_tile(V::WIDTH));
+    let mut index = 0;
+    for pair in &mut pairs {
+        let blocks = [first.child(0, index), first.child(0, index + 1)];
         match V::WIDTH {
-            8 => tile_of::<V, D, 8, 7>(block, tile),
-            4 => tile_of::<V, D, 4, 3>(block, tile),
-            _ => pass::<V, D>(block, tile, LOG_RADIX),
+            8 => two_tiles::<V, D, 8, 7>(blocks, pair),
+            4 => two_tiles::<V, D, 4, 3>(blocks, pair),
+            _ => {
+                let (tile0, tile1) = pair.split_at_mut(1 << log_tile(V::WIDTH));
+                pass::<V, D>(blocks[0], tile0, LOG_RADIX);
+                pass::<V, D>(blocks[1], tile1, LOG_RADIX);
+            }
+        }
+        index += 2;
+    }
+    let last = pairs.into_remainder();
+    if !last.is_empty() {
+        match V::WIDTH {
+            8 => tile_of::<V, D, 8, 7>(first, last),
+            4 => tile_of::<V, D, 4, 3>(first, last),
+            _ => pass::<V, D>(first, last, LOG_RADIX),
         }
     }
 }
 
 #[inline(always)]
 fn tile_of<V: Vector, D: Direction + Radix<W, T>, const W: usize, const T: usize>(block: Block<'_>, tile: &mut [F]) {
-    let far = broadcast(block.twiddles.below::<T>(block.stage, block.index));
-    let near = block.twiddles.of_tile::<V, T>(block.index);
+    let far = once(broadcast::<V, T>(block.twiddles.below::<T>(block.stage, block.index)));
+    let near = once(block.twiddles.of_tile::<V, T>(block.index));
     let mut values = loaded::<V, W>(tile);
     if D::IS_FORWARD {
-        values = transposed(<D as Radix<W, T>>::apply(transposed(<D as Radix<W, T>>::apply(values, far)), near));
+        values = transposed(ones(<D as Radix<W, T>>::apply(once(values), far)));
+        values = transposed(ones(<D as Radix<W, T>>::apply(once(values), near)));
     } else {
-        values = <D as Radix<W, T>>::apply(transposed(<D as Radix<W, T>>::apply(transposed(values), near)), far);
+        values = ones(<D as Radix<W, T>>::apply(once(transposed(values)), near));
+        values = ones(<D as Radix<W, T>>::apply(once(transposed(values)), far));
     }
-    for (row, value) in tile.chunks_exact_mut(V::WIDTH).zip(values) {
-        value.store(row);
+    store(tile, values);
+}
+
+#[inline(always)]
+fn two_tiles<V: Vector, D: Direction + Radix<W, T>, const W: usize, const T: usize>(blocks: [Block<'_>; 2], tiles: &mut [F]) {
+    let (tile0, tile1) = tiles.split_at_mut(W * W);
+    let far = |block: Block<'_>| block.twiddles.below::<T>(block.stage, block.index);
+    let far = paired(broadcast::<V, T>(far(blocks[0])), broadcast::<V, T>(far(blocks[1])));
+    let near = paired(blocks[0].twiddles.of_tile::<V, T>(blocks[0].index), blocks[1].twiddles.of_tile::<V, T>(blocks[1].index));
+    let mut values = paired(loaded::<V, W>(tile0), loaded::<V, W>(tile1));
+    if D::IS_FORWARD {
+        values = both_transposed(<D as Radix<W, T>>::apply(values, far));
+        values = both_transposed(<D as Radix<W, T>>::apply(values, near));
+    } else {
+        values = <D as Radix<W, T>>::apply(both_transposed(values), near);
+        values = <D as Radix<W, T>>::apply(both_transposed(values), far);
+    }
+    let (values0, values1) = unpaired(values);
+    store(tile0, values0);
+    store(tile1, values1);
+}
+
+#[inline(always)]
+fn both_transposed<V: Vector, const W: usize>(pairs: [Two<V>; W]) -> [Two<V>; W] {
+    let (first, second) = unpaired(pairs);
+    paired(transposed(first), transposed(second))
+}
+
+#[inline(always)]
+fn store<V: Vector, const N: usize>(to: &mut [F], vectors: [V; N]) {
+    for (row, vector) in to.chunks_exact_mut(V::WIDTH).zip(vectors) {
+        vector.store(row);
     }
 }
 

@@ -12,7 +12,9 @@ use plonky2::field::types::Field;
 use rayon::prelude::*;
 use zkinfer_circuits::field::F;
 
-use super::passes::{BitReversed, Direction, Forward, Inverse, PassPiece, Transform, Twiddles};
+use super::buffer::zeros;
+use super::butterflies::{Direction, Forward, Inverse};
+use super::passes::{BitReversed, PassPiece, Transform, Twiddles};
 use crate::vector::Dispatch;
 
 /// Largest log₂ of a transform.
@@ -192,7 +194,7 @@ fn shared_pass<D: Direction + Send>(dispatch: Dispatch, twiddles: &Twiddles, val
 
 /// A copy in bit-reversed order.
 pub(crate) fn reversed(dispatch: Dispatch, values: &[F]) -> Vec<F> {
-    let mut copy = vec![F::ZERO; values.len()];
+    let mut copy = zeros(values.len());
     dispatch.run(BitReversed { from: values, to: &mut copy });
     copy
 }

@@ -4,6 +4,7 @@ use plonky2::field::types::{Field, PrimeField64};
 use rayon::prelude::*;
 use zkinfer_circuits::field::{F, K, ext, limbs};
 
+use super::buffer::zeros;
 use crate::vector::{Dispatch, Kernel, MAX_PRODUCTS, Vector};
 
 /// Rows that one task combines: their unreduced sums stay in the first-level cache.
@@ -73,7 +74,7 @@ pub(crate) fn dot(coefficients: &[F], weights: &[Vec<F>; 2]) -> K {
 
 /// `Σ_c weights_c · columns_c`, by coordinate; all columns have `n_rows` elements.
 pub(crate) fn combine(dispatch: Dispatch, columns: &[&[F]], weights: &[K], n_rows: usize) -> [Vec<F>; 2] {
-    let mut sums = [vec![F::ZERO; n_rows], vec![F::ZERO; n_rows]];
+    let mut sums = [zeros(n_rows), zeros(n_rows)];
     let [sums0, sums1] = &mut sums;
     let blocks = sums0.par_chunks_mut(BLOCK_ROWS).zip(sums1.par_chunks_mut(BLOCK_ROWS));
     blocks.enumerate().for_each(|(block, (block0, block1))| {
@@ -134,6 +135,56 @@ fn add_products<V: Vector, const N: usize>(columns: &[&[F]; N], weights: &[K], f
             sum1 = value.add_product(factor1, sum1);
         }
         *sums = [sum0, sum1];
+    }
+}
+
+/// `Σ_t weight_t · term_t` of vectors over K, all by coordinate.
+pub(crate) fn weighted_sum(dispatch: Dispatch, terms: &[(&[Vec<F>; 2], K)], n_rows: usize) -> [Vec<F>; 2] {
+    let mut sums = [zeros(n_rows), zeros(n_rows)];
+    let [sums0, sums1] = &mut sums;
+    let blocks = sums0.par_chunks_mut(BLOCK_ROWS).zip(sums1.par_chunks_mut(BLOCK_ROWS));
+    blocks.enumerate().for_each(|(block, (block0, block1))| {
+        dispatch.run(WeightedSum { terms, first: block * BLOCK_ROWS, sums: [block0, block1] });
+    });
+    sums
+}
+
+/// Adds the rows from `first` on of a weighted sum.
+struct WeightedSum<'a> {
+    terms: &'a [(&'a [Vec<F>; 2], K)],
+    first: usize,
+    sums: [&'a mut [F]; 2],
+}
+
+impl Kernel for WeightedSum<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        if self.sums[0].len().is_multiple_of(V::WIDTH) { weighted_sum_block::<V>(self) } else { weighted_sum_block::<F>(self) }
+    }
+}
+
+/// `(w0·t0 + 7·w1·t1, w0·t1 + w1·t0)` of every term.
+#[inline(always)]
+fn weighted_sum_block<V: Vector>(WeightedSum { terms, first, sums: [sums0, sums1] }: WeightedSum<'_>) {
+    let (sums0, sums1) = (V::pack_slice_mut(sums0), V::pack_slice_mut(sums1));
+    for terms in terms.chunks(MAX_PRODUCTS / 2) {
+        let mut factors = Vec::with_capacity(terms.len());
+        for (_, weight) in terms {
+            let [w0, w1] = limbs(*weight);
+            factors.push([V::from(w0).factor(), V::from(w1).factor(), V::from(F::from_canonical_u64(7) * w1).factor()]);
+        }
+        for (row, (sum0, sum1)) in sums0.iter_mut().zip(sums1.iter_mut()).enumerate() {
+            let [mut wide0, mut wide1] = [V::no_products(); 2];
+            for (([t0, t1], _), [w0, w1, w1_times_seven]) in terms.iter().zip(&factors) {
+                let [t0, t1] = [V::load(&t0[first + row * V::WIDTH..]), V::load(&t1[first + row * V::WIDTH..])];
+                wide0 = t1.add_product(w1_times_seven, t0.add_product(w0, wide0));
+                wide1 = t1.add_product(w0, t0.add_product(w1, wide1));
+            }
+            *sum0 += V::reduced(wide0);
+            *sum1 += V::reduced(wide1);
+        }
     }
 }
 
@@ -246,6 +297,22 @@ mod tests {
                 let [c0, c1] = combine(dispatch, &slices, &weights, n_rows);
                 for row in [0, n_rows / 3, n_rows - 1] {
                     let expected: K = weights.iter().zip(&columns).map(|(&w, column)| scale(w, column[row])).sum();
+                    assert_eq!(ext(c0[row], c1[row]), expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn weighted_sums_are_those_of_the_extension_field() {
+        for (n_terms, n_rows) in [(0, 8), (1, 2), (5, 1024)] {
+            let terms: Vec<Vec<K>> = (0..n_terms).map(|_| K::rand_vec(n_rows)).collect();
+            let (limbs, weights): (Vec<[Vec<F>; 2]>, Vec<K>) = (terms.iter().map(|term| split(term)).collect(), K::rand_vec(n_terms));
+            let weighted: Vec<(&[Vec<F>; 2], K)> = limbs.iter().zip(weights.iter().copied()).collect();
+            for dispatch in dispatches() {
+                let [c0, c1] = weighted_sum(dispatch, &weighted, n_rows);
+                for row in 0..n_rows {
+                    let expected: K = terms.iter().zip(&weights).map(|(term, &weight)| term[row] * weight).sum();
                     assert_eq!(ext(c0[row], c1[row]), expected);
                 }
             }

@@ -150,6 +150,11 @@ impl Vector for Lanes {
         (Self::from_register(sum), Self::from_register(difference))
     }
 
+    #[inline(always)]
+    fn plus_and_minus_product(self, other: Self, factor: Self) -> (Self, Self) {
+        self.sum_and_difference(other * factor)
+    }
+
     type Factor = [__m256i; 4];
     type WideSum = [__m256i; 3];
 

@@ -148,6 +148,17 @@ impl Vector for Lanes {
         (Self::from_register(sum), Self::from_register(difference))
     }
 
+    #[inline(always)]
+    fn plus_and_minus_product(self, other: Self, factor: Self) -> (Self, Self) {
+        // SAFETY: this level was detected; see the head of this file.
+        let product = unsafe { canonical_product(other.register(), factor.register()) };
+        // SAFETY: as above.
+        let sum = unsafe { add(self.register(), product) };
+        // SAFETY: as above.
+        let difference = unsafe { sub(self.register(), product) };
+        (Self::from_register(sum), Self::from_register(difference))
+    }
+
     type Factor = [__m512i; 4];
     type WideSum = [__m512i; 3];
 
@@ -224,10 +235,33 @@ fn reduce(low: __m512i, high: __m512i) -> __m512i {
     add(difference, _mm512_mul_epu32(high, _mm512_set1_epi64(EPSILON)))
 }
 
-/// Lanewise products: four products of halves, each below 2^64 − 2^33 + 2, so that a half may be added without a carry.
+/// Lanewise products.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx512ifma")]
 fn mul(x: __m512i, y: __m512i) -> __m512i {
+    let (low, high) = wide_product(x, y);
+    reduce(low, high)
+}
+
+/// Lanewise products below p.
+///
+/// Of the last sum `s = d + ε·high_low` and s + ε, which is s − p modulo 2^64, the result is the smaller without a carry, and s + ε, which is
+/// then below p, with one.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx512ifma")]
+fn canonical_product(x: __m512i, y: __m512i) -> __m512i {
+    let epsilon = _mm512_set1_epi64(EPSILON);
+    let (low, high) = wide_product(x, y);
+    let addend = _mm512_mul_epu32(high, epsilon);
+    let sum = _mm512_add_epi64(sub(low, _mm512_srli_epi64::<32>(high)), addend);
+    let reduced = _mm512_add_epi64(sum, epsilon);
+    _mm512_mask_min_epu64(reduced, _mm512_cmpge_epu64_mask(sum, addend), sum, reduced)
+}
+
+/// Low and high words of lanewise products: four products of halves, each below 2^64 − 2^33 + 2, so that a half may be added without a carry.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx512ifma")]
+fn wide_product(x: __m512i, y: __m512i) -> (__m512i, __m512i) {
     let (x_high, y_high) = (high_half(x), high_half(y));
     let low_low = _mm512_mul_epu32(x, y);
     let low_high = _mm512_mul_epu32(x, y_high);
@@ -236,7 +270,7 @@ fn mul(x: __m512i, y: __m512i) -> __m512i {
     let first = _mm512_add_epi64(high_low, _mm512_srli_epi64::<32>(low_low));
     let second = _mm512_add_epi64(low_high, _mm512_and_si512(first, _mm512_set1_epi64(EPSILON)));
     let high = _mm512_add_epi64(_mm512_add_epi64(high_high, _mm512_srli_epi64::<32>(first)), _mm512_srli_epi64::<32>(second));
-    reduce(low_word(low_low, second), high)
+    (low_word(low_low, second), high)
 }
 
 /// Low half of `low`, and as high half the low half of `middle`.

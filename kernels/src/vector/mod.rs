@@ -19,6 +19,7 @@ mod portable;
 mod tests;
 
 use plonky2::field::packed::PackedField;
+use plonky2::field::types::Field;
 use zkinfer_circuits::field::F;
 
 /// A set of vector instructions.
@@ -120,6 +121,9 @@ pub(crate) trait Vector: PackedField<Scalar = F> {
     /// Sum and difference of the same two operands.
     fn sum_and_difference(self, other: Self) -> (Self, Self);
 
+    /// `self ± other·factor`.
+    fn plus_and_minus_product(self, other: Self, factor: Self) -> (Self, Self);
+
     /// A factor made ready for many products.
     type Factor: Copy + Send + Sync;
 
@@ -141,6 +145,13 @@ pub(crate) trait Vector: PackedField<Scalar = F> {
 
 /// Products that any [`Vector::WideSum`] holds.
 pub(crate) const MAX_PRODUCTS: usize = (1 << 11) - 1;
+
+/// `(a0·b0 + 7·a1·b1, a0·b1 + a1·b0)`: the product in K = F[φ]/(φ² − 7), lane by lane, by coordinate.
+#[inline(always)]
+pub(crate) fn extension_product<V: Vector>([a0, a1]: [V; 2], [b0, b1]: [V; 2]) -> [V; 2] {
+    let seven = V::from(F::from_canonical_u64(7));
+    [a0 * b0 + (a1 * b1) * seven, a0 * b1 + a1 * b0]
+}
 
 /// Code that is generic in the vector it computes on.
 pub(crate) trait Kernel {

@@ -21,6 +21,11 @@ impl Vector for F {
         (self + other, self - other)
     }
 
+    #[inline(always)]
+    fn plus_and_minus_product(self, other: Self, factor: Self) -> (Self, Self) {
+        self.sum_and_difference(other * factor)
+    }
+
     type Factor = Self;
     type WideSum = (u128, u64);
 

@@ -41,7 +41,7 @@ fn operands() -> [Vec<F>; 2] {
 /// Every operation on the lanes of two lists, operation after operation.
 struct Operations<'a>(&'a [Vec<F>; 2]);
 
-const N_OPERATIONS: usize = 9;
+const N_OPERATIONS: usize = 11;
 
 impl Kernel for Operations<'_> {
     type Output = [Vec<F>; N_OPERATIONS];
@@ -61,6 +61,8 @@ impl Kernel for Operations<'_> {
                 (V::from(scalar) - a) * (a + scalar),
                 a.sum_and_difference(b).0,
                 a.sum_and_difference(b).1,
+                b.plus_and_minus_product(a, b).0,
+                a.plus_and_minus_product(a, b).1,
             ];
             for (result, vector) in results.iter_mut().zip(computed) {
                 result.extend_from_slice(vector.as_slice());
@@ -71,7 +73,7 @@ impl Kernel for Operations<'_> {
 }
 
 fn expected(a: F, b: F, scalar: F) -> [F; N_OPERATIONS] {
-    [a + b, a - b, a * b, a * a, -a, a + a, (scalar - a) * (a + scalar), a + b, a - b]
+    [a + b, a - b, a * b, a * a, -a, a + a, (scalar - a) * (a + scalar), a + b, a - b, b + a * b, a - a * b]
 }
 
 #[test]
