@@ -118,12 +118,34 @@ fn high_half(a: V) -> V {
 
 matrix_by_shifts!("avx2");
 
-/// The S-box x^7 = x³·x⁴.
+/// The S-box x^7 = x³·x⁴ on independent words, product by product, so that their latencies hide one another.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn power_seven(x: V) -> V {
-    let second = square(x);
-    mul(mul(x, second), square(second))
+fn power_seven<const N: usize>(x: &mut [V; N]) {
+    let mut second = *x;
+    for second in &mut second {
+        *second = square(*second);
+    }
+    for (x, &second) in x.iter_mut().zip(&second) {
+        *x = mul(*x, second);
+    }
+    for second in &mut second {
+        *second = square(*second);
+    }
+    for (x, &fourth) in x.iter_mut().zip(&second) {
+        *x = mul(*x, fourth);
+    }
+}
+
+/// The limbs of words.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn split(x: &[V; WIDTH]) -> Limbs {
+    let mut limbs = Limbs { low: *x, high: *x };
+    for (low, high) in limbs.low.iter_mut().zip(&mut limbs.high) {
+        (*low, *high) = (low_half(*low), high_half(*high));
+    }
+    limbs
 }
 
 /// A word of limbs below 2^62, `low + (2^32 − 1)·⌊high/X⌋ < p`.
@@ -158,75 +180,111 @@ fn multiply(x: &Limbs) -> Limbs {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn full_round(x: &mut [V; WIDTH], constants: &[Constant; WIDTH]) {
-    let mut limbs = Limbs { low: *x, high: *x };
-    for (element, &x) in x.iter().enumerate() {
-        let power = power_seven(x);
-        (limbs.low[element], limbs.high[element]) = (low_half(power), high_half(power));
+    for four in x.as_chunks_mut::<4>().0 {
+        power_seven(four);
     }
-    let limbs = multiply(&limbs);
+    let limbs = multiply(&split(x));
     for (element, &[low, high]) in constants.iter().enumerate() {
         // Below 265·X.
         x[element] = word(add(limbs.low[element], all(low)), add(limbs.high[element], all(high)));
     }
 }
 
-/// Two partial rounds on short limbs.
+/// Two partial rounds on short limbs of several batches, whose S-boxes hide one another's latencies.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn partial_pair(x: &mut Limbs, pair: &Pair) {
-    replace_first(x, [0, 0]);
-    let mut y = multiply(x);
-    replace_first(&mut y, pair.between);
-    let y = multiply(&y);
-    for (element, &[low, high]) in pair.after.iter().enumerate() {
-        let limbs = shorten(add(y.low[element], all(low)), add(y.high[element], all(high)));
-        (x.low[element], x.high[element]) = limbs;
+fn partial_pair<const N: usize>(batches: &mut [Limbs; N], pair: &Pair) {
+    replace_first(batches, [0, 0]);
+    for x in &mut *batches {
+        *x = multiply(x);
+    }
+    replace_first(batches, pair.between);
+    for x in batches {
+        let y = multiply(x);
+        for (element, &[low, high]) in pair.after.iter().enumerate() {
+            let limbs = shorten(add(y.low[element], all(low)), add(y.high[element], all(high)));
+            (x.low[element], x.high[element]) = limbs;
+        }
     }
 }
 
 /// Adds a constant to element 0, and applies the S-box.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn replace_first(x: &mut Limbs, [low, high]: Constant) {
-    let power = power_seven(word(add(x.low[0], all(low)), add(x.high[0], all(high))));
-    (x.low[0], x.high[0]) = (low_half(power), high_half(power));
+fn replace_first<const N: usize>(batches: &mut [Limbs; N], [low, high]: Constant) {
+    let mut first = [all(0); N];
+    for (first, x) in first.iter_mut().zip(batches.iter()) {
+        *first = word(add(x.low[0], all(low)), add(x.high[0], all(high)));
+    }
+    power_seven(&mut first);
+    for (&first, x) in first.iter().zip(batches) {
+        (x.low[0], x.high[0]) = (low_half(first), high_half(first));
+    }
 }
 
-/// Permutes one batch of words.
+/// The first half of the full rounds, after which limbs are short.
+#[inline]
 #[target_feature(enable = "avx2")]
-fn permute_batch(x: &mut [V; WIDTH]) {
+fn begin(mut x: [V; WIDTH]) -> Limbs {
     for (x, &[low, high]) in x.iter_mut().zip(&TABLES.first) {
         *x = word(add(low_half(*x), all(low)), add(high_half(*x), all(high)));
     }
     for constants in &TABLES.full[..HALF_FULL] {
-        full_round(x, constants);
+        full_round(&mut x, constants);
     }
-    let mut limbs = Limbs { low: *x, high: *x };
-    for (element, &x) in x.iter().enumerate() {
-        (limbs.low[element], limbs.high[element]) = (low_half(x), high_half(x));
-    }
-    for pair in &TABLES.pairs {
-        partial_pair(&mut limbs, pair);
-    }
-    for (element, x) in x.iter_mut().enumerate() {
-        *x = word(limbs.low[element], limbs.high[element]);
+    split(&x)
+}
+
+/// The second half of the full rounds.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn end(limbs: &Limbs) -> [V; WIDTH] {
+    let mut x = limbs.low;
+    for (x, &high) in x.iter_mut().zip(&limbs.high) {
+        *x = word(*x, high);
     }
     for constants in &TABLES.full[HALF_FULL..] {
-        full_round(x, constants);
+        full_round(&mut x, constants);
+    }
+    x
+}
+
+/// Permutes `N` batches from `first` on.
+#[target_feature(enable = "avx2")]
+fn permute_batches<const N: usize>(states: &mut States, first: usize) {
+    let nothing = [all(0); WIDTH];
+    let mut batches = [Limbs { low: nothing, high: nothing }; N];
+    for (batch, limbs) in batches.iter_mut().enumerate() {
+        let mut x = nothing;
+        for (x, words) in x.iter_mut().zip(&states.words) {
+            *x = load(&words.as_chunks().0[first + batch]);
+        }
+        *limbs = begin(x);
+    }
+    for pair in &TABLES.pairs {
+        partial_pair(&mut batches, pair);
+    }
+    for (batch, limbs) in batches.iter().enumerate() {
+        for (x, words) in end(limbs).into_iter().zip(&mut states.words) {
+            store(canonical(x), &mut words.as_chunks_mut().0[first + batch]);
+        }
     }
 }
 
+/// Batches permuted together.
+const TOGETHER: usize = 4;
+
 #[target_feature(enable = "avx2")]
 fn permute(states: &mut States, n: usize) {
-    for batch in 0..n.div_ceil(BATCH) {
-        let mut x = [all(0); WIDTH];
-        for (x, words) in x.iter_mut().zip(&states.words) {
-            *x = load(&words.as_chunks().0[batch]);
-        }
-        permute_batch(&mut x);
-        for (&x, words) in x.iter().zip(&mut states.words) {
-            store(canonical(x), &mut words.as_chunks_mut().0[batch]);
-        }
+    const { assert!(LANES.is_multiple_of(TOGETHER * BATCH)) }
+    if n <= BATCH {
+        return permute_batches::<1>(states, 0);
+    }
+    if n <= 2 * BATCH {
+        return permute_batches::<2>(states, 0);
+    }
+    for first in (0..n.div_ceil(BATCH)).step_by(TOGETHER) {
+        permute_batches::<TOGETHER>(states, first);
     }
 }
 
@@ -252,7 +310,6 @@ fn store(x: V, words: &mut [u64; BATCH]) {
 
 /// Permutes at least the first `n` states, at most [`LANES`].
 pub(super) fn enter(dispatch: Dispatch, states: &mut States, n: usize) {
-    const { assert!(LANES % BATCH == 0) }
     assert_eq!(dispatch.level(), Level::Avx2, "this level was dispatched");
     // SAFETY: a dispatch is only made for a level whose feature, the one that `permute` enables, was detected.
     #[allow(unsafe_code)]

@@ -179,7 +179,7 @@ pub(super) fn power_seven<const N: usize>(x: &mut [Limbs; N]) {
     }
 }
 
-/// The short limbs of limbs with `high/X ≤ low < 2^62` and `0 ≤ high < 2^54`.
+/// The short limbs of limbs with `high/X ≤ low < 2^54` and `0 ≤ high < 2^54`: both carries are below 2^22.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn shorten(x: Limbs) -> Limbs {
@@ -197,7 +197,7 @@ pub(super) fn shorten_signed(x: Limbs) -> Limbs {
     Limbs { low: low_half(low), high: add(add(low_half(x.high), carry), right_signed::<32>(low)) }
 }
 
-/// The short limbs of limbs modulo 2^52 with `low < 2^52 − 2^20`; adds [`LIFT`].
+/// The short limbs of limbs modulo 2^52 with `low < 2^52 − 2^20`; adds [`LIFT`]. Both carries are below 2^20.
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma")]
 pub(super) fn shorten_52(x: Limbs) -> Limbs {

@@ -29,17 +29,22 @@ type Batches<const N: usize> = [[Limbs; N]; WIDTH];
 
 /// What a full round's constants lend the low limb: the matrix's rows sum to at most 264.
 const FULL_BORROWED: u64 = 1 << 21;
+const _: () = assert!(264 * S_BOX + 264 + FULL_BORROWED < 1 << 22);
 const _: () = assert!(264 * S_BOX < FULL_BORROWED);
-/// What a pair's constants lend the low limb, which gets at least 41 times an S-box output, less than X·2^20 all in all.
+
+/// What a pair's constants lend the low limb. It may get −41 times an S-box output, t₀ and three constants ([`partial_pair`]).
 const PAIR_BORROWED: u64 = 3 << 17;
-const _: () = assert!(41 * (S_BOX + 2) < PAIR_BORROWED && PAIR_BORROWED + 41 * S_BOX + (1 << 17) < LIFT);
-/// What a pair's constants lend the high limb; see [`partial_pair`].
+const _: () = assert!(41 * (S_BOX + 2) + 3 < PAIR_BORROWED);
+/// What a pair's constants lend the high limb, in which nothing is negative but 41·t₀, three constants, and s₀ and `PAIR_BORROWED`, which
+/// are far below X.
 const PAIR_MULTIPLES: u64 = 1 << 7;
-const _: () = assert!(41 * 2 + 4 < PAIR_MULTIPLES);
+const _: () = assert!(41 * 2 + 3 + 2 < PAIR_MULTIPLES);
+/// So neither limb is negative after a pair. Nor is one too large for [`shorten_52`], in units of X: rows of C² sum to 2^16.
+const _: () = assert!(PAIR_BORROWED + PAIR_MULTIPLES + 41 * (S_BOX + 8) + (1 << 17) + 3 < LIFT);
 
 /// Constants of two partial rounds.
 struct Pair {
-    /// Added to element 0 between the rounds.
+    /// Added to element 0 between the rounds; its high limb makes up for that of s₀, which may be negative, but not below −2^13.
     between: Constant,
     /// Added by both, on frequencies; the headroom is in `plus`, which every element gets. `im` is less `re`: see [`multiply_complex`].
     after: Frequencies<Constant>,
