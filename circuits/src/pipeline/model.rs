@@ -48,6 +48,8 @@ pub struct CommittedModel<B: Backend> {
     pub boundary_digest: Digest,
     /// Program digest.
     pub program_digest: Digest,
+    /// Digest of the private constants' chain, without salt: equal for equal constants. Private.
+    pub secret_chain: Digest,
     /// Model commitment.
     pub commitment: Digest,
 }
@@ -79,6 +81,7 @@ impl<B: Backend> CommittedModel<B> {
             layers,
             boundary_digest,
             program_digest,
+            secret_chain: chains.secret,
             commitment,
         })
     }
