@@ -99,7 +99,7 @@ impl Prover<'_> {
         let mut codeword = fri::batch(self.tables, &oracles.polynomials(), batches, alpha, params.config.rate_bits);
         let mut trees = Vec::new();
         for &arity_bits in &params.reduction_arity_bits {
-            let tree = fri::fold_commit(&codeword, arity_bits, params.config.cap_height)?;
+            let tree = fri::fold_commit(self.tables.dispatch(), &codeword, arity_bits, params.config.cap_height)?;
             self.challenger.observe_cap(&tree.tree.cap());
             trees.push(tree);
             let beta = self.challenger.get_extension_challenge::<D>();
@@ -107,7 +107,7 @@ impl Prover<'_> {
         }
         let final_polynomial = fri::final_polynomial(&codeword, params.config.rate_bits);
         self.challenger.observe_extension_elements::<D>(&final_polynomial);
-        let nonce = F::from_canonical_u64(fri::grind(&self.challenger, params.config.proof_of_work_bits)?);
+        let nonce = F::from_canonical_u64(fri::grind(self.tables.dispatch(), &self.challenger, params.config.proof_of_work_bits)?);
         self.challenger.observe_element(nonce);
         self.challenger.get_challenge();
         let positions = self.challenger.get_n_challenges(params.config.num_query_rounds);
