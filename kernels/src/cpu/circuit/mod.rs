@@ -3,6 +3,7 @@
 //! The transcript and the proof are those of `plonky2::plonk::prover::prove`, for circuits without lookup tables and without zero knowledge;
 //! only the nonce is chosen otherwise: the smallest, so that equal witnesses have equal proofs.
 
+mod gates;
 mod opening;
 mod permutation;
 mod quotient;
