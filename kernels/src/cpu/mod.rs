@@ -216,12 +216,7 @@ impl Backend for CpuBackend {
         circuit::prove(&self.tables, circuit, inputs)
     }
 
-    /// plonky2's own prover. Its blinding rows and salts come from `F::rand`, which draws from `OsRng`: the operating system, afresh for
-    /// each proof.
-    ///
-    /// # Panics
-    /// plonky2 panics if a quotient does not divide, which an inconsistent witness that its generators do not notice can cause.
     fn prove_blinded_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
-        circuit.prove(inputs).map_err(|error| BackendError::Witness(error.to_string()))
+        circuit::prove_blinded(&self.tables, circuit, inputs)
     }
 }
