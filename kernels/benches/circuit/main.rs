@@ -1,14 +1,13 @@
 //! Measures proofs of recursive verification, by this crate and by plonky2 itself, in turns.
 //!
 //! `cargo bench -p zkinfer-kernels --bench circuit [-- REPETITIONS] > benches/results/NAME.json`. Two circuits: one of 2^12 rows that verifies a
-//! proof, in plonky2's standard configuration for recursion, and one with zero knowledge that verifies a proof of the first. Wall time in
-//! milliseconds: least and median, of ours, of plonky2's, and of the ratio within each turn. Every proof is verified by plonky2.
+//! proof, in plonky2's standard configuration for recursion, and one with zero knowledge that verifies a proof of the first. Wall and
+//! CPU time in milliseconds: least and median, of ours, of plonky2's, and of the ratio within each turn. Every proof is verified by plonky2.
 
 #[path = "../steps/meter.rs"]
 mod meter;
 
 use std::error::Error;
-use std::time::Instant;
 
 use plonky2::field::types::Field;
 use plonky2::iop::target::Target;
@@ -19,6 +18,8 @@ use serde_json::{Map, Value, json};
 use zkinfer_circuits::backend::{Backend, BackendError, Circuit, CircuitProof};
 use zkinfer_circuits::field::{Builder, C, D, F, H};
 use zkinfer_kernels::{CpuBackend, Level};
+
+use meter::time;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -59,43 +60,60 @@ impl Verification {
     }
 }
 
-/// Ours, then plonky2's, again and again.
-fn in_turns(
-    circuit: &Circuit,
-    inputs: &PartialWitness<F>,
-    repetitions: usize,
-    ours: impl Fn(PartialWitness<F>) -> Result<CircuitProof, BackendError>,
-) -> Outcome<(Value, CircuitProof)> {
-    let (mut of_ours, mut of_plonky2, mut ratios, mut last) = (Vec::new(), Vec::new(), Vec::new(), None);
-    for _ in 0..repetitions {
-        let (start, inputs_of_ours) = (Instant::now(), inputs.clone());
-        let proof = ours(inputs_of_ours)?;
-        let our_ms = start.elapsed().as_secs_f64() * 1e3;
-        circuit.verify(proof.clone())?;
-        let (start, inputs_of_plonky2) = (Instant::now(), inputs.clone());
-        circuit.verify(circuit.prove(inputs_of_plonky2)?)?;
-        let plonky2_ms = start.elapsed().as_secs_f64() * 1e3;
-        of_ours.push(our_ms);
-        of_plonky2.push(plonky2_ms);
-        ratios.push(plonky2_ms / our_ms);
-        last = Some(proof);
-    }
-    let proof = last.ok_or("there is at least one repetition")?;
-    let report = json!({
-        "rows": circuit.common.degree(),
-        "ours_ms": summary(of_ours), "plonky2_ms": summary(of_plonky2), "times_as_fast": summary(ratios),
-    });
-    Ok((report, proof))
+/// Wall and CPU times of one of the provers.
+#[derive(Default)]
+struct Times {
+    wall_ms: Vec<f64>,
+    cpu_ms: Vec<f64>,
 }
 
-fn summary(mut values: Vec<f64>) -> Value {
+impl Times {
+    fn measure<T>(&mut self, run: impl FnMut() -> T) -> T {
+        let (times, result) = time(1, run);
+        let of = |name: &str| times[name].as_f64().unwrap_or(f64::NAN);
+        self.wall_ms.push(of("wall_ms"));
+        self.cpu_ms.push(of("cpu_ms"));
+        result
+    }
+
+    fn summary(&self) -> Value {
+        json!({ "wall_ms": summary(&self.wall_ms), "cpu_ms": summary(&self.cpu_ms) })
+    }
+}
+
+fn summary(values: &[f64]) -> Value {
+    let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     let rounded = |value: f64| (value * 100.0).round() / 100.0;
     json!({ "least": rounded(values[0]), "median": rounded(values[values.len() / 2]) })
 }
 
+/// Ours, then plonky2's, again and again.
+fn in_turns(
+    circuit: &Circuit,
+    inputs: &PartialWitness<F>,
+    repetitions: usize,
+    prove: impl Fn(PartialWitness<F>) -> Result<CircuitProof, BackendError>,
+) -> Outcome<(Value, CircuitProof)> {
+    let (mut ours, mut plonky2) = (Times::default(), Times::default());
+    // The first proof of a circuit also finds the order of its generators.
+    let mut proof = prove(inputs.clone())?;
+    for _ in 0..repetitions {
+        proof = ours.measure(|| prove(inputs.clone()))?;
+        circuit.verify(proof.clone())?;
+        circuit.verify(plonky2.measure(|| circuit.prove(inputs.clone()))?)?;
+    }
+    let ratios =
+        |ours: &[f64], plonky2: &[f64]| summary(&plonky2.iter().zip(ours).map(|(plonky2, ours)| plonky2 / ours).collect::<Vec<_>>());
+    let report = json!({
+        "rows": circuit.common.degree(), "ours": ours.summary(), "plonky2": plonky2.summary(),
+        "times_as_fast": { "wall": ratios(&ours.wall_ms, &plonky2.wall_ms), "cpu": ratios(&ours.cpu_ms, &plonky2.cpu_ms) },
+    });
+    Ok((report, proof))
+}
+
 fn main() -> Outcome<()> {
-    let repetitions = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5);
+    let repetitions = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(7);
     let mut report = Map::new();
     report.insert("command".to_owned(), json!("cargo bench -p zkinfer-kernels --bench circuit"));
     report.insert("machine".to_owned(), meter::machine());

@@ -1,16 +1,16 @@
 //! What is random in a proof with zero knowledge, and where it comes from.
 //!
 //! plonky2 hides a witness by three things, and this prover does the same three:
-//! - rows that no constraint looks at hold uniform elements: the circuit's own generators draw them, one by one, when the witness is generated;
-//! - copies of uniform elements hide the permutation's products: rows as well, drawn alike;
+//! - rows that no constraint looks at hold uniform elements, in the cells for which the circuit has generators of random values;
+//! - further rows hide the permutation's products alike, with copies of such elements;
 //! - every leaf of the wires, the products and the quotient ends in [`SALT_SIZE`] uniform elements, so that an unopened digest tells nothing.
 //!
 //! The wires, products, quotient, openings and FRI layers are then the same functions of circuit, witness and transcript as in plonky2's prover,
-//! and the salts have the same distribution: independent, uniform in F. The nonce is the smallest that satisfies the proof of work, where
+//! and cells and salts have the same distribution: independent, uniform in F. The nonce is the smallest that satisfies the proof of work, where
 //! plonky2 takes any: both are chosen from the transcript alone, which the verifier sees. So a proof is distributed as plonky2's are, up to
 //! the choice of nonce, and hides what they hide.
 //!
-//! Salts come from the operating system, in blocks rather than element by element. Nothing here takes a seed.
+//! The elements come from the operating system, in blocks rather than one by one. Nothing here takes a seed.
 
 use plonky2::field::types::Field;
 use plonky2::fri::oracle::SALT_SIZE;
@@ -18,21 +18,29 @@ use rayon::prelude::*;
 use zkinfer_circuits::backend::BackendError;
 use zkinfer_circuits::field::{F, ORDER};
 
-/// Whether leaves are salted.
+/// Whether a proof is blinded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Blinding {
-    /// Equal witnesses have equal proofs.
+    /// Random cells are zero and leaves have no salt: equal witnesses have equal proofs.
     Absent,
-    /// Leaves end in fresh salts.
-    Salted,
+    /// Random cells and salts are fresh.
+    Fresh,
 }
 
 impl Blinding {
-    /// Columns to append to `n_leaves` leaves: none, or [`SALT_SIZE`] columns of fresh elements.
+    /// Values of random cells.
+    pub(super) fn elements(self, count: usize) -> Result<Vec<F>, BackendError> {
+        match self {
+            Self::Absent => Ok(vec![F::ZERO; count]),
+            Self::Fresh => fresh_elements(count),
+        }
+    }
+
+    /// Columns to append to `n_leaves` leaves: none, or [`SALT_SIZE`] columns.
     pub(super) fn salt(self, n_leaves: usize) -> Result<Vec<F>, BackendError> {
         match self {
             Self::Absent => Ok(Vec::new()),
-            Self::Salted => fresh_elements(SALT_SIZE * n_leaves),
+            Self::Fresh => fresh_elements(SALT_SIZE * n_leaves),
         }
     }
 }
@@ -75,7 +83,7 @@ mod tests {
         let n_leaves = BLOCK + 3;
         let mut words: Vec<u64> = Vec::new();
         for _ in 0..2 {
-            let salt = Blinding::Salted.salt(n_leaves).unwrap();
+            let salt = Blinding::Fresh.salt(n_leaves).unwrap();
             assert_eq!(salt.len(), SALT_SIZE * n_leaves);
             words.extend(salt.iter().map(|element| element.0));
         }

@@ -9,20 +9,22 @@ mod opening;
 mod permutation;
 mod quotient;
 mod selectors;
+#[cfg(test)]
+mod tests;
+mod witness;
 
 use plonky2::field::types::Field;
 use plonky2::iop::challenger::Challenger;
-use plonky2::iop::generator::generate_partial_witness;
-use plonky2::iop::witness::{PartialWitness, PartitionWitness, Witness};
+use plonky2::iop::witness::{PartialWitness, Witness};
 use plonky2::plonk::config::Hasher;
 use plonky2::plonk::proof::{Proof, ProofWithPublicInputs};
-use rayon::prelude::*;
-use zkinfer_circuits::backend::witness::deterministic_witness;
 use zkinfer_circuits::backend::{BackendError, Circuit, CircuitProof, CommitShape};
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{C, D, Digest, F, H, K};
 
 use self::blinding::Blinding;
+pub(crate) use self::witness::Plans;
+use self::witness::wire_columns;
 use super::oracle::{self, Oracle};
 use super::transform::RootTables;
 
@@ -42,54 +44,51 @@ struct PermutationChallenges {
 }
 
 /// Proves a circuit without zero knowledge.
-pub(crate) fn prove(tables: &RootTables, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
+pub(crate) fn prove(
+    tables: &RootTables,
+    plans: &Plans,
+    circuit: &Circuit,
+    inputs: &PartialWitness<F>,
+) -> Result<CircuitProof, BackendError> {
     if circuit.common.config.zero_knowledge {
         return Err(BackendError::Unsupported("a deterministic proof of a circuit with zero knowledge".to_owned()));
     }
-    let witness = deterministic_witness(circuit, inputs)?;
-    prove_witness(tables, circuit, &witness, Blinding::Absent)
+    prove_with(tables, plans, circuit, inputs, Blinding::Absent)
 }
 
 /// Proves a circuit with zero knowledge.
-pub(crate) fn prove_blinded(tables: &RootTables, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
+pub(crate) fn prove_blinded(
+    tables: &RootTables,
+    plans: &Plans,
+    circuit: &Circuit,
+    inputs: &PartialWitness<F>,
+) -> Result<CircuitProof, BackendError> {
     if !circuit.common.config.zero_knowledge {
         return Err(BackendError::Unsupported("a blinded proof of a circuit without zero knowledge".to_owned()));
     }
-    let witness = generate_partial_witness(inputs, &circuit.prover_only, &circuit.common);
-    let witness = witness.map_err(|error| BackendError::Witness(error.to_string()))?;
-    prove_witness(tables, circuit, &witness, Blinding::Salted)
+    prove_with(tables, plans, circuit, inputs, Blinding::Fresh)
 }
 
-fn prove_witness(
+fn prove_with(
     tables: &RootTables,
+    plans: &Plans,
     circuit: &Circuit,
-    witness: &PartitionWitness<'_, F>,
+    inputs: &PartialWitness<F>,
     blinding: Blinding,
 ) -> Result<CircuitProof, BackendError> {
     if !circuit.common.luts.is_empty() {
         return Err(BackendError::Unsupported("a circuit with lookup tables".to_owned()));
     }
+    let witness = plans.witness(circuit, inputs, blinding)?;
     let public_inputs: Option<Vec<F>> = circuit.prover_only.public_inputs.iter().map(|&target| witness.try_get_target(target)).collect();
     let public_inputs = public_inputs.ok_or_else(|| BackendError::Witness("a public input has no value".to_owned()))?;
-    let wires = wire_columns(witness);
+    let wires = wire_columns(&witness);
+    drop(witness);
     let fri = &circuit.common.config.fri_config;
     let shape = CommitShape { rate_bits: fri.rate_bits, cap_height: fri.cap_height };
     let mut prover = Prover { tables, circuit, shape, blinding, challenger: Challenger::new() };
     let proof = prover.prove(&wires, H::hash_no_pad(&public_inputs))?;
     Ok(ProofWithPublicInputs { proof, public_inputs })
-}
-
-/// Column j holds wire j of every row; wires that nothing sets are zero.
-fn wire_columns(witness: &PartitionWitness<'_, F>) -> Columns {
-    let (n_rows, n_wires) = (witness.degree, witness.num_wires);
-    let mut values = vec![F::ZERO; n_rows * n_wires];
-    values.par_chunks_mut(n_rows).enumerate().for_each(|(wire, column)| {
-        for (row, cell) in column.iter_mut().enumerate() {
-            let representative = witness.representative_map[row * n_wires + wire];
-            *cell = witness.values[representative].unwrap_or(F::ZERO);
-        }
-    });
-    Columns::from_flat(n_rows, values)
 }
 
 impl Prover<'_> {
