@@ -72,7 +72,7 @@ impl FoldTree {
 /// `Σ_b α^… (F_b − F_b(z_b)) / (X − z_b)`, `F_b = Σ_j α^j f_bj`: each later batch multiplies the sum so far by α^|batch|.
 pub(crate) fn batch(tables: &RootTables, oracles: &[&dyn Polynomials], batches: &[OpeningBatch], alpha: K, rate_bits: usize) -> Codeword {
     let n_rows = 1usize << oracles[0].log_rows();
-    let combinations = Combinations::new(oracles, batches, alpha, n_rows);
+    let combinations = Combinations::new(tables.dispatch(), oracles, batches, alpha, n_rows);
     let quotients: Vec<Vec<K>> = batches.par_iter().map(|batch| divide_by_linear(combinations.of_batch(batch), batch.point)).collect();
     let mut sum = vec![K::ZERO; n_rows];
     for (batch, quotient) in batches.iter().zip(&quotients) {
@@ -93,14 +93,14 @@ struct Combinations {
 }
 
 impl Combinations {
-    fn new(oracles: &[&dyn Polynomials], batches: &[OpeningBatch], alpha: K, n_rows: usize) -> Self {
+    fn new(dispatch: Dispatch, oracles: &[&dyn Polynomials], batches: &[OpeningBatch], alpha: K, n_rows: usize) -> Self {
         let mut of_range: Vec<RangeCombination> = Vec::new();
         for opened in batches.iter().flat_map(|batch| &batch.opened) {
             let range = (opened.oracle, opened.columns.clone());
             if of_range.iter().all(|(known, _)| *known != range) {
                 let columns: Vec<&[F]> = opened.columns.clone().map(|column| oracles[opened.oracle].coefficients(column)).collect();
                 let weights: Vec<K> = alpha.powers().take(columns.len()).collect();
-                of_range.push((range, combine(&columns, &weights, n_rows)));
+                of_range.push((range, combine(dispatch, &columns, &weights, n_rows)));
             }
         }
         Self { alpha, n_rows, of_range }

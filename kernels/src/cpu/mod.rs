@@ -3,10 +3,12 @@
 //! It gives the bytes of `zkinfer_circuits::backend::reference::Reference`. Columns lie one after another in flat buffers; extensions are kept
 //! in the order of Merkle leaves, so that no step permutes or transposes. Vector instructions are chosen when the backend is made: see [`Level`].
 
+mod buffer;
 mod circuit;
 mod fri;
 mod interpreter;
 mod oracle;
+mod passes;
 mod program;
 mod project;
 mod saved;
@@ -22,7 +24,6 @@ use plonky2::field::types::Field;
 use plonky2::hash::merkle_tree::MerkleCap;
 use plonky2::iop::challenger::Challenger;
 use plonky2::iop::witness::PartialWitness;
-use rayon::prelude::*;
 use zkinfer_circuits::air::ConstraintSystem;
 use zkinfer_circuits::backend::{
     Backend, BackendError, Circuit, CircuitProof, CommitShape, OpeningBatch, QueryAnswer, Scalars, SumsChallenges,
@@ -137,14 +138,14 @@ impl Backend for CpuBackend {
 
     fn evaluate(&self, oracle: &Oracle, columns: Range<usize>, point: K) -> Result<Vec<K>, BackendError> {
         check_columns(oracle, &columns)?;
-        let powers = wide::split(&wide::powers(point, oracle.n_rows()));
-        Ok(columns.into_par_iter().map(|column| wide::dot(oracle.coefficients(column), &powers)).collect())
+        let polynomials: Vec<&[F]> = columns.map(|column| oracle.coefficients(column)).collect();
+        Ok(wide::evaluate(self.tables.dispatch(), &polynomials, point))
     }
 
     fn combine(&self, weights: &Oracle, coefficients: &[K]) -> Result<Combination, BackendError> {
         check_columns(weights, &(0..coefficients.len()))?;
         let columns: Vec<&[F]> = (0..coefficients.len()).map(|column| weights.coefficients(column)).collect();
-        Ok(Combination(wide::combine(&columns, coefficients, weights.n_rows())))
+        Ok(Combination(wide::combine(self.tables.dispatch(), &columns, coefficients, weights.n_rows())))
     }
 
     fn project(

@@ -1,6 +1,7 @@
 //! Committed oracles: coefficients and low-degree extension by columns, and the Merkle tree over the extension's rows.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use plonky2::field::types::Field;
 use rayon::prelude::*;
@@ -8,7 +9,8 @@ use zkinfer_circuits::backend::{BackendError, CommitShape, QueryAnswer};
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{F, ORDER};
 
-use super::transform::{Coset, MAX_LOG_SIZE, RootTables, reverse_bits};
+use super::buffer::zeros;
+use super::transform::{Coset, MAX_LOG_SIZE, RootTables};
 use super::tree::Tree;
 
 /// Widest oracle whose values on G are kept; those of a wider one are transformed back when a step reads them.
@@ -118,14 +120,11 @@ impl Oracle {
 
 /// Coefficients of columns of 2^log_rows values on G, column after column.
 pub(crate) fn interpolate(tables: &RootTables, columns: &Columns, log_rows: usize) -> Vec<F> {
-    let mut coefficients = vec![F::ZERO; columns.as_flat().len()];
-    let inverse = tables.coset(log_rows, F::ONE).inverse();
-    coefficients.par_chunks_mut(1 << log_rows).zip(columns.as_flat().par_chunks(1 << log_rows)).for_each(|(target, values)| {
-        for (position, cell) in target.iter_mut().enumerate() {
-            *cell = values[reverse_bits(position, log_rows)];
-        }
-        inverse.apply(target);
-    });
+    let mut coefficients = zeros(columns.as_flat().len());
+    let domain = tables.coset(log_rows, F::ONE);
+    let inverse = domain.inverse();
+    let targets = coefficients.par_chunks_mut(1 << log_rows).zip(columns.as_flat().par_chunks(1 << log_rows));
+    targets.for_each(|(coefficients, values)| inverse.apply_from(values, coefficients));
     coefficients
 }
 
@@ -133,12 +132,12 @@ pub(crate) fn interpolate(tables: &RootTables, columns: &Columns, log_rows: usiz
 pub(crate) fn values_on_rows(tables: &RootTables, coefficients: &[F]) -> Vec<F> {
     let mut values = coefficients.to_vec();
     tables.coset(values.len().trailing_zeros() as usize, F::ONE).forward(&mut values);
-    super::transform::reversed(&values)
+    super::transform::reversed(tables.dispatch(), &values)
 }
 
 /// Every column on every coset, one after another; the columns have at most `coset_size` coefficients.
-pub(crate) fn extend(columns: &[&[F]], cosets: &[Coset], coset_size: usize) -> Vec<F> {
-    let mut extension = vec![F::ZERO; columns.len() * cosets.len() * coset_size];
+pub(crate) fn extend(columns: &[&[F]], cosets: &[Arc<Coset>], coset_size: usize) -> Vec<F> {
+    let mut extension = zeros(columns.len() * cosets.len() * coset_size);
     extension.par_chunks_mut(coset_size).enumerate().for_each(|(index, values)| {
         cosets[index % cosets.len()].forward_from(columns[index / cosets.len()], values);
     });

@@ -3,6 +3,7 @@
 //! Quotients are computed on the coset of 2n points that begins every extension: no column is transformed for them.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use plonky2::field::types::Field;
 use rayon::prelude::*;
@@ -37,14 +38,16 @@ pub(crate) fn sums(tables: &RootTables, inputs: &Inputs<'_>) -> Result<Vec<F>, B
     if inputs.oracles.iter().any(|oracle| oracle.log_rows != log_rows || oracle.shape.rate_bits == 0) {
         return Err(BackendError::Unsupported("the sums round needs oracles of equal rows and a rate of at least two".to_owned()));
     }
-    let inverse = tables.coset(log_rows, F::ONE).inverse();
+    let domain = tables.coset(log_rows, F::ONE);
+    let inverse = domain.inverse();
     let sum_coefficients = running_sum(tables, inputs)?.map(|values| {
-        let mut coefficients = super::transform::reversed(&values);
-        inverse.apply(&mut coefficients);
+        let mut coefficients = vec![F::ZERO; n_rows];
+        inverse.apply_from(&values, &mut coefficients);
         coefficients
     });
     let quotients = quotients(tables, inputs, &sum_coefficients)?;
-    let whole = tables.coset(log_rows + 1, F::coset_shift()).inverse();
+    let quotient_domain = tables.coset(log_rows + 1, F::coset_shift());
+    let whole = quotient_domain.inverse();
     let [s0, s1, q0, q1] = {
         let mut limbs = quotients;
         limbs.par_iter_mut().for_each(|values| whole.apply(values));
@@ -179,8 +182,8 @@ struct Factors {
 }
 
 impl Factors {
-    fn new(cosets: &[Coset], log_rows: usize) -> Self {
-        let points: Vec<F> = cosets.iter().flat_map(Coset::points).collect();
+    fn new(cosets: &[Arc<Coset>], log_rows: usize) -> Self {
+        let points: Vec<F> = cosets.iter().flat_map(|coset| coset.points()).collect();
         let last_root = F::primitive_root_of_unity(log_rows).inverse();
         let n_rows = F::from_canonical_usize(1 << log_rows);
         let z = [points[0], points[1 << log_rows]].map(|x| x.exp_power_of_2(log_rows) - F::ONE);

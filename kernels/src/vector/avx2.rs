@@ -141,15 +141,39 @@ impl Vector for Lanes {
     }
 
     #[inline(always)]
-    fn add_canonical(self, other: Self) -> Self {
+    fn sum_and_difference(self, other: Self) -> (Self, Self) {
+        let other = other.canonical().register();
         // SAFETY: this level was detected; see the head of this file.
-        Self::from_register(unsafe { add(self.register(), other.register()) })
+        let sum = unsafe { add(self.register(), other) };
+        // SAFETY: as above.
+        let difference = unsafe { sub(self.register(), other) };
+        (Self::from_register(sum), Self::from_register(difference))
+    }
+
+    type Factor = [__m256i; 4];
+    type WideSum = [__m256i; 3];
+
+    #[inline(always)]
+    fn factor(self) -> Self::Factor {
+        // SAFETY: this level was detected; see the head of this file.
+        unsafe { factor(self.register()) }
     }
 
     #[inline(always)]
-    fn sub_canonical(self, other: Self) -> Self {
+    fn no_products() -> Self::WideSum {
+        [Self::ZEROS.register(); 3]
+    }
+
+    #[inline(always)]
+    fn add_product(self, factor: &Self::Factor, sum: Self::WideSum) -> Self::WideSum {
         // SAFETY: this level was detected; see the head of this file.
-        Self::from_register(unsafe { sub(self.register(), other.register()) })
+        unsafe { add_product(self.register(), factor, sum) }
+    }
+
+    #[inline(always)]
+    fn reduced(sum: Self::WideSum) -> Self {
+        // SAFETY: this level was detected; see the head of this file.
+        Self::from_register(unsafe { reduced(sum) })
     }
 }
 
@@ -245,4 +269,38 @@ fn interleave(a: __m256i, b: __m256i, block_len: usize) -> (__m256i, __m256i) {
         1 => (_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b)),
         _ => (_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b)),
     }
+}
+
+/// A factor w as two of 64 bits, w and w·2^32 mod p, each followed by its high half.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn factor(w: __m256i) -> [__m256i; 4] {
+    let shifted = reduce(_mm256_slli_epi64::<32>(w), _mm256_srli_epi64::<32>(w));
+    [w, _mm256_srli_epi64::<32>(w), shifted, _mm256_srli_epi64::<32>(shifted)]
+}
+
+/// Adds `x·w = x_low·w + x_high·(2^32·w)`: the sum is `s_0 + 2^32·s_1 + 2^64·s_2`, to each of which a product adds at most four terms below 2^32.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_product(x: __m256i, factor: &[__m256i; 4], [s0, s1, s2]: [__m256i; 3]) -> [__m256i; 3] {
+    let mask = _mm256_set1_epi64x(EPSILON);
+    let high = high_half(x);
+    let (low_w, low_top) = (_mm256_mul_epu32(x, factor[0]), _mm256_mul_epu32(x, factor[1]));
+    let (high_w, high_top) = (_mm256_mul_epu32(high, factor[2]), _mm256_mul_epu32(high, factor[3]));
+    let lows = |a, b| _mm256_add_epi64(_mm256_and_si256(a, mask), _mm256_and_si256(b, mask));
+    let highs = |a, b| _mm256_add_epi64(_mm256_srli_epi64::<32>(a), _mm256_srli_epi64::<32>(b));
+    [
+        _mm256_add_epi64(s0, lows(low_w, high_w)),
+        _mm256_add_epi64(s1, _mm256_add_epi64(highs(low_w, high_w), lows(low_top, high_top))),
+        _mm256_add_epi64(s2, highs(low_top, high_top)),
+    ]
+}
+
+/// `s_0 + 2^32·s_1 + 2^64·s_2` modulo p.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn reduced([s0, s1, s2]: [__m256i; 3]) -> __m256i {
+    let middle = _mm256_add_epi64(s1, _mm256_srli_epi64::<32>(s0));
+    let low = _mm256_blend_epi32::<0b1010_1010>(s0, _mm256_slli_epi64::<32>(middle));
+    reduce(low, _mm256_add_epi64(s2, _mm256_srli_epi64::<32>(middle)))
 }

@@ -139,15 +139,39 @@ impl Vector for Lanes {
     }
 
     #[inline(always)]
-    fn add_canonical(self, other: Self) -> Self {
+    fn sum_and_difference(self, other: Self) -> (Self, Self) {
+        let other = other.canonical().register();
         // SAFETY: this level was detected; see the head of this file.
-        Self::from_register(unsafe { add(self.register(), other.register()) })
+        let sum = unsafe { add(self.register(), other) };
+        // SAFETY: as above.
+        let difference = unsafe { sub(self.register(), other) };
+        (Self::from_register(sum), Self::from_register(difference))
+    }
+
+    type Factor = [__m512i; 4];
+    type WideSum = [__m512i; 3];
+
+    #[inline(always)]
+    fn factor(self) -> Self::Factor {
+        // SAFETY: this level was detected; see the head of this file.
+        unsafe { factor(self.register()) }
     }
 
     #[inline(always)]
-    fn sub_canonical(self, other: Self) -> Self {
+    fn no_products() -> Self::WideSum {
+        [Self::ZEROS.register(); 3]
+    }
+
+    #[inline(always)]
+    fn add_product(self, factor: &Self::Factor, sum: Self::WideSum) -> Self::WideSum {
         // SAFETY: this level was detected; see the head of this file.
-        Self::from_register(unsafe { sub(self.register(), other.register()) })
+        unsafe { add_product(self.register(), factor, sum) }
+    }
+
+    #[inline(always)]
+    fn reduced(sum: Self::WideSum) -> Self {
+        // SAFETY: this level was detected; see the head of this file.
+        Self::from_register(unsafe { reduced(sum) })
     }
 }
 
@@ -248,4 +272,37 @@ fn interleave(a: __m512i, b: __m512i, block_len: usize) -> (__m512i, __m512i) {
         }
         _ => (_mm512_shuffle_i64x2::<0b01_00_01_00>(a, b), _mm512_shuffle_i64x2::<0b11_10_11_10>(a, b)),
     }
+}
+
+/// A factor w as two of 64 bits, w and w·2^32 mod p, each as its low 52 bits (with more above them) and its high 12.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx512ifma")]
+fn factor(w: __m512i) -> [__m512i; 4] {
+    let shifted = reduce(_mm512_slli_epi64::<32>(w), _mm512_srli_epi64::<32>(w));
+    [w, _mm512_srli_epi64::<52>(w), shifted, _mm512_srli_epi64::<52>(shifted)]
+}
+
+/// Adds `x·w = x_low·w + x_high·(2^32·w)`: the sum is `s_0 + 2^52·(s_1 + s_2)`.
+///
+/// The multiplier takes 52 bits of each operand and gives the low or the high 52 bits of the product, added to a sum of 64. Each product adds
+/// two terms below 2^52 to s_0, two below 2^32 to s_1 and two below 2^44 to s_2: 2^11 products fit, and s_1 + s_2 stays below 2^57.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx512ifma")]
+fn add_product(x: __m512i, factor: &[__m512i; 4], [s0, s1, s2]: [__m512i; 3]) -> [__m512i; 3] {
+    let [w, w_top, shifted, shifted_top] = *factor;
+    let low = _mm512_and_si512(x, _mm512_set1_epi64(EPSILON));
+    let high = _mm512_srli_epi64::<32>(x);
+    [
+        _mm512_madd52lo_epu64(_mm512_madd52lo_epu64(s0, low, w), high, shifted),
+        _mm512_madd52hi_epu64(_mm512_madd52hi_epu64(s1, low, w), high, shifted),
+        _mm512_madd52lo_epu64(_mm512_madd52lo_epu64(s2, low, w_top), high, shifted_top),
+    ]
+}
+
+/// `s_0 + 2^52·(s_1 + s_2)` modulo p.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx512ifma")]
+fn reduced([s0, s1, s2]: [__m512i; 3]) -> __m512i {
+    let upper = _mm512_add_epi64(s1, s2);
+    add(reduce(_mm512_slli_epi64::<52>(upper), _mm512_srli_epi64::<12>(upper)), canonical(s0))
 }

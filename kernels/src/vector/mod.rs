@@ -19,6 +19,7 @@ mod portable;
 mod tests;
 
 use plonky2::field::packed::PackedField;
+use plonky2::field::types::Field;
 use zkinfer_circuits::field::F;
 
 /// A set of vector instructions.
@@ -117,11 +118,36 @@ pub(crate) trait Vector: PackedField<Scalar = F> {
     /// The same elements, each represented below p.
     fn canonical(self) -> Self;
 
-    /// The sum; the second operand is below p.
-    fn add_canonical(self, canonical: Self) -> Self;
+    /// Sum and difference of the same two operands.
+    fn sum_and_difference(self, other: Self) -> (Self, Self);
 
-    /// The difference; the second operand is below p.
-    fn sub_canonical(self, canonical: Self) -> Self;
+    /// A factor made ready for many products.
+    type Factor: Copy + Send + Sync;
+
+    /// An integer sum of products that is reduced once, at the end.
+    type WideSum: Copy;
+
+    /// Prepares a factor.
+    fn factor(self) -> Self::Factor;
+
+    /// The empty sum.
+    fn no_products() -> Self::WideSum;
+
+    /// `sum + self·factor`; at most [`MAX_PRODUCTS`] are added to a sum.
+    fn add_product(self, factor: &Self::Factor, sum: Self::WideSum) -> Self::WideSum;
+
+    /// The sum modulo p.
+    fn reduced(sum: Self::WideSum) -> Self;
+}
+
+/// Products that any [`Vector::WideSum`] holds.
+pub(crate) const MAX_PRODUCTS: usize = (1 << 11) - 1;
+
+/// `(a0·b0 + 7·a1·b1, a0·b1 + a1·b0)`: the product in K = F[φ]/(φ² − 7), lane by lane, by coordinate.
+#[inline(always)]
+pub(crate) fn extension_product<V: Vector>([a0, a1]: [V; 2], [b0, b1]: [V; 2]) -> [V; 2] {
+    let seven = V::from(F::from_canonical_u64(7));
+    [a0 * b0 + (a1 * b1) * seven, a0 * b1 + a1 * b0]
 }
 
 /// Code that is generic in the vector it computes on.
@@ -153,6 +179,15 @@ impl Dispatch {
 
     pub(crate) fn level(self) -> Level {
         self.level
+    }
+
+    /// Lanes of this level's vectors.
+    pub(crate) fn width(self) -> usize {
+        match self.level {
+            Level::Portable => 1,
+            Level::Avx2 => 4,
+            Level::Avx512 => 8,
+        }
     }
 
     /// Runs a kernel on this level's vectors.

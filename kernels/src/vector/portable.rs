@@ -17,12 +17,34 @@ impl Vector for F {
     }
 
     #[inline(always)]
-    fn add_canonical(self, canonical: Self) -> Self {
-        self + canonical
+    fn sum_and_difference(self, other: Self) -> (Self, Self) {
+        (self + other, self - other)
+    }
+
+    type Factor = Self;
+    type WideSum = (u128, u64);
+
+    #[inline(always)]
+    fn factor(self) -> Self {
+        self
     }
 
     #[inline(always)]
-    fn sub_canonical(self, canonical: Self) -> Self {
-        self - canonical
+    fn no_products() -> (u128, u64) {
+        (0, 0)
+    }
+
+    /// The sum is `low + 2^128·carries`.
+    #[inline(always)]
+    fn add_product(self, factor: &Self, (low, carries): (u128, u64)) -> (u128, u64) {
+        let product = u128::from(self.to_noncanonical_u64()) * u128::from(factor.to_noncanonical_u64());
+        let (low, carry) = low.overflowing_add(product);
+        (low, carries + u64::from(carry))
+    }
+
+    /// 2^128 ≡ −2^32.
+    #[inline(always)]
+    fn reduced((low, carries): (u128, u64)) -> Self {
+        Self::from_noncanonical_u128(low) - Self::from_noncanonical_u64(carries << 32)
     }
 }

@@ -3,7 +3,7 @@
 use plonky2::field::types::{Field, PrimeField64};
 use zkinfer_circuits::field::{F, ORDER};
 
-use super::{Dispatch, Kernel, Level, Vector};
+use super::{Dispatch, Kernel, Level, MAX_PRODUCTS, Vector};
 
 /// Representatives around every boundary of the arithmetic.
 const AWKWARD: [u64; 16] = [
@@ -59,8 +59,8 @@ impl Kernel for Operations<'_> {
                 -a,
                 a.doubles(),
                 (V::from(scalar) - a) * (a + scalar),
-                a.add_canonical(b.canonical()),
-                a.sub_canonical(b.canonical()),
+                a.sum_and_difference(b).0,
+                a.sum_and_difference(b).1,
             ];
             for (result, vector) in results.iter_mut().zip(computed) {
                 result.extend_from_slice(vector.as_slice());
@@ -74,24 +74,61 @@ fn expected(a: F, b: F, scalar: F) -> [F; N_OPERATIONS] {
     [a + b, a - b, a * b, a * a, -a, a + a, (scalar - a) * (a + scalar), a + b, a - b]
 }
 
-fn width(level: Level) -> usize {
-    match level {
-        Level::Portable => 1,
-        Level::Avx2 => 4,
-        Level::Avx512 => 8,
-    }
-}
-
 #[test]
 fn every_level_computes_as_the_field_does() {
     let operands = operands();
     for level in Level::available() {
-        let computed = Dispatch::new(level).unwrap().run(Operations(&operands));
+        let dispatch = Dispatch::new(level).unwrap();
+        let computed = dispatch.run(Operations(&operands));
         for (index, (&a, &b)) in operands[0].iter().zip(&operands[1]).enumerate() {
-            let scalar = operands[1][index - index % width(level)];
+            let scalar = operands[1][index - index % dispatch.width()];
             for (operation, expected) in expected(a, b, scalar).into_iter().enumerate() {
                 assert_eq!(computed[operation][index], expected, "{level:?}, operation {operation} of {:#x} and {:#x}", a.0, b.0);
             }
+        }
+    }
+}
+
+/// The sum of as many products of the same operands as are allowed, and the sum of all operands' products.
+struct Sums<'a>(&'a [Vec<F>; 2]);
+
+impl Kernel for Sums<'_> {
+    type Output = [Vec<F>; 2];
+
+    #[inline(always)]
+    fn run<V: Vector>(self) -> Self::Output {
+        let (mut repeated, mut all) = (Vec::new(), V::no_products());
+        for (a, b) in self.0[0].chunks_exact(V::WIDTH).zip(self.0[1].chunks_exact(V::WIDTH)).take(MAX_PRODUCTS) {
+            let (a, factor) = (V::load(a), V::load(b).factor());
+            all = a.add_product(&factor, all);
+            let mut sum = V::no_products();
+            for _ in 0..MAX_PRODUCTS {
+                sum = a.add_product(&factor, sum);
+            }
+            repeated.extend_from_slice(V::reduced(sum).as_slice());
+        }
+        [repeated, V::reduced(all).as_slice().to_vec()]
+    }
+}
+
+#[test]
+fn sums_of_products_are_reduced_without_loss() {
+    let [mut a, mut b] = operands();
+    let largest = F::from_noncanonical_u64(u64::MAX);
+    for operand in [&mut a, &mut b] {
+        operand.truncate(512);
+        operand[..8].fill(largest);
+    }
+    let operands = [a, b];
+    for level in Level::available() {
+        let dispatch = Dispatch::new(level).unwrap();
+        let [repeated, all] = dispatch.run(Sums(&operands));
+        let products: Vec<F> = operands[0].iter().zip(&operands[1]).map(|(&a, &b)| a * b).collect();
+        for (index, (sum, &product)) in repeated.into_iter().zip(&products).enumerate() {
+            assert_eq!(sum, product * F::from_canonical_usize(MAX_PRODUCTS), "{level:?}, operands {index}");
+        }
+        for (lane, sum) in all.into_iter().enumerate() {
+            assert_eq!(sum, products.iter().skip(lane).step_by(dispatch.width()).copied().sum(), "{level:?}, lane {lane}");
         }
     }
 }
@@ -142,8 +179,9 @@ impl Kernel for Interleaved {
 #[test]
 fn interleaving_transposes_blocks_of_two_by_two() {
     for level in Level::available() {
-        let width = width(level);
-        for (length, lanes) in Dispatch::new(level).unwrap().run(Interleaved) {
+        let dispatch = Dispatch::new(level).unwrap();
+        let width = dispatch.width();
+        for (length, lanes) in dispatch.run(Interleaved) {
             for (lane, value) in lanes.into_iter().enumerate() {
                 let (vector, block, offset) = (lane / width, lane % width / length, lane % length);
                 // Block k of result v is block 2⌊k/2⌋ + v of operand k mod 2.
