@@ -16,7 +16,7 @@ use super::selectors::Selectors;
 use crate::cpu::interpreter::{Geometry, Order};
 use crate::cpu::oracle::Oracle;
 use crate::cpu::transform::RootTables;
-use crate::vector::{Kernel, Vector};
+use crate::vector::{Kernel, MAX_PRODUCTS, Vector};
 
 /// Points whose constraints are evaluated together.
 const BLOCK_POINTS: usize = 32;
@@ -299,10 +299,12 @@ impl BlockKernel<'_> {
 fn add_powers<V: Vector>(sums: &mut [V], terms: &[V], powers: &[Vec<F>], first: usize, factor: V) {
     for (sum, powers) in sums.iter_mut().zip(powers) {
         let powers = &powers[first..first + terms.len()];
-        let mut total = V::from(F::ZERO);
-        for index in 0..terms.len() {
-            total += terms[index] * V::from(powers[index]);
+        for (terms, powers) in terms.chunks(MAX_PRODUCTS).zip(powers.chunks(MAX_PRODUCTS)) {
+            let mut total = V::no_products();
+            for index in 0..terms.len() {
+                total = terms[index].add_product(&V::from(powers[index]).factor(), total);
+            }
+            *sum += V::reduced(total) * factor;
         }
-        *sum += total * factor;
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn permutation<V: Vector>(row: &Row<'_>, output: &mut Output<'_, V>) 
     let mut s_box_wire = S_BOXES;
     for round in 0..N_ROUNDS {
         for (element, &constant) in state.iter_mut().zip(&ALL_ROUND_CONSTANTS[round * SPONGE_WIDTH..]) {
-            *element = element.add_canonical(V::from(F::from_canonical_u64(constant)));
+            *element += V::from(F::from_canonical_u64(constant));
         }
         let is_partial = (HALF_N_FULL_ROUNDS..HALF_N_FULL_ROUNDS + N_PARTIAL_ROUNDS).contains(&round);
         for element in &mut state[..if is_partial { 1 } else { SPONGE_WIDTH }] {
