@@ -39,16 +39,17 @@ use crate::vector::{Dispatch, Level, UnavailableLevel};
 
 use transform::RootTables;
 
-/// The CPU backend. Clones share their tables of roots of unity.
+/// The CPU backend. Clones share their tables of roots of unity and their plans of circuits' witnesses.
 #[derive(Clone, Debug)]
 pub struct CpuBackend {
     tables: Arc<RootTables>,
+    plans: Arc<circuit::Plans>,
 }
 
 impl CpuBackend {
     /// A backend that computes on rayon's current thread pool, with the best vectors of this processor.
     pub fn new() -> Self {
-        Self { tables: Arc::new(RootTables::new(Dispatch::detect())) }
+        Self::with_dispatch(Dispatch::detect())
     }
 
     /// The same with the vectors of one level: the bytes do not depend on it.
@@ -56,7 +57,11 @@ impl CpuBackend {
     /// # Errors
     /// [`UnavailableLevel`] if this processor lacks it.
     pub fn with_level(level: Level) -> Result<Self, UnavailableLevel> {
-        Ok(Self { tables: Arc::new(RootTables::new(Dispatch::new(level)?)) })
+        Ok(Self::with_dispatch(Dispatch::new(level)?))
+    }
+
+    fn with_dispatch(dispatch: Dispatch) -> Self {
+        Self { tables: Arc::new(RootTables::new(dispatch)), plans: Arc::default() }
     }
 
     /// The vectors that this backend computes with.
@@ -215,15 +220,10 @@ impl Backend for CpuBackend {
     }
 
     fn prove_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
-        circuit::prove(&self.tables, circuit, inputs)
+        circuit::prove(&self.tables, &self.plans, circuit, &inputs)
     }
 
-    /// plonky2's own prover. Its blinding rows and salts come from `F::rand`, which draws from `OsRng`: the operating system, afresh for
-    /// each proof.
-    ///
-    /// # Panics
-    /// plonky2 panics if a quotient does not divide, which an inconsistent witness that its generators do not notice can cause.
     fn prove_blinded_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
-        circuit.prove(inputs).map_err(|error| BackendError::Witness(error.to_string()))
+        circuit::prove_blinded(&self.tables, &self.plans, circuit, &inputs)
     }
 }

@@ -23,7 +23,7 @@ pub struct Oracle {
     pub(crate) shape: CommitShape,
     /// Column after column, 2^log_rows coefficients each.
     pub(crate) coefficients: Vec<F>,
-    /// Column after column, 2^(log_rows + rate_bits) values each on the coset, bit-reversed: the order of leaves.
+    /// Column after column, 2^(log_rows + rate_bits) values each on the coset, bit-reversed: the order of leaves. Then the salt, if there is any.
     pub(crate) extension: Vec<F>,
     pub(crate) tree: Tree,
     /// Values on G, natural order, if they were kept.
@@ -34,11 +34,7 @@ impl Oracle {
     /// Interpolates, extends and commits columns.
     pub(crate) fn commit(tables: &RootTables, columns: &Columns, shape: CommitShape) -> Result<Self, BackendError> {
         let log_rows = checked_log_rows(columns.rows(), columns.n_columns(), shape)?;
-        let mut coefficients = zeros(columns.as_flat().len());
-        let domain = tables.coset(log_rows, F::ONE);
-        let inverse = domain.inverse();
-        let targets = coefficients.par_chunks_mut(1 << log_rows).zip(columns.as_flat().par_chunks(1 << log_rows));
-        targets.for_each(|(coefficients, values)| inverse.apply_from(values, coefficients));
+        let coefficients = interpolate(tables, columns, log_rows);
         let rows = (columns.n_columns() <= MAX_KEPT_COLUMNS).then(|| columns.clone());
         let oracle = Self::commit_coefficients(tables, log_rows, coefficients, shape)?;
         Ok(Self { rows, ..oracle })
@@ -51,11 +47,23 @@ impl Oracle {
         coefficients: Vec<F>,
         shape: CommitShape,
     ) -> Result<Self, BackendError> {
+        Self::commit_salted(tables, log_rows, coefficients, &[], shape)
+    }
+
+    /// The same with further columns of the leaves, `salt`, that are no values of polynomials.
+    pub(crate) fn commit_salted(
+        tables: &RootTables,
+        log_rows: usize,
+        coefficients: Vec<F>,
+        salt: &[F],
+        shape: CommitShape,
+    ) -> Result<Self, BackendError> {
         let n_columns = coefficients.len() >> log_rows;
         checked_log_rows(1 << log_rows, n_columns, shape)?;
         let cosets = tables.cosets(log_rows, shape.rate_bits, F::coset_shift());
         let columns: Vec<&[F]> = coefficients.chunks_exact(1 << log_rows).collect();
-        let extension = extend(&columns, &cosets, 1 << log_rows);
+        let mut extension = extend(&columns, &cosets, 1 << log_rows);
+        extension.extend_from_slice(salt);
         let tree = Tree::from_columns(tables.dispatch(), &extension, 1 << (log_rows + shape.rate_bits), shape.cap_height);
         Ok(Self { log_rows, shape, coefficients, extension, tree, rows: None })
     }
@@ -108,6 +116,16 @@ impl Oracle {
         let row = self.extension.chunks_exact(n_leaves).map(|column| column[leaf]).collect();
         Ok((row, self.tree.path(leaf)))
     }
+}
+
+/// Coefficients of columns of 2^log_rows values on G, column after column.
+pub(crate) fn interpolate(tables: &RootTables, columns: &Columns, log_rows: usize) -> Vec<F> {
+    let mut coefficients = zeros(columns.as_flat().len());
+    let domain = tables.coset(log_rows, F::ONE);
+    let inverse = domain.inverse();
+    let targets = coefficients.par_chunks_mut(1 << log_rows).zip(columns.as_flat().par_chunks(1 << log_rows));
+    targets.for_each(|(coefficients, values)| inverse.apply_from(values, coefficients));
+    coefficients
 }
 
 /// Values of a polynomial on G, in natural order.
