@@ -1,4 +1,4 @@
-//! Sums of products over K with one reduction at the end: combinations of columns, values of polynomials.
+//! Combinations of columns and values of polynomials: sums of products, over the integers, with one reduction at the end.
 
 use plonky2::field::types::Field;
 use rayon::prelude::*;
@@ -231,7 +231,7 @@ fn sum_of_lanes<V: Vector>(vector: V) -> F {
 #[cfg(test)]
 mod tests {
     use plonky2::field::types::Sample;
-    use zkinfer_circuits::field::scale;
+    use zkinfer_circuits::field::{lift, scale};
 
     use super::*;
     use crate::vector::Level;
@@ -279,8 +279,9 @@ mod tests {
             let polynomials: Vec<Vec<F>> = (0..n_polynomials).map(|_| F::rand_vec(length)).collect();
             let slices: Vec<&[F]> = polynomials.iter().map(Vec::as_slice).collect();
             let point = K::rand();
-            let at_point = |polynomial: &Vec<F>| polynomial.iter().rev().fold(K::ZERO, |value, &c| value * point + ext(c, F::ZERO));
-            let expected: Vec<K> = polynomials.iter().map(at_point).collect();
+            let value =
+                |coefficients: &Vec<F>| coefficients.iter().rev().fold(K::ZERO, |value, &coefficient| value * point + lift(coefficient));
+            let expected: Vec<K> = polynomials.iter().map(value).collect();
             for dispatch in dispatches() {
                 assert_eq!(evaluate(dispatch, &slices, point), expected);
             }
