@@ -1,17 +1,16 @@
 //! From an ONNX file and images to verified proofs, through service and client.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use zkinfer_client::proto::{Job, StageTime};
-use zkinfer_client::{Client, ContextNonce, Documents, JobRequest, MediaType, ModelRequest, ProfileName, UploadSource, verify_locally};
+use zkinfer_client::{Client, ContextNonce, Documents, JobRequest, MediaType, ModelRequest, ProfileName, verify_locally};
 
-use crate::digits::{read_images, to_npy};
 use crate::record::Record;
 use crate::service::Service;
 use crate::usage::{Meter, Usage, reset_peak};
+use crate::workload::{Workload, to_npy};
 
 /// Calls of the verifier a proof, to time it.
 const VERIFICATIONS: usize = 5;
@@ -23,21 +22,21 @@ struct Proved {
     usage: Usage,
 }
 
-/// Measures two registrations of the network in `models`, the first without caches, the second by a new service over the caches of the
+/// Measures two registrations of a network, the first without caches, the second by a new service over the caches of the
 /// first; then one proof that is reported as the first, and `n_proofs` more. Every proof is verified.
 ///
 /// # Errors
 /// Whatever fails on the way, a proof that does not verify included.
-pub async fn run(models: &Path, n_proofs: usize, record: &mut Record) -> anyhow::Result<()> {
+pub async fn run(workload: &Workload, n_proofs: usize, record: &mut Record) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let cache = folder.path().join("cache");
-    let images = read_images(&models.join("mnist/test-images.npy"))?;
-    ensure!(images.len() > n_proofs, "there are only {} images", images.len());
+    let inputs = &workload.inputs;
+    ensure!(inputs.len() > n_proofs, "there are only {} inputs", inputs.len());
 
     let service = Service::start(&folder.path().join("first"), &cache).await?;
     record.set("backend", service.backend());
-    record.set("network", "mlp-mnist, float, calibrated on 128 images; weights private, input private");
-    let (_, first) = register(&service.connect().await?, models).await?;
+    record.set("network", workload.description);
+    let (_, first) = register(&service.connect().await?, workload).await?;
     service.stop().await?;
     record.add_single("registration_first_wall_s", first.wall_s);
     record.add_single("registration_first_cpu_s", first.cpu_s);
@@ -45,13 +44,13 @@ pub async fn run(models: &Path, n_proofs: usize, record: &mut Record) -> anyhow:
 
     let service = Service::start(&folder.path().join("second"), &cache).await?;
     let client = service.connect().await?;
-    let (model, again) = register(&client, models).await?;
+    let (model, again) = register(&client, workload).await?;
     record.add_single("registration_cached_wall_s", again.wall_s);
     record.add_single("registration_cached_cpu_s", again.cpu_s);
 
     let mut proofs = Vec::with_capacity(n_proofs + 1);
-    for image in &images[..=n_proofs] {
-        proofs.push(prove(&client, &model, image).await?);
+    for input in &inputs[..=n_proofs] {
+        proofs.push(prove(&client, &model, input).await?);
     }
     service.stop().await?;
     record.add_single("first_proof_wall_s", proofs[0].usage.wall_s);
@@ -59,23 +58,22 @@ pub async fn run(models: &Path, n_proofs: usize, record: &mut Record) -> anyhow:
 }
 
 /// Registers the network; what it took from the first byte sent to the model being ready.
-async fn register(client: &Client, models: &Path) -> anyhow::Result<(String, Usage)> {
-    let network = UploadSource::File(models.join("mlp-mnist/model.onnx"));
-    let calibration = to_npy(&read_images(&models.join("mnist/calibration-images.npy"))?);
+async fn register(client: &Client, workload: &Workload) -> anyhow::Result<(String, Usage)> {
+    let calibration = to_npy(&workload.calibration);
     reset_peak();
     let meter = Meter::start();
-    let network = client.upload(&network, MediaType::Onnx).await?;
-    let calibration = client.upload(&UploadSource::from(calibration), MediaType::Npy).await?;
-    let request = ModelRequest { calibration_artifact: calibration.name, ..ModelRequest::new("digits", network.name) };
+    let network = client.upload(&workload.network, MediaType::Onnx).await?;
+    let calibration = client.upload(&calibration.into(), MediaType::Npy).await?;
+    let request = ModelRequest { calibration_artifact: calibration.name, ..ModelRequest::new("network", network.name) };
     let model = client.create_model(&request).await?;
     client.finish_model(&model.name, |_| {}).await?;
     Ok((model.name, meter.stop()))
 }
 
 /// One proof, from the request to the client's own verdict.
-async fn prove(client: &Client, model: &str, image: &[f32]) -> anyhow::Result<Proved> {
+async fn prove(client: &Client, model: &str, input: &[f32]) -> anyhow::Result<Proved> {
     let nonce = ContextNonce::of_context(b"benchmark");
-    let request = JobRequest::npy(model, to_npy(&[image.to_vec()])).with_nonce(nonce).with_private_input();
+    let request = JobRequest::npy(model, to_npy(&[input.to_vec()])).with_nonce(nonce).with_private_input();
     reset_peak();
     let meter = Meter::start();
     let job = client.create_job(&request).await?;

@@ -1,4 +1,4 @@
-//! The whole line, measured: service, registration of the bundled MNIST network, proofs, verification.
+//! The whole line, measured: service, registration of a network, proofs, verification.
 #![allow(clippy::print_stdout, reason = "a command prints")]
 
 use std::path::PathBuf;
@@ -6,10 +6,14 @@ use std::path::PathBuf;
 use clap::Parser;
 use zkinfer_benches::end_to_end;
 use zkinfer_benches::record::Record;
+use zkinfer_benches::workload::{Network, Workload};
 
-/// Registers mlp-mnist twice, proves images of digits, and writes `end-to-end.json`.
+/// Registers a network twice, proves inferences, and writes `end-to-end.json` or `end-to-end-dense.json`.
 #[derive(Debug, Parser)]
 struct Arguments {
+    /// The network.
+    #[arg(long, value_enum, default_value_t = Network::Mnist)]
+    network: Network,
     /// Measured proofs, after one that is reported apart.
     #[arg(long, default_value_t = 7)]
     proofs: usize,
@@ -25,9 +29,10 @@ struct Arguments {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     anyhow::ensure!(arguments.proofs > 0, "--proofs must be at least 1");
-    let mut record = Record::new("end-to-end", "zkinfer-end-to-end");
+    let workload = Workload::new(arguments.network, &arguments.models)?;
+    let mut record = Record::new(workload.benchmark, "zkinfer-end-to-end");
     record.set("profile", "default");
-    end_to_end::run(&arguments.models, arguments.proofs, &mut record).await?;
+    end_to_end::run(&workload, arguments.proofs, &mut record).await?;
     for (name, summary) in &record.measures {
         println!("{name:<32} {:>16.4} ({:.4} to {:.4}, {} times)", summary.median, summary.min, summary.max, summary.n);
     }
