@@ -106,10 +106,11 @@ impl LayerSpec {
     /// # Errors
     /// The first field out of range.
     pub fn check_shape(&self) -> Result<(), SpecError> {
-        let rows = self.kind.rows() as i128;
+        // First: rows and periods are powers that it bounds.
         require((8..=16).contains(&self.kind.log_rows), "kind.log_rows", self.kind.log_rows as i128, "must be 8 to 16")?;
         require(self.log_period <= self.kind.log_rows, "log_period", self.log_period as i128, "must not exceed log_rows")?;
         require(self.log_groups() < theta::N_GROUP_CHOICES, "log_period", self.log_period as i128, "gives more than 256 groups")?;
+        let rows = self.kind.rows() as i128;
         let (inputs, outputs) = (self.n_inputs as i128, self.n_outputs as i128);
         require(inputs >= 1 && inputs <= self.period() as i128, "n_inputs", inputs, "must be 1 to the period")?;
         require(outputs >= 1 && outputs <= rows, "n_outputs", outputs, "must be 1 to the rows")?;
