@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::theta;
 use crate::field::{Digest, F, from_signed};
-use crate::gadgets::requantize::OVERSHOOT_BITS;
+use crate::gadgets::requantize::{Unsafe, check_product};
 use crate::hash::{self, Tag};
 use crate::kind::{LayerKind, Operator};
 
@@ -159,13 +159,14 @@ impl LayerSpec {
         let OutputRule::Requantize { shift, lo, hi } = self.output else {
             return Ok(accumulator as i64);
         };
-        let output = lo.abs().max(hi.abs());
-        let right = (1i128 << shift) * (i128::from(output) + (1 << OVERSHOOT_BITS) + 1) + (1i128 << (shift - 1));
-        let order = i128::from(crate::field::ORDER);
-        require(right + scaled < order, "shift", shift.into(), "both sides of the requantization must stay below p")?;
-        let overshoot = (scaled >> shift) + 1 + i128::from(output);
-        require(overshoot < 1 << OVERSHOOT_BITS, "shift", shift.into(), "the overshoot may exceed 24 bits: enlarge it")?;
-        Ok(output)
+        check_product(scaled.unsigned_abs(), shift, lo, hi).map_err(|source| {
+            let expected = match source {
+                Unsafe::Wrap(_) => "both sides of the requantization must stay below p",
+                Unsafe::Overshoot => "the overshoot may exceed 24 bits: enlarge it",
+            };
+            SpecError { field: "shift", got: shift.into(), expected }
+        })?;
+        Ok(lo.abs().max(hi.abs()))
     }
 
     /// θ, in the order of [`theta`].
