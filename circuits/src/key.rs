@@ -17,7 +17,10 @@ pub const MAX_AXES: usize = 16;
 const MAX_AXIS: usize = 1 << 32;
 const MAX_TENSOR_BYTES: usize = 8 + MAX_NAME_BYTES + 8 + 8 * MAX_AXES + 8 + 8;
 
-/// What the integers of a tensor mean: real = scale · (integer − zero_point). For display: no proof depends on it.
+/// What the integers of a tensor mean: real = scale · (integer − zero_point).
+///
+/// Name, scale and how the elements are arranged are display data: whoever wrote the key says so, nothing proves it. Number of elements
+/// and zero point follow from the program, and [`VerifierKey::check_tensors`] compares them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorInfo {
     /// Name in the model.
@@ -28,6 +31,39 @@ pub struct TensorInfo {
     pub scale: f64,
     /// The integer that stands for zero.
     pub zero_point: i64,
+}
+
+/// Why a key's description of a tensor contradicts its program.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum TensorError {
+    /// A shape of another number of elements.
+    #[error("the key gives the {tensor} the shape {shape:?}; the program's has {expected} elements")]
+    Elements {
+        /// "input" or "output".
+        tensor: &'static str,
+        /// Elements in the program.
+        expected: usize,
+        /// Shape in the key.
+        shape: Vec<usize>,
+    },
+    /// Another zero point.
+    #[error("the key gives the {tensor} the zero point {got}; the program's is {expected}")]
+    ZeroPoint {
+        /// "input" or "output".
+        tensor: &'static str,
+        /// Zero point in the program.
+        expected: i64,
+        /// Zero point in the key.
+        got: i64,
+    },
+    /// No scale.
+    #[error("the key gives the {tensor} the scale {got}; a scale is positive and finite")]
+    Scale {
+        /// "input" or "output".
+        tensor: &'static str,
+        /// Scale in the key.
+        got: f64,
+    },
 }
 
 /// A registered model, as a verifier sees it.
@@ -54,6 +90,34 @@ impl VerifierKey {
     pub fn registration_digest(&self, program_digest: Digest) -> Digest {
         registration_digest(self.parameters_id, program_digest, self.model_commitment)
     }
+
+    /// Checks what the program says of both tensors: elements, and the zero point (of an output, which is stated centered, 0).
+    ///
+    /// # Errors
+    /// The first contradiction.
+    pub fn check_tensors(&self) -> Result<(), TensorError> {
+        let boundary = &self.program.boundary;
+        check_tensor("input", &self.input, boundary.n_inputs, i64::from(boundary.input_offset))?;
+        check_tensor("output", &self.output, boundary.n_outputs, 0)
+    }
+}
+
+fn check_tensor(tensor: &'static str, info: &TensorInfo, expected: usize, zero_point: i64) -> Result<(), TensorError> {
+    let n_elements = info.shape.iter().try_fold(1usize, |product, &axis| product.checked_mul(axis));
+    if n_elements != Some(expected) {
+        return Err(TensorError::Elements { tensor, expected, shape: info.shape.clone() });
+    }
+    if info.zero_point != zero_point {
+        return Err(TensorError::ZeroPoint { tensor, expected: zero_point, got: info.zero_point });
+    }
+    if !is_scale(info.scale) {
+        return Err(TensorError::Scale { tensor, got: info.scale });
+    }
+    Ok(())
+}
+
+fn is_scale(scale: f64) -> bool {
+    scale.is_finite() && scale > 0.0
 }
 
 impl Canonical for VerifierKey {
@@ -114,7 +178,7 @@ fn read_tensor(reader: &mut Reader<'_>) -> Result<TensorInfo, DecodeError> {
     let name = reader.text("tensor.name", MAX_NAME_BYTES)?;
     let shape = reader.list("tensor.shape", MAX_AXES, 8, |reader| reader.size("tensor.axis", MAX_AXIS))?;
     let scale = reader.f64("tensor.scale")?;
-    if !(scale.is_finite() && scale > 0.0) {
+    if !is_scale(scale) {
         let problem = DecodeProblem::Value { got: scale.to_bits(), expected: "the bits of a positive finite number" };
         return Err(reader.error("tensor.scale", problem));
     }
@@ -129,21 +193,47 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     pub(crate) fn sample() -> VerifierKey {
-        let tensor = |name: &str, n: usize| TensorInfo { name: name.into(), shape: vec![1, n], scale: 0.5, zero_point: 3 };
+        let tensor = |name: &str, n: usize, zero_point| TensorInfo { name: name.into(), shape: vec![1, n], scale: 0.5, zero_point };
         VerifierKey {
             profile: ProfileName::Default,
             parameters_id: hash_bytes(b"parameters"),
             program: samples::residual(),
             model_commitment: hash_bytes(b"model"),
             registration_proof: vec![7; 40],
-            input: tensor("x", 30),
-            output: tensor("y", 3),
+            input: tensor("x", 30, 128),
+            output: tensor("y", 3, 0),
         }
     }
 
     #[test]
     fn round_trips() {
         assert_eq!(VerifierKey::from_bytes(&sample().to_bytes()), Ok(sample()));
+    }
+
+    #[test]
+    fn refuses_tensors_that_contradict_the_program() {
+        assert_eq!(sample().check_tensors(), Ok(()));
+        let refusal = |change: &dyn Fn(&mut VerifierKey)| {
+            let mut key = sample();
+            change(&mut key);
+            key.check_tensors().unwrap_err()
+        };
+        for shape in [vec![1, 31], vec![], vec![30, 0], vec![usize::MAX, 2], vec![2, 15, 2]] {
+            let expected = TensorError::Elements { tensor: "input", expected: 30, shape: shape.clone() };
+            assert_eq!(refusal(&|key| key.input.shape.clone_from(&shape)), expected);
+        }
+        let expected = TensorError::Elements { tensor: "output", expected: 3, shape: vec![2] };
+        assert_eq!(refusal(&|key| key.output.shape = vec![2]), expected);
+        let zero_point = |tensor, expected, got| TensorError::ZeroPoint { tensor, expected, got };
+        assert_eq!(refusal(&|key| key.input.zero_point = 127), zero_point("input", 128, 127));
+        assert_eq!(refusal(&|key| key.output.zero_point = 1), zero_point("output", 0, 1));
+        for scale in [0.0, -1.0, f64::INFINITY] {
+            assert_eq!(refusal(&|key| key.output.scale = scale), TensorError::Scale { tensor: "output", got: scale });
+        }
+        // Arrangement, names and scales are the key's word.
+        let mut key = sample();
+        (key.input.shape, key.input.name, key.input.scale) = (vec![2, 15], "other".into(), 7.0);
+        assert_eq!(key.check_tensors(), Ok(()));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::encoding::{Canonical, DecodeError, digest_hex};
 use crate::field::Digest;
-use crate::key::VerifierKey;
+use crate::key::{TensorError, VerifierKey};
 use crate::kind::LayerKind;
 use crate::program::{ProgramError, Wiring};
 use crate::recursion::digest::SizeError;
@@ -76,6 +76,9 @@ pub enum VerifyError {
     /// The program breaks a rule.
     #[error("the verifier key's program is not valid")]
     Program(#[from] ProgramError),
+    /// The key describes its tensors otherwise than its program.
+    #[error("the verifier key contradicts its own program")]
+    Tensor(#[from] TensorError),
     /// A layer that no circuit proves.
     #[error("layer {layer} has kind {kind:?}, which no circuit of the parameters proves")]
     UnknownKind {
@@ -170,6 +173,7 @@ impl VerifyError {
             Self::WeakParameters(_) => "WEAK_PARAMETERS",
             Self::Profile { .. } => "PROFILE_MISMATCH",
             Self::Program(_) => "PROGRAM_INVALID",
+            Self::Tensor(_) => "KEY_CONTRADICTS_PROGRAM",
             Self::UnknownKind { .. } => "UNKNOWN_LAYER_KIND",
             Self::Unregistered(_) => "MODEL_NOT_REGISTERED",
             Self::OtherParameters { .. } => "OTHER_PARAMETERS",
@@ -210,6 +214,7 @@ impl<'a, P: ParameterSet> CheckedKey<'a, P> {
             return Err(VerifyError::Profile { expected: parameters.profile(), got: key.profile });
         }
         let wiring = key.program.check()?;
+        key.check_tensors()?;
         let program_digest = program_digest(key, parameters)?;
         let registered = parameters.verify_registration(key.registration_digest(program_digest), &key.registration_proof);
         registered.map_err(VerifyError::Unregistered)?;

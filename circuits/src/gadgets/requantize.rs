@@ -7,7 +7,7 @@
 use super::lookup::{LookupNames, byte_lookups};
 use super::table::ByteTable;
 use crate::air::{Domain, Node, OracleId, SystemBuilder};
-use crate::field::{F, from_signed};
+use crate::field::{F, ORDER, from_signed};
 use crate::layer::theta;
 use plonky2::field::types::Field;
 
@@ -15,6 +15,36 @@ use plonky2::field::types::Field;
 pub const N_OVERSHOOT: usize = 3;
 /// The overshoot is below 2^24.
 pub const OVERSHOOT_BITS: u32 = 24;
+
+/// Which inequality of `docs/PROTOCOL.md` §1 a requantization violates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsafe {
+    /// A side of REQUANT, at most this large, could reach p.
+    Wrap(u128),
+    /// A value could overshoot the clamp by 2^24 or more.
+    Overshoot,
+}
+
+/// Checks both inequalities for a product of absolute value at most `product_bound` (A), below 2^100; `1 ≤ shift ≤ 39`:
+/// ```text
+/// no wrap     2^s·(max(|lo|, |hi|) + 2^24 + 1) + A + 2^(s−1) < p
+/// overshoot   ⌊A/2^s⌋ + 1 + max(|lo|, |hi|) < 2^24
+/// ```
+/// The second is what e ≤ |⌊(v + 2^(s−1))/2^s⌋| + max(|lo|, |hi|) needs. The one place of this rule, for importer, prover and verifier.
+///
+/// # Errors
+/// Which one fails, the first first.
+pub fn check_product(product_bound: u128, shift: u32, lo: i64, hi: i64) -> Result<(), Unsafe> {
+    let largest_output = u128::from(lo.unsigned_abs().max(hi.unsigned_abs()));
+    let largest = ((largest_output + (1 << OVERSHOOT_BITS) + 1) << shift) + product_bound + (1u128 << (shift - 1));
+    if largest >= u128::from(ORDER) {
+        return Err(Unsafe::Wrap(largest));
+    }
+    if (product_bound >> shift) + 1 + largest_output >= 1 << OVERSHOOT_BITS {
+        return Err(Unsafe::Overshoot);
+    }
+    Ok(())
+}
 
 /// Columns that hold a requantized value.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use crate::kind::{LayerKind, Operator, Role};
 use crate::ops;
 
 /// Version of the layer argument, part of every transcript.
-pub const LAYER_VERSION: u64 = 1;
+pub const LAYER_VERSION: u64 = 2;
 
 /// A batch of openings: its columns, oracle by oracle, in order.
 pub type BatchColumns = Vec<Cell>;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::theta;
 use crate::field::{Digest, F, from_signed};
-use crate::gadgets::requantize::OVERSHOOT_BITS;
+use crate::gadgets::requantize::{Unsafe, check_product};
 use crate::hash::{self, Tag};
 use crate::kind::{LayerKind, Operator};
 
@@ -106,10 +106,11 @@ impl LayerSpec {
     /// # Errors
     /// The first field out of range.
     pub fn check_shape(&self) -> Result<(), SpecError> {
-        let rows = self.kind.rows() as i128;
+        // First: rows and periods are powers that it bounds.
         require((8..=16).contains(&self.kind.log_rows), "kind.log_rows", self.kind.log_rows as i128, "must be 8 to 16")?;
         require(self.log_period <= self.kind.log_rows, "log_period", self.log_period as i128, "must not exceed log_rows")?;
         require(self.log_groups() < theta::N_GROUP_CHOICES, "log_period", self.log_period as i128, "gives more than 256 groups")?;
+        let rows = self.kind.rows() as i128;
         let (inputs, outputs) = (self.n_inputs as i128, self.n_outputs as i128);
         require(inputs >= 1 && inputs <= self.period() as i128, "n_inputs", inputs, "must be 1 to the period")?;
         require(outputs >= 1 && outputs <= rows, "n_outputs", outputs, "must be 1 to the rows")?;
@@ -158,13 +159,14 @@ impl LayerSpec {
         let OutputRule::Requantize { shift, lo, hi } = self.output else {
             return Ok(accumulator as i64);
         };
-        let output = lo.abs().max(hi.abs());
-        let right = (1i128 << shift) * (i128::from(output) + (1 << OVERSHOOT_BITS) + 1) + (1i128 << (shift - 1));
-        let order = i128::from(crate::field::ORDER);
-        require(right + scaled < order, "shift", shift.into(), "both sides of the requantization must stay below p")?;
-        let overshoot = (scaled >> shift) + 1 + i128::from(output);
-        require(overshoot < 1 << OVERSHOOT_BITS, "shift", shift.into(), "the overshoot may exceed 24 bits: enlarge it")?;
-        Ok(output)
+        check_product(scaled.unsigned_abs(), shift, lo, hi).map_err(|source| {
+            let expected = match source {
+                Unsafe::Wrap(_) => "both sides of the requantization must stay below p",
+                Unsafe::Overshoot => "the overshoot may exceed 24 bits: enlarge it",
+            };
+            SpecError { field: "shift", got: shift.into(), expected }
+        })?;
+        Ok(lo.abs().max(hi.abs()))
     }
 
     /// θ, in the order of [`theta`].

@@ -1,15 +1,11 @@
 //! Which public parameters of a layer are safe: no value wraps around the field, every overshoot fits its limbs.
 //!
-//! With `A` a bound on the product before rounding, from registered bounds only (`docs/PROTOCOL.md` §1):
-//! ```text
-//! no wrap     2^s·(max(|lo|, |hi|) + 2^24 + 1) + A + 2^(s−1) < p
-//! overshoot   A < 2^24 · 2^s
-//! ```
+//! The two inequalities are [`requantize::check_product`]'s (`docs/PROTOCOL.md` §1), with a bound from registered ranges only.
 
-/// p, the order of the Goldilocks field.
-const FIELD_ORDER: u128 = (1 << 64) - (1 << 32) + 1;
-/// Bits of the overshoot e: three byte limbs.
-pub const OVERSHOOT_BITS: u32 = 24;
+use crate::gadgets::requantize::{self, Unsafe};
+
+pub use crate::gadgets::requantize::OVERSHOOT_BITS;
+
 /// Shifts that a layer may have.
 pub const SHIFT_RANGE: std::ops::RangeInclusive<u32> = 8..=39;
 /// Bounds on biases that a layer may have.
@@ -55,20 +51,15 @@ pub fn add_product_bound(max_left: u64, max_right: u64, mult_bits: u32) -> u128 
     (u128::from(max_left) + u128::from(max_right)) << mult_bits
 }
 
-/// Checks both inequalities for a product bound A. `shift < 64`.
+/// Checks both inequalities for a product bound A. `shift` in [`SHIFT_RANGE`].
 ///
 /// # Errors
 /// Which one fails.
 pub fn check_product(product_bound: u128, shift: u32, lo: i64, hi: i64) -> Result<(), BoundError> {
-    if product_bound >> shift >= 1 << OVERSHOOT_BITS {
-        return Err(BoundError::Overshoot { bits: bit_length(product_bound), shift });
-    }
-    let largest_output = u128::from(lo.unsigned_abs().max(hi.unsigned_abs()));
-    let largest = ((largest_output + (1 << OVERSHOOT_BITS) + 1) << shift) + product_bound + (1u128 << (shift - 1));
-    if largest >= FIELD_ORDER {
-        return Err(BoundError::Wrap { bits: bit_length(largest) });
-    }
-    Ok(())
+    requantize::check_product(product_bound, shift, lo, hi).map_err(|source| match source {
+        Unsafe::Wrap(largest) => BoundError::Wrap { bits: bit_length(largest) },
+        Unsafe::Overshoot => BoundError::Overshoot { bits: bit_length(product_bound), shift },
+    })
 }
 
 /// The smallest k with `value < 2^k`.
@@ -82,16 +73,17 @@ mod tests {
 
     #[test]
     fn accepts_the_largest_overshoot_and_refuses_the_next() {
-        let limit = 1u128 << (20 + 24);
+        // ⌊A/2^20⌋ + 1 + 128 < 2^24.
+        let limit = ((1u128 << 24) - 129) << 20;
         assert_eq!(check_product(limit - 1, 20, -128, 127), Ok(()));
-        assert_eq!(check_product(limit, 20, -128, 127), Err(BoundError::Overshoot { bits: 45, shift: 20 }));
+        assert_eq!(check_product(limit, 20, -128, 127), Err(BoundError::Overshoot { bits: 44, shift: 20 }));
     }
 
     #[test]
     fn accepts_the_largest_value_below_the_field_and_refuses_the_next() {
         let shift = 39;
         let rest = ((128 + (1u128 << 24) + 1) << shift) + (1 << (shift - 1));
-        let limit = FIELD_ORDER - rest;
+        let limit = u128::from(crate::field::ORDER) - rest;
         assert!(limit < 1 << 63);
         assert_eq!(check_product(limit - 1, shift, -128, 127), Ok(()));
         assert_eq!(check_product(limit, shift, -128, 127), Err(BoundError::Wrap { bits: 64 }));

@@ -327,7 +327,8 @@ mod tests {
 
     #[test]
     fn refuses_shapes_and_ranges() {
-        let cases: [(usize, &str, fn(&mut LayerSpec)); 14] = [
+        let cases: [(usize, &str, fn(&mut LayerSpec)); 15] = [
+            (0, "kind.log_rows", |l| (l.kind.log_rows, l.log_period) = (usize::MAX, 8)),
             (0, "kind.log_rows", |l| l.kind.log_rows = 7),
             (0, "kind.log_rows", |l| l.kind.log_rows = 17),
             (0, "kind.n_columns", |l| l.kind.n_columns = 0),

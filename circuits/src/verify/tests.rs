@@ -130,6 +130,15 @@ fn refuses_invalid_programs_and_unknown_kinds() {
 }
 
 #[test]
+fn refuses_a_key_that_contradicts_its_program() {
+    let error = refusal(|case| case.key.input.zero_point = 3);
+    assert_eq!(error, VerifyError::Tensor(TensorError::ZeroPoint { tensor: "input", expected: 128, got: 3 }));
+    assert_eq!(error.reason(), "KEY_CONTRADICTS_PROGRAM");
+    let expected = TensorError::Elements { tensor: "output", expected: 3, shape: vec![4] };
+    assert_eq!(refusal(|case| case.key.output.shape = vec![4]), VerifyError::Tensor(expected));
+}
+
+#[test]
 fn refuses_an_unregistered_model() {
     let unregistered = VerifyError::Unregistered(other_digest());
     assert_eq!(refusal(|case| case.key.registration_proof.clear()), unregistered);
@@ -188,7 +197,7 @@ proptest! {
         let index = at.index(changed.len());
         if cut { changed.truncate(index) } else { changed[index] ^= flip }
         let [key, statement, proof] = &documents;
-        // Display information (two tensors, the last 98 bytes of this key) is bound by nothing.
+        // Names and scales (among the two tensors, the last 98 bytes of this key) are display data, bound by nothing.
         let display = document == 0 && !cut && index >= case.key.to_bytes().len() - 98;
         prop_assert!(display || verify_bytes(key, statement, &case.acceptable, proof).is_err());
     }

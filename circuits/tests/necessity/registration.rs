@@ -7,11 +7,10 @@ use zkinfer_circuits::layer::OutputRule;
 
 use super::{Attack, half, set_table, table_from_minus_100, table_to_511, table_with};
 use crate::support::forge::Forgery;
-use crate::support::{dense_spec, random_add, random_dense};
+use crate::support::{Layer, dense_spec, random_add, random_dense};
 
 const BIAS_BITS: u32 = 30;
 const MULT_BITS: u32 = 31;
-const ROW: usize = 3;
 
 /// All attacks on an operator's registration.
 ///
@@ -31,18 +30,20 @@ pub fn registration_attacks(operator: Operator) -> Vec<Attack> {
         Operator::Dense => vec![
             Attack { id: "BIAS", forge: |_| constant_without_limbs(Operator::Dense, "bias", 1 << BIAS_BITS) },
             Attack { id: "MULT", forge: |_| constant_without_limbs(Operator::Dense, "mult", 1 << MULT_BITS) },
-            Attack { id: "REG-LOOKUP-0", forge: |_| absorbed(Operator::Dense, 0, |f| f.weight("w0")[ROW] = from_signed(200)) },
-            Attack { id: "REG-LOOKUP-1", forge: |_| absorbed(Operator::Dense, 1, |f| f.weight("w3")[ROW] = from_signed(-129)) },
+            Attack { id: "REG-LOOKUP-0", forge: |_| absorbed(Operator::Dense, 0, |f| f.weight("w0")[DENSE_ROW] = from_signed(200)) },
+            Attack { id: "REG-LOOKUP-1", forge: |_| absorbed(Operator::Dense, 1, |f| f.weight("w3")[DENSE_ROW] = from_signed(-129)) },
             Attack { id: "REG-LOOKUP-2", forge: |_| absorbed(Operator::Dense, 2, |f| set_limb(f, BIAS, 0, small(1 << 32))) },
             Attack { id: "REG-LOOKUP-3", forge: |_| absorbed(Operator::Dense, 3, |f| set_limb(f, BIAS, 2, small(1 << 16))) },
             Attack { id: "REG-LOOKUP-4", forge: |_| absorbed(Operator::Dense, 4, |f| set_limb(f, MULT, 0, small(1 << 32))) },
             Attack { id: "REG-LOOKUP-5", forge: |_| absorbed(Operator::Dense, 5, |f| set_limb(f, MULT, 1, small(1 << 24))) },
             Attack { id: "REG-LOOKUP-6", forge: |_| absorbed(Operator::Dense, 6, |f| set_fraction(f, MULT)) },
-            Attack { id: "REG-LOOKUP-7", forge: |_| absorbed(Operator::Dense, 7, |f| f.weight("w0")[ROW] = from_signed(200)) },
+            Attack { id: "REG-LOOKUP-7", forge: |_| absorbed(Operator::Dense, 7, |f| f.weight("w0")[DENSE_ROW] = from_signed(200)) },
         ],
         Operator::Add => vec![
             Attack { id: "MULT-1", forge: |_| constant_without_limbs(Operator::Add, "mult1", 1 << MULT_BITS) },
             Attack { id: "MULT-2", forge: |_| constant_without_limbs(Operator::Add, "mult2", -1) },
+            Attack { id: "MULT-1-STEP", forge: |_| two_multipliers(MULT_1) },
+            Attack { id: "MULT-2-STEP", forge: |_| two_multipliers(MULT_2) },
             Attack { id: "REG-LOOKUP-0", forge: |_| absorbed(Operator::Add, 0, |f| set_limb(f, MULT_1, 0, small(1 << 32))) },
             Attack { id: "REG-LOOKUP-1", forge: |_| absorbed(Operator::Add, 1, |f| set_limb(f, MULT_1, 2, small(1 << 16))) },
             Attack { id: "REG-LOOKUP-2", forge: |_| absorbed(Operator::Add, 2, |f| set_limb(f, MULT_2, 0, small(1 << 32))) },
@@ -61,15 +62,39 @@ const MULT: Registered = ("mult", "ml", 0);
 const MULT_1: Registered = ("mult1", "ml", 0);
 const MULT_2: Registered = ("mult2", "nl", 0);
 
+/// The row whose constants a forgery changes.
+const DENSE_ROW: usize = 3;
+/// The only row of an addition of one element, so that MULT-1-STEP and MULT-2-STEP compare nothing.
+const ADD_ROW: usize = 0;
+
+fn row(operator: Operator) -> usize {
+    match operator {
+        Operator::Dense => DENSE_ROW,
+        Operator::Add => ADD_ROW,
+    }
+}
+
 fn small(value: u64) -> F {
     F::from_canonical_u64(value)
 }
 
+/// Several outputs: to change `active`, or a constant of one of them.
 fn forgery(operator: Operator) -> Forgery {
-    let mut layer = match operator {
+    of_layer(match operator {
         Operator::Dense => random_dense(dense_spec(9, 8, 4, 100, 8, OutputRule::Requantize { shift: 16, lo: 0, hi: 127 }), 21),
         Operator::Add => random_add(9, 200, 22),
-    };
+    })
+}
+
+/// To change the constants of [`row`].
+fn constants_forgery(operator: Operator) -> Forgery {
+    match operator {
+        Operator::Dense => forgery(operator),
+        Operator::Add => of_layer(random_add(9, 1, 22)),
+    }
+}
+
+fn of_layer(mut layer: Layer) -> Forgery {
     layer.spec.bias_bits = BIAS_BITS;
     layer.spec.mult_bits = MULT_BITS;
     Forgery::honest(layer, Role::Registration)
@@ -78,9 +103,10 @@ fn forgery(operator: Operator) -> Forgery {
 /// Writes four limbs and the value that they stand for.
 fn set_limbs(forgery: &mut Forgery, (column, prefix, offset): Registered, limbs: [F; 4]) {
     let value = limbs.iter().rev().fold(F::ZERO, |sum, &limb| sum * small(256) + limb);
-    forgery.weight(column)[ROW] = value - small(offset);
+    let row = row(forgery.layer.spec.kind.operator);
+    forgery.weight(column)[row] = value - small(offset);
     for (k, limb) in limbs.into_iter().enumerate() {
-        forgery.main(&format!("{prefix}{k}"))[ROW] = limb;
+        forgery.main(&format!("{prefix}{k}"))[row] = limb;
     }
 }
 
@@ -98,25 +124,37 @@ fn set_fraction(forgery: &mut Forgery, constant: Registered) {
 
 /// Changes cells; the k-th helper absorbs what the lookups lack.
 fn absorbed(operator: Operator, helper: usize, change: impl Fn(&mut Forgery)) -> Forgery {
-    let mut forgery = forgery(operator);
+    let mut forgery = constants_forgery(operator);
     change(&mut forgery);
     forgery.recount();
-    forgery.absorb_in_helper(helper, ROW);
+    forgery.absorb_in_helper(helper, row(operator));
     forgery
 }
 
 /// A constant out of range over limbs that stand for another one.
 fn constant_without_limbs(operator: Operator, column: &str, value: i64) -> Forgery {
-    let mut forgery = forgery(operator);
-    forgery.weight(column)[ROW] = from_signed(value);
+    let mut forgery = constants_forgery(operator);
+    forgery.weight(column)[row(operator)] = from_signed(value);
+    forgery
+}
+
+/// Another multiplier, in range and over its own limbs, from the last element on.
+fn two_multipliers((column, prefix, _): Registered) -> Forgery {
+    let mut forgery = forgery(Operator::Add);
+    let last = forgery.layer.spec.n_outputs - 1;
+    forgery.weight(column)[last] = small(0x0102);
+    for (k, limb) in [2, 1, 0, 0].into_iter().enumerate() {
+        forgery.main(&format!("{prefix}{k}"))[last] = small(limb);
+    }
+    forgery.recount();
     forgery
 }
 
 /// A constant whose looked-up cell is `cell`, which is no byte.
 fn out_of_range(operator: Operator, cell: i64) -> Forgery {
-    let mut forgery = forgery(operator);
+    let mut forgery = constants_forgery(operator);
     match operator {
-        Operator::Dense => forgery.weight("w0")[ROW] = from_signed(cell - 128),
+        Operator::Dense => forgery.weight("w0")[DENSE_ROW] = from_signed(cell - 128),
         // Largest higher limbs for a large cell, none for a negative one: the value leaves [0, 2^31).
         Operator::Add if cell > 0 => set_limbs(&mut forgery, MULT_1, [cell, 255, 255, 127].map(from_signed)),
         Operator::Add => set_limb(&mut forgery, MULT_1, 0, from_signed(cell)),
@@ -158,6 +196,16 @@ fn active_with_a_hole(operator: Operator) -> Forgery {
     let end = forgery.layer.spec.n_outputs;
     forgery.weight("active")[end - 1] = F::ZERO;
     forgery.weight("active")[end] = F::ONE;
+    if operator == Operator::Add {
+        // The last one has the multipliers of the others.
+        for (column, prefix, _) in [MULT_1, MULT_2] {
+            forgery.weight(column)[end] = forgery.weight(column)[0];
+            for limbs in (0..4).map(|k| format!("{prefix}{k}")) {
+                forgery.main(&limbs)[end] = forgery.main(&limbs)[0];
+            }
+        }
+        forgery.recount();
+    }
     forgery
 }
 

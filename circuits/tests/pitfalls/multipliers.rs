@@ -1,4 +1,4 @@
-//! A multiplier of 0 is an ordinary value: the layer is proved, and what it outputs is unique.
+//! A multiplier of 0 is an ordinary value: the layer is proved, and what it outputs is unique. An addition has one multiplier for each input.
 
 use zkinfer_circuits::field::from_signed;
 use zkinfer_circuits::kind::Role;
@@ -64,5 +64,40 @@ fn constants_out_of_their_registered_range_are_refused() {
             Some((constant, bits)) => assert_eq!(error, TraceError::ConstantRange { constant, row: 2, bits }),
             None => assert!(matches!(error, TraceError::NotAByte { row: 2, .. }), "{error}"),
         }
+    }
+}
+
+/// An addition whose first multiplier is another one on every element: one input value would give many outputs.
+#[test]
+fn multipliers_of_an_addition_that_differ_by_element_are_not_registered() {
+    for (column, honest) in [("mult1", 30_000), ("mult2", 20_001)] {
+        let layer = random_add(8, 60, 7);
+        let mut forgery = Forgery::honest(layer.clone(), Role::Registration);
+        // Past the last element any number in range may stand: nothing reads it.
+        let others: [&dyn Fn(usize) -> i64; 3] =
+            [&|row| 1000 * row as i64, &|row| if row < 59 { honest } else { honest + 1 }, &|row| if row < 60 { honest } else { 5 }];
+        for (multiplier, expected) in
+            others.into_iter().zip([Err(LayerVerifyError::Constraints), Err(LayerVerifyError::Constraints), Ok(())])
+        {
+            for (row, cell) in forgery.weight(column).iter_mut().take(65).enumerate() {
+                *cell = from_signed(multiplier(row));
+            }
+            forgery.main = registration_columns(&forgery.shape.system, &layer.spec, &forgery.weights).unwrap();
+            let (claim, proof) = forgery.prove(&forgery.shape);
+            assert_eq!(verify(&forgery.shape, &claim, &proof), expected, "{column}");
+        }
+    }
+}
+
+/// §1: −2^bias_bits ≤ b < 2^bias_bits.
+#[test]
+fn least_and_largest_bias_are_registered() {
+    let layer = random_dense(dense_spec(8, 8, 4, 60, 4, requantize(20, -60, 60)), 82);
+    for bias in [-(1 << 16), (1 << 16) - 1] {
+        let mut forgery = Forgery::honest(layer.clone(), Role::Registration);
+        forgery.weight("bias")[2] = from_signed(bias);
+        forgery.main = registration_columns(&forgery.shape.system, &layer.spec, &forgery.weights).unwrap();
+        let (claim, proof) = forgery.prove(&forgery.shape);
+        assert_eq!(verify(&forgery.shape, &claim, &proof), Ok(()), "{bias}");
     }
 }

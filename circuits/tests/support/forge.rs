@@ -233,7 +233,7 @@ impl Forgery {
         }
     }
 
-    /// Whether a committed constant is outside its registered range, or `active` is not the first O rows.
+    /// Whether a committed constant is outside its registered range, an addition has two of one multiplier, or `active` is not the first O rows.
     fn is_out_of_register(&self) -> bool {
         let spec = &self.layer.spec;
         self.shape.system.columns[0].iter().enumerate().any(|(index, name)| {
@@ -242,7 +242,8 @@ impl Forgery {
             match name.as_str() {
                 "active" => column.iter().enumerate().any(|(row, &cell)| cell != F::from_bool(row < spec.n_outputs)),
                 "bias" => outside(-(1 << spec.bias_bits), 1 << spec.bias_bits),
-                "mult" | "mult1" | "mult2" => outside(0, 1 << spec.mult_bits),
+                "mult" => outside(0, 1 << spec.mult_bits),
+                "mult1" | "mult2" => outside(0, 1 << spec.mult_bits) || column[..spec.n_outputs].iter().any(|&cell| cell != column[0]),
                 _ => outside(-128, 128),
             }
         })

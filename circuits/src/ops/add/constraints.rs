@@ -1,6 +1,6 @@
 //! The constraints of an add layer (`docs/PROTOCOL.md` §3) and of its registration (§4).
 
-use crate::air::{ConstraintSystem, Node, OracleId, SystemBuilder, Total};
+use crate::air::{ConstraintSystem, Domain, Node, OracleId, Rotation, SystemBuilder, Total};
 use crate::gadgets::powers::powers;
 use crate::gadgets::requantize::{requant_columns, requantize};
 use crate::gadgets::table::byte_table;
@@ -43,7 +43,7 @@ pub fn inference(kind: &LayerKind) -> ConstraintSystem {
     b.build()
 }
 
-/// The registration argument: both multipliers in range, `active` the first O rows.
+/// The registration argument: both multipliers in range and one for all elements, `active` the first O rows.
 pub fn registration(kind: &LayerKind) -> ConstraintSystem {
     let mut b = SystemBuilder::new(format!("add-registration/{}", kind.log_rows));
     let constants = constants(&mut b);
@@ -53,5 +53,17 @@ pub fn registration(kind: &LayerKind) -> ConstraintSystem {
         Registered { id: "MULT-2", name: "nl", value: second, limbs: theta::MULTIPLIER, top: theta::MULTIPLIER_TOP },
     ];
     register_constants(&mut b, &[], &registered, constants.active);
+    for (id, multiplier) in [("MULT-1-STEP", first), ("MULT-2-STEP", second)] {
+        same_on_active_rows(&mut b, id, multiplier, constants.active);
+    }
     b.build()
+}
+
+/// `active` is 1 on rows 0 … O − 1 and 0 after them, so the column holds one number on exactly these rows.
+fn same_on_active_rows(b: &mut SystemBuilder, id: &str, column: Node, active: Node) {
+    // MULT-k-STEP   active(gX)·(mult_k(gX) − mult_k) = 0 on rows 0 … n − 2
+    let [active_next, next] = [active, column].map(|node| b.rotate(node, Rotation::Next));
+    let difference = b.arena.sub(next, column);
+    let step = b.arena.mul(active_next, difference);
+    b.constrain(id, Domain::Step, step);
 }
