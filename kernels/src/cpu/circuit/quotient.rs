@@ -148,10 +148,16 @@ impl<'a> QuotientDomain<'a> {
     fn constants_sigmas(&self, first: usize) -> Vec<F> {
         let leaves = &self.inputs.circuit.prover_only.constants_sigmas_commitment.merkle_tree.leaves;
         let leaves = &leaves[first..first + self.block_points];
-        let mut block = vec![F::ZERO; leaves[0].len() * self.block_points];
-        for (point, leaf) in leaves.iter().enumerate() {
-            for (column, &value) in block.chunks_exact_mut(self.block_points).zip(leaf) {
-                column[point] = value;
+        // Leaves lie apart in memory: copied whole, many are fetched at once; transposing then misses no cache.
+        let width = leaves[0].len();
+        let mut rows = Vec::with_capacity(width * self.block_points);
+        for leaf in leaves {
+            rows.extend_from_slice(leaf);
+        }
+        let mut block = vec![F::ZERO; rows.len()];
+        for (column, values) in block.chunks_exact_mut(self.block_points).enumerate() {
+            for (row, value) in rows.chunks_exact(width).zip(values) {
+                *value = row[column];
             }
         }
         block

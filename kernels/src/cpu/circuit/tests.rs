@@ -1,3 +1,5 @@
+//! The prover of circuits: levels, witnesses, refusals.
+
 use plonky2::iop::target::Target;
 use plonky2::iop::witness::WitnessWrite;
 use plonky2::plonk::circuit_data::CircuitConfig;

@@ -1,3 +1,5 @@
+//! Every evaluator against its gate, at every level of vectors.
+
 use plonky2::field::types::{Field, Sample};
 use plonky2::gates::exponentiation::ExponentiationGate;
 use plonky2::plonk::circuit_data::CircuitConfig;
