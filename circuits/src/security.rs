@@ -112,16 +112,15 @@ impl Profile {
 
     /// FRI parameters of a layer of 2^log_rows rows.
     ///
-    /// Small tables take a low rate and few queries, because the rows of the circuit that verifies them are dear and their own rows cheap;
-    /// larger ones take rate 1/4, because their rows are dear and a circuit verifies one of them; from 2^14 on 1/8, so that one fits.
+    /// Rows of the circuit that verifies a layer are dearer than rows of the layer: small tables take a low rate and few queries. Up to
+    /// 2^13 rows the rate lets a node verify two of the widest layers; from 2^14 on memory counts, and 1/8 lets a node verify one.
     pub fn layer(&self, log_rows: usize) -> FriLevel {
         match (self.name, log_rows) {
             (ProfileName::Default, ..=9) => FriLevel::inner(5, 18, 14),
-            (ProfileName::Default, 10..=11) => FriLevel::inner(4, 23, 12),
-            (ProfileName::Default, 12..=13) => FriLevel::inner(2, 45, 16),
+            (ProfileName::Default, 10..=13) => FriLevel::inner(4, 23, 12),
             (ProfileName::Default, _) => FriLevel::inner(3, 30, 16),
             (ProfileName::Strict, ..=9) => FriLevel::inner(5, 34, 16),
-            (ProfileName::Strict, 10..=11) => FriLevel::inner(4, 42, 16),
+            (ProfileName::Strict, 10..=13) => FriLevel::inner(4, 42, 16),
             (ProfileName::Strict, _) => FriLevel::inner(3, 56, 16),
         }
     }

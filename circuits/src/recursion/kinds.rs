@@ -83,17 +83,31 @@ pub const BOUNDARY_KINDS: [BoundaryKind; 12] = [
     boundary(16384, 1024),
 ];
 
-/// Whole models in one leaf: for an inference with their boundary, for a registration without.
+/// Several layers in one leaf: whole small models, and neighbours that are frequent in larger ones.
 pub fn groups() -> Vec<LeafKind> {
-    let models = [
-        ([dense(10, 128), dense(8, 64), dense(8, 16)], boundary(1024, 16)),
-        ([dense(8, 32), dense(8, 32), dense(8, 16)], boundary(64, 16)),
-        ([dense(8, 32), dense(8, 16), dense(8, 16)], boundary(64, 16)),
-    ];
+    const SMALL: [LayerKind; 3] = [dense(10, 128), dense(8, 64), dense(8, 16)];
+    const SMALLER: [LayerKind; 3] = [dense(8, 32), dense(8, 32), dense(8, 16)];
+    const SMALLEST: [LayerKind; 3] = [dense(8, 32), dense(8, 16), dense(8, 16)];
+    const WIDENING: [LayerKind; 2] = [dense(10, 16), dense(12, 256)];
+    const WIDE: [LayerKind; 2] = [dense(12, 256), dense(12, 256)];
+    const NARROWING: [LayerKind; 2] = [dense(12, 256), dense(10, 16)];
     let group = |role, layers: &[LayerKind], boundary| LeafKind { role, layers: layers.to_vec(), boundary };
-    let inference = models.iter().map(|(layers, boundary)| group(Role::Inference, layers, Some(*boundary)));
-    let registration = models.iter().map(|(layers, _)| group(Role::Registration, layers, None));
-    inference.chain(registration).collect()
+    let inference = |layers: &[LayerKind], boundary| group(Role::Inference, layers, boundary);
+    let registration = |layers: &[LayerKind]| group(Role::Registration, layers, None);
+    vec![
+        inference(&SMALL, Some(boundary(1024, 16))),
+        inference(&SMALLER, Some(boundary(64, 16))),
+        inference(&SMALLEST, Some(boundary(64, 16))),
+        inference(&WIDENING, None),
+        inference(&WIDE, None),
+        inference(&WIDE, Some(boundary(64, 1024))),
+        inference(&NARROWING, Some(boundary(1024, 16))),
+        registration(&SMALL),
+        registration(&SMALLER),
+        registration(&SMALLEST),
+        registration(&WIDENING),
+        registration(&NARROWING),
+    ]
 }
 
 /// All leaf circuits, in registry order.

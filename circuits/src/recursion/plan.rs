@@ -41,49 +41,64 @@ pub enum PlanError {
     UnknownBoundary(BoundaryKind),
 }
 
-fn find(kinds: &[LeafKind], role: Role, layers: &[LayerKind], boundary: Option<BoundaryKind>) -> Option<LeafIndex> {
-    let matches = |kind: &LeafKind| kind.role == role && kind.layers == layers && kind.boundary == boundary;
-    kinds.iter().position(matches).map(LeafIndex)
-}
-
-fn singles(kinds: &[LeafKind], role: Role, layers: &[LayerKind]) -> Result<Vec<NodePlan>, PlanError> {
+/// The fewest leaves that prove `layers` in order, and `boundary` with or behind the last of them.
+fn cover(role: Role, layers: &[LayerKind], boundary: Option<BoundaryKind>) -> Result<Vec<NodePlan>, PlanError> {
     if layers.is_empty() {
         return Err(PlanError::NoLayers);
     }
-    let single = |(layer, kind): (usize, &LayerKind)| {
-        let leaf = find(kinds, role, std::slice::from_ref(kind), None);
-        let leaf = leaf.ok_or(PlanError::UnknownKind { layer, kind: *kind })?;
-        Ok(NodePlan { leaf, layers: layer..layer + 1, boundary: None })
-    };
-    layers.iter().enumerate().map(single).collect()
+    let kinds: Vec<LeafKind> = leaf_kinds();
+    // best[i]: the leaves from layer i on; the last entry is the boundary alone, or nothing.
+    let mut best: Vec<Option<Vec<NodePlan>>> = vec![None; layers.len() + 1];
+    for start in (0..=layers.len()).rev() {
+        let mut choices: Vec<Vec<NodePlan>> = Vec::new();
+        if boundary.is_none() && start == layers.len() {
+            choices.push(Vec::new());
+        }
+        for (index, kind) in kinds.iter().enumerate().filter(|(_, kind)| kind.role == role && layers[start..].starts_with(&kind.layers)) {
+            let end = start + kind.layers.len();
+            let leaf = NodePlan { leaf: LeafIndex(index), layers: start..end, boundary: kind.boundary };
+            let rest = match kind.boundary {
+                None if end > start => best[end].clone(),
+                Some(_) if kind.boundary == boundary && end == layers.len() => Some(Vec::new()),
+                _ => None,
+            };
+            choices.extend(rest.map(|rest| [vec![leaf], rest].concat()));
+        }
+        best[start] = choices.into_iter().min_by_key(Vec::len);
+    }
+    match best.swap_remove(0) {
+        Some(nodes) => Ok(nodes),
+        None => Err(missing(&kinds, role, layers, boundary)),
+    }
 }
 
-/// The leaves of an inference: a group if one matches the whole model, else one leaf a layer and the boundary last.
+/// Why there is no cover: every kind of layer and every boundary needs a leaf of its own.
+fn missing(kinds: &[LeafKind], role: Role, layers: &[LayerKind], boundary: Option<BoundaryKind>) -> PlanError {
+    let has =
+        |layers: &[LayerKind], boundary| kinds.iter().any(|kind| kind.role == role && kind.layers == layers && kind.boundary == boundary);
+    let unknown = layers.iter().enumerate().find(|(_, kind)| !has(std::slice::from_ref(kind), None));
+    match (unknown, boundary) {
+        (Some((layer, &kind)), _) => PlanError::UnknownKind { layer, kind },
+        (None, Some(boundary)) => PlanError::UnknownBoundary(boundary),
+        (None, None) => PlanError::NoLayers,
+    }
+}
+
+/// The fewest leaves of an inference.
 ///
 /// # Errors
 /// A kind, input or output for which there is no circuit.
 pub fn plan(layers: &[LayerKind], n_inputs: usize, n_outputs: usize) -> Result<Vec<NodePlan>, PlanError> {
-    let kinds = leaf_kinds();
     let boundary = BoundaryKind { input_capacity: input_capacity(n_inputs)?, output_capacity: output_capacity(n_outputs)? };
-    if let Some(leaf) = find(&kinds, Role::Inference, layers, Some(boundary)).filter(|_| !layers.is_empty()) {
-        return Ok(vec![NodePlan { leaf, layers: 0..layers.len(), boundary: Some(boundary) }]);
-    }
-    let mut nodes = singles(&kinds, Role::Inference, layers)?;
-    let leaf = find(&kinds, Role::Inference, &[], Some(boundary)).ok_or(PlanError::UnknownBoundary(boundary))?;
-    nodes.push(NodePlan { leaf, layers: layers.len()..layers.len(), boundary: Some(boundary) });
-    Ok(nodes)
+    cover(Role::Inference, layers, Some(boundary))
 }
 
-/// The leaves of a registration: a group if one matches the whole model, else one leaf a layer.
+/// The fewest leaves of a registration.
 ///
 /// # Errors
 /// A kind for which there is no circuit.
 pub fn plan_registration(layers: &[LayerKind]) -> Result<Vec<NodePlan>, PlanError> {
-    let kinds = leaf_kinds();
-    match find(&kinds, Role::Registration, layers, None) {
-        Some(leaf) => Ok(vec![NodePlan { leaf, layers: 0..layers.len(), boundary: None }]),
-        None => singles(&kinds, Role::Registration, layers),
-    }
+    cover(Role::Registration, layers, None)
 }
 
 #[cfg(test)]
@@ -106,6 +121,18 @@ mod tests {
         assert_eq!(nodes[2].boundary, Some(BoundaryKind { input_capacity: 1024, output_capacity: 16 }));
         let nodes = plan_registration(&[dense(10, 128), dense(8, 64)]).unwrap();
         assert_eq!(leaf_kinds()[nodes[1].leaf.0].role, Role::Registration);
+    }
+
+    #[test]
+    fn neighbours_share_a_leaf_and_the_boundary_joins_the_last() {
+        let wide = dense(12, 256);
+        let nodes = plan(&[dense(10, 16), wide, wide, wide, wide], 4, 1024).unwrap();
+        assert_eq!(nodes.iter().map(|node| node.layers.clone()).collect::<Vec<_>>(), [0..1, 1..3, 3..5]);
+        assert_eq!(nodes[2].boundary, Some(BoundaryKind { input_capacity: 64, output_capacity: 1024 }));
+        let nodes = plan(&[wide, wide, wide, wide], 1000, 1000).unwrap();
+        assert_eq!(nodes.iter().map(|node| node.layers.clone()).collect::<Vec<_>>(), [0..2, 2..4, 4..4]);
+        let nodes = plan_registration(&[wide, dense(10, 16), wide]).unwrap();
+        assert_eq!(nodes.len(), 2);
     }
 
     #[test]
