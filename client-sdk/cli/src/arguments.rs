@@ -81,9 +81,9 @@ pub(crate) enum Granularity {
 /// Parameter sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Profile {
-    /// Smaller and faster; at least 101 heuristic bits of security.
+    /// Smaller and faster; 89 heuristic bits of security, 57 proven.
     Default,
-    /// At least 89 proven bits.
+    /// 99 heuristic bits, at least 85 proven.
     Strict,
 }
 
@@ -239,7 +239,7 @@ mod tests {
             "zkinfer demo --json",
             "zkinfer verify --proof P --statement S --key K",
             "zkinfer verify --proof P --statement S --key K --context order-7 --profile strict",
-            "zkinfer verify --proof P --statement S --key K --min-heuristic-bits 100 --min-proven-bits 88.5",
+            "zkinfer verify --proof P --statement S --key K --min-heuristic-bits 99 --min-proven-bits 85.5",
             "zkinfer prove --model digits --input i.npy --private-input",
             "zkinfer model import m.onnx --calibration c.npy --granularity per-tensor",
             "zkinfer model register m.onnx --id digits --public-weights --profile strict",
