@@ -148,14 +148,15 @@ pub(crate) struct RegisterArguments {
     pub(crate) server: ServerArguments,
 }
 
-/// The use that a proof is made for.
+/// The use that a proof is made for. Without either option it is bound to none: anybody who has the proof can show it again.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(crate) struct NonceArguments {
-    /// The use that the proof is bound to: 64 hexadecimal digits, four little-endian words below 2^64 - 2^32 + 1.
+    /// The use that the proof is bound to: 64 hexadecimal digits, four little-endian words below 2^64 - 2^32 + 1. Without --nonce and
+    /// --context it is all zero, and anybody who has the proof can show it again.
     #[arg(long)]
     pub(crate) nonce: Option<String>,
-    /// The use that the proof is bound to, as a text: its hash is the nonce.
+    /// The use that the proof is bound to, as a text, such as the verifier's own order number: its hash is the nonce.
     #[arg(long)]
     pub(crate) context: Option<String>,
 }
