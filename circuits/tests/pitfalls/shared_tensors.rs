@@ -111,9 +111,9 @@ fn consumers_that_read_a_plus_d_and_a_minus_d_are_refused() {
     assert_eq!(missing, (delta.exp_u64(3) - delta.exp_u64(2)) * weigh(&small_difference()));
     assert_ne!(missing, K::ZERO);
     // No layer can claim the balance that would make up for it.
-    for layer in 0..forged.len() {
-        forged[layer].balance_error = -missing;
-        let (claim, proof) = forged[layer].prove(&forged[layer].shape);
-        assert_eq!(verify(&forged[layer].shape, &claim, &proof), Err(LayerVerifyError::Sums), "layer {layer}");
+    for forgery in &mut forged {
+        forgery.balance_error = -missing;
+        let (claim, proof) = forgery.prove(&forgery.shape);
+        assert_eq!(verify(&forgery.shape, &claim, &proof), Err(LayerVerifyError::Sums));
     }
 }

@@ -61,7 +61,7 @@ fn output_swapped_by_a_lattice_vector_is_refused() {
     let (honest, forged) = (sample_claim(), forged());
     let known = challenges_without_the_output();
     // The attack is real: true layer proofs, a false output, and the ledger balances.
-    let root = forged.root(known);
+    let root = forged.leaf_or_root(known);
     let public = root.public().expect("a node");
     assert_eq!(public.balance, [F::ZERO; 2]);
     let GlobalInputs { input, output, .. } = forged.global();
@@ -80,7 +80,7 @@ fn swapped_output_does_not_balance_under_its_own_challenges() {
     assert_ne!(own.gamma_prime, honest_challenges.gamma_prime);
     assert_ne!(own.delta, honest_challenges.delta);
     assert_ne!(weigh(&difference(), own.gamma_prime), K::ZERO);
-    let root = forged.root(own);
+    let root = forged.leaf_or_root(own);
     assert_ne!(root.public().expect("a node").balance, [F::ZERO; 2]);
     assert_contradiction("outer", real_prover().prove_outer(&Reference, &root, &forged.witness()));
 }

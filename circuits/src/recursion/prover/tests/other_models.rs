@@ -32,7 +32,7 @@ fn assert_refused_under_stated_challenges(what: &str, forged: &Claim<'_>, stated
 
 /// Under its own challenges the forged claim has a proof: of its own statement, not of `stated`.
 fn assert_proves_another_statement(what: &str, forged: &Claim<'_>, stated: &Claim<'_>) {
-    let root = forged.root(forged.global().challenges());
+    let root = forged.leaf_or_root(forged.global().challenges());
     let proof = real_prover().prove_outer(&Reference, &root, &forged.witness()).expect("a true claim");
     let parameters = real_prover().parameters();
     assert_eq!(verify_outer(parameters, forged.statement().digest(), &proof), Ok(()), "{what}");
@@ -152,7 +152,7 @@ fn false_input_or_output_unbalances_the_ledger() {
     let mut output = honest.clone();
     output.boundary.output[4] += F::ONE;
     for forged in [input, output] {
-        let root = forged.root(forged.global().challenges());
+        let root = forged.leaf_or_root(forged.global().challenges());
         assert_ne!(balance(&root), [F::ZERO; 2]);
         assert_contradiction("outer", real_prover().prove_outer(&Reference, &root, &forged.witness()));
     }
@@ -168,7 +168,7 @@ fn layer_on_another_hidden_tensor_unbalances_the_ledger() {
     let step: Step<'_> = sample_layers()[1].run(&hidden);
     let forged = Claim { steps: vec![first, &step], boundary: sample_boundary(sample_input(), &step.output) };
     assert_eq!(forged.global().model, honest.global().model, "nothing but the ledger is wrong");
-    let root = forged.root(forged.global().challenges());
+    let root = forged.leaf_or_root(forged.global().challenges());
     assert_ne!(balance(&root), [F::ZERO; 2]);
     assert_contradiction("outer", real_prover().prove_outer(&Reference, &root, &forged.witness()));
 }
