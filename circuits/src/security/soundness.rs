@@ -4,7 +4,7 @@
 //! curves of degree c − 1 and 2^a − 1. A challenge is *exceptional* if it makes words that are jointly far from the code look close; a curve
 //! of degree d has at most d times as many exceptional challenges as a line:
 //!
-//! - unique decoding: N + 1 (eprint 2020/654, Theorem 4.1); also what the heuristic figure assumes, as Plonky3's calculator does;
+//! - unique decoding: N + 1 (eprint 2020/654, §4); also what the heuristic figure assumes, as Plonky3's calculator does;
 //! - Johnson radius, agreement √ρ·(1 + 1/2m), m ≥ 3: `(2(m+½)⁵ + 3(m+½)γρ)/(3ρ^1.5)·N + (m+½)/√ρ` with γ = 1 − √ρ·(1 + 1/2m) (Ben-Sasson,
 //!   Carmon, Haböck, Kopparty, Saraf: *On Proximity Gaps for Reed-Solomon Codes*, eprint 2025/2055, Theorem 4.2, in the form that the
 //!   calculator `ethereum/soundcalc` states); the list of codewords at this radius has at most L = (m+½)/√ρ members.
