@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use zkinfer_circuits::security::{Profile, ProfileName, Security};
+use zkinfer_circuits::security::{LevelSecurity, Profile, ProfileName, Security};
 
 use crate::record::Record;
 
@@ -51,14 +51,20 @@ fn figures() -> String {
     let mut text = String::new();
     for (name, title) in [(ProfileName::Default, "default"), (ProfileName::Strict, "strict")] {
         let profile = Profile::new(name);
-        let _ = writeln!(text, "| profile `{title}` | heuristic FRI | proven FRI | permutation |\n|---|---|---|---|");
+        let heads = "heuristic: FRI's queries | FRI's commit phase | algebraic terms | permutation | proven: sum of all";
+        let _ = writeln!(text, "| profile `{title}` | {heads} |\n|---|---|---|---|---|---|");
         for level in profile.levels() {
-            let permutation = level.permutation_bits.map_or_else(|| "–".to_owned(), |bits| format!("{bits:.1}"));
-            let _ = writeln!(text, "| {} | {:.1} | {:.1} | {permutation} |", level.level, level.heuristic_bits, level.proven_bits);
+            let LevelSecurity { level, heuristic_bits, commit_bits, algebraic_bits, permutation_bits, proven_bits } = level;
+            let permutation = permutation_bits.map_or_else(|| "–".to_owned(), |bits| format!("{bits:.1}"));
+            let _ = writeln!(
+                text,
+                "| {level} | {heuristic_bits:.1} | {commit_bits:.1} | {algebraic_bits:.1} | {permutation} | {proven_bits:.1} |"
+            );
         }
-        let Security { heuristic_bits, proven_bits, permutation_bits } = profile.security();
-        let _ = writeln!(text, "| **least** | **{heuristic_bits:.1}** | **{proven_bits:.1}** | **{permutation_bits:.1}** |\n");
         let security = profile.security();
+        let Security { heuristic_bits, commit_bits, algebraic_bits, permutation_bits, proven_bits } = security;
+        let least = [heuristic_bits, commit_bits, algebraic_bits, permutation_bits, proven_bits];
+        let _ = writeln!(text, "| **least** | {} |\n", least.map(|bits| format!("**{bits:.1}**")).join(" | "));
         let (heuristic, proven) = (security.composite_heuristic_bits(), security.composite_proven_bits());
         let _ = writeln!(text, "Composite of `{title}`: {heuristic:.1} bits heuristic, {proven:.1} bits proven.\n");
     }

@@ -30,14 +30,14 @@ pub struct JobRequest {
     pub input: JobInput,
     /// Whether the statement shows the input.
     pub privacy: Privacy,
-    /// Binds the proof to one use.
+    /// Binds the proof to one use; [`ContextNonce::ZERO`] to none, so that whoever has the proof can show it again.
     pub context_nonce: ContextNonce,
     /// For the caller's own use.
     pub labels: HashMap<String, String>,
 }
 
 impl JobRequest {
-    /// A proof that shows the input, without context.
+    /// A proof that shows the input, without context: see [`Self::with_nonce`].
     pub fn new(model: impl Into<String>, input: JobInput) -> Self {
         let (privacy, context_nonce) = (Privacy::InputPublic, ContextNonce::ZERO);
         Self { model: model.into(), input, privacy, context_nonce, labels: HashMap::new() }

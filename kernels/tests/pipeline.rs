@@ -207,7 +207,7 @@ fn strict_profile_is_proved_and_no_verifier_of_one_profile_accepts_the_other() {
 
     // Accepted where 85 proven bits are demanded, refused by who believes in the default set alone.
     let demanding = AcceptableParams {
-        min_security: SecurityFloor { heuristic_bits: 100.0, proven_bits: 85.0 },
+        min_security: SecurityFloor { heuristic_bits: 99.0, proven_bits: 85.0 },
         ..prover.acceptable(statement.context_nonce)
     };
     assert_eq!(verify(&registered.key, &statement, &demanding, &proof), Ok(()));

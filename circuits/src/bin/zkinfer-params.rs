@@ -58,9 +58,8 @@ fn report(parameters: &Parameters) {
     let security = parameters.security();
     println!("parameters id      {:?}", parameters.id().elements);
     println!("leaf circuits      {}", parameters.registry().leaves().len());
-    println!("heuristic FRI bits {:.1}", security.heuristic_bits);
-    println!("proven FRI bits    {:.1}", security.proven_bits);
-    println!("permutation bits   {:.1}", security.permutation_bits);
+    println!("heuristic bits     {:.1}", security.composite_heuristic_bits());
+    println!("proven bits        {:.1}", security.composite_proven_bits());
 }
 
 fn run() -> Result<()> {

@@ -45,7 +45,7 @@ pub struct LayerSpec {
     pub log_period: usize,
     /// The output rule.
     pub output: OutputRule,
-    /// Registered: |bias| < 2^bias_bits.
+    /// Registered: −2^bias_bits ≤ bias < 2^bias_bits.
     pub bias_bits: u32,
     /// Registered: multipliers < 2^mult_bits.
     pub mult_bits: u32,

@@ -26,7 +26,7 @@ impl ParameterSet for DigestIsProof {
     }
 
     fn security(&self) -> Security {
-        Security { heuristic_bits: 101.5, proven_bits: 60.25, permutation_bits: 89.5 }
+        Security { heuristic_bits: 101.5, commit_bits: 100.5, algebraic_bits: 102.5, permutation_bits: 89.5, proven_bits: 60.25 }
     }
 
     fn kind_digest(&self, kind: &LayerKind) -> Option<Digest> {

@@ -81,9 +81,9 @@ pub(crate) enum Granularity {
 /// Parameter sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Profile {
-    /// Smaller and faster; at least 101 heuristic bits of security.
+    /// Smaller and faster; 89 heuristic bits of security, 57 proven.
     Default,
-    /// At least 89 proven bits.
+    /// 99 heuristic bits, at least 85 proven.
     Strict,
 }
 
@@ -148,14 +148,15 @@ pub(crate) struct RegisterArguments {
     pub(crate) server: ServerArguments,
 }
 
-/// The use that a proof is made for.
+/// The use that a proof is made for. Without either option it is bound to none: anybody who has the proof can show it again.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(crate) struct NonceArguments {
-    /// The use that the proof is bound to: 64 hexadecimal digits, four little-endian words below 2^64 - 2^32 + 1.
+    /// The use that the proof is bound to: 64 hexadecimal digits, four little-endian words below 2^64 - 2^32 + 1. Without --nonce and
+    /// --context it is all zero, and anybody who has the proof can show it again.
     #[arg(long)]
     pub(crate) nonce: Option<String>,
-    /// The use that the proof is bound to, as a text: its hash is the nonce.
+    /// The use that the proof is bound to, as a text, such as the verifier's own order number: its hash is the nonce.
     #[arg(long)]
     pub(crate) context: Option<String>,
 }
@@ -239,7 +240,7 @@ mod tests {
             "zkinfer demo --json",
             "zkinfer verify --proof P --statement S --key K",
             "zkinfer verify --proof P --statement S --key K --context order-7 --profile strict",
-            "zkinfer verify --proof P --statement S --key K --min-heuristic-bits 100 --min-proven-bits 88.5",
+            "zkinfer verify --proof P --statement S --key K --min-heuristic-bits 99 --min-proven-bits 85.5",
             "zkinfer prove --model digits --input i.npy --private-input",
             "zkinfer model import m.onnx --calibration c.npy --granularity per-tensor",
             "zkinfer model register m.onnx --id digits --public-weights --profile strict",
