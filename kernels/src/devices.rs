@@ -54,6 +54,9 @@ pub fn select_backend() -> (CpuBackend, String) {
     (CpuBackend::new(), reason)
 }
 
+#[cfg(feature = "cuda")]
+pub(crate) use driver::is_driver_present;
+
 #[cfg(not(feature = "cuda"))]
 mod driver {
     use super::{Device, NoDevice};
@@ -87,7 +90,7 @@ mod driver {
     }
 
     /// Must be asked first: cudarc panics if the library is missing.
-    fn is_driver_present() -> bool {
+    pub(crate) fn is_driver_present() -> bool {
         // SAFETY: opens and closes the driver's shared library, whose initializers are those of the installed CUDA driver and have no
         // precondition on the caller; nothing of it is kept.
         #[allow(unsafe_code)]

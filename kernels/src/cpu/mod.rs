@@ -7,13 +7,13 @@
 mod circuit;
 mod fri;
 mod interpreter;
-mod oracle;
-mod program;
+pub(crate) mod oracle;
+pub(crate) mod program;
 mod project;
-mod saved;
-mod sums;
+pub(crate) mod saved;
+pub(crate) mod sums;
 mod transform;
-mod tree;
+pub(crate) mod tree;
 mod wide;
 
 use std::ops::Range;
