@@ -9,9 +9,11 @@ pub mod cpu;
 pub mod cuda;
 pub mod devices;
 pub mod dual;
+pub mod fallback;
 
 pub use cpu::CpuBackend;
 #[cfg(feature = "cuda")]
 pub use cuda::CudaBackend;
 pub use devices::select_backend;
 pub use dual::DualBackend;
+pub use fallback::FallbackBackend;

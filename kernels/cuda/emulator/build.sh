@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the emulated driver: kernels/cuda/emulator/build.sh [address|undefined|thread] -> target/cuda-emulator[-SANITIZER]/libcuda.so.1
 #
-# The kernels' source is compiled unmodified by the host compiler. Tests run on it with LD_LIBRARY_PATH set to that folder (tests.sh).
+# The kernels' source is compiled unmodified by the host compiler. Tests run on it with LD_LIBRARY_PATH set to that folder, which kernels/tests/cuda.rs does.
 # Needs clang++-16 (Debian: clang-16, and libclang-rt-16-dev for the sanitizers), or the compiler in $CLANG.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -20,9 +20,9 @@ mkdir -p "$out"
 flags=(-std=c++17 -O2 -g -fPIC -shared -pthread -Wall -Wextra -Wno-unknown-pragmas -Wno-pass-failed -I. "-Wl,-soname,libcuda.so.1")
 case $sanitizer in
     "") ;;
-    address) flags+=(-O1 -fsanitize=address -shared-libasan) ;;
-    undefined) flags+=(-O1 -fsanitize=undefined -fno-sanitize-recover=undefined) ;;
-    thread) flags+=(-O1 -fsanitize=thread "-fsanitize-ignorelist=$PWD/races_of_the_emulator.txt") ;;
+    address) flags+=(-O1 -fsanitize=address -shared-libsan) ;;
+    undefined) flags+=(-O1 -fsanitize=undefined -fno-sanitize-recover=undefined -shared-libsan) ;;
+    thread) flags+=(-O1 -fsanitize=thread -shared-libsan "-fsanitize-ignorelist=$PWD/races_of_the_emulator.txt") ;;
     *) echo "unknown sanitizer $sanitizer" >&2; exit 2 ;;
 esac
 "${CLANG:-clang++-16}" "${flags[@]}" -o "$out/libcuda.so.1" driver.cpp "$out/kernels.cpp"

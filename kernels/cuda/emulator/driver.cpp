@@ -4,9 +4,9 @@
 //   EMUCUDA_DEVICES  number of devices, 1 if unset            EMUCUDA_MEM      bytes of each, 4 GiB if unset
 //   EMUCUDA_LAZY     1: work of a stream is put off until something waits for it, so that a missing wait shows
 //   EMUCUDA_SEED     order of threads in a block              EMUCUDA_THREADS  threads of the operating system; 0: one a core
-//   EMUCUDA_FAIL_ALLOC  the n-th allocation from the start of the process fails (1 is the first); later ones succeed
+//   EMUCUDA_FAIL_ALLOC  a file that holds a number n: the n-th allocation from now on fails (1 is the next), later ones succeed; every
+//                       allocation, of pinned memory too, counts it down
 // Fresh memory holds 0xCD, freed memory 0xDD. An error of a kernel is printed and stays, as a device's does.
-
 
 #include <chrono>
 #include <cstdio>
@@ -73,7 +73,8 @@ struct Driver {
     std::vector<std::unique_ptr<Context>> contexts;
     std::map<DevicePointer, Allocation> memory;
     std::map<Device, size_t> used;
-    long n_allocations = 0;
+    // Pinned host memory and its bytes.
+    std::map<uintptr_t, size_t> pinned;
 };
 
 Driver& driver() {
@@ -85,6 +86,21 @@ thread_local Context* current = nullptr;
 
 int n_devices() { return static_cast<int>(setting("EMUCUDA_DEVICES", 1)); }
 size_t device_bytes() { return static_cast<size_t>(setting("EMUCUDA_MEM", 4l << 30)); }
+
+// Counts an allocation; whether it must fail.
+bool is_failing_allocation() {
+    const char* path = getenv("EMUCUDA_FAIL_ALLOC");
+    FILE* file = path ? fopen(path, "r+") : nullptr;
+    if (!file) return false;
+    long left = 0;
+    bool is_read = fscanf(file, "%ld", &left) == 1;
+    if (is_read && left > 0) {
+        rewind(file);
+        fprintf(file, "%-12ld", left - 1);
+    }
+    fclose(file);
+    return is_read && left == 1;
+}
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -146,6 +162,13 @@ Result release_memory(DevicePointer pointer) {
 Result copy(void* stream, DevicePointer to, DevicePointer from, size_t bytes, bool checks_to, bool checks_from) {
     if ((checks_to && !is_allocated(to, bytes)) || (checks_from && !is_allocated(from, bytes))) return INVALID_VALUE;
     return enqueue(stream, [=] { memcpy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes); });
+}
+
+bool is_pinned(const void* pointer) {
+    auto after = driver().pinned.upper_bound(reinterpret_cast<uintptr_t>(pointer));
+    if (after == driver().pinned.begin()) return false;
+    --after;
+    return reinterpret_cast<uintptr_t>(pointer) < after->first + after->second;
 }
 
 const char* error_name(Result error) {
@@ -243,7 +266,7 @@ API cuMemAlloc_v2(DevicePointer* pointer, size_t bytes) {
     if (!current) return INVALID_CONTEXT;
     if (!bytes) return INVALID_VALUE;
     size_t& used = driver().used[current->device];
-    if (++driver().n_allocations == setting("EMUCUDA_FAIL_ALLOC", 0) || used + bytes > device_bytes()) return OUT_OF_MEMORY;
+    if (is_failing_allocation() || used + bytes > device_bytes()) return OUT_OF_MEMORY;
     void* memory = malloc(bytes);
     if (!memory) return OUT_OF_MEMORY;
     memset(memory, 0xCD, bytes);
@@ -257,6 +280,11 @@ API cuMemFree_v2(DevicePointer pointer) {
     drain_all();
     return release_memory(pointer);
 }
+API cuDeviceGetDefaultMemPool(void** pool, Device) {
+    *pool = reinterpret_cast<void*>(1);
+    return SUCCESS;
+}
+API cuMemPoolSetAttribute(void*, int, void*) { return SUCCESS; }
 API cuMemAllocAsync(DevicePointer* pointer, size_t bytes, void*) { return cuMemAlloc_v2(pointer, bytes); }
 API cuMemFreeAsync(DevicePointer pointer, void* stream) {
     LOCK;
@@ -265,22 +293,35 @@ API cuMemFreeAsync(DevicePointer pointer, void* stream) {
     });
 }
 API cuMemHostAlloc(void** pointer, size_t bytes, unsigned) {
+    LOCK;
+    if (is_failing_allocation()) return OUT_OF_MEMORY;
     *pointer = aligned_alloc(4096, (bytes + 4095) & ~size_t(4095));
-    return *pointer ? SUCCESS : OUT_OF_MEMORY;
+    if (!*pointer) return OUT_OF_MEMORY;
+    driver().pinned[reinterpret_cast<uintptr_t>(*pointer)] = bytes;
+    return SUCCESS;
 }
 API cuMemFreeHost(void* pointer) {
     LOCK;
     drain_all();
+    driver().pinned.erase(reinterpret_cast<uintptr_t>(pointer));
     free(pointer);
     return SUCCESS;
 }
 API cuMemcpyHtoDAsync_v2(DevicePointer to, const void* from, size_t bytes, void* stream) {
     LOCK;
-    return copy(stream, to, reinterpret_cast<DevicePointer>(from), bytes, true, false);
+    if (is_pinned(from)) return copy(stream, to, reinterpret_cast<DevicePointer>(from), bytes, true, false);
+    // A driver has read pageable memory when it returns.
+    if (!is_allocated(to, bytes)) return INVALID_VALUE;
+    const char* words = static_cast<const char*>(from);
+    auto kept = std::make_shared<std::vector<char>>(words, words + bytes);
+    return enqueue(stream, [=] { memcpy(reinterpret_cast<void*>(to), kept->data(), bytes); });
 }
 API cuMemcpyDtoHAsync_v2(void* to, DevicePointer from, size_t bytes, void* stream) {
     LOCK;
-    return copy(stream, reinterpret_cast<DevicePointer>(to), from, bytes, false, true);
+    Result result = copy(stream, reinterpret_cast<DevicePointer>(to), from, bytes, false, true);
+    // And has written it.
+    if (current && !is_pinned(to)) drain(stream_of(stream));
+    return result;
 }
 API cuMemcpyDtoDAsync_v2(DevicePointer to, DevicePointer from, size_t bytes, void* stream) {
     LOCK;

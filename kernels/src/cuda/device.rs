@@ -90,6 +90,7 @@ impl Device {
         let module = context.load_module(Ptx::from_binary(FATBIN.to_vec()))?;
         let functions = KERNELS.iter().map(|&kernel| Ok((kernel, module.load_function(kernel)?))).collect::<Result<_, DriverError>>()?;
         let streams = (0..N_STREAMS).map(|_| context.new_stream()).collect::<Result<_, DriverError>>()?;
+        keep_freed_memory(&context)?;
         let limit_bytes = limit_bytes.min(context.total_mem()? as u64);
         Ok(Self {
             name,
@@ -142,6 +143,24 @@ impl Device {
         let tables = Arc::new(make()?);
         Ok(Arc::clone(self.tables.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_insert(tables)))
     }
+}
+
+/// Tells the driver's pool to keep freed memory for the next buffer, which else goes back to the system whenever a stream is waited for.
+fn keep_freed_memory(context: &CudaContext) -> Result<(), DriverError> {
+    if !context.has_async_alloc() {
+        return Ok(());
+    }
+    let mut pool = std::ptr::null_mut();
+    let mut threshold = u64::MAX;
+    // SAFETY: `pool` is a valid place for the handle, and the device is the context's.
+    #[allow(unsafe_code)]
+    let found = unsafe { sys::cuDeviceGetDefaultMemPool(&raw mut pool, context.cu_device()) };
+    found.result()?;
+    let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    // SAFETY: the pool is the one just found; the attribute's value is a 64-bit integer, read before the call returns.
+    #[allow(unsafe_code)]
+    let set = unsafe { sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut threshold).cast()) };
+    set.result()
 }
 
 /// An argument of a kernel.
