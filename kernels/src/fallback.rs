@@ -71,7 +71,7 @@ const MAX_REASONS: usize = 100;
 type OracleOf<A, B> = Either<<A as Backend>::Oracle, <B as Backend>::Oracle>;
 
 /// The first backend's oracles, if all are there.
-fn all_first<'a, A, B, const N: usize>(oracles: [&'a Either<A, B>; N]) -> Option<[&'a A; N]> {
+fn all_first<A, B, const N: usize>(oracles: [&Either<A, B>; N]) -> Option<[&A; N]> {
     let found: Vec<&A> =
         oracles.into_iter().filter_map(|oracle| if let Either::First(oracle) = oracle { Some(oracle) } else { None }).collect();
     found.try_into().ok()

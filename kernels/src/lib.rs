@@ -1,6 +1,7 @@
 //! Compute backends of zkinfer, behind `zkinfer_circuits::backend::Backend`.
 //!
-//! This build's kernels run on the CPU ([`CpuBackend`]); [`devices`] reports what else the machine has. A further backend joins by passing
+//! [`CpuBackend`] computes on the host's processors; with the feature `cuda`, `CudaBackend` computes on a device (docs/GPU.md), and
+//! [`FallbackBackend`] puts the one behind the other. [`devices`] reports what the machine has. A further backend joins by passing
 //! [`conformance::check`].
 
 pub mod conformance;

@@ -68,8 +68,8 @@ fn permuted_back(mut state: State) -> State {
     let root = seventh_root();
     for round in (0..N_ROUNDS).rev() {
         state = std::array::from_fn(|row| inverse[row].iter().zip(&state).map(|(&factor, &word)| factor * word).sum());
-        let is_full = round < HALF_N_FULL_ROUNDS || round >= N_ROUNDS - HALF_N_FULL_ROUNDS;
-        let n_boxes = if is_full { SPONGE_WIDTH } else { 1 };
+        let is_partial = (HALF_N_FULL_ROUNDS..N_ROUNDS - HALF_N_FULL_ROUNDS).contains(&round);
+        let n_boxes = if is_partial { 1 } else { SPONGE_WIDTH };
         state[..n_boxes].iter_mut().for_each(|word| *word = word.exp_u64(root));
         for (word, &constant) in state.iter_mut().zip(&ALL_ROUND_CONSTANTS[SPONGE_WIDTH * round..]) {
             *word -= F::from_canonical_u64(constant);

@@ -29,7 +29,7 @@ use zkinfer_circuits::backend::{
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{F, H, K};
 
-use crate::CpuBackend;
+use crate::{CpuBackend, conformance};
 use device::Device;
 use memory::Buffer;
 
@@ -72,6 +72,14 @@ impl CudaBackend {
     /// [`BackendError::Device`] if the device failed.
     pub fn free_bytes(&self) -> Result<u64, BackendError> {
         self.device.free_bytes()
+    }
+
+    /// Computes the rounds of a small layer on the device and compares all that the host sees with the reference.
+    ///
+    /// # Errors
+    /// [`BackendError::Disagreement`] if the device computes something else; what the device failed with, if it failed.
+    pub fn self_test(&self) -> Result<(), BackendError> {
+        conformance::check_layer(self.clone()).map_err(|error| error.source)
     }
 }
 
