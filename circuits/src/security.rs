@@ -257,50 +257,54 @@ pub fn permutation_bits(n_challenges: usize, routed_wires: usize, log_rows: usiz
     n_challenges as f64 * (64.0 - (routed_wires as f64).log2() - log_rows as f64)
 }
 
-/// What a verifier demands of the parameters that a proof was made with.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AcceptableParams {
-    /// Least heuristic FRI bits.
-    pub min_heuristic_bits: f64,
-    /// Least proven FRI bits.
-    pub min_proven_bits: f64,
-    /// Least bits of plonky2's permutation argument.
-    pub min_permutation_bits: f64,
+/// What a verifier demands of the parameters that a proof was made with: least bits of the two composite figures ([`Security`]).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SecurityFloor {
+    /// Least of [`Security::composite_heuristic_bits`].
+    pub heuristic_bits: f64,
+    /// Least of [`Security::composite_proven_bits`].
+    pub proven_bits: f64,
 }
 
-impl Default for AcceptableParams {
+impl Default for SecurityFloor {
+    /// What the default profile promises.
     fn default() -> Self {
-        Self { min_heuristic_bits: MIN_HEURISTIC_BITS, min_proven_bits: 57.0, min_permutation_bits: 89.0 }
+        Self { heuristic_bits: 89.0, proven_bits: 57.0 }
     }
 }
 
 /// Parameters too weak for the verifier.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("parameters give {got:.1} bits ({figure}), the verifier demands {required:.1}; use the strict profile or accept less")]
+#[error(
+    "the parameters give {got:.1} {figure} bits ({bound_by} is weakest), {required:.1} are demanded; take a stronger profile or demand less"
+)]
 pub struct WeakParameters {
-    /// Which figure falls short.
+    /// Which composite figure falls short: "heuristic" or "proven".
     pub figure: &'static str,
+    /// What it is bounded by.
+    pub bound_by: &'static str,
     /// What the parameters give.
     pub got: f64,
     /// What is demanded.
     pub required: f64,
 }
 
-impl AcceptableParams {
+impl SecurityFloor {
     /// Checks the figures of a parameter set against the demands.
     ///
     /// # Errors
-    /// The first figure that falls short.
+    /// The first figure that falls short. A demand that is no number is never met.
     pub fn check(&self, security: &Security) -> Result<(), WeakParameters> {
         let figures = [
-            ("heuristic FRI", security.heuristic_bits, self.min_heuristic_bits),
-            ("proven FRI", security.proven_bits, self.min_proven_bits),
-            ("permutation argument", security.permutation_bits, self.min_permutation_bits),
+            ("heuristic", security.heuristic_bits, security.composite_heuristic_bits(), self.heuristic_bits),
+            ("proven", security.proven_bits, security.composite_proven_bits(), self.proven_bits),
         ];
-        // A demand that is no number is never met.
         let falls_short = |got: f64, required: f64| got.partial_cmp(&required).is_none_or(std::cmp::Ordering::is_lt);
-        match figures.into_iter().find(|&(_, got, required)| falls_short(got, required)) {
-            Some((figure, got, required)) => Err(WeakParameters { figure, got, required }),
+        match figures.into_iter().find(|&(_, _, got, required)| falls_short(got, required)) {
+            Some((figure, of_fri, got, required)) => {
+                let bound_by = if got < of_fri { "the permutation argument" } else { "FRI" };
+                Err(WeakParameters { figure, bound_by, got, required })
+            }
             None => Ok(()),
         }
     }
@@ -324,7 +328,7 @@ mod tests {
         let security = Profile::new(ProfileName::Default).security();
         assert!((57.0..62.0).contains(&security.proven_bits), "{security:?}");
         assert!((89.0..90.0).contains(&security.permutation_bits), "{security:?}");
-        assert_eq!(AcceptableParams::default().check(&security), Ok(()));
+        assert_eq!(SecurityFloor::default().check(&security), Ok(()));
     }
 
     #[test]
@@ -341,9 +345,22 @@ mod tests {
     }
 
     #[test]
-    fn refuses_weak_parameters_by_name() {
-        let strong = AcceptableParams { min_proven_bits: 85.0, ..AcceptableParams::default() };
-        let error = strong.check(&Profile::new(ProfileName::Default).security()).unwrap_err();
-        assert_eq!(error.figure, "proven FRI");
+    fn refuses_weak_parameters_by_figure_and_demand() {
+        let [default, strict] = [ProfileName::Default, ProfileName::Strict].map(|name| Profile::new(name).security());
+        let refusal = |floor: SecurityFloor, security: &Security| floor.check(security).unwrap_err().to_string();
+        let proven = SecurityFloor { proven_bits: 85.0, ..SecurityFloor::default() };
+        assert_eq!(
+            refusal(proven, &default),
+            "the parameters give 57.9 proven bits (FRI is weakest), 85.0 are demanded; take a stronger profile or demand less"
+        );
+        assert_eq!(proven.check(&strict), Ok(()));
+        let heuristic = SecurityFloor { heuristic_bits: 100.0, ..SecurityFloor::default() };
+        assert_eq!(
+            refusal(heuristic, &default),
+            "the parameters give 89.4 heuristic bits (the permutation argument is weakest), 100.0 are demanded; take a stronger profile or demand less"
+        );
+        assert_eq!(heuristic.check(&strict), Ok(()));
+        assert_eq!(SecurityFloor { proven_bits: 128.0, ..proven }.check(&strict).unwrap_err().got, strict.proven_bits);
+        assert!(SecurityFloor { proven_bits: f64::NAN, ..proven }.check(&strict).is_err());
     }
 }

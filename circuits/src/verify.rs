@@ -9,7 +9,7 @@ use crate::kind::LayerKind;
 use crate::program::{ProgramError, Wiring};
 use crate::recursion::digest::SizeError;
 use crate::recursion::verify::VerifyError as ProofRefusal;
-use crate::security::ProfileName;
+use crate::security::{ProfileName, Security, SecurityFloor, WeakParameters};
 use crate::statement::{ContextNonce, Statement, StatementInput};
 
 /// A parameter set: the circuits that a verifier believes in.
@@ -18,6 +18,8 @@ pub trait ParameterSet {
     fn id(&self) -> Digest;
     /// Its profile.
     fn profile(&self) -> ProfileName;
+    /// Its security.
+    fn security(&self) -> Security;
     /// Digest of a layer kind; `None` if no circuit proves such layers.
     fn kind_digest(&self, kind: &LayerKind) -> Option<Digest>;
     /// Verifies an outer proof against a statement digest.
@@ -32,11 +34,13 @@ pub trait ParameterSet {
     fn verify_registration(&self, registration: Digest, proof: &[u8]) -> Result<(), ProofRefusal>;
 }
 
-/// What the caller accepts: parameter sets, and the one use that the proof must have been made for.
+/// What the caller accepts: parameter sets, how strong they must be, and the one use that the proof must have been made for.
 #[derive(Clone, Debug)]
 pub struct AcceptableParams<P> {
     /// Parameter sets the caller believes in.
     pub parameter_sets: Vec<P>,
+    /// Least security, of whichever of them the proof was made with.
+    pub min_security: SecurityFloor,
     /// The caller's own nonce.
     pub context_nonce: ContextNonce,
 }
@@ -58,6 +62,9 @@ pub enum VerifyError {
         /// Ids on the caller's list.
         accepted: Vec<Digest>,
     },
+    /// A parameter set on the caller's list that gives less security than the caller demands.
+    #[error("the verifier key's parameters are too weak")]
+    WeakParameters(#[from] WeakParameters),
     /// The key names another profile than its parameter set has.
     #[error("the verifier key says profile {got:?}, but its parameters are of profile {expected:?}")]
     Profile {
@@ -160,6 +167,7 @@ impl VerifyError {
             Self::KeyEncoding(_) => "KEY_ENCODING",
             Self::StatementEncoding(_) => "STATEMENT_ENCODING",
             Self::UnknownParameters { .. } => "UNKNOWN_PARAMETERS",
+            Self::WeakParameters(_) => "WEAK_PARAMETERS",
             Self::Profile { .. } => "PROFILE_MISMATCH",
             Self::Program(_) => "PROGRAM_INVALID",
             Self::UnknownKind { .. } => "UNKNOWN_LAYER_KIND",
@@ -191,12 +199,13 @@ impl<'a, P: ParameterSet> CheckedKey<'a, P> {
     ///
     /// # Errors
     /// The first that does not hold.
-    pub fn new(key: &'a VerifierKey, parameter_sets: &'a [P]) -> Result<Self, VerifyError> {
+    pub fn new(key: &'a VerifierKey, parameter_sets: &'a [P], min_security: &SecurityFloor) -> Result<Self, VerifyError> {
         let parameters = parameter_sets.iter().find(|set| set.id() == key.parameters_id);
         let parameters = parameters.ok_or_else(|| VerifyError::UnknownParameters {
             got: key.parameters_id,
             accepted: parameter_sets.iter().map(ParameterSet::id).collect(),
         })?;
+        min_security.check(&parameters.security())?;
         if parameters.profile() != key.profile {
             return Err(VerifyError::Profile { expected: parameters.profile(), got: key.profile });
         }
@@ -289,7 +298,7 @@ pub fn verify<P: ParameterSet>(
     acceptable: &AcceptableParams<P>,
     proof: &[u8],
 ) -> Result<(), VerifyError> {
-    CheckedKey::new(key, &acceptable.parameter_sets)?.verify(statement, acceptable.context_nonce, proof)
+    CheckedKey::new(key, &acceptable.parameter_sets, &acceptable.min_security)?.verify(statement, acceptable.context_nonce, proof)
 }
 
 /// [`verify`] of encoded documents; returns the statement and the key.

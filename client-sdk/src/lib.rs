@@ -33,11 +33,11 @@ pub use jobs::{Documents, JobInput, JobRequest};
 pub use models::ModelRequest;
 pub use retry::RetryPolicy;
 pub use status::{ClientError, FieldProblem, Refusal, RefusalKind};
-pub use verify::{ALL_PROFILES, LocalVerifyError, Verified, parameter_sets, verify_locally};
+pub use verify::{ALL_PROFILES, Acceptance, LocalVerifyError, Verified, parameter_sets, verify_accepting, verify_locally};
 pub use watch::{JobWatch, ModelWatch, Subject, Watch};
 
 pub use prost_types::{Duration as WireDuration, Timestamp as WireTimestamp};
-pub use zkinfer_circuits::security::ProfileName;
+pub use zkinfer_circuits::security::{ProfileName, SecurityFloor};
 pub use zkinfer_circuits::statement::{ContextNonce, Statement, StatementInput};
 pub use zkinfer_circuits::verify::VerifyError;
 pub use zkinfer_circuits::{encoding, key, program};

@@ -2,7 +2,7 @@
 
 use zkinfer_circuits::key::VerifierKey;
 use zkinfer_circuits::recursion::parameters::{Parameters, ParametersError};
-use zkinfer_circuits::security::ProfileName;
+use zkinfer_circuits::security::{ProfileName, SecurityFloor};
 use zkinfer_circuits::statement::{ContextNonce, Statement};
 use zkinfer_circuits::verify::{AcceptableParams, VerifyError, verify_bytes};
 
@@ -34,11 +34,34 @@ pub fn parameter_sets(profiles: &[ProfileName]) -> Result<Vec<Parameters>, Param
     profiles.iter().map(|&profile| Parameters::embedded(profile)).collect()
 }
 
-/// Verifies a proof of a statement about the model of a key, made for the context of `context_nonce`, under any of the
-/// profiles that the caller accepts ([`ProfileName::Strict`] alone asks for proven security; `&ALL_PROFILES` takes what the key names).
+/// What the caller accepts.
+#[derive(Debug, Clone)]
+pub struct Acceptance {
+    /// Profiles whose built-in parameter sets the caller believes in; [`ALL_PROFILES`] takes what the key names.
+    pub profiles: Vec<ProfileName>,
+    /// Least security of the one that the proof was made with.
+    pub min_security: SecurityFloor,
+    /// The caller's own nonce.
+    pub context_nonce: ContextNonce,
+}
+
+/// Verifies a proof of a statement about the model of a key.
 ///
-/// The caller decides two things: that the key is of the model it means (compare its commitment with one from a source it trusts), and
-/// that the nonce is its own and fresh.
+/// The caller decides two more things: that the key is of the model it means (compare its commitment with one from a source it trusts),
+/// and that the nonce is its own and fresh.
+///
+/// # Errors
+/// The first rule of acceptance that does not hold.
+pub fn verify_accepting(key: &[u8], statement: &[u8], proof: &[u8], acceptance: &Acceptance) -> Result<Verified, LocalVerifyError> {
+    let Acceptance { profiles, min_security, context_nonce } = acceptance;
+    let parameter_sets = parameter_sets(profiles)?;
+    let acceptable = AcceptableParams { parameter_sets, min_security: *min_security, context_nonce: *context_nonce };
+    let (key, statement) = verify_bytes(key, statement, &acceptable, proof)?;
+    Ok(Verified { statement, key })
+}
+
+/// [`verify_accepting`] with the least security that any profile promises: which profiles are accepted says it all
+/// ([`ProfileName::Strict`] alone asks for proven security).
 ///
 /// # Errors
 /// The first rule of acceptance that does not hold.
@@ -49,9 +72,8 @@ pub fn verify_locally(
     profiles: &[ProfileName],
     context_nonce: ContextNonce,
 ) -> Result<Verified, LocalVerifyError> {
-    let acceptable = AcceptableParams { parameter_sets: parameter_sets(profiles)?, context_nonce };
-    let (key, statement) = verify_bytes(key, statement, &acceptable, proof)?;
-    Ok(Verified { statement, key })
+    let acceptance = Acceptance { profiles: profiles.to_vec(), min_security: SecurityFloor::default(), context_nonce };
+    verify_accepting(key, statement, proof, &acceptance)
 }
 
 /// Every profile, the default first.

@@ -1,7 +1,8 @@
 //! Compute backends of zkinfer, behind `zkinfer_circuits::backend::Backend`.
 //!
-//! [`CpuBackend`] computes on the host's processors; with the feature `cuda`, `CudaBackend` computes on a device (docs/GPU.md), and
-//! [`FallbackBackend`] puts the one behind the other. [`devices`] reports what the machine has. A further backend joins by passing
+//! [`CpuBackend`] computes on the host's processors, with the vectors of the [`Level`] that it detects; with the feature `cuda`, `CudaBackend`
+//! computes on a device (docs/GPU.md), and [`FallbackBackend`] puts the one behind the other. [`devices`] reports what the machine has. A further
+//! backend joins by passing
 //! [`conformance::check`].
 
 pub mod conformance;
@@ -11,6 +12,9 @@ pub mod cuda;
 pub mod devices;
 pub mod dual;
 pub mod fallback;
+pub mod measure;
+mod poseidon;
+mod vector;
 
 pub use cpu::CpuBackend;
 #[cfg(feature = "cuda")]
@@ -18,3 +22,4 @@ pub use cuda::CudaBackend;
 pub use devices::select_backend;
 pub use dual::DualBackend;
 pub use fallback::FallbackBackend;
+pub use vector::{Level, UnavailableLevel};

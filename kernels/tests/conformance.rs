@@ -4,7 +4,7 @@ use std::error::Error;
 
 use zkinfer_circuits::backend::Backend;
 use zkinfer_circuits::backend::reference::Reference;
-use zkinfer_kernels::{CpuBackend, DualBackend, conformance};
+use zkinfer_kernels::{CpuBackend, DualBackend, Level, conformance};
 
 fn check(backend: impl Backend) {
     if let Err(error) = conformance::check(backend) {
@@ -13,8 +13,17 @@ fn check(backend: impl Backend) {
 }
 
 #[test]
-fn cpu_backend_conforms() {
-    check(CpuBackend::new());
+fn cpu_backend_conforms_at_every_level() {
+    for level in Level::available() {
+        let backend = CpuBackend::with_level(level).unwrap();
+        assert!(backend.name().starts_with(&format!("cpu {} (", level.name())), "{}", backend.name());
+        check(backend);
+    }
+}
+
+#[test]
+fn reference_conforms() {
+    check(Reference);
 }
 
 #[test]

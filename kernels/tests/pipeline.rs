@@ -15,9 +15,11 @@ use zkinfer_circuits::pipeline::{
 };
 use zkinfer_circuits::recursion::kinds::leaf_kinds;
 use zkinfer_circuits::recursion::parameters::Parameters;
+use zkinfer_circuits::recursion::proof::DecodeError;
 use zkinfer_circuits::recursion::prover::CircuitStore;
 use zkinfer_circuits::recursion::salt::Salt;
-use zkinfer_circuits::security::ProfileName;
+use zkinfer_circuits::recursion::verify::VerifyError as ProofRefusal;
+use zkinfer_circuits::security::{ProfileName, SecurityFloor};
 use zkinfer_circuits::statement::{ContextNonce, Statement};
 use zkinfer_circuits::verify::{AcceptableParams, VerifyError, verify, verify_bytes};
 use zkinfer_kernels::CpuBackend;
@@ -51,7 +53,11 @@ struct Registered {
 
 impl Prover {
     fn new() -> Self {
-        let parameters = Arc::new(Parameters::embedded(ProfileName::Default).unwrap());
+        Self::with_profile(ProfileName::Default)
+    }
+
+    fn with_profile(profile: ProfileName) -> Self {
+        let parameters = Arc::new(Parameters::embedded(profile).unwrap());
         let store = MemoryStore::default();
         let aggregator = LayerAggregator::new(Arc::clone(&parameters), leaf_kinds(), Box::new(store.clone())).unwrap();
         Self { backend: CpuBackend::new(), parameters, aggregator, store }
@@ -61,10 +67,9 @@ impl Prover {
         let start = Instant::now();
         let Compiled { program, constants, input, output } = compile(&graph).unwrap();
         println!("kinds {:?}", program.kinds());
-        let secret =
-            ModelSecret::from_secret_bytes(&ModelSecret { profile: ProfileName::Default, program, constants, salt }.to_secret_bytes())
-                .unwrap();
         let profile = self.parameters.profile();
+        let secret =
+            ModelSecret::from_secret_bytes(&ModelSecret { profile: profile.name(), program, constants, salt }.to_secret_bytes()).unwrap();
         let model = CommittedModel::commit(&self.backend, secret, &self.store, &Unobserved).unwrap();
         let registration_proof = register(&self.backend, &self.aggregator, &model, &Timed::default()).unwrap();
         println!("registered in {:.1?}, {} bytes", start.elapsed(), registration_proof.len());
@@ -81,7 +86,7 @@ impl Prover {
     }
 
     fn acceptable(&self, context_nonce: ContextNonce) -> AcceptableParams<Parameters> {
-        AcceptableParams { parameter_sets: vec![self.parameters.as_ref().clone()], context_nonce }
+        AcceptableParams { parameter_sets: vec![self.parameters.as_ref().clone()], min_security: SecurityFloor::default(), context_nonce }
     }
 
     fn prove(&self, registered: &Registered, input: &[u8], input_salt: Salt) -> (Statement, Vec<u8>) {
@@ -158,6 +163,15 @@ fn breast_cancer_is_registered_proved_and_every_lie_about_it_refused() {
     key.program.layers[0].mult_bits -= 1;
     assert!(matches!(check(&statement, &key), Err(VerifyError::Unregistered(_))));
 
+    // Who demands more than the default profile gives, by list or by bits, is not served by it.
+    let [default_id, strict_id] = [ProfileName::Default, ProfileName::Strict].map(|name| Parameters::embedded(name).unwrap().id());
+    let documents = (&registered.key, &statement, proof.as_slice());
+    let refused = refusal(documents, ProfileName::Strict, SecurityFloor::default());
+    assert_eq!(refused, VerifyError::UnknownParameters { got: default_id, accepted: vec![strict_id] });
+    let refused = refusal(documents, ProfileName::Default, SecurityFloor { proven_bits: 85.0, ..SecurityFloor::default() });
+    let VerifyError::WeakParameters(weak) = refused else { panic!("{refused:?}") };
+    assert_eq!((weak.figure, weak.required), ("proven", 85.0));
+
     // Proofs of one statement share no bytes that blinding should hide: caps come first in the encoding.
     let (again, second) = prover.prove(&registered, &input, Salt::NONE);
     assert_eq!(again, statement);
@@ -171,6 +185,43 @@ fn breast_cancer_is_registered_proved_and_every_lie_about_it_refused() {
     assert!(!bytes.windows(input.len()).any(|window| window == input));
     verify_bytes(&registered.key.to_bytes(), &bytes, &acceptable, &hidden_proof).unwrap();
     assert!(matches!(verify(&registered.key, &hidden, &acceptable, &proof), Err(VerifyError::Proof(_))));
+}
+
+/// Documents under a verifier that accepts one profile and demands some security.
+fn refusal(documents: (&VerifierKey, &Statement, &[u8]), accepted: ProfileName, min_security: SecurityFloor) -> VerifyError {
+    let (key, statement, proof) = documents;
+    let parameter_sets = vec![Parameters::embedded(accepted).unwrap()];
+    let acceptable = AcceptableParams { parameter_sets, min_security, context_nonce: statement.context_nonce };
+    verify(key, statement, &acceptable, proof).unwrap_err()
+}
+
+#[test]
+fn strict_profile_is_proved_and_no_verifier_of_one_profile_accepts_the_other() {
+    let [default_id, strict_id] = [ProfileName::Default, ProfileName::Strict].map(|name| Parameters::embedded(name).unwrap().id());
+    let prover = Prover::with_profile(ProfileName::Strict);
+    let graph = float_model("mlp-breast-cancer");
+    let input = first_input(&graph, "mlp-breast-cancer");
+    let registered = prover.register(graph, Salt::fresh().unwrap());
+    let (statement, proof) = prover.prove(&registered, &input, Salt::NONE);
+    let documents = (&registered.key, &statement, proof.as_slice());
+
+    // Accepted where 85 proven bits are demanded, refused by who believes in the default set alone.
+    let demanding = AcceptableParams {
+        min_security: SecurityFloor { heuristic_bits: 100.0, proven_bits: 85.0 },
+        ..prover.acceptable(statement.context_nonce)
+    };
+    assert_eq!(verify(&registered.key, &statement, &demanding, &proof), Ok(()));
+    let refused = refusal(documents, ProfileName::Default, SecurityFloor::default());
+    assert_eq!(refused, VerifyError::UnknownParameters { got: strict_id, accepted: vec![default_id] });
+    // The same documents, called what they are not.
+    let mut key = registered.key.clone();
+    (key.profile, key.parameters_id) = (ProfileName::Default, default_id);
+    let refused = refusal((&key, &statement, &proof), ProfileName::Default, SecurityFloor::default());
+    assert_eq!(refused, VerifyError::Unregistered(ProofRefusal::Decode(DecodeError::Parameters)));
+    let mut renamed = statement.clone();
+    renamed.parameters_id = default_id;
+    let refused = refusal((&registered.key, &renamed, &proof), ProfileName::Strict, SecurityFloor::default());
+    assert_eq!(refused, VerifyError::OtherParameters { expected: strict_id, got: default_id });
 }
 
 #[test]

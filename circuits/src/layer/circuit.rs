@@ -262,8 +262,12 @@ fn verify_openings(
 /// Assigns a layer proof to its targets. γ', δ, index follow from the node that contains the layer.
 ///
 /// # Errors
-/// If a target is assigned twice: an error of the caller.
+/// A proof of another shape, or a target that is assigned twice: errors of the caller.
 pub fn set_layer(witness: &mut PartialWitness<F>, targets: &LayerTargets, theta: &[F], proof: &LayerProof) -> anyhow::Result<()> {
+    // plonky2 panics on lists of unequal lengths.
+    if lengths_of_targets(targets) != lengths_of_proof(theta, proof) {
+        anyhow::bail!("the layer proof has another shape than the circuit verifies");
+    }
     for (&target, &value) in targets.theta.iter().zip(theta) {
         witness.set_target(target, value)?;
     }
@@ -274,4 +278,32 @@ pub fn set_layer(witness: &mut PartialWitness<F>, targets: &LayerTargets, theta:
         witness.set_extension_targets(batch, values)?;
     }
     set_fri_proof_target(witness, &targets.fri, &proof.fri)
+}
+
+/// Lengths of all lists of a layer proof's targets, in one order.
+fn lengths_of_targets(targets: &LayerTargets) -> Vec<usize> {
+    let fri = &targets.fri;
+    let mut lengths = vec![targets.theta.len(), fri.final_poly.len()];
+    lengths.extend(targets.openings.iter().map(Vec::len));
+    lengths.extend(targets.caps.iter().chain(&fri.commit_phase_merkle_caps).map(|cap| cap.0.len()));
+    for query in &fri.query_round_proofs {
+        let initial = query.initial_trees_proof.evals_proofs.iter();
+        lengths.extend(initial.flat_map(|(row, path)| [row.len(), path.siblings.len()]));
+        lengths.extend(query.steps.iter().flat_map(|step| [step.evals.len(), step.merkle_proof.siblings.len()]));
+    }
+    lengths
+}
+
+/// The same of a layer proof.
+fn lengths_of_proof(theta: &[F], proof: &LayerProof) -> Vec<usize> {
+    let fri = &proof.fri;
+    let mut lengths = vec![theta.len(), fri.final_poly.len()];
+    lengths.extend(proof.openings.iter().map(Vec::len));
+    lengths.extend(proof.caps.iter().chain(&fri.commit_phase_merkle_caps).map(|cap| cap.0.len()));
+    for query in &fri.query_round_proofs {
+        let initial = query.initial_trees_proof.evals_proofs.iter();
+        lengths.extend(initial.flat_map(|(row, path)| [row.len(), path.siblings.len()]));
+        lengths.extend(query.steps.iter().flat_map(|step| [step.evals.len(), step.merkle_proof.siblings.len()]));
+    }
+    lengths
 }

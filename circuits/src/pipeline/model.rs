@@ -48,6 +48,8 @@ pub struct CommittedModel<B: Backend> {
     pub boundary_digest: Digest,
     /// Program digest.
     pub program_digest: Digest,
+    /// Digest of the private constants' chain, without salt: equal for equal constants. Private.
+    pub secret_chain: Digest,
     /// Model commitment.
     pub commitment: Digest,
 }
@@ -79,6 +81,7 @@ impl<B: Backend> CommittedModel<B> {
             layers,
             boundary_digest,
             program_digest,
+            secret_chain: chains.secret,
             commitment,
         })
     }
@@ -100,7 +103,7 @@ fn commit_layer<B: Backend>(
 ) -> Result<CommittedLayer<B>, PipelineError> {
     let shape = layer_shape(spec.kind, Role::Inference, profile);
     let columns = weight_columns(spec, &constants);
-    let name = oracle_name(backend, &shape, columns.as_flat());
+    let name = oracle_name(&shape, columns.as_flat());
     let cached = store.load(&name).and_then(|bytes| backend.load(&bytes).ok());
     let weights = match cached {
         Some(oracle) => open_linked(backend, &shape, oracle, columns.n_columns())?,
@@ -115,8 +118,8 @@ fn commit_layer<B: Backend>(
     Ok(CommittedLayer { spec: spec.clone(), theta, constants, shape, weights, key })
 }
 
-/// Cache name: backend, commitment shape, and a hash of the columns.
-fn oracle_name<B: Backend>(backend: &B, shape: &LayerShape, columns: &[F]) -> String {
+/// Cache name: commitment shape, and a hash of the columns. The saved bytes say by themselves which backends can read them.
+fn oracle_name(shape: &LayerShape, columns: &[F]) -> String {
     use plonky2::field::types::PrimeField64;
     let mut hasher = blake3::Hasher::new();
     for element in columns {
@@ -124,5 +127,5 @@ fn oracle_name<B: Backend>(backend: &B, shape: &LayerShape, columns: &[F]) -> St
     }
     let commit = commit_shape(shape);
     let hash = hasher.finalize().to_hex();
-    format!("weights-{}-{}-{}-{}-{hash}", backend.name(), shape.log_rows(), commit.rate_bits, commit.cap_height)
+    format!("weights-{}-{}-{}-{hash}", shape.log_rows(), commit.rate_bits, commit.cap_height)
 }

@@ -317,6 +317,42 @@ mod tests {
         assert_eq!(output_capacity(1025), Err(SizeError::TooLarge { what: "output", got: 1025, limit: 1024 }));
     }
 
+    /// PITFALLS 11 for the challenges that all layers share: any change of anything they are hashed from changes both.
+    #[test]
+    fn shared_challenges_depend_on_everything_that_was_committed() {
+        let of = |value: u64| Digest { elements: std::array::from_fn(|i| F::from_canonical_u64(10 * value + i as u64)) };
+        let base = GlobalInputs {
+            parameters_id: of(1),
+            model: of(2),
+            program: of(3),
+            input: of(4),
+            output: of(5),
+            n_layers: 6,
+            main_chain: of(7),
+        };
+        let digests: [fn(&mut GlobalInputs) -> &mut Digest; 6] = [
+            |inputs| &mut inputs.parameters_id,
+            |inputs| &mut inputs.model,
+            |inputs| &mut inputs.program,
+            |inputs| &mut inputs.input,
+            |inputs| &mut inputs.output,
+            |inputs| &mut inputs.main_chain,
+        ];
+        let mut changed = vec![GlobalInputs { n_layers: 7, ..base }, GlobalInputs { input: base.output, output: base.input, ..base }];
+        for digest in digests {
+            for element in 0..4 {
+                let mut inputs = base;
+                digest(&mut inputs).elements[element] += F::ONE;
+                changed.push(inputs);
+            }
+        }
+        for inputs in changed {
+            let (got, was) = (inputs.challenges(), base.challenges());
+            assert_ne!(got.gamma_prime, was.gamma_prime, "{inputs:?}");
+            assert_ne!(got.delta, was.delta, "{inputs:?}");
+        }
+    }
+
     #[test]
     fn chains_do_not_commute() {
         let layer = |value: u64| {

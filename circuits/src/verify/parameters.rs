@@ -7,7 +7,7 @@ use crate::layer::LayerShape;
 use crate::recursion::kinds::LAYER_KINDS;
 use crate::recursion::parameters::Parameters;
 use crate::recursion::verify::{verify_outer, verify_registration};
-use crate::security::ProfileName;
+use crate::security::{ProfileName, Security};
 
 impl ParameterSet for Parameters {
     fn id(&self) -> Digest {
@@ -16,6 +16,10 @@ impl ParameterSet for Parameters {
 
     fn profile(&self) -> ProfileName {
         Parameters::profile(self).name()
+    }
+
+    fn security(&self) -> Security {
+        Parameters::security(self)
     }
 
     fn kind_digest(&self, kind: &LayerKind) -> Option<Digest> {

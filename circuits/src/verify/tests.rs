@@ -25,6 +25,10 @@ impl ParameterSet for DigestIsProof {
         ProfileName::Default
     }
 
+    fn security(&self) -> Security {
+        Security { heuristic_bits: 101.5, proven_bits: 60.25, permutation_bits: 89.5 }
+    }
+
     fn kind_digest(&self, kind: &LayerKind) -> Option<Digest> {
         (kind.log_rows != 9).then(|| hash_bytes(format!("{kind:?}").as_bytes()))
     }
@@ -54,7 +58,11 @@ impl Case {
         statement.program_digest = program;
         statement.outputs = vec![-7, 0, 9];
         let proof = digest_bytes(statement.digest().unwrap()).to_vec();
-        let acceptable = AcceptableParams { parameter_sets: vec![DigestIsProof], context_nonce: statement.context_nonce };
+        let acceptable = AcceptableParams {
+            parameter_sets: vec![DigestIsProof],
+            min_security: SecurityFloor::default(),
+            context_nonce: statement.context_nonce,
+        };
         Self { key, statement, acceptable, proof }
     }
 
@@ -91,6 +99,24 @@ fn refuses_parameters_that_are_not_accepted() {
     );
     let expected = VerifyError::Profile { expected: ProfileName::Default, got: ProfileName::Strict };
     assert_eq!(refusal(|case| case.key.profile = ProfileName::Strict), expected);
+}
+
+#[test]
+fn refuses_parameters_below_the_callers_demand() {
+    let weak = |heuristic_bits, proven_bits| refusal(|case| case.acceptable.min_security = SecurityFloor { heuristic_bits, proven_bits });
+    let expected = |figure, bound_by, got, required| VerifyError::WeakParameters(WeakParameters { figure, bound_by, got, required });
+    assert_eq!(weak(89.5, 60.26), expected("proven", "FRI", 60.25, 60.26));
+    assert_eq!(weak(100.0, 60.25), expected("heuristic", "the permutation argument", 89.5, 100.0));
+    assert_eq!(weak(100.0, 60.25).reason(), "WEAK_PARAMETERS");
+    let mut case = Case::honest();
+    case.acceptable.min_security = SecurityFloor { heuristic_bits: 89.5, proven_bits: 60.25 };
+    assert_eq!(case.verify(), Ok(()));
+    // A demand comes before everything that is proved, and after the list of parameter sets.
+    case.acceptable.min_security.proven_bits = 90.0;
+    case.key.registration_proof.clear();
+    assert_eq!(case.verify().unwrap_err().reason(), "WEAK_PARAMETERS");
+    case.acceptable.parameter_sets.clear();
+    assert_eq!(case.verify().unwrap_err().reason(), "UNKNOWN_PARAMETERS");
 }
 
 #[test]

@@ -202,6 +202,12 @@ pub(crate) struct VerifyArguments {
     /// Accepts proofs of this parameter set only; without it, of any set.
     #[arg(long, value_enum)]
     pub(crate) profile: Option<Profile>,
+    /// Refuses proofs whose parameters give fewer heuristic bits of security (default: 89, what every set gives).
+    #[arg(long, value_name = "BITS")]
+    pub(crate) min_heuristic_bits: Option<f64>,
+    /// Refuses proofs whose parameters give fewer proven bits of security (default: 57, what every set gives).
+    #[arg(long, value_name = "BITS")]
+    pub(crate) min_proven_bits: Option<f64>,
     #[command(flatten)]
     pub(crate) nonce: NonceArguments,
 }
@@ -233,6 +239,7 @@ mod tests {
             "zkinfer demo --json",
             "zkinfer verify --proof P --statement S --key K",
             "zkinfer verify --proof P --statement S --key K --context order-7 --profile strict",
+            "zkinfer verify --proof P --statement S --key K --min-heuristic-bits 100 --min-proven-bits 88.5",
             "zkinfer prove --model digits --input i.npy --private-input",
             "zkinfer model import m.onnx --calibration c.npy --granularity per-tensor",
             "zkinfer model register m.onnx --id digits --public-weights --profile strict",

@@ -41,6 +41,12 @@ fn the_demo_proves_a_digit_and_its_proof_verifies_without_service() {
     assert_eq!((refused.status.code(), json(&refused)["reason"].as_str()), (Some(3), Some("OTHER_NONCE")));
     let strict = verify(&["--context", CONTEXT, "--profile", "strict"]);
     assert_eq!((strict.status.code(), json(&strict)["reason"].as_str()), (Some(3), Some("UNKNOWN_PARAMETERS")));
+    for (option, bits) in [("--min-proven-bits", "80"), ("--min-heuristic-bits", "100")] {
+        let weak = verify(&["--context", CONTEXT, option, bits]);
+        assert_eq!((weak.status.code(), json(&weak)["reason"].as_str()), (Some(3), Some("WEAK_PARAMETERS")));
+    }
+    let enough = verify(&["--context", CONTEXT, "--min-proven-bits", "57.5", "--min-heuristic-bits", "89.25"]);
+    assert_eq!(enough.status.code(), Some(0));
     let inspected = zkinfer(&["model", "inspect", "--json", key.to_str().unwrap()]);
     assert_eq!(json(&inspected)["layers"].as_array().unwrap().len(), 3);
 

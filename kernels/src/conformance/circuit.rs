@@ -6,24 +6,37 @@ use plonky2::iop::witness::{PartialWitness, WitnessWrite};
 use plonky2::plonk::circuit_data::CircuitConfig;
 use zkinfer_circuits::backend::reference::Reference;
 use zkinfer_circuits::backend::{Backend, BackendError, Circuit, CircuitProof};
-use zkinfer_circuits::field::{Builder, F, H};
+use zkinfer_circuits::field::{Builder, C, Digest, F, H};
 
 use super::{Case, require};
 use crate::dual::DualBackend;
 
 pub(super) fn cases<B: Backend>() -> Vec<Case<B>> {
     let config = CircuitConfig::standard_recursion_config();
-    let mut one_challenge = config.clone();
-    one_challenge.num_challenges = 1;
-    let mut three_challenges = config.clone();
-    three_challenges.num_challenges = 3;
+    let with_challenges = |num_challenges: usize| CircuitConfig { num_challenges, ..config.clone() };
+    let mut low_rate = config.clone();
+    low_rate.fri_config.rate_bits = 4;
+    let mut few_queries = config.clone();
+    few_queries.fri_config.num_query_rounds = 2;
+    few_queries.security_bits = 22;
     let blinded = CircuitConfig::standard_recursion_zk_config();
-    vec![
-        ("circuit, standard configuration".to_owned(), Box::new(move |dual| unblinded(dual, config.clone(), 200))),
-        ("circuit, one challenge".to_owned(), Box::new(move |dual| unblinded(dual, one_challenge.clone(), 20))),
-        ("circuit, three challenges".to_owned(), Box::new(move |dual| unblinded(dual, three_challenges.clone(), 50))),
-        ("circuit, blinded".to_owned(), Box::new(move |dual| blinding(dual, blinded.clone()))),
-    ]
+    let cases: [(&str, Box<dyn Fn(&DualBackend<Reference, B>) -> Result<(), BackendError>>); 7] = [
+        ("standard configuration", unblinded_case(config.clone(), 200)),
+        ("one challenge", unblinded_case(with_challenges(1), 20)),
+        ("three challenges", unblinded_case(with_challenges(3), 50)),
+        ("rate 1/16", unblinded_case(low_rate, 20)),
+        ("few rows", unblinded_case(config, 0)),
+        ("verification of another", Box::new(move |dual| verification(dual, &few_queries))),
+        ("blinded", Box::new(move |dual| blinding(dual, &blinded))),
+    ];
+    cases.into_iter().map(|(name, run)| (format!("circuit, {name}"), run)).collect()
+}
+
+fn unblinded_case<B: Backend>(
+    config: CircuitConfig,
+    n_hashes: usize,
+) -> Box<dyn Fn(&DualBackend<Reference, B>) -> Result<(), BackendError>> {
+    Box::new(move |dual| unblinded(dual, config.clone(), n_hashes))
 }
 
 /// A circuit of several gate types: a hash chain, arithmetic in F and K, range checks, random access.
@@ -36,18 +49,19 @@ impl Example {
     fn new(config: CircuitConfig, n_hashes: usize) -> Self {
         let mut b = Builder::new(config);
         let start = b.add_virtual_public_input();
-        let mut digest = b.hash_n_to_hash_no_pad::<H>(vec![start]);
-        for _ in 1..n_hashes {
+        let mut elements = vec![start];
+        for _ in 0..n_hashes {
+            let digest = b.hash_n_to_hash_no_pad::<H>(elements);
             let product = b.mul(digest.elements[0], digest.elements[1]);
             let list = vec![product, digest.elements[2], start, digest.elements[3]];
             let two = b.two();
             let chosen = b.random_access(two, list);
-            digest = b.hash_n_to_hash_no_pad::<H>(vec![chosen, product]);
+            elements = vec![chosen, product];
         }
         b.range_check(start, 20);
         let seventeen = b.constant(F::from_canonical_u64(17));
         b.connect(start, seventeen);
-        b.register_public_inputs(&digest.elements);
+        b.register_public_inputs(&elements);
         Self { circuit: b.build(), start }
     }
 
@@ -73,10 +87,40 @@ fn unblinded<B: Backend>(dual: &DualBackend<Reference, B>, config: CircuitConfig
     require(matches!(refused, Err(BackendError::Witness(_))), "refusal of an unsatisfiable witness")
 }
 
-fn blinding<B: Backend>(dual: &DualBackend<Reference, B>, config: CircuitConfig) -> Result<(), BackendError> {
-    let example = Example::new(config, 5);
+/// A circuit with the gates of recursion: folding, interpolation, reduction.
+fn verification<B: Backend>(dual: &DualBackend<Reference, B>, config: &CircuitConfig) -> Result<(), BackendError> {
+    let example = Example::new(config.clone(), 5);
+    let inner = dual.prove_circuit(&example.circuit, example.inputs(17))?;
+    let mut b = Builder::new(config.clone());
+    let common = &example.circuit.common;
+    let target = b.add_virtual_proof_with_pis(common);
+    let verifier_data = b.constant_verifier_data(&example.circuit.verifier_only);
+    b.verify_proof::<C>(&target, &verifier_data, common);
+    let circuit = b.build::<C>();
+    let mut inputs = PartialWitness::new();
+    inputs.set_proof_with_pis_target(&target, &inner).map_err(|error| BackendError::Witness(error.to_string()))?;
+    dual.prove_circuit(&circuit, inputs.clone())?;
+    let proof = dual.second().prove_circuit(&circuit, inputs)?;
+    require(circuit.verify(proof).is_ok(), "verification of a proof of verification")
+}
+
+fn blinding<B: Backend>(dual: &DualBackend<Reference, B>, config: &CircuitConfig) -> Result<(), BackendError> {
+    let example = Example::new(config.clone(), 5);
     let proof = dual.prove_blinded_circuit(&example.circuit, example.inputs(17))?;
     let again = dual.second().prove_blinded_circuit(&example.circuit, example.inputs(17))?;
-    require(example.accepts(&proof) && example.accepts(&again), "verification of a blinded proof")?;
-    require(proof.proof.wires_cap != again.proof.wires_cap, "fresh blinding")
+    let third = dual.second().prove_blinded_circuit(&example.circuit, example.inputs(17))?;
+    require([&proof, &again, &third].iter().all(|proof| example.accepts(proof)), "verification of a blinded proof")?;
+    for (one, other) in [(&proof, &again), (&proof, &third), (&again, &third)] {
+        let [one, other] = [one, other].map(digests_of_caps);
+        require(one.iter().all(|digest| !other.contains(digest)), "fresh blinding")?;
+    }
+    let refused = dual.second().prove_blinded_circuit(&example.circuit, example.inputs(18));
+    require(matches!(refused, Err(BackendError::Witness(_))), "refusal of an unsatisfiable witness")
+}
+
+/// Every digest of every cap of a proof.
+fn digests_of_caps(proof: &CircuitProof) -> Vec<Digest> {
+    let proof = &proof.proof;
+    let caps = [&proof.wires_cap, &proof.plonk_zs_partial_products_cap, &proof.quotient_polys_cap];
+    caps.into_iter().chain(&proof.opening_proof.commit_phase_merkle_caps).flat_map(|cap| cap.0.iter().copied()).collect()
 }

@@ -6,12 +6,18 @@ use plonky2::plonk::plonk_common::reduce_with_powers;
 use rayon::prelude::*;
 use std::ops::Range;
 use zkinfer_circuits::backend::{BackendError, OpeningBatch, QueryAnswer};
-use zkinfer_circuits::field::{D, F, H, K, ORDER, ext};
+use zkinfer_circuits::field::{D, F, H, K, ORDER, ext, limbs};
 
+use super::buffer::zeros;
 use super::oracle::extend;
 use super::transform::RootTables;
 use super::tree::Tree;
-use super::wide::{combine, split};
+use super::wide::{combine, split, weighted_sum};
+use crate::poseidon::{LANES, Pending, RATE, States};
+use crate::vector::Dispatch;
+
+/// Values interleaved by one task.
+const CHUNK: usize = 1 << 12;
 
 /// Columns in coefficient form, wherever they are kept.
 pub(crate) trait Polynomials: Sync {
@@ -71,14 +77,16 @@ impl FoldTree {
 /// `Σ_b α^… (F_b − F_b(z_b)) / (X − z_b)`, `F_b = Σ_j α^j f_bj`: each later batch multiplies the sum so far by α^|batch|.
 pub(crate) fn batch(tables: &RootTables, oracles: &[&dyn Polynomials], batches: &[OpeningBatch], alpha: K, rate_bits: usize) -> Codeword {
     let n_rows = 1usize << oracles[0].log_rows();
-    let combinations = Combinations::new(oracles, batches, alpha, n_rows);
-    let quotients: Vec<Vec<K>> = batches.par_iter().map(|batch| divide_by_linear(combinations.of_batch(batch), batch.point)).collect();
-    let mut sum = vec![K::ZERO; n_rows];
-    for (batch, quotient) in batches.iter().zip(&quotients) {
-        let shift = alpha.exp_u64(batch.opened.iter().map(|opened| opened.columns.len()).sum::<usize>() as u64);
-        sum.par_iter_mut().zip(quotient).with_min_len(1024).for_each(|(sum, &value)| *sum = *sum * shift + value);
+    let combinations = Combinations::new(tables.dispatch(), oracles, batches, alpha, n_rows);
+    let quotients: Vec<[Vec<F>; 2]> = batches.par_iter().map(|batch| divide_by_linear(combinations.of_batch(batch), batch.point)).collect();
+    let mut weight = K::ONE;
+    let mut terms: Vec<(&[Vec<F>; 2], K)> = Vec::new();
+    for (batch, quotient) in batches.iter().zip(&quotients).rev() {
+        terms.push((quotient, weight));
+        weight *= alpha.exp_u64(batch.opened.iter().map(|opened| opened.columns.len()).sum::<usize>() as u64);
     }
-    Codeword::new(tables, split(&sum), oracles[0].log_rows() + rate_bits, F::coset_shift())
+    let sum = weighted_sum(tables.dispatch(), &terms, n_rows);
+    Codeword::new(tables, sum, oracles[0].log_rows() + rate_bits, F::coset_shift())
 }
 
 /// Oracle and columns, and their combination by coordinate.
@@ -86,53 +94,52 @@ type RangeCombination = ((usize, Range<usize>), [Vec<F>; 2]);
 
 /// `Σ_j α^j f_j` over ranges of columns; a range opened at several points is combined once.
 struct Combinations {
+    dispatch: Dispatch,
     alpha: K,
     n_rows: usize,
     of_range: Vec<RangeCombination>,
 }
 
 impl Combinations {
-    fn new(oracles: &[&dyn Polynomials], batches: &[OpeningBatch], alpha: K, n_rows: usize) -> Self {
+    fn new(dispatch: Dispatch, oracles: &[&dyn Polynomials], batches: &[OpeningBatch], alpha: K, n_rows: usize) -> Self {
         let mut of_range: Vec<RangeCombination> = Vec::new();
         for opened in batches.iter().flat_map(|batch| &batch.opened) {
             let range = (opened.oracle, opened.columns.clone());
             if of_range.iter().all(|(known, _)| *known != range) {
                 let columns: Vec<&[F]> = opened.columns.clone().map(|column| oracles[opened.oracle].coefficients(column)).collect();
                 let weights: Vec<K> = alpha.powers().take(columns.len()).collect();
-                of_range.push((range, combine(&columns, &weights, n_rows)));
+                of_range.push((range, combine(dispatch, &columns, &weights, n_rows)));
             }
         }
-        Self { alpha, n_rows, of_range }
+        Self { dispatch, alpha, n_rows, of_range }
     }
 
-    fn of_batch(&self, batch: &OpeningBatch) -> Vec<K> {
-        let mut sum = vec![K::ZERO; self.n_rows];
+    fn of_batch(&self, batch: &OpeningBatch) -> [Vec<F>; 2] {
         let mut power = K::ONE;
+        let mut terms = Vec::new();
         for opened in &batch.opened {
             let range = (opened.oracle, opened.columns.clone());
-            let (_, [c0, c1]) = self.of_range.iter().find(|(known, _)| *known == range).expect("every range was combined");
-            for (sum, (&c0, &c1)) in sum.iter_mut().zip(c0.iter().zip(c1)) {
-                *sum += power * ext(c0, c1);
-            }
+            let (_, combination) = self.of_range.iter().find(|(known, _)| *known == range).expect("every range was combined");
+            terms.push((combination, power));
             power *= self.alpha.exp_u64(opened.columns.len() as u64);
         }
-        sum
+        weighted_sum(self.dispatch, &terms, self.n_rows)
     }
 }
 
 /// `(f − f(z)) / (X − z)`, padded with a zero, in place of f.
-fn divide_by_linear(mut polynomial: Vec<K>, point: K) -> Vec<K> {
+fn divide_by_linear([mut c0, mut c1]: [Vec<F>; 2], point: K) -> [Vec<F>; 2] {
     let mut carried = K::ZERO;
-    for coefficient in polynomial.iter_mut().rev() {
-        let next = carried * point + *coefficient;
-        *coefficient = carried;
+    for (c0, c1) in c0.iter_mut().zip(&mut c1).rev() {
+        let next = carried * point + ext(*c0, *c1);
+        [*c0, *c1] = limbs(carried);
         carried = next;
     }
-    polynomial
+    [c0, c1]
 }
 
 /// Commits the codeword's values in cosets of 2^arity_bits.
-pub(crate) fn fold_commit(codeword: &Codeword, arity_bits: usize, cap_height: usize) -> Result<FoldTree, BackendError> {
+pub(crate) fn fold_commit(dispatch: Dispatch, codeword: &Codeword, arity_bits: usize, cap_height: usize) -> Result<FoldTree, BackendError> {
     if arity_bits + cap_height > codeword.log_size {
         return Err(BackendError::Unsupported(format!(
             "a codeword of 2^{} values has no cap of height {cap_height} over cosets of 2^{arity_bits}",
@@ -140,9 +147,14 @@ pub(crate) fn fold_commit(codeword: &Codeword, arity_bits: usize, cap_height: us
         )));
     }
     let [c0, c1] = &codeword.values;
-    let leaves: Vec<F> = c0.iter().zip(c1).flat_map(|(&c0, &c1)| [c0, c1]).collect();
+    let mut leaves = zeros(D * c0.len());
+    leaves.par_chunks_mut(D * CHUNK).zip(c0.par_chunks(CHUNK).zip(c1.par_chunks(CHUNK))).for_each(|(leaves, (c0, c1))| {
+        for (leaf, (&c0, &c1)) in leaves.chunks_exact_mut(D).zip(c0.iter().zip(c1)) {
+            leaf.copy_from_slice(&[c0, c1]);
+        }
+    });
     let leaf_length = D << arity_bits;
-    let tree = Tree::from_leaves(&leaves, leaf_length, cap_height);
+    let tree = Tree::from_leaves(dispatch, &leaves, leaf_length, cap_height);
     Ok(FoldTree { leaves, leaf_length, tree })
 }
 
@@ -173,14 +185,75 @@ pub(crate) fn final_polynomial(codeword: &Codeword, rate_bits: usize) -> Vec<K> 
 }
 
 /// The smallest nonce whose challenge has `bits` leading zeros: blocks of nonces in order, each searched in parallel.
-pub(crate) fn grind(challenger: &Challenger<F, H>, bits: u32) -> Result<u64, BackendError> {
-    const BLOCK: u64 = 1 << 12;
-    let accepted = |nonce: &u64| {
-        let mut attempt = challenger.clone();
-        attempt.observe_element(F::from_canonical_u64(*nonce));
-        attempt.get_challenge().to_canonical_u64().leading_zeros() >= bits
+pub(crate) fn grind(dispatch: Dispatch, challenger: &Challenger<F, H>, bits: u32) -> Result<u64, BackendError> {
+    const BLOCK: usize = 1 << 14;
+    let pending = Pending::of(challenger);
+    let mut states = States::ZERO;
+    for (words, element) in states.words.iter_mut().zip(pending.state) {
+        words.fill(element.to_canonical_u64());
+    }
+    let search = |nonces: Range<u64>| {
+        let mut states = states.clone();
+        for (word, nonce) in states.words[pending.position].iter_mut().zip(nonces.clone()) {
+            *word = nonce;
+        }
+        states.permute(dispatch, LANES);
+        // A challenger gives the last element of the rate first.
+        let challenges = &states.words[RATE - 1];
+        nonces.zip(challenges).find(|(_, challenge)| challenge.leading_zeros() >= bits).map(|(nonce, _)| nonce)
     };
-    let first_of_block = (0..ORDER).step_by(BLOCK as usize);
-    let nonce = first_of_block.map(|first| first..(first + BLOCK).min(ORDER)).find_map(|block| block.into_par_iter().find_first(accepted));
+    let search_block = |first: u64| {
+        let groups = (0..BLOCK / LANES).into_par_iter().with_min_len(8).map(|group| first + (group * LANES) as u64);
+        groups.find_map_first(|first| search(first.min(ORDER)..(first + LANES as u64).min(ORDER)))
+    };
+    let nonce = (0..ORDER).step_by(BLOCK).find_map(search_block);
     nonce.ok_or_else(|| BackendError::Unsupported(format!("no nonce has a challenge with {bits} leading zeros")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vector::Level;
+    use plonky2::field::types::Sample;
+
+    /// By the challenger itself, one nonce after another.
+    fn smallest_nonce(challenger: &Challenger<F, H>, bits: u32) -> u64 {
+        let accepted = |nonce: &u64| {
+            let mut attempt = challenger.clone();
+            attempt.observe_element(F::from_canonical_u64(*nonce));
+            attempt.get_challenge().to_canonical_u64().leading_zeros() >= bits
+        };
+        (0..ORDER).find(accepted).expect("there is a nonce")
+    }
+
+    #[test]
+    fn grinding_gives_the_smallest_nonce_whatever_is_buffered() {
+        for level in Level::available() {
+            let dispatch = Dispatch::new(level).expect("available");
+            for n_observed in 0..=25 {
+                let mut challenger = Challenger::new();
+                challenger.observe_elements(&F::rand_vec(n_observed));
+                for bits in [0, 1, 6, 10] {
+                    let expected = smallest_nonce(&challenger, bits);
+                    let case = format!("{}, {n_observed} observed, {bits} bits", level.name());
+                    assert_eq!(grind(dispatch, &challenger, bits).expect("found"), expected, "{case}");
+                }
+                let _ = challenger.get_n_challenges(n_observed % 9);
+                assert_eq!(grind(dispatch, &challenger, 7).expect("found"), smallest_nonce(&challenger, 7), "after challenges");
+            }
+        }
+    }
+
+    #[test]
+    fn grinding_crosses_blocks_of_nonces() {
+        let mut challenger = Challenger::new();
+        // The smallest nonce of 15 bits is beyond the first block for most challengers.
+        let seed = (0..).find(|&seed| {
+            challenger = Challenger::new();
+            challenger.observe_element(F::from_canonical_u64(seed));
+            grind(Dispatch::detect(), &challenger, 15).expect("found") > 1 << 14
+        });
+        assert!(seed.is_some());
+        assert_eq!(grind(Dispatch::detect(), &challenger, 15).expect("found"), smallest_nonce(&challenger, 15));
+    }
 }

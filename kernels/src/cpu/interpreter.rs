@@ -1,13 +1,13 @@
 //! Runs a [`Program`] over blocks of points: one dispatch per instruction and block, tight loops inside.
 
-use plonky2::field::packed::PackedField;
 use plonky2::field::types::Field;
 use rayon::prelude::*;
 use zkinfer_circuits::air::Rotation;
 use zkinfer_circuits::field::{F, K, ext, limbs};
 
 use super::program::{Arithmetic, Instruction, Limb, Location, Program};
-use super::transform::{Packing, reverse_bits};
+use super::transform::reverse_bits;
+use crate::vector::{Dispatch, Kernel, Vector, extension_product};
 
 /// Points of a block: the live registers of a block fit the first-level cache.
 pub(crate) const BLOCK_POINTS: usize = 128;
@@ -50,6 +50,33 @@ impl Geometry {
     }
 }
 
+impl Geometry {
+    /// The rotated rows of a block of positions, which lies in one coset and begins at a multiple of its length.
+    ///
+    /// In bit-reversed order the block's rows differ in their high bits only: as long as the step does not carry into these, the rotated rows
+    /// are a block again, in the same order.
+    pub(crate) fn gather(self, source: &[F], first: usize, rotation: Rotation, target: &mut [F]) {
+        let (start, mask) = (self.rotated(first, rotation), (1 << self.log_rows) - 1);
+        let last = self.rotated(first + target.len() - 1, rotation);
+        let is_block = match self.order {
+            Order::Natural => last == start + target.len() - 1,
+            Order::BitReversed => {
+                let varying = target.len().trailing_zeros() as usize;
+                let step = reverse_bits(start & mask, self.log_rows).wrapping_sub(reverse_bits(first & mask, self.log_rows)) & mask;
+                let low_mask = mask >> varying;
+                (reverse_bits(first & mask, self.log_rows) & low_mask) + step <= low_mask
+            }
+        };
+        if is_block {
+            target.copy_from_slice(&source[start..start + target.len()]);
+            return;
+        }
+        for (offset, cell) in target.iter_mut().enumerate() {
+            *cell = source[self.rotated(first + offset, rotation)];
+        }
+    }
+}
+
 /// The values of one output over a block, by coordinate.
 pub(crate) type BlockOutput = [Vec<F>; 2];
 
@@ -60,6 +87,7 @@ pub(crate) struct Execution<'a> {
     pub(crate) columns: &'a [&'a [F]],
     pub(crate) geometry: Geometry,
     pub(crate) n_points: usize,
+    pub(crate) dispatch: Dispatch,
 }
 
 impl Execution<'_> {
@@ -76,6 +104,28 @@ impl Execution<'_> {
                 },
             )
             .collect()
+    }
+}
+
+/// All instructions over one block.
+struct Block<'a, 'e> {
+    machine: &'a mut Machine,
+    execution: &'a Execution<'e>,
+    first: usize,
+}
+
+impl Kernel for Block<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        for instruction in &self.execution.program.instructions {
+            if self.machine.block.is_multiple_of(V::WIDTH) {
+                self.machine.step::<V>(self.execution, self.first, instruction);
+            } else {
+                self.machine.step::<F>(self.execution, self.first, instruction);
+            }
+        }
     }
 }
 
@@ -97,52 +147,47 @@ impl Machine {
 
     fn run(&mut self, execution: &Execution<'_>, first: usize) {
         self.outputs.iter_mut().flatten().for_each(|limb| limb.fill(F::ZERO));
-        for instruction in &execution.program.instructions {
-            if self.block.is_multiple_of(Packing::WIDTH) {
-                self.step::<Packing>(execution, first, instruction);
-            } else {
-                self.step::<F>(execution, first, instruction);
-            }
-        }
+        execution.dispatch.run(Block { machine: self, execution, first });
     }
 
-    fn step<P: PackedField<Scalar = F>>(&mut self, execution: &Execution<'_>, first: usize, instruction: &Instruction<Location>) {
+    #[inline(always)]
+    fn step<V: Vector>(&mut self, execution: &Execution<'_>, first: usize, instruction: &Instruction<Location>) {
         match *instruction {
             Instruction::Gather { column, rotation, to } => {
                 let mut target = self.take(to);
-                let source = execution.columns[column];
-                for (offset, cell) in target.iter_mut().enumerate() {
-                    *cell = source[execution.geometry.rotated(first + offset, rotation)];
-                }
+                execution.geometry.gather(execution.columns[column], first, rotation, &mut target);
                 self.put(to, target);
             }
-            Instruction::Vectors { operation, a, b, to } => self.write(to, |machine, target| {
-                let (a, b) = (machine.read(execution, first, a), machine.read(execution, first, b));
-                vectors::<P>(operation, a, b, target);
-            }),
-            Instruction::Scalar { operation, a, scalar, to } => self.write(to, |machine, target| {
-                scalar_operation::<P>(operation, machine.read(execution, first, a), scalar, target);
-            }),
-            Instruction::ScalarMinus { scalar, a, to } => self.write(to, |machine, target| {
-                let a = P::pack_slice(machine.read(execution, first, a));
-                P::pack_slice_mut(target).iter_mut().zip(a).for_each(|(to, &a)| *to = P::from(scalar) - a);
-            }),
-            Instruction::Blend { a, x, b, y, to } => self.write(to, |machine, target| {
-                let (a, b) = (machine.read(execution, first, a), machine.read(execution, first, b));
-                let pairs = P::pack_slice(a).iter().zip(P::pack_slice(b));
-                P::pack_slice_mut(target).iter_mut().zip(pairs).for_each(|(to, (&a, &b))| *to = a * x + b * y);
-            }),
+            Instruction::Vectors { operation, a, b, to } => {
+                let mut target = self.take(to);
+                vectors::<V>(operation, self.read(execution, first, a), self.read(execution, first, b), &mut target);
+                self.put(to, target);
+            }
+            Instruction::Scalar { operation, a, scalar, to } => {
+                let mut target = self.take(to);
+                scalar_operation::<V>(operation, self.read(execution, first, a), scalar, &mut target);
+                self.put(to, target);
+            }
+            Instruction::ScalarMinus { scalar, a, to } => {
+                let mut target = self.take(to);
+                scalar_minus::<V>(scalar, self.read(execution, first, a), &mut target);
+                self.put(to, target);
+            }
+            Instruction::Blend { a, x, b, y, to } => {
+                let mut target = self.take(to);
+                blend::<V>([(self.read(execution, first, a), x), (self.read(execution, first, b), y)], &mut target);
+                self.put(to, target);
+            }
             Instruction::Product { a, b, to } => {
                 let mut target = to.map(|to| self.take(to));
-                let (a, b) = (self.read_pair(execution, first, a), self.read_pair(execution, first, b));
-                product::<P>(a, b, &mut target);
+                product::<V>(self.read_pair(execution, first, a), self.read_pair(execution, first, b), &mut target);
                 let [c0, c1] = target;
                 self.put(to[0], c0);
                 self.put(to[1], c1);
             }
             Instruction::Accumulate { accumulator, weight, value } => {
                 let mut sum = std::mem::take(&mut self.outputs[accumulator]);
-                self.accumulate::<P>(execution, first, weight, value, &mut sum);
+                self.accumulate::<V>(execution, first, weight, value, &mut sum);
                 self.outputs[accumulator] = sum;
             }
             Instruction::Store { slot, value } => {
@@ -158,38 +203,24 @@ impl Machine {
         }
     }
 
-    fn accumulate<P: PackedField<Scalar = F>>(
-        &self,
-        execution: &Execution<'_>,
-        first: usize,
-        weight: K,
-        value: [Limb<Location>; 2],
-        sum: &mut BlockOutput,
-    ) {
-        match value {
-            [Limb::Vector(c0), Limb::Vector(c1)] => {
-                let value = self.read_pair(execution, first, [c0, c1]);
-                accumulate_product::<P>(weight, value, sum);
-            }
-            _ => {
-                // weight·c0 + (weight·φ)·c1, for whichever of c0, c1 is a vector.
-                for (limb, weight) in value.into_iter().zip([weight, weight * ext(F::ZERO, F::ONE)]) {
-                    for (target, weight) in sum.iter_mut().zip(limbs(weight)) {
-                        let target = P::pack_slice_mut(target);
-                        match limb {
-                            Limb::Scalar(zero) if zero.is_zero() => {}
-                            Limb::Scalar(scalar) => target.iter_mut().for_each(|sum| *sum += P::from(weight * scalar)),
-                            Limb::Vector(vector) => {
-                                let vector = P::pack_slice(self.read(execution, first, vector));
-                                target.iter_mut().zip(vector).for_each(|(sum, &value)| *sum += value * weight);
-                            }
-                        }
-                    }
+    #[inline(always)]
+    fn accumulate<V: Vector>(&self, execution: &Execution<'_>, first: usize, weight: K, value: [Limb<Location>; 2], sum: &mut BlockOutput) {
+        if let [Limb::Vector(c0), Limb::Vector(c1)] = value {
+            return accumulate_product::<V>(weight, self.read_pair(execution, first, [c0, c1]), sum);
+        }
+        // weight·c0 + (weight·φ)·c1, for whichever of c0, c1 is a vector.
+        for (limb, weight) in value.into_iter().zip([weight, weight * ext(F::ZERO, F::ONE)]) {
+            for (target, weight) in sum.iter_mut().zip(limbs(weight)) {
+                match limb {
+                    Limb::Scalar(zero) if zero.is_zero() => {}
+                    Limb::Scalar(scalar) => add_scalar::<V>(target, weight * scalar),
+                    Limb::Vector(vector) => add_scaled::<V>(target, self.read(execution, first, vector), weight),
                 }
             }
         }
     }
 
+    #[inline(always)]
     fn take(&mut self, location: Location) -> Vec<F> {
         match location {
             Location::Register(register) => std::mem::take(&mut self.registers[register]),
@@ -197,18 +228,14 @@ impl Machine {
         }
     }
 
+    #[inline(always)]
     fn put(&mut self, location: Location, vector: Vec<F>) {
         if let Location::Register(register) = location {
             self.registers[register] = vector;
         }
     }
 
-    fn write(&mut self, to: Location, compute: impl FnOnce(&Self, &mut [F])) {
-        let mut target = self.take(to);
-        compute(self, &mut target);
-        self.put(to, target);
-    }
-
+    #[inline(always)]
     fn read<'a>(&'a self, execution: &Execution<'a>, first: usize, location: Location) -> &'a [F] {
         match location {
             Location::Column(column) => &execution.columns[column][first..first + self.block],
@@ -216,64 +243,140 @@ impl Machine {
         }
     }
 
+    #[inline(always)]
     fn read_pair<'a>(&'a self, execution: &Execution<'a>, first: usize, pair: [Location; 2]) -> [&'a [F]; 2] {
         pair.map(|location| self.read(execution, first, location))
     }
 }
 
-fn vectors<P: PackedField<Scalar = F>>(operation: Arithmetic, a: &[F], b: &[F], to: &mut [F]) {
-    let cells = P::pack_slice_mut(to).iter_mut().zip(P::pack_slice(a).iter().zip(P::pack_slice(b)));
+#[inline(always)]
+fn vectors<V: Vector>(operation: Arithmetic, a: &[F], b: &[F], to: &mut [F]) {
+    let cells = V::pack_slice_mut(to).iter_mut().zip(V::pack_slice(a).iter().zip(V::pack_slice(b)));
     match operation {
-        Arithmetic::Add => cells.for_each(|(to, (&a, &b))| *to = a + b),
-        Arithmetic::Sub => cells.for_each(|(to, (&a, &b))| *to = a - b),
-        Arithmetic::Mul => cells.for_each(|(to, (&a, &b))| *to = a * b),
+        Arithmetic::Add => {
+            for (to, (&a, &b)) in cells {
+                *to = a + b;
+            }
+        }
+        Arithmetic::Sub => {
+            for (to, (&a, &b)) in cells {
+                *to = a - b;
+            }
+        }
+        Arithmetic::Mul => {
+            for (to, (&a, &b)) in cells {
+                *to = a * b;
+            }
+        }
     }
 }
 
-fn scalar_operation<P: PackedField<Scalar = F>>(operation: Arithmetic, a: &[F], scalar: F, to: &mut [F]) {
-    let cells = P::pack_slice_mut(to).iter_mut().zip(P::pack_slice(a));
+#[inline(always)]
+fn scalar_operation<V: Vector>(operation: Arithmetic, a: &[F], scalar: F, to: &mut [F]) {
+    let scalar = V::from(scalar);
+    let cells = V::pack_slice_mut(to).iter_mut().zip(V::pack_slice(a));
     match operation {
-        Arithmetic::Add => cells.for_each(|(to, &a)| *to = a + scalar),
-        Arithmetic::Sub => cells.for_each(|(to, &a)| *to = a - scalar),
-        Arithmetic::Mul => cells.for_each(|(to, &a)| *to = a * scalar),
+        Arithmetic::Add => {
+            for (to, &a) in cells {
+                *to = a + scalar;
+            }
+        }
+        Arithmetic::Sub => {
+            for (to, &a) in cells {
+                *to = a - scalar;
+            }
+        }
+        Arithmetic::Mul => {
+            for (to, &a) in cells {
+                *to = a * scalar;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn scalar_minus<V: Vector>(scalar: F, a: &[F], to: &mut [F]) {
+    let scalar = V::from(scalar);
+    for (to, &a) in V::pack_slice_mut(to).iter_mut().zip(V::pack_slice(a)) {
+        *to = scalar - a;
+    }
+}
+
+#[inline(always)]
+fn blend<V: Vector>([(a, x), (b, y)]: [(&[F], F); 2], to: &mut [F]) {
+    let (x, y) = (V::from(x).factor(), V::from(y).factor());
+    for (to, (&a, &b)) in V::pack_slice_mut(to).iter_mut().zip(V::pack_slice(a).iter().zip(V::pack_slice(b))) {
+        *to = V::reduced(b.add_product(&y, a.add_product(&x, V::no_products())));
     }
 }
 
 /// `(a0·b0 + 7·a1·b1, a0·b1 + a1·b0)`; one element at a time, K's own product reduces less often.
-fn product<P: PackedField<Scalar = F>>(a: [&[F]; 2], b: [&[F]; 2], to: &mut [Vec<F>; 2]) {
+#[inline(always)]
+fn product<V: Vector>(a: [&[F]; 2], b: [&[F]; 2], to: &mut [Vec<F>; 2]) {
     let [to0, to1] = to;
-    if P::WIDTH == 1 {
+    if V::WIDTH == 1 {
         let factors = a[0].iter().zip(a[1]).zip(b[0].iter().zip(b[1]));
         for ((to0, to1), ((&a0, &a1), (&b0, &b1))) in to0.iter_mut().zip(to1).zip(factors) {
             [*to0, *to1] = limbs(ext(a0, a1) * ext(b0, b1));
         }
         return;
     }
-    let seven = F::from_canonical_u64(7);
-    let [a0, a1, b0, b1] = [a[0], a[1], b[0], b[1]].map(P::pack_slice);
-    let factors = a0.iter().zip(a1).zip(b0.iter().zip(b1));
-    let targets = P::pack_slice_mut(to0).iter_mut().zip(P::pack_slice_mut(to1));
+    let factors = V::pack_slice(a[0]).iter().zip(V::pack_slice(a[1])).zip(V::pack_slice(b[0]).iter().zip(V::pack_slice(b[1])));
+    let targets = V::pack_slice_mut(to0).iter_mut().zip(V::pack_slice_mut(to1));
     for ((to0, to1), ((&a0, &a1), (&b0, &b1))) in targets.zip(factors) {
-        *to0 = a0 * b0 + (a1 * b1) * seven;
-        *to1 = a0 * b1 + a1 * b0;
+        [*to0, *to1] = extension_product([a0, a1], [b0, b1]);
     }
 }
 
-fn accumulate_product<P: PackedField<Scalar = F>>(weight: K, value: [&[F]; 2], sum: &mut BlockOutput) {
+/// Four products and two reductions.
+#[inline(always)]
+fn accumulate_product<V: Vector>(weight: K, value: [&[F]; 2], sum: &mut BlockOutput) {
     let [sum0, sum1] = sum;
-    if P::WIDTH == 1 {
-        for ((sum0, sum1), (&c0, &c1)) in sum0.iter_mut().zip(sum1).zip(value[0].iter().zip(value[1])) {
-            let [w0, w1] = limbs(weight * ext(c0, c1));
-            *sum0 += w0;
-            *sum1 += w1;
-        }
-        return;
-    }
     let [w0, w1] = limbs(weight);
-    let [_, w1_times_seven] = limbs(weight * ext(F::from_canonical_u64(7), F::ZERO));
-    let targets = P::pack_slice_mut(sum0).iter_mut().zip(P::pack_slice_mut(sum1));
-    for ((sum0, sum1), (&c0, &c1)) in targets.zip(P::pack_slice(value[0]).iter().zip(P::pack_slice(value[1]))) {
-        *sum0 += c0 * w0 + c1 * w1_times_seven;
-        *sum1 += c0 * w1 + c1 * w0;
+    let [w0, w1, w1_times_seven] = [w0, w1, w1 * F::from_canonical_u64(7)].map(|w| V::from(w).factor());
+    let targets = V::pack_slice_mut(sum0).iter_mut().zip(V::pack_slice_mut(sum1));
+    for ((sum0, sum1), (&c0, &c1)) in targets.zip(V::pack_slice(value[0]).iter().zip(V::pack_slice(value[1]))) {
+        *sum0 += V::reduced(c1.add_product(&w1_times_seven, c0.add_product(&w0, V::no_products())));
+        *sum1 += V::reduced(c1.add_product(&w0, c0.add_product(&w1, V::no_products())));
+    }
+}
+
+#[inline(always)]
+fn add_scalar<V: Vector>(sum: &mut [F], scalar: F) {
+    for sum in V::pack_slice_mut(sum) {
+        *sum += scalar;
+    }
+}
+
+#[inline(always)]
+fn add_scaled<V: Vector>(sum: &mut [F], values: &[F], scale: F) {
+    let scale = V::from(scale);
+    for (sum, &value) in V::pack_slice_mut(sum).iter_mut().zip(V::pack_slice(values)) {
+        *sum += value * scale;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_gathered_as_single_points_are() {
+        for (order, log_rows, period) in
+            [(Order::Natural, 8, 16), (Order::BitReversed, 8, 1), (Order::BitReversed, 8, 64), (Order::BitReversed, 9, 512)]
+        {
+            let geometry = Geometry { log_rows, order, period };
+            let source: Vec<F> = (0..2usize << log_rows).map(F::from_canonical_usize).collect();
+            for block in [1, 8, 128] {
+                let mut target = vec![F::ZERO; block];
+                for (first, rotation) in
+                    (0..source.len()).step_by(block).flat_map(|first| [(first, Rotation::Next), (first, Rotation::Period)])
+                {
+                    geometry.gather(&source, first, rotation, &mut target);
+                    let expected: Vec<F> = (first..first + block).map(|point| source[geometry.rotated(point, rotation)]).collect();
+                    assert_eq!(target, expected, "{geometry:?}, {block} points from {first}, {rotation:?}");
+                }
+            }
+        }
     }
 }

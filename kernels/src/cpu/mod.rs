@@ -1,13 +1,15 @@
 //! The CPU backend: parallel Rust on the host's processors.
 //!
 //! It gives the bytes of `zkinfer_circuits::backend::reference::Reference`. Columns lie one after another in flat buffers; extensions are kept
-//! in the order of Merkle leaves, so that no step permutes or transposes. Vector instructions are used as far as the build's target features
-//! allow `plonky2_field` to.
+//! in the order of Merkle leaves, so that no step permutes or transposes. Vector instructions are chosen when the backend is made: see [`Level`].
 
+mod buffer;
+mod butterflies;
 mod circuit;
 mod fri;
 mod interpreter;
 pub(crate) mod oracle;
+mod passes;
 pub(crate) mod program;
 mod project;
 pub(crate) mod saved;
@@ -23,7 +25,6 @@ use plonky2::field::types::Field;
 use plonky2::hash::merkle_tree::MerkleCap;
 use plonky2::iop::challenger::Challenger;
 use plonky2::iop::witness::PartialWitness;
-use rayon::prelude::*;
 use zkinfer_circuits::air::ConstraintSystem;
 use zkinfer_circuits::backend::{
     Backend, BackendError, Circuit, CircuitProof, CommitShape, OpeningBatch, QueryAnswer, Scalars, SumsChallenges,
@@ -34,18 +35,38 @@ use zkinfer_circuits::field::{F, H, K, ext};
 pub use fri::{Codeword, FoldTree};
 pub use oracle::Oracle;
 
+use crate::vector::{Dispatch, Level, UnavailableLevel};
+
 use transform::RootTables;
 
-/// The CPU backend. Clones share their tables of roots of unity.
+/// The CPU backend. Clones share their tables of roots of unity and their plans of circuits' witnesses.
 #[derive(Clone, Debug)]
 pub struct CpuBackend {
     tables: Arc<RootTables>,
+    plans: Arc<circuit::Plans>,
 }
 
 impl CpuBackend {
-    /// A backend that computes on rayon's current thread pool.
+    /// A backend that computes on rayon's current thread pool, with the best vectors of this processor.
     pub fn new() -> Self {
-        Self { tables: Arc::new(RootTables::new()) }
+        Self::with_dispatch(Dispatch::detect())
+    }
+
+    /// The same with the vectors of one level: the bytes do not depend on it.
+    ///
+    /// # Errors
+    /// [`UnavailableLevel`] if this processor lacks it.
+    pub fn with_level(level: Level) -> Result<Self, UnavailableLevel> {
+        Ok(Self::with_dispatch(Dispatch::new(level)?))
+    }
+
+    fn with_dispatch(dispatch: Dispatch) -> Self {
+        Self { tables: Arc::new(RootTables::new(dispatch)), plans: Arc::default() }
+    }
+
+    /// The vectors that this backend computes with.
+    pub fn level(&self) -> Level {
+        self.tables.dispatch().level()
     }
 }
 
@@ -97,7 +118,7 @@ impl Backend for CpuBackend {
     type FoldTree = FoldTree;
 
     fn name(&self) -> String {
-        format!("cpu ({} threads)", rayon::current_num_threads())
+        format!("cpu {} ({} threads)", self.level().name(), rayon::current_num_threads())
     }
 
     fn commit(&self, columns: &Columns, shape: CommitShape) -> Result<Oracle, BackendError> {
@@ -118,14 +139,14 @@ impl Backend for CpuBackend {
 
     fn evaluate(&self, oracle: &Oracle, columns: Range<usize>, point: K) -> Result<Vec<K>, BackendError> {
         check_columns(oracle, &columns)?;
-        let powers = wide::split(&wide::powers(point, oracle.n_rows()));
-        Ok(columns.into_par_iter().map(|column| wide::dot(oracle.coefficients(column), &powers)).collect())
+        let polynomials: Vec<&[F]> = columns.map(|column| oracle.coefficients(column)).collect();
+        Ok(wide::evaluate(self.tables.dispatch(), &polynomials, point))
     }
 
     fn combine(&self, weights: &Oracle, coefficients: &[K]) -> Result<Combination, BackendError> {
         check_columns(weights, &(0..coefficients.len()))?;
         let columns: Vec<&[F]> = (0..coefficients.len()).map(|column| weights.coefficients(column)).collect();
-        Ok(Combination(wide::combine(&columns, coefficients, weights.n_rows())))
+        Ok(Combination(wide::combine(self.tables.dispatch(), &columns, coefficients, weights.n_rows())))
     }
 
     fn project(
@@ -171,7 +192,7 @@ impl Backend for CpuBackend {
     }
 
     fn fold_commit(&self, codeword: &Codeword, arity_bits: usize, cap_height: usize) -> Result<FoldTree, BackendError> {
-        fri::fold_commit(codeword, arity_bits, cap_height)
+        fri::fold_commit(self.tables.dispatch(), codeword, arity_bits, cap_height)
     }
 
     fn fold_cap(&self, tree: &FoldTree) -> MerkleCap<F, H> {
@@ -187,7 +208,7 @@ impl Backend for CpuBackend {
     }
 
     fn grind(&self, challenger: &Challenger<F, H>, bits: u32) -> Result<u64, BackendError> {
-        fri::grind(challenger, bits)
+        fri::grind(self.tables.dispatch(), challenger, bits)
     }
 
     fn query(&self, oracle: &Oracle, leaf: usize) -> Result<QueryAnswer, BackendError> {
@@ -199,15 +220,10 @@ impl Backend for CpuBackend {
     }
 
     fn prove_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
-        circuit::prove(&self.tables, circuit, inputs)
+        circuit::prove(&self.tables, &self.plans, circuit, &inputs)
     }
 
-    /// plonky2's own prover. Its blinding rows and salts come from `F::rand`, which draws from `OsRng`: the operating system, afresh for
-    /// each proof.
-    ///
-    /// # Panics
-    /// plonky2 panics if a quotient does not divide, which an inconsistent witness that its generators do not notice can cause.
     fn prove_blinded_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
-        circuit.prove(inputs).map_err(|error| BackendError::Witness(error.to_string()))
+        circuit::prove_blinded(&self.tables, &self.plans, circuit, &inputs)
     }
 }

@@ -1,6 +1,7 @@
 //! Committed oracles: coefficients and low-degree extension by columns, and the Merkle tree over the extension's rows.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use plonky2::field::types::Field;
 use rayon::prelude::*;
@@ -8,7 +9,8 @@ use zkinfer_circuits::backend::{BackendError, CommitShape, QueryAnswer};
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{F, ORDER};
 
-use super::transform::{Coset, MAX_LOG_SIZE, RootTables, reverse_bits};
+use super::buffer::zeros;
+use super::transform::{Coset, MAX_LOG_SIZE, RootTables};
 use super::tree::Tree;
 
 /// Widest oracle whose values on G are kept; those of a wider one are transformed back when a step reads them.
@@ -21,7 +23,7 @@ pub struct Oracle {
     pub(crate) shape: CommitShape,
     /// Column after column, 2^log_rows coefficients each.
     pub(crate) coefficients: Vec<F>,
-    /// Column after column, 2^(log_rows + rate_bits) values each on the coset, bit-reversed: the order of leaves.
+    /// Column after column, 2^(log_rows + rate_bits) values each on the coset, bit-reversed: the order of leaves. Then the salt, if there is any.
     pub(crate) extension: Vec<F>,
     pub(crate) tree: Tree,
     /// Values on G, natural order, if they were kept.
@@ -32,14 +34,7 @@ impl Oracle {
     /// Interpolates, extends and commits columns.
     pub(crate) fn commit(tables: &RootTables, columns: &Columns, shape: CommitShape) -> Result<Self, BackendError> {
         let log_rows = checked_log_rows(columns.rows(), columns.n_columns(), shape)?;
-        let mut coefficients = vec![F::ZERO; columns.as_flat().len()];
-        let inverse = tables.coset(log_rows, F::ONE).inverse();
-        coefficients.par_chunks_mut(1 << log_rows).zip(columns.as_flat().par_chunks(1 << log_rows)).for_each(|(target, values)| {
-            for (position, cell) in target.iter_mut().enumerate() {
-                *cell = values[reverse_bits(position, log_rows)];
-            }
-            inverse.apply(target);
-        });
+        let coefficients = interpolate(tables, columns, log_rows);
         let rows = (columns.n_columns() <= MAX_KEPT_COLUMNS).then(|| columns.clone());
         let oracle = Self::commit_coefficients(tables, log_rows, coefficients, shape)?;
         Ok(Self { rows, ..oracle })
@@ -52,12 +47,24 @@ impl Oracle {
         coefficients: Vec<F>,
         shape: CommitShape,
     ) -> Result<Self, BackendError> {
+        Self::commit_salted(tables, log_rows, coefficients, &[], shape)
+    }
+
+    /// The same with further columns of the leaves, `salt`, that are no values of polynomials.
+    pub(crate) fn commit_salted(
+        tables: &RootTables,
+        log_rows: usize,
+        coefficients: Vec<F>,
+        salt: &[F],
+        shape: CommitShape,
+    ) -> Result<Self, BackendError> {
         let n_columns = coefficients.len() >> log_rows;
         checked_log_rows(1 << log_rows, n_columns, shape)?;
         let cosets = tables.cosets(log_rows, shape.rate_bits, F::coset_shift());
         let columns: Vec<&[F]> = coefficients.chunks_exact(1 << log_rows).collect();
-        let extension = extend(&columns, &cosets, 1 << log_rows);
-        let tree = Tree::from_columns(&extension, 1 << (log_rows + shape.rate_bits), shape.cap_height);
+        let mut extension = extend(&columns, &cosets, 1 << log_rows);
+        extension.extend_from_slice(salt);
+        let tree = Tree::from_columns(tables.dispatch(), &extension, 1 << (log_rows + shape.rate_bits), shape.cap_height);
         Ok(Self { log_rows, shape, coefficients, extension, tree, rows: None })
     }
 
@@ -111,16 +118,26 @@ impl Oracle {
     }
 }
 
+/// Coefficients of columns of 2^log_rows values on G, column after column.
+pub(crate) fn interpolate(tables: &RootTables, columns: &Columns, log_rows: usize) -> Vec<F> {
+    let mut coefficients = zeros(columns.as_flat().len());
+    let domain = tables.coset(log_rows, F::ONE);
+    let inverse = domain.inverse();
+    let targets = coefficients.par_chunks_mut(1 << log_rows).zip(columns.as_flat().par_chunks(1 << log_rows));
+    targets.for_each(|(coefficients, values)| inverse.apply_from(values, coefficients));
+    coefficients
+}
+
 /// Values of a polynomial on G, in natural order.
 pub(crate) fn values_on_rows(tables: &RootTables, coefficients: &[F]) -> Vec<F> {
     let mut values = coefficients.to_vec();
     tables.coset(values.len().trailing_zeros() as usize, F::ONE).forward(&mut values);
-    super::transform::reversed(&values)
+    super::transform::reversed(tables.dispatch(), &values)
 }
 
 /// Every column on every coset, one after another; the columns have at most `coset_size` coefficients.
-pub(crate) fn extend(columns: &[&[F]], cosets: &[Coset], coset_size: usize) -> Vec<F> {
-    let mut extension = vec![F::ZERO; columns.len() * cosets.len() * coset_size];
+pub(crate) fn extend(columns: &[&[F]], cosets: &[Arc<Coset>], coset_size: usize) -> Vec<F> {
+    let mut extension = zeros(columns.len() * cosets.len() * coset_size);
     extension.par_chunks_mut(coset_size).enumerate().for_each(|(index, values)| {
         cosets[index % cosets.len()].forward_from(columns[index / cosets.len()], values);
     });

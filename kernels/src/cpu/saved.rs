@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use zkinfer_circuits::backend::{BackendError, CommitShape};
 use zkinfer_circuits::field::{Digest, F};
 
+use super::buffer::zeros;
 use super::oracle::{Oracle, is_canonical};
 use super::transform::MAX_LOG_SIZE;
 use super::tree::Tree;
@@ -124,7 +125,7 @@ pub(crate) fn load(bytes: &[u8]) -> Result<Oracle, BackendError> {
 }
 
 fn read_elements(bytes: &[u8]) -> Result<Vec<F>, BackendError> {
-    let mut elements = vec![F::ZERO; bytes.len() / WORD];
+    let mut elements = zeros(bytes.len() / WORD);
     let chunks = elements.par_chunks_mut(CHUNK_WORDS).zip(bytes.par_chunks(CHUNK_WORDS * WORD));
     let canonical = chunks.map(|(elements, bytes)| {
         let mut canonical = true;

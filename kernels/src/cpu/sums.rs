@@ -3,18 +3,20 @@
 //! Quotients are computed on the coset of 2n points that begins every extension: no column is transformed for them.
 
 use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
 
 use plonky2::field::types::Field;
 use rayon::prelude::*;
 use zkinfer_circuits::air::{ConstraintSystem, Domain, Node, Rotation};
 use zkinfer_circuits::backend::{BackendError, Scalars, SumsChallenges};
-use zkinfer_circuits::field::{F, K, ext, limbs, scale};
+use zkinfer_circuits::field::{F, K, limbs, scale};
 
 use super::interpreter::{BlockOutput, Execution, Geometry, Order};
 use super::oracle::{Oracle, extend, values_on_rows};
 use super::program::{Column, Program, Sink};
 use super::transform::{Coset, RootTables};
-use super::wide::split;
+use crate::vector::{Kernel, Vector};
 
 /// Accumulator of the summands; those of the constraints follow, one for each domain.
 const SUMMANDS: usize = 0;
@@ -37,14 +39,16 @@ pub(crate) fn sums(tables: &RootTables, inputs: &Inputs<'_>) -> Result<Vec<F>, B
     if inputs.oracles.iter().any(|oracle| oracle.log_rows != log_rows || oracle.shape.rate_bits == 0) {
         return Err(BackendError::Unsupported("the sums round needs oracles of equal rows and a rate of at least two".to_owned()));
     }
-    let inverse = tables.coset(log_rows, F::ONE).inverse();
+    let domain = tables.coset(log_rows, F::ONE);
+    let inverse = domain.inverse();
     let sum_coefficients = running_sum(tables, inputs)?.map(|values| {
-        let mut coefficients = super::transform::reversed(&values);
-        inverse.apply(&mut coefficients);
+        let mut coefficients = vec![F::ZERO; n_rows];
+        inverse.apply_from(&values, &mut coefficients);
         coefficients
     });
     let quotients = quotients(tables, inputs, &sum_coefficients)?;
-    let whole = tables.coset(log_rows + 1, F::coset_shift()).inverse();
+    let quotient_domain = tables.coset(log_rows + 1, F::coset_shift());
+    let whole = quotient_domain.inverse();
     let [s0, s1, q0, q1] = {
         let mut limbs = quotients;
         limbs.par_iter_mut().for_each(|values| whole.apply(values));
@@ -86,18 +90,19 @@ fn running_sum(tables: &RootTables, inputs: &Inputs<'_>) -> Result<[Vec<F>; 2], 
         .collect::<Result<_, _>>()?;
     let columns: Vec<&[F]> = values.iter().map(|column| &**column).collect();
     let geometry = Geometry { log_rows: inputs.oracles[0].log_rows, order: Order::Natural, period: inputs.scalars.period };
-    let execution = Execution { program: &program, columns: &columns, geometry, n_points };
+    let execution = Execution { program: &program, columns: &columns, geometry, n_points, dispatch: tables.dispatch() };
     let summands: Vec<BlockOutput> = execution.run(|_, outputs| outputs.first().cloned().unwrap_or_default());
     let step = scale(inputs.challenges.total, F::from_canonical_usize(n_points).inverse());
-    let mut sum = K::ZERO;
-    let mut running = Vec::with_capacity(n_points);
-    for [c0, c1] in &summands {
-        for (&c0, &c1) in c0.iter().zip(c1) {
-            running.push(sum);
-            sum += ext(c0, c1) - step;
+    let mut running = limbs(step).map(|step| (step, F::ZERO, Vec::with_capacity(n_points)));
+    for block in &summands {
+        for ((step, sum, running), values) in running.iter_mut().zip(block) {
+            for &value in values {
+                running.push(*sum);
+                *sum += value - *step;
+            }
         }
     }
-    Ok(split(&running))
+    Ok(running.map(|(_, _, running)| running))
 }
 
 fn readable<'a>(inputs: &Inputs<'a>, oracle: usize) -> Result<&'a Oracle, BackendError> {
@@ -132,7 +137,7 @@ pub(crate) fn interpret<T: Send>(
         })
         .collect::<Result<_, _>>()?;
     let geometry = Geometry { log_rows, order: Order::BitReversed, period: inputs.scalars.period };
-    Ok(Execution { program: &program, columns: &columns, geometry, n_points }.run(finish))
+    Ok(Execution { program: &program, columns: &columns, geometry, n_points, dispatch: tables.dispatch() }.run(finish))
 }
 
 /// Values on the coset of 2n points, bit-reversed.
@@ -145,27 +150,70 @@ fn on_quotient_coset(tables: &RootTables, log_rows: usize, limbs: &[Vec<F>; 2]) 
 fn quotients(tables: &RootTables, inputs: &Inputs<'_>, sum_coefficients: &[Vec<F>; 2]) -> Result<[Vec<F>; 4], BackendError> {
     let log_rows = inputs.oracles[0].log_rows;
     let running = on_quotient_coset(tables, log_rows, sum_coefficients);
-    let running_at = |point: usize| ext(running[0][point], running[1][point]);
     let geometry = Geometry { log_rows, order: Order::BitReversed, period: inputs.scalars.period };
     let factors = Factors::new(&tables.cosets(log_rows, 1, F::coset_shift()), log_rows);
     let step = scale(inputs.challenges.total, F::from_canonical_usize(1 << log_rows).inverse());
     let blocks = interpret(tables, inputs, |first, outputs| {
-        let mut result: [Vec<F>; 4] = Default::default();
-        let inverse_z = factors.inverse_z[first >> log_rows];
-        for (offset, point) in (first..).take(outputs[SUMMANDS][0].len()).enumerate() {
-            let at = |output: usize| outputs.get(output).map_or(K::ZERO, |[c0, c1]| ext(c0[offset], c1[offset]));
-            let sum = running_at(geometry.rotated(point, Rotation::Next)) - running_at(point) - at(SUMMANDS) + step;
-            let constraints = factors.of_domains(point).into_iter().enumerate().skip(1);
-            let constraints = constraints.fold(at(SUMMANDS + 1), |sum, (domain, factor)| sum + scale(at(SUMMANDS + 1 + domain), factor));
-            for (quotient, value) in result.chunks_exact_mut(2).zip([sum, constraints]) {
-                for (limb, value) in quotient.iter_mut().zip(limbs(scale(value, inverse_z))) {
-                    limb.push(value);
-                }
-            }
-        }
-        result
+        let length = outputs[SUMMANDS][0].len();
+        let next = running.each_ref().map(|limb| {
+            let mut next = vec![F::ZERO; length];
+            geometry.gather(limb, first, Rotation::Next, &mut next);
+            next
+        });
+        let here = running.each_ref().map(|limb| &limb[first..first + length]);
+        let points = first..first + length;
+        tables.dispatch().run(QuotientBlock { here, next: &next, outputs, factors: &factors, points, step, log_rows })
     })?;
     Ok([0, 1, 2, 3].map(|limb| blocks.iter().flat_map(|block| &block[limb]).copied().collect()))
+}
+
+/// q_S and the constraints' quotient over a block of points, by coordinate.
+struct QuotientBlock<'a> {
+    /// S at the points, and one row later.
+    here: [&'a [F]; 2],
+    next: &'a [Vec<F>; 2],
+    /// Of the interpreter; an accumulator past the last one is zero.
+    outputs: &'a [BlockOutput],
+    factors: &'a Factors,
+    points: Range<usize>,
+    step: K,
+    log_rows: usize,
+}
+
+impl Kernel for QuotientBlock<'_> {
+    type Output = [Vec<F>; 4];
+
+    #[inline(always)]
+    fn run<V: Vector>(self) -> Self::Output {
+        if self.points.len().is_multiple_of(V::WIDTH) { quotient_block::<V>(&self) } else { quotient_block::<F>(&self) }
+    }
+}
+
+/// `(S(gX) − S − Σ ξ^k s_k + step)/Z`, and the sum over domains of the constraints' accumulator times the domain's factor, over Z.
+#[inline(always)]
+fn quotient_block<V: Vector>(block: &QuotientBlock<'_>) -> [Vec<F>; 4] {
+    let length = block.points.len();
+    let mut result = [(); 4].map(|()| vec![F::ZERO; length]);
+    let inverse_z = V::from(block.factors.inverse_z[block.points.start >> block.log_rows]);
+    let last_root = V::from(block.factors.last_root);
+    let step = limbs(block.step);
+    for lane in (0..length).step_by(V::WIDTH) {
+        let point = block.points.start + lane;
+        let [first, last] = [V::load(&block.factors.lagrange[0][point..]), V::load(&block.factors.lagrange[1][point..])];
+        let domains = [first, last, V::load(&block.factors.points[point..]) - last_root];
+        for limb in 0..2 {
+            let summands = V::load(&block.outputs[SUMMANDS][limb][lane..]);
+            let sum = V::load(&block.next[limb][lane..]) - V::load(&block.here[limb][lane..]) - summands + V::from(step[limb]);
+            let mut accumulators = block.outputs[SUMMANDS + 1..].iter();
+            let mut constraints = accumulators.next().map_or(V::ZEROS, |every| V::load(&every[limb][lane..]));
+            for (accumulator, &factor) in accumulators.zip(&domains) {
+                constraints += V::load(&accumulator[limb][lane..]) * factor;
+            }
+            (sum * inverse_z).store(&mut result[limb][lane..]);
+            (constraints * inverse_z).store(&mut result[2 + limb][lane..]);
+        }
+    }
+    result
 }
 
 /// Factors of the domains and 1/Z on the coset of 2n points.
@@ -179,8 +227,8 @@ struct Factors {
 }
 
 impl Factors {
-    fn new(cosets: &[Coset], log_rows: usize) -> Self {
-        let points: Vec<F> = cosets.iter().flat_map(Coset::points).collect();
+    fn new(cosets: &[Arc<Coset>], log_rows: usize) -> Self {
+        let points: Vec<F> = cosets.iter().flat_map(|coset| coset.points()).collect();
         let last_root = F::primitive_root_of_unity(log_rows).inverse();
         let n_rows = F::from_canonical_usize(1 << log_rows);
         let z = [points[0], points[1 << log_rows]].map(|x| x.exp_power_of_2(log_rows) - F::ONE);
@@ -194,10 +242,5 @@ impl Factors {
             chunks.collect()
         });
         Self { points, lagrange, last_root, inverse_z: z.map(|z| z.inverse()) }
-    }
-
-    /// In the order of [`DOMAINS`].
-    fn of_domains(&self, point: usize) -> [F; 4] {
-        [F::ONE, self.lagrange[0][point], self.lagrange[1][point], self.points[point] - self.last_root]
     }
 }

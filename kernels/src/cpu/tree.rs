@@ -2,20 +2,16 @@
 //!
 //! A leaf is hashed by Poseidon in overwrite mode, or copied if it has at most four elements (`Hasher::hash_or_noop`).
 
-use plonky2::hash::hash_types::NUM_HASH_OUT_ELTS;
-use plonky2::hash::hashing::PlonkyPermutation;
 use plonky2::hash::merkle_proofs::MerkleProof;
 use plonky2::hash::merkle_tree::MerkleCap;
-use plonky2::hash::poseidon::PoseidonPermutation;
 use rayon::prelude::*;
 use zkinfer_circuits::field::{Digest, F, H};
 
-type Permutation = PoseidonPermutation<F>;
+use crate::poseidon::{self, LANES, RATE};
+use crate::vector::Dispatch;
 
-/// Elements absorbed by one permutation.
-const RATE: usize = 8;
-/// Leaves hashed by one task.
-const BLOCK_LEAVES: usize = 64;
+/// Permutations worth a task of their own.
+const TASK_PERMUTATIONS: usize = 512;
 
 /// The digests of a tree.
 #[derive(Debug)]
@@ -26,26 +22,33 @@ pub(crate) struct Tree {
 
 impl Tree {
     /// The tree over leaves `(columns[0][i], columns[1][i], …)`, of columns that lie one after another in `columns`.
-    pub(crate) fn from_columns(columns: &[F], n_leaves: usize, cap_height: usize) -> Self {
+    pub(crate) fn from_columns(dispatch: Dispatch, columns: &[F], n_leaves: usize, cap_height: usize) -> Self {
         let mut digests = vec![Digest::ZERO; n_leaves];
-        digests.par_chunks_mut(BLOCK_LEAVES).enumerate().for_each(|(block, digests)| {
-            hash_column_block(columns, n_leaves, block * BLOCK_LEAVES, digests);
+        for_each_block(&mut digests, columns.len() / n_leaves, |first, digests| {
+            poseidon::hash_columns(dispatch, columns, n_leaves, first, digests);
         });
-        Self::from_leaf_digests(digests, cap_height)
+        Self::from_leaf_digests(dispatch, digests, cap_height)
     }
 
     /// The tree over leaves of `leaf_length` consecutive elements.
-    pub(crate) fn from_leaves(leaves: &[F], leaf_length: usize, cap_height: usize) -> Self {
-        let digests = leaves.par_chunks(leaf_length).with_min_len(BLOCK_LEAVES).map(hash_leaf).collect();
-        Self::from_leaf_digests(digests, cap_height)
+    pub(crate) fn from_leaves(dispatch: Dispatch, leaves: &[F], leaf_length: usize, cap_height: usize) -> Self {
+        let mut digests = vec![Digest::ZERO; leaves.len() / leaf_length];
+        for_each_block(&mut digests, leaf_length, |first, digests| {
+            let rows = &leaves[first * leaf_length..(first + digests.len()) * leaf_length];
+            poseidon::hash_rows(dispatch, rows, leaf_length, digests);
+        });
+        Self::from_leaf_digests(dispatch, digests, cap_height)
     }
 
-    fn from_leaf_digests(digests: Vec<Digest>, cap_height: usize) -> Self {
+    fn from_leaf_digests(dispatch: Dispatch, digests: Vec<Digest>, cap_height: usize) -> Self {
         let cap_length = 1 << cap_height;
         let mut levels = vec![digests];
         while levels[levels.len() - 1].len() > cap_length {
             let children = &levels[levels.len() - 1];
-            let parents = children.par_chunks_exact(2).with_min_len(BLOCK_LEAVES).map(|pair| compress(pair[0], pair[1])).collect();
+            let mut parents = vec![Digest::ZERO; children.len() / 2];
+            for_each_block(&mut parents, RATE, |first, parents| {
+                poseidon::compress(dispatch, &children[2 * first..2 * (first + parents.len())], parents);
+            });
             levels.push(parents);
         }
         Self { levels }
@@ -72,55 +75,79 @@ impl Tree {
     }
 }
 
-fn squeeze(state: &Permutation) -> Digest {
-    let mut digest = Digest::ZERO;
-    digest.elements.copy_from_slice(&state.squeeze()[..NUM_HASH_OUT_ELTS]);
-    digest
-}
-
-fn hash_leaf(leaf: &[F]) -> Digest {
-    if leaf.len() <= NUM_HASH_OUT_ELTS {
-        return Digest::from_partial(leaf);
-    }
-    let mut state = Permutation::default();
-    for chunk in leaf.chunks(RATE) {
-        state.set_from_slice(chunk, 0);
-        state.permute();
-    }
-    squeeze(&state)
-}
-
-/// Digests of leaves `first …` of a matrix by columns: every column is read in runs.
-fn hash_column_block(columns: &[F], n_leaves: usize, first: usize, digests: &mut [Digest]) {
-    let leaf_range = first..first + digests.len();
-    let n_columns = columns.len() / n_leaves;
-    if n_columns <= NUM_HASH_OUT_ELTS {
-        for (index, column) in columns.chunks_exact(n_leaves).enumerate() {
-            for (digest, &value) in digests.iter_mut().zip(&column[leaf_range.clone()]) {
-                digest.elements[index] = value;
-            }
-        }
+/// Calls `hash` with the index of the first digest and the digests of every block of [`LANES`], of messages of `length` elements: in
+/// parallel, unless that costs more than it gains.
+fn for_each_block(digests: &mut [Digest], length: usize, hash: impl Fn(usize, &mut [Digest]) + Sync) {
+    let permutations_per_block = LANES * length.div_ceil(RATE);
+    if digests.len() * length.div_ceil(RATE) < 2 * TASK_PERMUTATIONS {
+        digests.chunks_mut(LANES).enumerate().for_each(|(block, digests)| hash(block * LANES, digests));
         return;
     }
-    let mut states = [Permutation::default(); BLOCK_LEAVES];
-    let states = &mut states[..digests.len()];
-    for chunk in columns.chunks(RATE * n_leaves) {
-        for (index, column) in chunk.chunks_exact(n_leaves).enumerate() {
-            for (state, &value) in states.iter_mut().zip(&column[leaf_range.clone()]) {
-                state.set_elt(value, index);
-            }
-        }
-        states.iter_mut().for_each(Permutation::permute);
-    }
-    for (digest, state) in digests.iter_mut().zip(states) {
-        *digest = squeeze(state);
-    }
+    let blocks = digests.par_chunks_mut(LANES).enumerate().with_min_len(TASK_PERMUTATIONS.div_ceil(permutations_per_block));
+    blocks.for_each(|(block, digests)| hash(block * LANES, digests));
 }
 
-fn compress(left: Digest, right: Digest) -> Digest {
-    let mut state = Permutation::default();
-    state.set_from_slice(&left.elements, 0);
-    state.set_from_slice(&right.elements, NUM_HASH_OUT_ELTS);
-    state.permute();
-    squeeze(&state)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vector::Level;
+    use plonky2::field::types::{Field, Sample};
+    use plonky2::hash::merkle_tree::MerkleTree;
+
+    fn check_equal(tree: &Tree, expected: &MerkleTree<F, H>, case: &str) {
+        assert_eq!(tree.cap(), expected.cap, "{case}");
+        for leaf in 0..expected.leaves.len() {
+            assert_eq!(tree.path(leaf).siblings, expected.prove(leaf).siblings, "{case}, leaf {leaf}");
+        }
+    }
+
+    /// Rows of random elements, some of which are not canonical.
+    fn rows(n_leaves: usize, width: usize) -> Vec<Vec<F>> {
+        let mut rows: Vec<Vec<F>> = (0..n_leaves).map(|_| F::rand_vec(width)).collect();
+        for (leaf, row) in rows.iter_mut().enumerate() {
+            row[leaf % width] = F::from_noncanonical_u64(u64::MAX - leaf as u64);
+        }
+        rows
+    }
+
+    fn by_columns(rows: &[Vec<F>]) -> Vec<F> {
+        (0..rows[0].len()).flat_map(|column| rows.iter().map(move |row| row[column])).collect()
+    }
+
+    #[test]
+    fn trees_equal_plonky2s_at_every_width() {
+        for level in Level::available() {
+            let dispatch = Dispatch::new(level).expect("available");
+            for width in (1..=20).chain([135, 257]) {
+                let rows = rows(64, width);
+                let expected = MerkleTree::new(rows.clone(), 2);
+                let case = format!("{} width {width}", level.name());
+                check_equal(&Tree::from_columns(dispatch, &by_columns(&rows), 64, 2), &expected, &case);
+                check_equal(&Tree::from_leaves(dispatch, &rows.concat(), width, 2), &expected, &case);
+            }
+        }
+    }
+
+    #[test]
+    fn trees_equal_plonky2s_at_every_size_and_cap() {
+        for level in Level::available() {
+            let dispatch = Dispatch::new(level).expect("available");
+            for log_leaves in 0..=11 {
+                let rows = rows(1 << log_leaves, 9);
+                for cap_height in [0, log_leaves / 2, log_leaves] {
+                    let expected = MerkleTree::new(rows.clone(), cap_height);
+                    let case = format!("{} 2^{log_leaves} leaves, cap {cap_height}", level.name());
+                    check_equal(&Tree::from_columns(dispatch, &by_columns(&rows), rows.len(), cap_height), &expected, &case);
+                    check_equal(&Tree::from_leaves(dispatch, &rows.concat(), 9, cap_height), &expected, &case);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_tree_of_saved_levels_is_the_tree() {
+        let tree = Tree::from_columns(Dispatch::detect(), &F::rand_vec(32 * 5), 32, 1);
+        let again = Tree::from_levels(tree.levels().to_vec());
+        assert_eq!((again.cap(), again.path(7).siblings), (tree.cap(), tree.path(7).siblings));
+    }
 }

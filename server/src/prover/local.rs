@@ -21,7 +21,7 @@ use zkinfer_circuits::recursion::kinds::leaf_kinds;
 use zkinfer_circuits::recursion::parameters::Parameters;
 use zkinfer_circuits::recursion::prover::ProveError;
 use zkinfer_circuits::recursion::salt::Salt;
-use zkinfer_circuits::security::ProfileName;
+use zkinfer_circuits::security::{ProfileName, SecurityFloor};
 use zkinfer_circuits::statement::{ContextNonce, Statement};
 use zkinfer_circuits::verify::{AcceptableParams, verify_bytes};
 
@@ -354,6 +354,7 @@ impl<B: Backend> Prover for LocalProver<B> {
         let nonce = Statement::from_bytes(statement).map_err(|error| unreadable(&error))?.context_nonce;
         let acceptable = AcceptableParams {
             parameter_sets: self.sets.iter().map(|set| set.parameters.as_ref().clone()).collect(),
+            min_security: SecurityFloor::default(),
             context_nonce: nonce,
         };
         verify_bytes(key, statement, &acceptable, proof)

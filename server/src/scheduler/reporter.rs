@@ -25,7 +25,7 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    /// Starts the writer on `runtime`. `last_stage` is added behind the planned ones.
+    /// Starts the writer on `runtime`. `last_stage` is added behind the planned ones, or to the planned stage of its name.
     pub(super) fn start(
         runtime: &tokio::runtime::Handle,
         engine: Arc<dyn Engine>,
@@ -131,9 +131,15 @@ impl Stages {
     }
 
     fn plan(&mut self, stages: &[StagePlan]) {
-        // The prover may have planned the last stage itself.
-        let last = self.last_stage.take().filter(|last| stages.iter().all(|stage| stage.name != last.name));
-        self.stages = stages.iter().cloned().chain(last).map(Stage::new).collect();
+        let mut plan = stages.to_vec();
+        if let Some(last) = self.last_stage.take() {
+            // The prover may have such a stage of its own: then it is one stage, with the steps of both.
+            match plan.iter_mut().find(|stage| stage.name == last.name) {
+                Some(own) => (own.total, own.cost_ms) = (own.total + last.total, own.cost_ms + last.cost_ms),
+                None => plan.push(last),
+            }
+        }
+        self.stages = plan.into_iter().map(Stage::new).collect();
     }
 
     fn take(&mut self, event: StageEvent, now: Instant) {
@@ -144,7 +150,8 @@ impl Stages {
             self.stages.len() - 1
         });
         let Some(stage) = self.stages.get_mut(position) else { return };
-        stage.plan.total = event.total.max(1);
+        // An event knows the steps of its own source only.
+        stage.plan.total = stage.plan.total.max(event.total).max(1);
         match event.edge {
             StageEdge::Begin => {
                 stage.began.get_or_insert(now);
@@ -218,6 +225,25 @@ mod tests {
         assert!((last - 1.0).abs() < 1e-9);
         assert_eq!(stages.times().len(), 3);
         assert_eq!(stages.progress().eta, Some(prost_types::Duration::default()));
+    }
+
+    /// The prover verifies what it made, then the worker as a client would: one stage of two steps, shown once and complete only at its end.
+    #[test]
+    fn a_last_stage_that_the_prover_has_too_is_one_stage() {
+        let mut stages = Stages::new(1, Some(StagePlan { name: "verify", total: 1, cost_ms: 10 }));
+        stages.plan(&[StagePlan { name: "outer", total: 1, cost_ms: 70 }, StagePlan { name: "verify", total: 1, cost_ms: 20 }]);
+        let mut seen = Vec::new();
+        for name in ["outer", "verify", "verify"] {
+            for edge in [StageEdge::Begin, StageEdge::End] {
+                stages.take(event(name, 0, 1, edge), Instant::now());
+                let progress = stages.progress();
+                let verify = &progress.stages[1];
+                assert_eq!(progress.stages.iter().map(|stage| stage.name.as_str()).collect::<Vec<_>>(), ["outer", "verify"]);
+                seen.push((verify.done, verify.total, (progress.fraction * 100.0).round() as u32));
+            }
+        }
+        assert_eq!(seen, [(0, 2, 0), (0, 2, 70), (0, 2, 70), (1, 2, 85), (1, 2, 85), (2, 2, 100)]);
+        assert_eq!(stages.times().len(), 2);
     }
 
     #[test]

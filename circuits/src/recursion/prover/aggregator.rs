@@ -199,6 +199,14 @@ impl<L: LayerCircuit> Aggregator<L> {
         &self.parameters
     }
 
+    pub(super) fn node_common(&self) -> &Common {
+        &self.common
+    }
+
+    pub(super) fn store(&self) -> &dyn CircuitStore {
+        self.store.as_ref()
+    }
+
     fn constants(&self) -> OuterConstants<'_> {
         OuterConstants {
             profile: self.parameters.profile(),

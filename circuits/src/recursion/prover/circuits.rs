@@ -11,6 +11,7 @@ use crate::recursion::leaf::{LayerCircuit, LeafTargets, build_leaf};
 use crate::recursion::node::{Circuit, Common, NodeError, build_node, finish_node, node_builder, node_common};
 use crate::recursion::outer::{OuterConstants, OuterTargets, RegistrationOuterTargets, outer_builder};
 use crate::recursion::parameters::{Parameters, ParametersError, common_digest};
+use crate::recursion::prover::seal::{seal, unseal};
 use crate::recursion::prover::store::CircuitStore;
 use crate::recursion::registry::Registry;
 use crate::recursion::serialize::{Gates, Generators};
@@ -18,7 +19,6 @@ use crate::security::Profile;
 
 /// Version of the stored form of circuits.
 const STORE_VERSION: u32 = 1;
-const CHECKSUM_BYTES: usize = 32;
 
 /// A circuit that could not be built.
 #[derive(Debug, Error)]
@@ -131,16 +131,9 @@ fn store_key(name: &str, identity: Digest) -> String {
 }
 
 fn encode_circuit(circuit: &Circuit) -> Option<Vec<u8>> {
-    let mut bytes = circuit.to_bytes(&Gates, &Generators).ok()?;
-    let checksum = blake3::hash(&bytes);
-    bytes.extend(checksum.as_bytes());
-    Some(bytes)
+    circuit.to_bytes(&Gates, &Generators).ok().map(seal)
 }
 
 fn decode_circuit(bytes: &[u8]) -> Option<Circuit> {
-    let (body, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>()?;
-    if blake3::hash(body) != *checksum {
-        return None;
-    }
-    Circuit::from_bytes(body, &Gates, &Generators).ok()
+    Circuit::from_bytes(unseal(bytes)?, &Gates, &Generators).ok()
 }

@@ -2,6 +2,8 @@
 
 mod aggregator;
 mod circuits;
+mod saved;
+mod seal;
 mod store;
 #[cfg(test)]
 mod tests;

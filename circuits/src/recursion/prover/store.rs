@@ -1,6 +1,6 @@
-//! Where built circuits are kept. This crate does no I/O: the owner of a disk implements [`CircuitStore`].
+//! Where built circuits, committed weights and registered nodes are kept. This crate does no I/O: the owner of a disk implements [`CircuitStore`].
 
-/// Keeps built circuits under keys that name their version and content. Losing an entry only costs time.
+/// Keeps bytes under keys that name their version and content, privately: committed weights and proofs of them are among them. Losing an entry only costs time.
 pub trait CircuitStore: Send + Sync {
     /// The bytes stored under a key, if any.
     fn load(&self, key: &str) -> Option<Vec<u8>>;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::json;
 use zkinfer_client::encoding::digest_hex;
-use zkinfer_client::{ALL_PROFILES, StatementInput, Verified, verify_locally};
+use zkinfer_client::{ALL_PROFILES, Acceptance, SecurityFloor, StatementInput, Verified, verify_accepting};
 
 use super::{nonce, read};
 use crate::arguments::VerifyArguments;
@@ -81,7 +81,12 @@ pub(super) fn run(arguments: &VerifyArguments, output: &Output) -> anyhow::Resul
     let (proof, statement, key) = (read(&arguments.proof)?, read(&arguments.statement)?, read(&arguments.key)?);
     let start = Instant::now();
     let profiles = arguments.profile.map_or_else(|| ALL_PROFILES.to_vec(), |profile| vec![profile.name()]);
-    let verified = verify_locally(&key, &statement, &proof, &profiles, context_nonce)?;
+    let least = SecurityFloor::default();
+    let min_security = SecurityFloor {
+        heuristic_bits: arguments.min_heuristic_bits.unwrap_or(least.heuristic_bits),
+        proven_bits: arguments.min_proven_bits.unwrap_or(least.proven_bits),
+    };
+    let verified = verify_accepting(&key, &statement, &proof, &Acceptance { profiles, min_security, context_nonce })?;
     let elapsed = start.elapsed();
     output.say(format!("accepted in {}", table::time(elapsed)));
     show(&verified, output);

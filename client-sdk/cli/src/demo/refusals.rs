@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use zkinfer_client::encoding::Canonical;
 use zkinfer_client::key::VerifierKey;
-use zkinfer_client::{ContextNonce, Documents, LocalVerifyError, Statement, StatementInput, Verified, verify_locally};
+use zkinfer_client::{ContextNonce, Documents, LocalVerifyError, SecurityFloor, Statement, StatementInput, Verified, verify_locally};
 
 /// A lie and its refusal.
 #[derive(Debug, Serialize)]
@@ -42,7 +42,7 @@ pub(super) fn all(documents: &Documents, other_key: &[u8], verified: &Verified, 
 /// The program digest that a verifier computes for a key.
 fn program_digest(key: &VerifierKey) -> anyhow::Result<zkinfer_circuits::field::Digest> {
     let parameters = zkinfer_client::parameter_sets(&super::PROFILES)?;
-    let checked = zkinfer_circuits::verify::CheckedKey::new(key, &parameters)?;
+    let checked = zkinfer_circuits::verify::CheckedKey::new(key, &parameters, &SecurityFloor::default())?;
     Ok(checked.program_digest())
 }
 

@@ -1,12 +1,13 @@
 //! The openings of a circuit proof and their FRI proof.
 
+use std::ops::Range;
+
 use plonky2::field::extension::unflatten;
 use plonky2::field::polynomial::PolynomialCoeffs;
 use plonky2::field::types::{Field, PrimeField64};
 use plonky2::fri::oracle::PolynomialBatch;
 use plonky2::fri::proof::{FriInitialTreeProof, FriProof, FriQueryRound, FriQueryStep};
 use plonky2::plonk::proof::OpeningSet;
-use rayon::prelude::*;
 use zkinfer_circuits::backend::{BackendError, OpenedColumns, OpeningBatch, QueryAnswer};
 use zkinfer_circuits::field::{C, D, F, H, K, scale};
 
@@ -52,27 +53,24 @@ impl Oracles<'_> {
     }
 }
 
-/// Values of the first columns of an oracle at a point whose powers are given.
-fn evaluate(oracle: &dyn Polynomials, n_columns: usize, powers: &[Vec<F>; 2]) -> Vec<K> {
-    (0..n_columns).into_par_iter().map(|column| wide::dot(oracle.coefficients(column), powers)).collect()
-}
-
 impl Prover<'_> {
     /// Opens everything at ζ, and Z also at gζ.
     pub(super) fn open(&mut self, oracles: &Oracles<'_>, zeta: K) -> Result<(OpeningSet<F, D>, FriProof<F, H, D>), BackendError> {
         let common = &self.circuit.common;
         let next = scale(zeta, F::primitive_root_of_unity(common.degree_bits()));
-        let powers_of = |point: K| wide::split(&wide::powers(point, common.degree()));
-        let powers = powers_of(zeta);
         let n_columns = oracles.n_columns();
-        let [constants_sigmas, wires, products, quotient_polys] =
-            [0, 1, 2, 3].map(|index| evaluate(oracles.polynomials()[index], n_columns[index], &powers));
+        let evaluate = |oracle: usize, columns: Range<usize>, point: K| {
+            let oracle = oracles.polynomials()[oracle];
+            let polynomials: Vec<&[F]> = columns.map(|column| oracle.coefficients(column)).collect();
+            wide::evaluate(self.tables.dispatch(), &polynomials, point)
+        };
+        let [constants_sigmas, wires, products, quotient_polys] = [0, 1, 2, 3].map(|index| evaluate(index, 0..n_columns[index], zeta));
         let openings = OpeningSet {
             constants: constants_sigmas[common.constants_range()].to_vec(),
             plonk_sigmas: constants_sigmas[common.sigmas_range()].to_vec(),
             wires,
             plonk_zs: products[common.zs_range()].to_vec(),
-            plonk_zs_next: evaluate(oracles.products, common.zs_range().len(), &powers_of(next)),
+            plonk_zs_next: evaluate(2, common.zs_range(), next),
             partial_products: products[common.partial_products_range()].to_vec(),
             quotient_polys,
             lookup_zs: Vec::new(),
@@ -99,7 +97,7 @@ impl Prover<'_> {
         let mut codeword = fri::batch(self.tables, &oracles.polynomials(), batches, alpha, params.config.rate_bits);
         let mut trees = Vec::new();
         for &arity_bits in &params.reduction_arity_bits {
-            let tree = fri::fold_commit(&codeword, arity_bits, params.config.cap_height)?;
+            let tree = fri::fold_commit(self.tables.dispatch(), &codeword, arity_bits, params.config.cap_height)?;
             self.challenger.observe_cap(&tree.tree.cap());
             trees.push(tree);
             let beta = self.challenger.get_extension_challenge::<D>();
@@ -107,7 +105,7 @@ impl Prover<'_> {
         }
         let final_polynomial = fri::final_polynomial(&codeword, params.config.rate_bits);
         self.challenger.observe_extension_elements::<D>(&final_polynomial);
-        let nonce = F::from_canonical_u64(fri::grind(&self.challenger, params.config.proof_of_work_bits)?);
+        let nonce = F::from_canonical_u64(fri::grind(self.tables.dispatch(), &self.challenger, params.config.proof_of_work_bits)?);
         self.challenger.observe_element(nonce);
         self.challenger.get_challenge();
         let positions = self.challenger.get_n_challenges(params.config.num_query_rounds);

@@ -1,20 +1,22 @@
 //! The quotient of a circuit's constraints by Z, one polynomial for each challenge α.
 //!
-//! `Σ_k α^k v_k`, v: `L_0·(Z − 1)` for each challenge; the partial products' checks, challenge by challenge; the gates' constraints.
+//! `Σ_k α^k v_k`, v: `L_0·(Z − 1)` for each challenge; the partial products' checks, challenge by challenge; the gates' constraints, each gate's
+//! times its filter, so that a gate costs one product by its filter and α. Blocks of points are copied together: what all gates read
+//! of a block stays in the first-level cache.
 
 use plonky2::field::types::Field;
-use plonky2::plonk::vars::EvaluationVarsBaseBatch;
 use rayon::prelude::*;
+use zkinfer_circuits::air::Rotation;
 use zkinfer_circuits::backend::{BackendError, Circuit};
 use zkinfer_circuits::field::{Digest, F};
 
 use super::PermutationChallenges;
+use super::gates::{Block, Evaluator, Output};
 use super::selectors::Selectors;
 use crate::cpu::interpreter::{Geometry, Order};
 use crate::cpu::oracle::Oracle;
 use crate::cpu::transform::RootTables;
-use crate::cpu::wide::WideSum;
-use zkinfer_circuits::air::Rotation;
+use crate::vector::{Kernel, MAX_PRODUCTS, Vector};
 
 /// Points whose constraints are evaluated together.
 const BLOCK_POINTS: usize = 32;
@@ -37,15 +39,17 @@ pub(super) fn chunks(tables: &RootTables, inputs: &Inputs<'_>) -> Result<Vec<F>,
         return Err(BackendError::Unsupported("a circuit whose constraints' degree exceeds its rate".to_owned()));
     }
     let log_rows = inputs.wires.log_rows;
+    // With a rate lower than the quotient's, the points of this coset are the first leaves.
     let coset = tables.coset(log_rows + factor_bits, F::coset_shift());
-    let evaluator = Evaluator::new(inputs, coset.points())?;
-    let n_points = evaluator.points.len();
-    let block_points = BLOCK_POINTS.min(n_points);
-    let blocks: Vec<Vec<F>> = (0..n_points / block_points).into_par_iter().map(|block| evaluator.block(block * block_points)).collect();
+    let domain = QuotientDomain::new(inputs, coset.points())?;
+    let blocks: Vec<Vec<F>> = (0..domain.points.len() / domain.block_points)
+        .into_par_iter()
+        .map(|block| tables.dispatch().run(BlockKernel { domain: &domain, first: block * domain.block_points }))
+        .collect();
     let inverse = coset.inverse();
     let mut quotients: Vec<Vec<F>> = (0..inputs.alphas.len())
         .map(|challenge| {
-            let of_challenge = challenge * block_points..(challenge + 1) * block_points;
+            let of_challenge = challenge * domain.block_points..(challenge + 1) * domain.block_points;
             blocks.iter().flat_map(|block| &block[of_challenge.clone()]).copied().collect()
         })
         .collect();
@@ -57,21 +61,47 @@ pub(super) fn chunks(tables: &RootTables, inputs: &Inputs<'_>) -> Result<Vec<F>,
     Ok(quotients.iter().flat_map(|quotient| &quotient[..length]).copied().collect())
 }
 
-/// Evaluates the batched constraints, divided by Z, over blocks of points in the order of leaves.
-struct Evaluator<'a> {
+/// A gate, its selector column, and the other values of the selector: the factors of its filter are their differences from it.
+struct FilteredGate {
+    evaluator: Evaluator,
+    selector: usize,
+    others: Vec<F>,
+}
+
+/// The points, in the order of leaves, and what does not depend on them.
+struct QuotientDomain<'a> {
     inputs: &'a Inputs<'a>,
-    selectors: Selectors,
+    gates: Vec<FilteredGate>,
+    n_selectors: usize,
     geometry: Geometry,
     points: Vec<F>,
+    block_points: usize,
     /// L_0 at each point.
     lagrange: Vec<F>,
     /// 1/Z on each coset of the rows.
     inverse_z: Vec<F>,
     /// Powers of each α, as many as there are terms.
     powers: Vec<Vec<F>>,
+    /// The longest list of terms that are written before they are summed.
+    max_terms: usize,
 }
 
-impl<'a> Evaluator<'a> {
+/// The selector's value in rows of gates that another selector switches.
+const UNUSED_SELECTOR: u64 = u32::MAX as u64;
+
+fn filtered_gates(circuit: &Circuit, selectors: &Selectors) -> Vec<FilteredGate> {
+    let gates = circuit.common.gates.iter().enumerate();
+    gates
+        .map(|(index, gate)| {
+            let (selector, group) = selectors.of_gate(index);
+            let unused = (selectors.n_selectors() > 1).then_some(UNUSED_SELECTOR);
+            let others = group.filter(|&other| other != index).map(|other| other as u64).chain(unused);
+            FilteredGate { evaluator: Evaluator::of(gate), selector, others: others.map(F::from_canonical_u64).collect() }
+        })
+        .collect()
+}
+
+impl<'a> QuotientDomain<'a> {
     fn new(inputs: &'a Inputs<'a>, points: Vec<F>) -> Result<Self, BackendError> {
         let common = &inputs.circuit.common;
         let log_rows = inputs.wires.log_rows;
@@ -85,114 +115,196 @@ impl<'a> Evaluator<'a> {
                 F::batch_multiplicative_inverse(&denominators).into_iter().map(move |inverse| inverse * z)
             })
             .collect();
-        let n_terms = inputs.alphas.len() * (2 + common.num_partial_products) + common.num_gate_constraints;
-        let powers = inputs.alphas.iter().map(|alpha| alpha.powers().take(n_terms).collect()).collect();
+        let n_first_terms = inputs.alphas.len() * (2 + common.num_partial_products);
+        let n_terms = n_first_terms + common.num_gate_constraints;
+        let selectors = Selectors::of(inputs.circuit)?;
         Ok(Self {
             inputs,
-            selectors: Selectors::of(inputs.circuit)?,
+            gates: filtered_gates(inputs.circuit, &selectors),
+            n_selectors: selectors.n_selectors(),
             geometry: Geometry { log_rows, order: Order::BitReversed, period: 1 },
             lagrange,
             inverse_z: F::batch_multiplicative_inverse(&z),
+            // Of one coset, so that Z is constant on a block.
+            block_points: BLOCK_POINTS.min(1 << log_rows),
             points,
-            powers,
+            powers: inputs.alphas.iter().map(|alpha| alpha.powers().take(n_terms).collect()).collect(),
+            max_terms: n_first_terms.max(common.num_gate_constraints),
         })
     }
 
-    /// The quotients at the points of a block: those of the first α, then those of the next.
-    fn block(&self, first: usize) -> Vec<F> {
-        let n_points = BLOCK_POINTS.min(self.points.len());
-        let mut sums = Sums { powers: &self.powers, sums: vec![WideSum::default(); n_points * self.powers.len()], n_terms: 0, n_points };
-        let constants_sigmas = self.constants_sigmas(first, n_points);
-        let wires = block_of(self.inputs.wires, first, n_points);
-        let products = block_of(self.inputs.products, first, n_points);
-        self.first_rows(first, &products, &mut sums);
-        self.partial_products(first, &constants_sigmas, &wires, &products, &mut sums);
-        self.gates(&constants_sigmas, &wires, &mut sums);
-        let inverse_z = self.inverse_z[first >> self.geometry.log_rows];
-        sums.sums.into_iter().map(|sum| sum.reduce() * inverse_z).collect()
+    /// Columns of an oracle at the points of a block, one after another.
+    fn columns(&self, oracle: &Oracle, first: usize) -> Vec<F> {
+        let mut block = Vec::with_capacity(oracle.n_columns() * self.block_points);
+        for column in 0..oracle.n_columns() {
+            block.extend_from_slice(&oracle.extension(column)[first..first + self.block_points]);
+        }
+        block
     }
 
     /// Constants, then sigmas, by columns.
-    fn constants_sigmas(&self, first: usize, n_points: usize) -> Vec<F> {
-        let leaves = &self.inputs.circuit.prover_only.constants_sigmas_commitment.merkle_tree.leaves[first..first + n_points];
-        (0..leaves[0].len()).flat_map(|column| leaves.iter().map(move |leaf| leaf[column])).collect()
-    }
-
-    fn first_rows(&self, first: usize, products: &[F], sums: &mut Sums<'_>) {
-        for z in products.chunks_exact(sums.n_points).take(self.inputs.alphas.len()) {
-            sums.add(z.iter().zip(&self.lagrange[first..]).map(|(&z, &lagrange)| lagrange * (z - F::ONE)));
+    fn constants_sigmas(&self, first: usize) -> Vec<F> {
+        let leaves = &self.inputs.circuit.prover_only.constants_sigmas_commitment.merkle_tree.leaves;
+        let leaves = &leaves[first..first + self.block_points];
+        let mut block = vec![F::ZERO; leaves[0].len() * self.block_points];
+        for (point, leaf) in leaves.iter().enumerate() {
+            for (column, &value) in block.chunks_exact_mut(self.block_points).zip(leaf) {
+                column[point] = value;
+            }
         }
+        block
     }
 
-    /// `previous·Π (w + β·k·x + γ) − next·Π (w + β·σ + γ)` for each chunk of wires.
-    fn partial_products(&self, first: usize, constants_sigmas: &[F], wires: &[F], products: &[F], sums: &mut Sums<'_>) {
-        let (common, n_points) = (&self.inputs.circuit.common, sums.n_points);
-        let n_routed = common.config.num_routed_wires;
-        let column = |values: &[F], index: usize| -> Vec<F> { values[index * n_points..(index + 1) * n_points].to_vec() };
-        let sigmas = &constants_sigmas[common.sigmas_range().start * n_points..];
-        for (challenge, (&beta, &gamma)) in self.inputs.permutation.betas.iter().zip(&self.inputs.permutation.gammas).enumerate() {
-            let mut previous = column(products, challenge);
-            let next_z: Vec<F> = (first..first + n_points)
-                .map(|point| self.inputs.products.extension(challenge)[self.geometry.rotated(point, Rotation::Next)])
-                .collect();
-            let first_partial = self.inputs.alphas.len() + challenge * common.num_partial_products;
-            for (chunk, start) in (0..n_routed).step_by(common.quotient_degree_factor).enumerate() {
-                let next = if chunk < common.num_partial_products { column(products, first_partial + chunk) } else { next_z.clone() };
-                let (mut numerators, mut denominators) = (previous, next.clone());
-                for wire in start..(start + common.quotient_degree_factor).min(n_routed) {
-                    let scale = beta * common.k_is[wire];
-                    let values = &wires[wire * n_points..(wire + 1) * n_points];
-                    let sigmas = &sigmas[wire * n_points..(wire + 1) * n_points];
-                    for (k, (&value, &sigma)) in values.iter().zip(sigmas).enumerate() {
-                        let shifted = value + gamma;
-                        numerators[k] *= shifted + scale * self.points[first + k];
-                        denominators[k] *= shifted + beta * sigma;
-                    }
+    /// Each Z on the next row.
+    fn next_zs(&self, first: usize) -> Vec<F> {
+        let zs = (0..self.inputs.alphas.len()).map(|challenge| self.inputs.products.extension(challenge));
+        let positions = first..first + self.block_points;
+        zs.flat_map(|z| positions.clone().map(|position| z[self.geometry.rotated(position, Rotation::Next)])).collect()
+    }
+}
+
+/// The quotients at the points of a block: those of the first α, then those of the next.
+struct BlockKernel<'a> {
+    domain: &'a QuotientDomain<'a>,
+    first: usize,
+}
+
+impl Kernel for BlockKernel<'_> {
+    type Output = Vec<F>;
+
+    #[inline(always)]
+    fn run<V: Vector>(self) -> Vec<F> {
+        if self.domain.block_points.is_multiple_of(V::WIDTH) { self.evaluate::<V>() } else { self.evaluate::<F>() }
+    }
+}
+
+/// The columns of a block.
+struct BlockColumns<'a> {
+    constants_sigmas: Vec<F>,
+    wires: Vec<F>,
+    products: Vec<F>,
+    next_zs: Vec<F>,
+    points: &'a [F],
+    lagrange: &'a [F],
+    n_points: usize,
+}
+
+impl BlockColumns<'_> {
+    #[inline(always)]
+    fn load<V: Vector>(&self, columns: &[F], column: usize, at: usize) -> V {
+        V::load(&columns[column * self.n_points + at..])
+    }
+}
+
+impl BlockKernel<'_> {
+    #[inline(always)]
+    fn evaluate<V: Vector>(self) -> Vec<F> {
+        let domain = self.domain;
+        let n_points = domain.block_points;
+        let columns = BlockColumns {
+            constants_sigmas: domain.constants_sigmas(self.first),
+            wires: domain.columns(domain.inputs.wires, self.first),
+            products: domain.columns(domain.inputs.products, self.first),
+            next_zs: domain.next_zs(self.first),
+            points: &domain.points[self.first..],
+            lagrange: &domain.lagrange[self.first..],
+            n_points,
+        };
+        let n_alphas = domain.powers.len();
+        let mut sums = vec![V::from(F::ZERO); n_alphas * n_points / V::WIDTH];
+        let mut terms = vec![V::from(F::ZERO); domain.max_terms];
+        for (vector, sums) in sums.chunks_exact_mut(n_alphas).enumerate() {
+            let at = vector * V::WIDTH;
+            self.permutation_terms(&columns, at, &mut Output::new(&mut terms));
+            let n_terms = n_alphas * (2 + domain.inputs.circuit.common.num_partial_products);
+            add_powers(sums, &terms[..n_terms], &domain.powers, 0, V::from(F::ONE));
+        }
+        self.gates(&columns, &mut terms, &mut sums);
+        let inverse_z = V::from(domain.inverse_z[self.first >> domain.geometry.log_rows]);
+        let mut quotients = vec![F::ZERO; n_alphas * n_points];
+        for (vector, sums) in sums.chunks_exact(n_alphas).enumerate() {
+            for (&sum, quotients) in sums.iter().zip(quotients.chunks_exact_mut(n_points)) {
+                (sum * inverse_z).store(&mut quotients[vector * V::WIDTH..]);
+            }
+        }
+        quotients
+    }
+
+    /// `L_0·(Z − 1)`; then `previous·Π (w + β·k·x + γ) − next·Π (w + β·σ + γ)` for each chunk of wires.
+    #[inline(always)]
+    fn permutation_terms<V: Vector>(&self, columns: &BlockColumns<'_>, at: usize, output: &mut Output<'_, V>) {
+        let inputs = self.domain.inputs;
+        let common = &inputs.circuit.common;
+        let (n_challenges, n_partial, chunk_length) = (inputs.alphas.len(), common.num_partial_products, common.quotient_degree_factor);
+        let (x, lagrange): (V, V) = (V::load(&columns.points[at..]), V::load(&columns.lagrange[at..]));
+        for challenge in 0..n_challenges {
+            let z: V = columns.load(&columns.products, challenge, at);
+            output.push(lagrange * (z - V::from(F::ONE)));
+        }
+        for challenge in 0..n_challenges {
+            let (beta, gamma) = (V::from(inputs.permutation.betas[challenge]), V::from(inputs.permutation.gammas[challenge]));
+            let beta_x = beta * x;
+            let mut previous: V = columns.load(&columns.products, challenge, at);
+            for chunk in 0..=n_partial {
+                let next: V = if chunk < n_partial {
+                    columns.load(&columns.products, n_challenges + challenge * n_partial + chunk, at)
+                } else {
+                    columns.load(&columns.next_zs, challenge, at)
+                };
+                let (mut numerator, mut denominator) = (previous, next);
+                for wire in chunk * chunk_length..((chunk + 1) * chunk_length).min(common.config.num_routed_wires) {
+                    let shifted = columns.load::<V>(&columns.wires, wire, at) + gamma;
+                    let sigma: V = columns.load(&columns.constants_sigmas, common.sigmas_range().start + wire, at);
+                    numerator *= shifted + beta_x * V::from(common.k_is[wire]);
+                    denominator *= shifted + beta * sigma;
                 }
-                sums.add(numerators.iter().zip(&denominators).map(|(&numerator, &denominator)| numerator - denominator));
+                output.push(numerator - denominator);
                 previous = next;
             }
         }
     }
 
-    fn gates(&self, constants_sigmas: &[F], wires: &[F], sums: &mut Sums<'_>) {
-        let (common, n_points) = (&self.inputs.circuit.common, sums.n_points);
-        let constants = &constants_sigmas[..common.constants_range().end * n_points];
-        let variables = EvaluationVarsBaseBatch::new(n_points, constants, wires, &self.inputs.public_inputs_hash);
-        let mut constraints = vec![F::ZERO; common.num_gate_constraints * n_points];
-        for (index, gate) in common.gates.iter().enumerate() {
-            let (selector, group) = self.selectors.of_gate(index);
-            let n_selectors = self.selectors.n_selectors();
-            let values = gate.0.eval_filtered_base_batch(variables, index, selector, group, n_selectors, common.num_lookup_selectors);
-            constraints.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
-        }
-        for constraint in constraints.chunks_exact(n_points) {
-            sums.add(constraint.iter().copied());
+    #[inline(always)]
+    fn gates<V: Vector>(&self, columns: &BlockColumns<'_>, terms: &mut [V], sums: &mut [V]) {
+        let domain = self.domain;
+        let common = &domain.inputs.circuit.common;
+        let n_alphas = domain.powers.len();
+        let first_term = n_alphas * (2 + common.num_partial_products);
+        let constants = (domain.n_selectors + common.num_lookup_selectors)..common.constants_range().end;
+        let block = Block {
+            wires: &columns.wires,
+            constants: &columns.constants_sigmas[constants.start * columns.n_points..constants.end * columns.n_points],
+            public_inputs_hash: &domain.inputs.public_inputs_hash,
+            n_points: columns.n_points,
+        };
+        for gate in &domain.gates {
+            let given = gate.evaluator.evaluate_block(&block);
+            for (vector, sums) in sums.chunks_exact_mut(n_alphas).enumerate() {
+                let at = vector * V::WIDTH;
+                let mut output = Output::new(terms);
+                gate.evaluator.evaluate(&block.row(at), &given, &mut output);
+                let selector: V = columns.load(&columns.constants_sigmas, gate.selector, at);
+                let mut filter = V::from(F::ONE);
+                for &other in &gate.others {
+                    filter *= V::from(other) - selector;
+                }
+                add_powers(sums, output.written(), &domain.powers, first_term, filter);
+            }
         }
     }
 }
 
-/// Columns of an oracle at the points of a block, one after another.
-fn block_of(oracle: &Oracle, first: usize, n_points: usize) -> Vec<F> {
-    (0..oracle.n_columns()).flat_map(|column| &oracle.extension(column)[first..first + n_points]).copied().collect()
-}
-
-/// `Σ_k α^k v_k` at every point of a block, for every α.
-struct Sums<'a> {
-    powers: &'a [Vec<F>],
-    /// Those of the first α, then those of the next.
-    sums: Vec<WideSum>,
-    n_terms: usize,
-    n_points: usize,
-}
-
-impl Sums<'_> {
-    /// Adds the next term, given at every point.
-    fn add(&mut self, term: impl Iterator<Item = F> + Clone) {
-        for (powers, sums) in self.powers.iter().zip(self.sums.chunks_exact_mut(self.n_points)) {
-            let power = powers[self.n_terms];
-            sums.iter_mut().zip(term.clone()).for_each(|(sum, value)| sum.add_product(value, power));
+/// Adds `factor·Σ_k α^(first + k)·v_k` to the sum of every α.
+#[inline(always)]
+fn add_powers<V: Vector>(sums: &mut [V], terms: &[V], powers: &[Vec<F>], first: usize, factor: V) {
+    for (sum, powers) in sums.iter_mut().zip(powers) {
+        let powers = &powers[first..first + terms.len()];
+        for (terms, powers) in terms.chunks(MAX_PRODUCTS).zip(powers.chunks(MAX_PRODUCTS)) {
+            let mut total = V::no_products();
+            for index in 0..terms.len() {
+                total = terms[index].add_product(&V::from(powers[index]).factor(), total);
+            }
+            *sum += V::reduced(total) * factor;
         }
-        self.n_terms += 1;
     }
 }

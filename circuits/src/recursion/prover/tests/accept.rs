@@ -1,12 +1,15 @@
 //! What is accepted, and that published proofs are what their statement says.
 
-use plonky2::field::types::Field;
+use std::collections::HashSet;
+
+use plonky2::field::types::{Field, PrimeField64};
+use plonky2::fri::oracle::SALT_SIZE;
 
 use crate::backend::reference::Reference;
-use crate::field::{Digest, K};
+use crate::field::{Digest, K, ORDER};
 use crate::recursion::digest::{GlobalChallenges, registration_digest};
 use crate::recursion::outer::RegistrationWitness;
-use crate::recursion::proof::{DecodeError, ProofKind, proof_bytes};
+use crate::recursion::proof::{DecodeError, ProofKind, decode_proof, proof_bytes};
 use crate::recursion::prover::LeafJob;
 use crate::recursion::prover::tests::fixture::{FreeLayer, REGISTRATION, honest, prover};
 use crate::recursion::verify::{VerifyError, verify_outer, verify_registration};
@@ -34,8 +37,26 @@ fn joined_nodes_give_a_published_proof_of_exactly_their_statement() {
     every_flipped_byte_is_refused(digest, &bytes);
 
     let again = prover().prove_outer(&honest.root, &instance.witness()).unwrap();
-    let shared = bytes[40..].chunks_exact(32).take(16).filter(|cap| again[40..].chunks_exact(32).any(|c| c == *cap));
-    assert_eq!(shared.count(), 0, "two proofs of one statement share a digest of the wires cap");
+    no_randomness_is_shared(digest, &bytes, &again);
+}
+
+/// PITFALLS 15: no digest of the caps of wires, permutation and quotient, and no salt of any opened leaf, occurs in both proofs.
+fn no_randomness_is_shared(digest: Digest, first: &[u8], second: &[u8]) {
+    let parameters = prover().parameters();
+    let drawn = |bytes: &[u8]| -> HashSet<Vec<u64>> {
+        let public_inputs = digest.elements.to_vec();
+        let decoded = decode_proof(ProofKind::Inference, parameters.id(), &parameters.outer().common, public_inputs, bytes);
+        let proof = decoded.expect("a proof just made").proof;
+        let caps = [&proof.wires_cap, &proof.plonk_zs_partial_products_cap, &proof.quotient_polys_cap];
+        let digests = caps.iter().flat_map(|cap| cap.0.iter().map(|digest| digest.elements.to_vec()));
+        let rounds = &proof.opening_proof.query_round_proofs;
+        let leaves = rounds.iter().flat_map(|round| round.initial_trees_proof.evals_proofs.iter().skip(1));
+        let salts = leaves.map(|(leaf, _)| leaf[leaf.len() - SALT_SIZE..].to_vec());
+        digests.chain(salts).map(|list| list.iter().map(|element| element.to_canonical_u64()).collect()).collect()
+    };
+    let (first, second) = (drawn(first), drawn(second));
+    assert!(first.len() > 3 * 16 && second.len() > 3 * 16, "caps and salts");
+    assert!(first.is_disjoint(&second), "two proofs of one statement share a cap's digest or a salt");
 }
 
 fn decoding_refuses_other_bytes(digest: Digest, bytes: &[u8]) {
@@ -56,9 +77,14 @@ fn decoding_refuses_other_bytes(digest: Digest, bytes: &[u8]) {
     let expected = bytes.len();
     assert_eq!(verify(&bytes[..expected - 1]), DecodeError::Length { expected, got: expected - 1 }.into());
     assert_eq!(verify(&[bytes, &[0]].concat()), DecodeError::Length { expected, got: expected + 1 }.into());
-    let mut bytes = bytes.to_vec();
-    bytes[48..56].copy_from_slice(&u64::MAX.to_le_bytes());
-    assert_eq!(verify(&bytes), DecodeError::NonCanonical { index: 1 }.into());
+    // PITFALLS 14: the element plus p, where that fits eight bytes, and the largest number elsewhere.
+    for index in (0..(expected - 40) / 8).step_by(131) {
+        let place = 40 + 8 * index..48 + 8 * index;
+        let value = u64::from_le_bytes(bytes[place.clone()].try_into().unwrap());
+        let mut bytes = bytes.to_vec();
+        bytes[place].copy_from_slice(&value.saturating_add(ORDER).to_le_bytes());
+        assert_eq!(verify(&bytes), DecodeError::NonCanonical { index }.into());
+    }
 }
 
 /// One byte in each of 97 equal parts of the proof, caps, openings, queries, final polynomial and nonce among them.

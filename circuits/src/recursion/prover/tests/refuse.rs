@@ -14,7 +14,7 @@ use crate::recursion::salt::Salt;
 
 /// plonky2 names the wire where two values meet: the reason of every violated equality.
 #[track_caller]
-fn assert_contradiction<T: std::fmt::Debug>(circuit: &str, result: Result<T, ProveError>) {
+pub(super) fn assert_contradiction<T: std::fmt::Debug>(circuit: &str, result: Result<T, ProveError>) {
     match result {
         Err(ProveError::Unsatisfied { name, reason }) => {
             assert_eq!(name, circuit);
@@ -24,7 +24,7 @@ fn assert_contradiction<T: std::fmt::Debug>(circuit: &str, result: Result<T, Pro
     }
 }
 
-fn with_public(node: &NodeProof, change: impl FnOnce(&mut Vec<F>)) -> NodeProof {
+pub(super) fn with_public(node: &NodeProof, change: impl FnOnce(&mut Vec<F>)) -> NodeProof {
     let mut node = node.clone();
     change(&mut node.proof.public_inputs);
     node

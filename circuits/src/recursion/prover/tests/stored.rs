@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use plonky2::field::types::Field;
+
 use crate::backend::reference::Reference;
+use crate::field::F;
 use crate::recursion::prover::tests::fixture::{BOUNDARY, FreeLayers, GROUP, honest, prover, test_kinds};
-use crate::recursion::prover::{Aggregator, CircuitError, CircuitStore, LeafJob, ProveError};
+use crate::recursion::prover::{Aggregator, CircuitError, CircuitStore, LeafJob, NodeProof, ProveError};
 
 #[derive(Default)]
 struct Memory {
@@ -57,6 +60,30 @@ fn a_stored_circuit_proves_and_a_damaged_one_is_built_again() {
         entry[1000] ^= 1;
     }
     with_store(&memory).warm_leaf(BOUNDARY).unwrap();
+}
+
+#[test]
+fn a_saved_node_comes_back_and_a_damaged_or_foreign_one_does_not() {
+    let memory = Arc::new(Memory::default());
+    let aggregator = with_store(&memory);
+    let (leaf, join) = (&honest().boundary, &honest().root);
+    aggregator.save_node("leaf", leaf);
+    aggregator.save_node("join", join);
+    assert_eq!(aggregator.load_node("leaf").unwrap().public(), leaf.public());
+    assert_eq!(aggregator.load_node("join").unwrap().public(), join.public());
+    assert!(aggregator.load_node("another").is_none());
+
+    // A proof of one circuit under the slot of another.
+    let foreign = NodeProof { slot: Some(GROUP.0), ..leaf.clone() };
+    aggregator.save_node("foreign", &foreign);
+    assert!(aggregator.load_node("foreign").is_none());
+    // A proof of other public inputs.
+    let mut lying = leaf.clone();
+    lying.proof.public_inputs[0] += F::ONE;
+    aggregator.save_node("lying", &lying);
+    assert!(aggregator.load_node("lying").is_none());
+    memory.entries.lock().unwrap().get_mut("leaf").unwrap()[1000] ^= 1;
+    assert!(aggregator.load_node("leaf").is_none());
 }
 
 #[test]
