@@ -1,7 +1,7 @@
 //! Which accelerators this machine has, and which backend to compute on.
 //!
-//! The kernels of this build run on the CPU. With the feature `cuda` the driver is asked what it sees, so that an operator learns what is there;
-//! nothing is computed on it.
+//! With the feature `cuda` the driver is asked what it sees, so that an operator learns what is there. [`select_backend`] chooses the CPU: a device is
+//! used by whoever opens `CudaBackend` on it.
 
 use crate::CpuBackend;
 
