@@ -43,15 +43,16 @@ pub fn devices() -> Result<Vec<Device>, NoDevice> {
 
 /// The backend of this build, and a sentence for the log that says why it was chosen.
 pub fn select_backend() -> (CpuBackend, String) {
-    let threads = rayon::current_num_threads();
+    let backend = CpuBackend::new();
+    let place = format!("this build's kernels run on the CPU ({}, {} threads)", backend.level().name(), rayon::current_num_threads());
     let reason = match devices() {
         Ok(devices) => {
             let names: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
-            format!("this build's kernels run on the CPU ({threads} threads); not used: {}", names.join(", "))
+            format!("{place}; not used: {}", names.join(", "))
         }
-        Err(none) => format!("this build's kernels run on the CPU ({threads} threads); {none}"),
+        Err(none) => format!("{place}; {none}"),
     };
-    (CpuBackend::new(), reason)
+    (backend, reason)
 }
 
 #[cfg(feature = "cuda")]
@@ -106,8 +107,9 @@ mod tests {
 
     #[test]
     fn selection_says_where_kernels_run_and_why() {
-        let (_, reason) = select_backend();
-        assert!(reason.starts_with("this build's kernels run on the CPU"), "{reason}");
+        let (backend, reason) = select_backend();
+        let level = backend.level().name();
+        assert!(reason.starts_with(&format!("this build's kernels run on the CPU ({level}, ")), "{reason}");
         if let Err(none) = devices() {
             assert!(reason.ends_with(&none.to_string()), "{reason}");
         }

@@ -1,4 +1,4 @@
-//! Measures Poseidon and Merkle trees at every level of vectors against plonky2's, side by side.
+//! Measures Poseidon, Merkle trees and grinding at every level of vectors against plonky2's, side by side.
 //!
 //! `cargo bench -p zkinfer-kernels --bench poseidon > benches/results/kernels_poseidon.json`. Repetitions of all contestants take turns, so
 //! that what else the machine does falls on all of them alike. `ratio` is how many times as fast as plonky2's a median is.
@@ -12,16 +12,20 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use plonky2::field::goldilocks_field::GoldilocksField as F;
-use plonky2::field::types::Sample;
+use plonky2::field::types::{Field, PrimeField64, Sample};
 use plonky2::hash::merkle_tree::MerkleTree;
 use plonky2::hash::poseidon::{Poseidon, PoseidonHash};
+use plonky2::iop::challenger::Challenger;
+use rayon::prelude::*;
 use serde_json::{Map, Value, json};
-use zkinfer_kernels::Level;
+use zkinfer_circuits::backend::Backend;
 use zkinfer_kernels::measure::{Permutation, merkle_cap};
+use zkinfer_kernels::{CpuBackend, Level};
 
 const LOG_LEAVES: usize = 15;
 const WIDTH: usize = 135;
 const CAP_HEIGHT: usize = 4;
+const GRINDING_BITS: u32 = 16;
 
 /// A name and what is measured.
 type Contestant<'a> = (String, Box<dyn FnMut() + 'a>);
@@ -32,6 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     report.insert("machine".to_owned(), meter::machine());
     report.insert("permutation_one_thread_ns".to_owned(), measure_permutation()?);
     report.insert(format!("merkle_tree_2^{LOG_LEAVES}x{WIDTH}_ms"), measure_tree()?);
+    report.insert(format!("grinding_{GRINDING_BITS}_bits_ms"), measure_grinding()?);
     emit(&Value::Object(report))
 }
 
@@ -84,6 +89,28 @@ fn measure_tree() -> Result<Value, Box<dyn Error>> {
         contestants.push((level.name().to_owned(), Box::new(move || drop(black_box(merkle_cap(level, columns, n_leaves, CAP_HEIGHT))))));
     }
     let seconds = take_turns(REPETITIONS, &mut contestants);
+    Ok(summary(&contestants, &seconds, |_| 1e3))
+}
+
+/// Milliseconds to the smallest nonce of a fixed challenger, on all threads.
+fn measure_grinding() -> Result<Value, Box<dyn Error>> {
+    let mut challenger = Challenger::<F, PoseidonHash>::new();
+    challenger.observe_elements(&F::TWO.powers().take(11).collect::<Vec<_>>());
+    let accepted = |nonce: &u64| {
+        let mut attempt = challenger.clone();
+        attempt.observe_element(F::from_canonical_u64(*nonce));
+        attempt.get_challenge().to_canonical_u64().leading_zeros() >= GRINDING_BITS
+    };
+    let search = || (0..).step_by(1 << 14).find_map(|first| (first..first + (1 << 14)).into_par_iter().find_first(accepted));
+    let expected = search().ok_or("no nonce")?;
+    let mut contestants: Vec<Contestant<'_>> = vec![("plonky2".to_owned(), Box::new(|| assert!(search().is_some())))];
+    for level in Level::available() {
+        let backend = CpuBackend::with_level(level)?;
+        assert_eq!(backend.grind(&challenger, GRINDING_BITS)?, expected, "{} finds the smallest nonce", level.name());
+        let challenger = &challenger;
+        contestants.push((level.name().to_owned(), Box::new(move || drop(black_box(backend.grind(challenger, GRINDING_BITS))))));
+    }
+    let seconds = take_turns(15, &mut contestants);
     Ok(summary(&contestants, &seconds, |_| 1e3))
 }
 

@@ -35,6 +35,6 @@ pub(crate) fn machine() -> Value {
         "processor": model,
         "threads": rayon::current_num_threads(),
         "load_at_start": load.split(' ').next(),
-        "target_features": if cfg!(target_feature = "avx512f") { "avx512f" } else if cfg!(target_feature = "avx2") { "avx2" } else { "baseline" },
+    "vectors": zkinfer_kernels::Level::detect().name(),
     })
 }

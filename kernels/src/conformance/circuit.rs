@@ -8,7 +8,7 @@ use zkinfer_circuits::backend::reference::Reference;
 use zkinfer_circuits::backend::{Backend, BackendError, Circuit, CircuitProof};
 use zkinfer_circuits::field::{Builder, C, Digest, F, H};
 
-use super::{Case, require};
+use super::{Case, Run, require};
 use crate::dual::DualBackend;
 
 pub(super) fn cases<B: Backend>() -> Vec<Case<B>> {
@@ -20,7 +20,7 @@ pub(super) fn cases<B: Backend>() -> Vec<Case<B>> {
     few_queries.fri_config.num_query_rounds = 2;
     few_queries.security_bits = 22;
     let blinded = CircuitConfig::standard_recursion_zk_config();
-    let cases: [(&str, Box<dyn Fn(&DualBackend<Reference, B>) -> Result<(), BackendError>>); 7] = [
+    let cases: [(&str, Run<B>); 7] = [
         ("standard configuration", unblinded_case(config.clone(), 200)),
         ("one challenge", unblinded_case(with_challenges(1), 20)),
         ("three challenges", unblinded_case(with_challenges(3), 50)),
@@ -32,10 +32,7 @@ pub(super) fn cases<B: Backend>() -> Vec<Case<B>> {
     cases.into_iter().map(|(name, run)| (format!("circuit, {name}"), run)).collect()
 }
 
-fn unblinded_case<B: Backend>(
-    config: CircuitConfig,
-    n_hashes: usize,
-) -> Box<dyn Fn(&DualBackend<Reference, B>) -> Result<(), BackendError>> {
+fn unblinded_case<B: Backend>(config: CircuitConfig, n_hashes: usize) -> Run<B> {
     Box::new(move |dual| unblinded(dual, config.clone(), n_hashes))
 }
 

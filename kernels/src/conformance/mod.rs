@@ -23,8 +23,11 @@ pub struct ConformanceError {
     pub source: BackendError,
 }
 
+/// What a case does with the reference and the backend beside it.
+type Run<B> = Box<dyn Fn(&DualBackend<Reference, B>) -> Result<(), BackendError>>;
+
 /// A named case of the suite.
-type Case<B> = (String, Box<dyn Fn(&DualBackend<Reference, B>) -> Result<(), BackendError>>);
+type Case<B> = (String, Run<B>);
 
 /// Runs the whole suite.
 ///

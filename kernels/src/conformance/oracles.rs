@@ -1,7 +1,10 @@
 //! Committing, opening, querying, saving and loading.
 
+use plonky2::field::types::Field;
 use zkinfer_circuits::backend::reference::Reference;
 use zkinfer_circuits::backend::{Backend, BackendError, CommitShape};
+use zkinfer_circuits::columns::Columns;
+use zkinfer_circuits::field::{F, ORDER, ext};
 
 use super::samples::Samples;
 use super::{Case, require};
@@ -26,9 +29,16 @@ pub(super) fn cases<B: Backend>() -> Vec<Case<B>> {
     for (rate_bits, cap_height) in [(1, 0), (2, 1), (1, 9), (3, 11), (4, 2)] {
         add(8, 5, rate_bits, cap_height);
     }
-    for log_rows in 0..4 {
+    // Rows around the tiles of every vector width, and one matrix of more columns than fit a register file or a cache line.
+    for log_rows in 0..8 {
         add(log_rows, 6, 2, 1);
     }
+    for n_columns in [31, 33, 127, 129] {
+        add(6, n_columns, 1, 0);
+    }
+    add(13, 2, 1, 4);
+    add(15, 1, 4, 4);
+    cases.push(("oracle of extreme values".to_owned(), Box::new(extremes)));
     for bits in [0, 1, 5, 11] {
         cases.push((format!("grinding {bits} bits"), Box::new(move |dual| grinding(dual, bits))));
     }
@@ -54,6 +64,20 @@ fn oracle<B: Backend>(dual: &DualBackend<Reference, B>, log_rows: usize, n_colum
         for leaf in [0, 1, n_leaves / 3, n_leaves / 2, n_leaves - 1] {
             dual.query(oracle, leaf)?;
         }
+    }
+    Ok(())
+}
+
+/// Columns of one value each, canonical or not, opened at points of F and of K.
+fn extremes<B: Backend>(dual: &DualBackend<Reference, B>) -> Result<(), BackendError> {
+    let values = [0, 1, ORDER - 1, ORDER, u64::MAX, 1 << 32].map(F::from_noncanonical_u64);
+    let columns = values.iter().flat_map(|&value| [value; 512]).collect();
+    let oracle = dual.commit(&Columns::from_flat(512, columns), CommitShape { rate_bits: 3, cap_height: 4 })?;
+    for leaf in [0, 4095] {
+        dual.query(&oracle, leaf)?;
+    }
+    for (c0, c1) in values.iter().flat_map(|&c0| values.map(|c1| (c0, c1))) {
+        dual.evaluate(&oracle, 0..values.len(), ext(c0, c1))?;
     }
     Ok(())
 }

@@ -2,7 +2,6 @@
 
 use plonky2::field::types::{Field, PrimeField64};
 use plonky2::iop::challenger::Challenger;
-use plonky2::plonk::plonk_common::reduce_with_powers;
 use rayon::prelude::*;
 use std::ops::Range;
 use zkinfer_circuits::backend::{BackendError, OpeningBatch, QueryAnswer};
@@ -168,10 +167,7 @@ pub(crate) fn fold(tables: &RootTables, codeword: Codeword, arity_bits: usize, b
         .par_chunks(arity)
         .zip(c1.par_chunks(arity))
         .with_min_len(256)
-        .map(|(c0, c1)| {
-            let coefficients: Vec<K> = c0.iter().zip(c1).map(|(&c0, &c1)| ext(c0, c1)).collect();
-            reduce_with_powers(&coefficients, beta)
-        })
+        .map(|(c0, c1)| c0.iter().zip(c1).rev().fold(K::ZERO, |sum, (&c0, &c1)| sum * beta + ext(c0, c1)))
         .collect();
     Ok(Codeword::new(tables, split(&folded), log_size, codeword.shift.exp_power_of_2(arity_bits)))
 }

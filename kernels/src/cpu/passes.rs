@@ -10,7 +10,6 @@ use plonky2::field::types::Field;
 use zkinfer_circuits::field::F;
 
 use super::butterflies::{Direction, One, Radix, Two, once, ones, paired, twice, unpaired};
-
 use super::transform::reverse_bits;
 use crate::vector::{Kernel, Vector};
 
@@ -326,9 +325,13 @@ impl<D: Direction> Kernel for Transform<'_, D> {
 #[inline(always)]
 fn scale_by<V: Vector>(values: &mut [F], scale: F) {
     if values.len().is_multiple_of(V::WIDTH) {
-        V::pack_slice_mut(values).iter_mut().for_each(|value| *value *= scale);
+        for vector in V::pack_slice_mut(values) {
+            *vector *= scale;
+        }
     } else {
-        values.iter_mut().for_each(|value| *value *= scale);
+        for value in values {
+            *value *= scale;
+        }
     }
 }
 

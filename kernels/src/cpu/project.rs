@@ -130,7 +130,7 @@ fn divide<V: Vector>(outputs: &[BlockOutput], length: usize) -> Option<Vec<Block
 
 /// Inverses in place, by the products of all before; none if a lane is zero.
 #[inline(always)]
-fn invert<V: Vector>(values: &mut [V]) -> Option<()> {
+pub(crate) fn invert<V: Vector>(values: &mut [V]) -> Option<()> {
     let mut product = V::ONES;
     let mut before = Vec::with_capacity(values.len());
     for &value in values.iter() {

@@ -1,6 +1,6 @@
-//! Sums of products with one reduction at the end: `Σ a_i·b_i` over the integers in 128 bits and a count of carries.
+//! Combinations of columns and values of polynomials: sums of products, over the integers, with one reduction at the end.
 
-use plonky2::field::types::{Field, PrimeField64};
+use plonky2::field::types::Field;
 use rayon::prelude::*;
 use zkinfer_circuits::field::{F, K, ext, limbs};
 
@@ -17,30 +17,6 @@ const BLOCK_POWERS: usize = 2048;
 const TOGETHER: usize = 4;
 /// Polynomials that one task evaluates; the powers are prepared for each task.
 const MAX_TASK_POLYNOMIALS: usize = 32;
-
-/// An integer sum of products, `low + 2^128·carries`; at most 2^31 products.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct WideSum {
-    low: u128,
-    carries: u64,
-}
-
-impl WideSum {
-    /// Adds `a·b`.
-    #[inline(always)]
-    pub(crate) fn add_product(&mut self, a: F, b: F) {
-        let product = u128::from(a.to_noncanonical_u64()) * u128::from(b.to_noncanonical_u64());
-        let (low, carry) = self.low.overflowing_add(product);
-        self.low = low;
-        self.carries += u64::from(carry);
-    }
-
-    /// The sum modulo p: 2^128 ≡ −2^32.
-    #[inline(always)]
-    pub(crate) fn reduce(self) -> F {
-        F::from_noncanonical_u128(self.low) - F::from_noncanonical_u64(self.carries << 32)
-    }
-}
 
 /// 1, x, …, x^(n−1), in parallel.
 pub(crate) fn powers(base: K, n: usize) -> Vec<K> {
@@ -60,16 +36,6 @@ pub(crate) fn powers(base: K, n: usize) -> Vec<K> {
 pub(crate) fn split(values: &[K]) -> [Vec<F>; 2] {
     let (c0, c1) = values.iter().map(|&value| limbs(value)).map(|[a, b]| (a, b)).unzip();
     [c0, c1]
-}
-
-/// `Σ_i coefficients_i · weights_i`, the weights given by coordinate.
-pub(crate) fn dot(coefficients: &[F], weights: &[Vec<F>; 2]) -> K {
-    let (mut c0, mut c1) = (WideSum::default(), WideSum::default());
-    for ((&value, &w0), &w1) in coefficients.iter().zip(&weights[0]).zip(&weights[1]) {
-        c0.add_product(value, w0);
-        c1.add_product(value, w1);
-    }
-    ext(c0.reduce(), c1.reduce())
 }
 
 /// `Σ_c weights_c · columns_c`, by coordinate; all columns have `n_rows` elements.
@@ -265,22 +231,10 @@ fn sum_of_lanes<V: Vector>(vector: V) -> F {
 #[cfg(test)]
 mod tests {
     use plonky2::field::types::Sample;
-    use zkinfer_circuits::field::scale;
+    use zkinfer_circuits::field::{lift, scale};
 
     use super::*;
     use crate::vector::Level;
-
-    #[test]
-    fn reduces_sums_of_largest_products() {
-        let largest = F::from_noncanonical_u64(u64::MAX);
-        let mut sum = WideSum::default();
-        let mut expected = F::ZERO;
-        for _ in 0..1000 {
-            sum.add_product(largest, largest);
-            expected += largest * largest;
-            assert_eq!(sum.reduce(), expected);
-        }
-    }
 
     fn dispatches() -> impl Iterator<Item = Dispatch> {
         Level::available().into_iter().map(|level| Dispatch::new(level).expect("the level is available"))
@@ -325,8 +279,9 @@ mod tests {
             let polynomials: Vec<Vec<F>> = (0..n_polynomials).map(|_| F::rand_vec(length)).collect();
             let slices: Vec<&[F]> = polynomials.iter().map(Vec::as_slice).collect();
             let point = K::rand();
-            let powers = split(&powers(point, length));
-            let expected: Vec<K> = slices.iter().map(|polynomial| dot(polynomial, &powers)).collect();
+            let value =
+                |coefficients: &Vec<F>| coefficients.iter().rev().fold(K::ZERO, |value, &coefficient| value * point + lift(coefficient));
+            let expected: Vec<K> = polynomials.iter().map(value).collect();
             for dispatch in dispatches() {
                 assert_eq!(evaluate(dispatch, &slices, point), expected);
             }

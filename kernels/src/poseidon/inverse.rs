@@ -6,7 +6,7 @@
 use plonky2::field::types::Field;
 use plonky2::hash::poseidon::{N_PARTIAL_ROUNDS, PoseidonPermutation};
 use plonky2::iop::challenger::Challenger;
-use zkinfer_circuits::field::{F, H};
+use zkinfer_circuits::field::{F, H, ORDER};
 
 use super::tables::{CIRCULANT, DIAGONAL, HALF_FULL, N_ROUNDS, WIDTH, circulant, round_constant};
 
@@ -37,6 +37,15 @@ impl Pending {
     }
 }
 
+/// `x^SEVENTH_ROOT` is the number whose seventh power is x: 7·SEVENTH_ROOT = 1 modulo p − 1.
+const SEVENTH_ROOT: u64 = {
+    let mut multiple = 1;
+    while multiple % 7 != 0 {
+        multiple += (ORDER - 1) as u128;
+    }
+    (multiple / 7) as u64
+};
+
 /// The inverse permutation.
 struct Inverse {
     matrix: [[F; WIDTH]; WIDTH],
@@ -65,7 +74,7 @@ impl Inverse {
             state = self.matrix.map(|row| row.iter().zip(&state).map(|(&entry, &element)| entry * element).sum());
             let n_boxes = if partial.contains(&round) { 1 } else { WIDTH };
             for element in &mut state[..n_boxes] {
-                *element = element.kth_root_u64(7);
+                *element = element.exp_u64(SEVENTH_ROOT);
             }
             for (index, element) in state.iter_mut().enumerate() {
                 *element -= F::from_canonical_u64(round_constant(round, index));

@@ -11,6 +11,7 @@ mod by_shifts;
 mod inverse;
 mod scalar;
 mod sponge;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "plonky2's own code has its own tables"))]
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -38,7 +39,7 @@ impl States {
     /// All elements zero.
     pub(crate) const ZERO: Self = Self { words: [[0; LANES]; WIDTH] };
 
-    /// Permutes the first `n` states, and possibly others. Cheapest per state when `n` is [`LANES`].
+    /// Permutes the first `n` states, at most [`LANES`], and possibly others. Cheapest per state when `n` is [`LANES`].
     pub(crate) fn permute(&mut self, dispatch: Dispatch, n: usize) {
         match dispatch.level() {
             Level::Portable => scalar::permute(self, n),

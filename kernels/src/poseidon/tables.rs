@@ -7,6 +7,7 @@
 use plonky2::hash::poseidon::{ALL_ROUND_CONSTANTS, HALF_N_FULL_ROUNDS, N_PARTIAL_ROUNDS, Poseidon, SPONGE_WIDTH};
 use zkinfer_circuits::field::{F, ORDER};
 
+/// Elements of a state.
 pub(crate) const WIDTH: usize = SPONGE_WIDTH;
 /// Pairs of consecutive partial rounds.
 pub(crate) const N_PAIRS: usize = N_PARTIAL_ROUNDS / 2;
@@ -17,11 +18,12 @@ pub(crate) const N_ROUNDS: usize = 2 * HALF_FULL + N_PARTIAL_ROUNDS;
 
 /// First row of C.
 pub(crate) const CIRCULANT: [u64; WIDTH] = <F as Poseidon>::MDS_MATRIX_CIRC;
-/// What M has more than C in its first entry.
+/// What M has more than C in its first entry, the only one that differs.
 pub(crate) const DIAGONAL: u64 = <F as Poseidon>::MDS_MATRIX_DIAG[0];
 
-/// M has `2^LOG_DIAGONAL` more.
+/// log₂ of it.
 pub(crate) const LOG_DIAGONAL: u32 = DIAGONAL.ilog2();
+const _: () = assert!(matches!(<F as Poseidon>::MDS_MATRIX_DIAG, [8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
 
 /// `C[row][column]`.
 pub(crate) const fn circulant(row: usize, column: usize) -> u64 {
@@ -60,7 +62,7 @@ pub(crate) const fn mul(a: u64, b: u64) -> u64 {
 const HALF: u64 = ORDER.div_ceil(2);
 const QUARTER: u64 = mul(HALF, HALF);
 
-/// A circulant matrix on frequencies, scaled such that it stands between [`transform`](Frequencies)s without normalization:
+/// Something on frequencies: a vector, or a circulant matrix, scaled such that going there and back needs no division by 4:
 /// `x_b, x_{b+3}, x_{b+6}, x_{b+9}` becomes `plus_b = Σ x`, `minus_b = x_b − x_{b+3} + x_{b+6} − x_{b+9}`, and the complex
 /// `(x_b − x_{b+6}) + i·(x_{b+9} − x_{b+3})`; back goes `plus ± minus ± re` and `plus − minus ∓ im`.
 #[derive(Clone, Copy, Debug)]

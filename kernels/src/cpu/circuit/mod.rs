@@ -107,7 +107,7 @@ impl Prover<'_> {
     fn prove(&mut self, wires: &Columns, public_inputs_hash: Digest) -> Result<Proof<F, C, D>, BackendError> {
         let wires_oracle = self.commit(wires)?;
         let permutation = self.begin(&wires_oracle, public_inputs_hash);
-        let products = permutation::columns(self.circuit, wires, &permutation)?;
+        let products = permutation::columns(self.tables, self.circuit, wires, &permutation)?;
         let products_oracle = self.commit(&products)?;
         self.challenger.observe_cap(&products_oracle.tree.cap());
         let alphas = self.challenger.get_n_challenges(self.circuit.common.config.num_challenges);

@@ -64,6 +64,7 @@ pub(super) fn chunks(tables: &RootTables, inputs: &Inputs<'_>) -> Result<Vec<F>,
 /// A gate, its selector column, and the other values of the selector: the factors of its filter are their differences from it.
 struct FilteredGate {
     evaluator: Evaluator,
+    n_constraints: usize,
     selector: usize,
     others: Vec<F>,
 }
@@ -96,7 +97,8 @@ fn filtered_gates(circuit: &Circuit, selectors: &Selectors) -> Vec<FilteredGate>
             let (selector, group) = selectors.of_gate(index);
             let unused = (selectors.n_selectors() > 1).then_some(UNUSED_SELECTOR);
             let others = group.filter(|&other| other != index).map(|other| other as u64).chain(unused);
-            FilteredGate { evaluator: Evaluator::of(gate), selector, others: others.map(F::from_canonical_u64).collect() }
+            let others = others.map(F::from_canonical_u64).collect();
+            FilteredGate { evaluator: Evaluator::of(gate), n_constraints: gate.0.num_constraints(), selector, others }
         })
         .collect()
 }
@@ -211,21 +213,20 @@ impl BlockKernel<'_> {
             n_points,
         };
         let n_alphas = domain.powers.len();
-        let mut sums = vec![V::from(F::ZERO); n_alphas * n_points / V::WIDTH];
-        let mut terms = vec![V::from(F::ZERO); domain.max_terms];
-        for (vector, sums) in sums.chunks_exact_mut(n_alphas).enumerate() {
-            let at = vector * V::WIDTH;
-            self.permutation_terms(&columns, at, &mut Output::new(&mut terms));
-            let n_terms = n_alphas * (2 + domain.inputs.circuit.common.num_partial_products);
-            add_powers(sums, &terms[..n_terms], &domain.powers, 0, V::from(F::ONE));
+        let n_vectors = n_points / V::WIDTH;
+        let mut sums = vec![V::ZEROS; n_alphas * n_vectors];
+        let mut terms = vec![V::ZEROS; domain.max_terms * n_vectors];
+        for vector in 0..n_vectors {
+            self.permutation_terms(&columns, vector * V::WIDTH, &mut Output::new(&mut terms, vector, n_vectors));
         }
+        let n_terms = n_alphas * (2 + domain.inputs.circuit.common.num_partial_products);
+        let factors = vec![V::ONES; n_vectors];
+        add_powers(&mut sums, &terms[..n_terms * n_vectors], &domain.powers, 0, &factors);
         self.gates(&columns, &mut terms, &mut sums);
         let inverse_z = V::from(domain.inverse_z[self.first >> domain.geometry.log_rows]);
         let mut quotients = vec![F::ZERO; n_alphas * n_points];
-        for (vector, sums) in sums.chunks_exact(n_alphas).enumerate() {
-            for (&sum, quotients) in sums.iter().zip(quotients.chunks_exact_mut(n_points)) {
-                (sum * inverse_z).store(&mut quotients[vector * V::WIDTH..]);
-            }
+        for (vector, &sum) in sums.iter().enumerate() {
+            (sum * inverse_z).store(&mut quotients[vector * V::WIDTH..]);
         }
         quotients
     }
@@ -268,8 +269,7 @@ impl BlockKernel<'_> {
     fn gates<V: Vector>(&self, columns: &BlockColumns<'_>, terms: &mut [V], sums: &mut [V]) {
         let domain = self.domain;
         let common = &domain.inputs.circuit.common;
-        let n_alphas = domain.powers.len();
-        let first_term = n_alphas * (2 + common.num_partial_products);
+        let first_term = domain.powers.len() * (2 + common.num_partial_products);
         let constants = (domain.n_selectors + common.num_lookup_selectors)..common.constants_range().end;
         let block = Block {
             wires: &columns.wires,
@@ -277,34 +277,55 @@ impl BlockKernel<'_> {
             public_inputs_hash: &domain.inputs.public_inputs_hash,
             n_points: columns.n_points,
         };
+        let n_vectors = columns.n_points / V::WIDTH;
+        let mut filters = vec![V::ONES; n_vectors];
         for gate in &domain.gates {
             let given = gate.evaluator.evaluate_block(&block);
-            for (vector, sums) in sums.chunks_exact_mut(n_alphas).enumerate() {
+            for (vector, filter) in filters.iter_mut().enumerate() {
                 let at = vector * V::WIDTH;
-                let mut output = Output::new(terms);
-                gate.evaluator.evaluate(&block.row(at), &given, &mut output);
+                gate.evaluator.evaluate(&block.row(at), &given, &mut Output::new(terms, vector, n_vectors));
                 let selector: V = columns.load(&columns.constants_sigmas, gate.selector, at);
-                let mut filter = V::from(F::ONE);
+                *filter = V::ONES;
                 for &other in &gate.others {
-                    filter *= V::from(other) - selector;
+                    *filter *= V::from(other) - selector;
                 }
-                add_powers(sums, output.written(), &domain.powers, first_term, filter);
+            }
+            add_powers(sums, &terms[..gate.n_constraints * n_vectors], &domain.powers, first_term, &filters);
+        }
+    }
+}
+
+/// Vectors of points whose sums are taken together, so that a power of α is prepared once for them.
+const TOGETHER: usize = 4;
+
+/// Adds `factor·Σ_k α^(first + k)·v_k` to the sum of every α and vector; sums are those of all vectors for the first α, then for the next.
+#[inline(always)]
+fn add_powers<V: Vector>(sums: &mut [V], terms: &[V], powers: &[Vec<F>], first: usize, factors: &[V]) {
+    let n_vectors = factors.len();
+    for (sums, powers) in sums.chunks_exact_mut(n_vectors).zip(powers) {
+        for (terms, powers) in terms.chunks(MAX_PRODUCTS * n_vectors).zip(powers[first..].chunks(MAX_PRODUCTS)) {
+            if n_vectors.is_multiple_of(TOGETHER) {
+                add_products::<V, TOGETHER>(sums, terms, powers, factors);
+            } else {
+                add_products::<V, 1>(sums, terms, powers, factors);
             }
         }
     }
 }
 
-/// Adds `factor·Σ_k α^(first + k)·v_k` to the sum of every α.
 #[inline(always)]
-fn add_powers<V: Vector>(sums: &mut [V], terms: &[V], powers: &[Vec<F>], first: usize, factor: V) {
-    for (sum, powers) in sums.iter_mut().zip(powers) {
-        let powers = &powers[first..first + terms.len()];
-        for (terms, powers) in terms.chunks(MAX_PRODUCTS).zip(powers.chunks(MAX_PRODUCTS)) {
-            let mut total = V::no_products();
-            for index in 0..terms.len() {
-                total = terms[index].add_product(&V::from(powers[index]).factor(), total);
+fn add_products<V: Vector, const N: usize>(sums: &mut [V], terms: &[V], powers: &[F], factors: &[V]) {
+    let n_vectors = factors.len();
+    for vector in (0..n_vectors).step_by(N) {
+        let mut totals = [V::no_products(); N];
+        for (terms, &power) in terms.chunks_exact(n_vectors).zip(powers) {
+            let power = V::from(power).factor();
+            for (total, &term) in totals.iter_mut().zip(&terms[vector..vector + N]) {
+                *total = term.add_product(&power, *total);
             }
-            *sum += V::reduced(total) * factor;
+        }
+        for (index, &total) in (vector..).zip(&totals) {
+            sums[index] += V::reduced(total) * factors[index];
         }
     }
 }

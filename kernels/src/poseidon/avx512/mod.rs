@@ -13,6 +13,8 @@
 
 mod limbs;
 mod square;
+#[cfg(test)]
+mod tests;
 
 use super::by_shifts::matrix_by_shifts;
 use super::tables::{self, CIRCULANT, Constant, DIAGONAL, Frequencies, HALF_FULL, LOG_DIAGONAL, N_PAIRS, WIDTH, with_headroom};

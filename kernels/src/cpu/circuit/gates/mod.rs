@@ -73,28 +73,24 @@ impl Row<'_> {
     }
 }
 
-/// Where a gate writes the values of its constraints, in plonky2's order.
+/// Where the terms of one vector of points are written, in order; those of the block's other vectors lie between them.
 pub(super) struct Output<'a, V> {
     values: &'a mut [V],
-    length: usize,
+    next: usize,
+    n_vectors: usize,
 }
 
 impl<'a, V: Vector> Output<'a, V> {
+    /// Term k of vector v of `n_vectors` is `values[k·n_vectors + v]`.
     #[inline(always)]
-    pub(super) fn new(values: &'a mut [V]) -> Self {
-        Self { values, length: 0 }
+    pub(super) fn new(values: &'a mut [V], vector: usize, n_vectors: usize) -> Self {
+        Self { values, next: vector, n_vectors }
     }
 
     #[inline(always)]
     pub(super) fn push(&mut self, value: V) {
-        self.values[self.length] = value;
-        self.length += 1;
-    }
-
-    /// The values written.
-    #[inline(always)]
-    pub(super) fn written(self) -> &'a [V] {
-        &self.values[..self.length]
+        self.values[self.next] = value;
+        self.next += self.n_vectors;
     }
 }
 

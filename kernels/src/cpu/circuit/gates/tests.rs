@@ -24,9 +24,8 @@ impl Kernel for EvaluateBlock<'_> {
         let mut points = vec![Vec::new(); N_POINTS];
         for first in (0..N_POINTS).step_by(V::WIDTH) {
             let mut values = vec![V::from(F::ONE); self.n_constraints];
-            let mut output = Output::new(&mut values);
-            self.evaluator.evaluate(&self.block.row(first), &given, &mut output);
-            for value in output.written() {
+            self.evaluator.evaluate(&self.block.row(first), &given, &mut Output::new(&mut values, 0, 1));
+            for value in &values {
                 for (lane, &element) in value.as_slice().iter().enumerate() {
                     points[first + lane].push(element);
                 }
