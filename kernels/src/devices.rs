@@ -1,7 +1,7 @@
 //! Which accelerators this machine has, and which backend to compute on.
 //!
-//! The kernels of this build run on the CPU. With the feature `cuda` the driver is asked what it sees, so that an operator learns what is there;
-//! nothing is computed on it.
+//! With the feature `cuda` the driver is asked what it sees, so that an operator learns what is there. [`select_backend`] chooses the CPU: a device is
+//! used by whoever opens `CudaBackend` on it.
 
 use crate::CpuBackend;
 
@@ -55,6 +55,9 @@ pub fn select_backend() -> (CpuBackend, String) {
     (backend, reason)
 }
 
+#[cfg(feature = "cuda")]
+pub(crate) use driver::is_driver_present;
+
 #[cfg(not(feature = "cuda"))]
 mod driver {
     use super::{Device, NoDevice};
@@ -88,7 +91,7 @@ mod driver {
     }
 
     /// Must be asked first: cudarc panics if the library is missing.
-    fn is_driver_present() -> bool {
+    pub(crate) fn is_driver_present() -> bool {
         // SAFETY: opens and closes the driver's shared library, whose initializers are those of the installed CUDA driver and have no
         // precondition on the caller; nothing of it is kept.
         #[allow(unsafe_code)]

@@ -1,17 +1,25 @@
 //! Compute backends of zkinfer, behind `zkinfer_circuits::backend::Backend`.
 //!
-//! This build's kernels run on the CPU ([`CpuBackend`]), with the vectors of the [`Level`] that it detects; [`devices`] reports what else the machine has. A further backend joins by passing
+//! [`CpuBackend`] computes on the host's processors, with the vectors of the [`Level`] that it detects; with the feature `cuda`, `CudaBackend`
+//! computes on a device (docs/GPU.md), and [`FallbackBackend`] puts the one behind the other. [`devices`] reports what the machine has. A further
+//! backend joins by passing
 //! [`conformance::check`].
 
 pub mod conformance;
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod devices;
 pub mod dual;
+pub mod fallback;
 pub mod measure;
 mod poseidon;
 mod vector;
 
 pub use cpu::CpuBackend;
+#[cfg(feature = "cuda")]
+pub use cuda::CudaBackend;
 pub use devices::select_backend;
 pub use dual::DualBackend;
+pub use fallback::FallbackBackend;
 pub use vector::{Level, UnavailableLevel};

@@ -60,13 +60,13 @@ pub(crate) fn sums(tables: &RootTables, inputs: &Inputs<'_>) -> Result<Vec<F>, B
 }
 
 /// `Σ_k ξ^k s_k` as sinks of an accumulator.
-fn summand_sinks(system: &ConstraintSystem, xi: K) -> Vec<(Node, Sink)> {
+pub(crate) fn summand_sinks(system: &ConstraintSystem, xi: K) -> Vec<(Node, Sink)> {
     let sink = |weight| Sink::Accumulate { accumulator: SUMMANDS, weight };
     system.summands.iter().zip(xi.powers()).map(|(summand, weight)| (summand.value, sink(weight))).collect()
 }
 
 /// `Σ_k γ^(N−1−k) c_k`, an accumulator for each domain.
-fn constraint_sinks(system: &ConstraintSystem, gamma: K) -> Vec<(Node, Sink)> {
+pub(crate) fn constraint_sinks(system: &ConstraintSystem, gamma: K) -> Vec<(Node, Sink)> {
     let backwards = system.constraints.iter().rev().zip(gamma.powers());
     let sinks = backwards.map(|(constraint, weight)| {
         let domain = DOMAINS.iter().position(|&domain| domain == constraint.domain).expect("all domains are listed");

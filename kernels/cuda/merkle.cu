@@ -1,0 +1,74 @@
+// Merkle trees with plonky2's digests: leaves, levels, and the answer to a query.
+//
+// Digests lie level after level, leaves' first: 4 words each, canonical. One thread a digest, 256 threads a block, a grid that covers them.
+// CPU twin: kernels/src/cpu/tree.rs.
+#pragma once
+#include "poseidon.cuh"
+
+// Digest of a leaf of `length` values, read by at(index): copied if it is at most 4 long, else absorbed in overwrite mode.
+template <class At>
+__device__ __forceinline__ void hash_leaf(u64* digest, u32 length, At at) {
+    u64 state[POSEIDON_WIDTH];
+#pragma unroll
+    for (int i = 0; i < POSEIDON_WIDTH; i++) state[i] = 0;
+    if (length <= DIGEST_WORDS) {
+#pragma unroll
+        for (u32 i = 0; i < DIGEST_WORDS; i++)
+            if (i < length) state[i] = at(i);
+    } else {
+#pragma unroll 1
+        for (u32 first = 0; first < length; first += POSEIDON_RATE) {
+#pragma unroll
+            for (u32 i = 0; i < POSEIDON_RATE; i++)
+                if (first + i < length) state[i] = at(first + i);
+            poseidon_permute(state);
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < DIGEST_WORDS; i++) digest[i] = gl_canonical(state[i]);
+}
+
+// Leaf i is row i of `n_columns` columns of `n_leaves` values, column after column. columns and digests do not overlap.
+extern "C" __global__ void __launch_bounds__(256)
+    merkle_column_leaves(const u64* __restrict__ columns, u64* __restrict__ digests, u32 n_leaves, u32 n_columns) {
+    u32 leaf = blockIdx.x * blockDim.x + threadIdx.x;
+    if (leaf >= n_leaves) return;
+    hash_leaf(digests + (u64)leaf * DIGEST_WORDS, n_columns, [=](u32 column) { return columns[(u64)column * n_leaves + leaf]; });
+}
+
+// Leaf i is a coset of 2^log_arity elements of K: values hold coordinate 0 of all n_leaves * 2^log_arity points, then coordinate 1.
+extern "C" __global__ void __launch_bounds__(256)
+    merkle_coset_leaves(const u64* __restrict__ values, u64* __restrict__ digests, u32 n_leaves, u32 log_arity) {
+    u32 leaf = blockIdx.x * blockDim.x + threadIdx.x;
+    if (leaf >= n_leaves) return;
+    u64 n_values = (u64)n_leaves << log_arity, first = (u64)leaf << log_arity;
+    hash_leaf(digests + (u64)leaf * DIGEST_WORDS, 2u << log_arity, [=](u32 i) { return values[(i & 1) * n_values + first + (i >> 1)]; });
+}
+
+// Parent i of children 2i and 2i + 1. parents does not overlap children.
+extern "C" __global__ void __launch_bounds__(256) merkle_level(const u64* __restrict__ children, u64* __restrict__ parents, u32 n_parents) {
+    u32 node = blockIdx.x * blockDim.x + threadIdx.x;
+    if (node >= n_parents) return;
+    u64 state[POSEIDON_WIDTH];
+#pragma unroll
+    for (int i = 0; i < POSEIDON_WIDTH; i++) state[i] = i < 2 * DIGEST_WORDS ? children[(u64)node * 2 * DIGEST_WORDS + i] : 0;
+    poseidon_permute(state);
+#pragma unroll
+    for (int i = 0; i < DIGEST_WORDS; i++) parents[(u64)node * DIGEST_WORDS + i] = gl_canonical(state[i]);
+}
+
+// Answer to a query: the row of `leaf` (n_columns words), then the `height` siblings from the leaf up. Any grid; leaf < n_leaves.
+extern "C" __global__ void merkle_answer(const u64* __restrict__ columns, const u64* __restrict__ digests, u64* __restrict__ answer,
+                                         u32 n_leaves, u32 n_columns, u32 height, u32 leaf) {
+    u32 step = gridDim.x * blockDim.x;
+    for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n_columns + height * DIGEST_WORDS; i += step) {
+        if (i < n_columns) {
+            answer[i] = columns[(u64)i * n_leaves + leaf];
+        } else {
+            u32 level = (i - n_columns) / DIGEST_WORDS, word = (i - n_columns) % DIGEST_WORDS;
+            // Levels of n, n/2, ... digests: level l begins at 2n - (2n >> l).
+            u64 begin = 2 * (u64)n_leaves - (2 * (u64)n_leaves >> level);
+            answer[i] = digests[(begin + ((leaf >> level) ^ 1)) * DIGEST_WORDS + word];
+        }
+    }
+}

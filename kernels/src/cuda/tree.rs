@@ -1,0 +1,136 @@
+//! Merkle trees on the device (`kernels/cuda/merkle.cu`); the cap is kept on the host too.
+
+use cudarc::driver::CudaView;
+use plonky2::field::types::Field;
+use plonky2::hash::hash_types::NUM_HASH_OUT_ELTS;
+use plonky2::hash::merkle_proofs::MerkleProof;
+use plonky2::hash::merkle_tree::MerkleCap;
+use zkinfer_circuits::backend::{BackendError, QueryAnswer};
+use zkinfer_circuits::field::{Digest, F, H};
+
+use super::device::{Argument, Lane, Shape};
+use super::memory::Buffer;
+
+/// The digests of a tree, level after level from the leaves' to the cap.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    log_leaves: usize,
+    digests: Buffer,
+    pub(crate) cap: MerkleCap<F, H>,
+}
+
+/// Words of a level of 2^log_length digests.
+fn level_words(log_length: usize) -> usize {
+    NUM_HASH_OUT_ELTS << log_length
+}
+
+/// Words of all levels.
+fn tree_words(log_leaves: usize, cap_height: usize) -> usize {
+    (cap_height..=log_leaves).map(level_words).sum()
+}
+
+pub(crate) fn elements(words: &[u64]) -> Vec<F> {
+    words.iter().map(|&word| F::from_canonical_u64(word)).collect()
+}
+
+fn digests(words: &[u64]) -> Vec<Digest> {
+    words.chunks_exact(NUM_HASH_OUT_ELTS).map(|words| Digest::from_partial(&elements(words))).collect()
+}
+
+impl Tree {
+    /// The tree over the rows of columns of 2^log_leaves values.
+    pub(crate) fn of_columns(
+        lane: Lane<'_>,
+        columns: &CudaView<'_, u64>,
+        log_leaves: usize,
+        cap_height: usize,
+    ) -> Result<Self, BackendError> {
+        let n_columns = columns.len() >> log_leaves;
+        Self::build(lane, "merkle_column_leaves", columns, n_columns, log_leaves, cap_height)
+    }
+
+    /// The tree over cosets of 2^arity_bits elements of K, given by coordinate.
+    pub(crate) fn of_cosets(
+        lane: Lane<'_>,
+        values: &CudaView<'_, u64>,
+        arity_bits: usize,
+        log_leaves: usize,
+        cap_height: usize,
+    ) -> Result<Self, BackendError> {
+        Self::build(lane, "merkle_coset_leaves", values, arity_bits, log_leaves, cap_height)
+    }
+
+    /// `kernel` hashes 2^log_leaves leaves of `source`; `count` is its last parameter.
+    fn build(
+        lane: Lane<'_>,
+        kernel: &'static str,
+        source: &CudaView<'_, u64>,
+        count: usize,
+        log_leaves: usize,
+        cap_height: usize,
+    ) -> Result<Self, BackendError> {
+        let mut digests = lane.allocate(tree_words(log_leaves, cap_height))?;
+        let leaves = vec![
+            Argument::In(source.slice(..)),
+            Argument::Out(digests.part_mut(0, level_words(log_leaves))),
+            Argument::Count(1 << log_leaves),
+            Argument::Count(count as u32),
+        ];
+        lane.launch(kernel, Shape::of_items(1 << log_leaves), leaves)?;
+        let mut view = digests.view_mut();
+        let mut first = 0;
+        for log_parents in (cap_height..log_leaves).rev() {
+            let n_children = level_words(log_parents + 1);
+            let mut levels = view.slice_mut(first..first + n_children + level_words(log_parents));
+            let (children, parents) = levels.split_at_mut(n_children);
+            let arguments = vec![Argument::In(children.as_view()), Argument::Out(parents), Argument::Count(1 << log_parents)];
+            lane.launch("merkle_level", Shape::of_items(1 << log_parents), arguments)?;
+            first += n_children;
+        }
+        Self::with_cap(lane, log_leaves, cap_height, digests)
+    }
+
+    fn with_cap(lane: Lane<'_>, log_leaves: usize, cap_height: usize, words: Buffer) -> Result<Self, BackendError> {
+        let cap_words = level_words(cap_height);
+        let cap = lane.download(&words.part(tree_words(log_leaves, cap_height) - cap_words, cap_words))?;
+        Ok(Self { log_leaves, digests: words, cap: MerkleCap(digests(&cap)) })
+    }
+
+    /// A tree whose levels are known.
+    pub(crate) fn from_levels(lane: Lane<'_>, levels: &[Vec<Digest>]) -> Result<Self, BackendError> {
+        let words: Vec<u64> = levels.iter().flatten().flat_map(|digest| digest.elements).map(|element| element.0).collect();
+        let log_leaves = levels[0].len().trailing_zeros() as usize;
+        let cap_height = levels[levels.len() - 1].len().trailing_zeros() as usize;
+        let words = lane.upload(&words)?;
+        Self::with_cap(lane, log_leaves, cap_height, words)
+    }
+
+    /// All levels, from the leaves' to the cap.
+    pub(crate) fn levels(&self, lane: Lane<'_>) -> Result<Vec<Vec<Digest>>, BackendError> {
+        let cap_height = self.cap.height();
+        let words = lane.download(&self.digests.part(0, tree_words(self.log_leaves, cap_height)))?;
+        let mut rest = &words[..];
+        let mut levels = Vec::new();
+        for log_length in (cap_height..=self.log_leaves).rev() {
+            let (level, below) = rest.split_at(level_words(log_length));
+            levels.push(digests(level));
+            rest = below;
+        }
+        Ok(levels)
+    }
+
+    /// Row and path of a leaf that exists; `columns` are those that the tree is over.
+    pub(crate) fn answer(&self, lane: Lane<'_>, columns: CudaView<'_, u64>, leaf: usize) -> Result<QueryAnswer, BackendError> {
+        let n_columns = columns.len() >> self.log_leaves;
+        let height = self.log_leaves - self.cap.height();
+        let n_words = n_columns + height * NUM_HASH_OUT_ELTS;
+        let mut answer = lane.allocate(n_words)?;
+        let counts = [1 << self.log_leaves, n_columns, height, leaf].map(|count| Argument::Count(count as u32));
+        let mut arguments = vec![Argument::In(columns), Argument::In(self.digests.view()), Argument::Out(answer.view_mut())];
+        arguments.extend(counts);
+        lane.launch("merkle_answer", Shape::of_items(n_words as u64), arguments)?;
+        let words = lane.download(&answer.part(0, n_words))?;
+        let (row, siblings) = words.split_at(n_columns);
+        Ok((elements(row), MerkleProof { siblings: digests(siblings) }))
+    }
+}

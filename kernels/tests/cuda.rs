@@ -1,0 +1,251 @@
+//! The CUDA backend on the emulated driver (`kernels/cuda/emulator/build.sh`): the real kernels and the real host code, executed on the CPU.
+//!
+//! Every test runs in a process of its own, whose environment says what the emulated machine is like. Without the emulated driver they print why
+//! they did nothing; `ZKINFER_CUDA_EMULATOR` names another folder to take it from.
+#![cfg(feature = "cuda")]
+#![allow(clippy::print_stdout, reason = "says what was not run, and why")]
+#![allow(missing_docs)]
+
+mod rounds;
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rounds::{Seen, rounds, sample_columns};
+use zkinfer_circuits::backend::reference::Reference;
+use zkinfer_circuits::backend::{Backend, BackendError, CommitShape};
+use zkinfer_kernels::devices::{NoDevice, devices};
+use zkinfer_kernels::{CpuBackend, CudaBackend, DualBackend, FallbackBackend, conformance};
+
+/// Set in the process that runs a test's body.
+const INNER: &str = "ZKINFER_CUDA_INNER";
+const NO_LIMIT: u64 = u64::MAX;
+
+/// The folder of the emulated driver, if it was built.
+fn emulator() -> Option<PathBuf> {
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/cuda-emulator");
+    let folder = std::env::var_os("ZKINFER_CUDA_EMULATOR").map_or(default, PathBuf::from);
+    folder.join("libcuda.so.1").exists().then_some(folder)
+}
+
+/// Runs `body` in a process of its own, with these variables.
+fn apart(folder: &Path, machine: &[(&str, &str)], body: impl FnOnce()) {
+    let thread = std::thread::current();
+    let name = thread.name().expect("the harness names its threads");
+    if std::env::var(INNER).is_ok_and(|inner| inner == name) {
+        return body();
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", name, "--nocapture", "--test-threads", "1"]).env(INNER, name).env("LD_LIBRARY_PATH", folder);
+    // The runtime of a sanitizer that the emulated driver was built with.
+    command.envs(std::env::var_os("ZKINFER_CUDA_PRELOAD").map(|library| ("LD_PRELOAD", library)));
+    let output = command.envs(machine.iter().copied()).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    println!("{}", String::from_utf8_lossy(&text));
+    assert!(output.status.success(), "{name} failed on the emulated machine {machine:?}");
+}
+
+/// Runs `body` on an emulated machine.
+fn emulated(machine: &[(&str, &str)], body: impl FnOnce()) {
+    match emulator() {
+        Some(folder) => apart(&folder, machine, body),
+        None => println!("not run, there is no emulated driver: kernels/cuda/emulator/build.sh builds it"),
+    }
+}
+
+fn open(ordinal: usize) -> CudaBackend {
+    CudaBackend::open(ordinal, NO_LIMIT).unwrap()
+}
+
+fn check(backend: impl Backend) {
+    if let Err(error) = conformance::check(backend) {
+        panic!("{error}: {}", error.source().map(ToString::to_string).unwrap_or_default());
+    }
+}
+
+#[test]
+fn cuda_backend_conforms() {
+    emulated(&[], || {
+        let backend = open(0);
+        let free = backend.free_bytes().unwrap();
+        check(backend.clone());
+        // What remains are tables of twiddles: nothing leaked.
+        assert_eq!(free - backend.free_bytes().unwrap(), backend.memory().used_bytes);
+        assert!(backend.memory().used_bytes < 4 << 20 && backend.memory().peak_bytes > backend.memory().used_bytes);
+    });
+}
+
+fn expected() -> Seen {
+    rounds(&Reference).unwrap()
+}
+
+#[test]
+fn device_passes_its_self_test() {
+    emulated(&[], || open(0).self_test().unwrap());
+}
+
+#[test]
+fn rounds_agree_with_the_reference_whatever_the_order_of_threads() {
+    emulated(&[("EMUCUDA_SEED", "77")], || assert!(rounds(&open(0)).unwrap() == expected()));
+}
+
+#[test]
+fn rounds_agree_when_streams_are_as_late_as_they_may() {
+    emulated(&[("EMUCUDA_LAZY", "1")], || {
+        let (backend, expected) = (open(0), expected());
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| assert!(rounds(&backend).unwrap() == expected));
+            }
+        });
+    });
+}
+
+/// A cap of all leaves shows the whole extension, unhashed.
+fn extensions_agree(sizes: &[(usize, usize, usize)]) {
+    let dual = DualBackend::new(CpuBackend::new(), open(0));
+    for &(log_rows, n_columns, rate_bits) in sizes {
+        let shape = CommitShape { rate_bits, cap_height: log_rows + rate_bits };
+        dual.commit(&sample_columns(1 << log_rows, n_columns), shape).unwrap();
+    }
+}
+
+#[test]
+fn transforms_of_several_launches_agree_with_the_cpu() {
+    emulated(&[], || extensions_agree(&[(12, 4, 0), (13, 2, 1), (14, 1, 3)]));
+}
+
+#[test]
+fn large_transforms_agree_with_the_cpu() {
+    // The largest takes three launches, and pinned memory for its upload.
+    emulated(&[], || extensions_agree(&[(17, 1, 1), (21, 1, 0)]));
+}
+
+#[test]
+fn two_devices_give_equal_results() {
+    emulated(&[("EMUCUDA_DEVICES", "2")], || {
+        let found = devices().unwrap();
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[1].compute_capability, (9, 0));
+        let (first, second) = (open(0), open(1));
+        assert_ne!(first.name(), second.name());
+        assert!(rounds(&first).unwrap() == rounds(&second).unwrap());
+        rounds(&DualBackend::new(first, second)).unwrap();
+        assert!(matches!(CudaBackend::open(2, NO_LIMIT), Err(BackendError::Device { .. })));
+    });
+}
+
+#[test]
+fn machine_without_a_device_is_an_error_and_no_panic() {
+    emulated(&[("EMUCUDA_DEVICES", "0")], || {
+        assert!(matches!(devices(), Err(NoDevice::None | NoDevice::Driver(_))));
+        assert!(matches!(CudaBackend::open(0, NO_LIMIT), Err(BackendError::Device { .. })));
+    });
+}
+
+#[test]
+fn machine_without_a_driver_is_an_error_and_no_panic() {
+    apart(Path::new("/nonexistent"), &[], || match devices() {
+        Err(NoDevice::NoDriver) => assert!(matches!(CudaBackend::open(0, NO_LIMIT), Err(BackendError::Device { .. }))),
+        other => println!("not run, this machine has a driver: {other:?}"),
+    });
+}
+
+#[test]
+fn limit_of_memory_holds_and_is_an_error() {
+    emulated(&[], || {
+        let unlimited = open(0);
+        rounds(&unlimited).unwrap();
+        let peak = unlimited.memory().peak_bytes;
+        let limited = CudaBackend::open(0, peak / 2).unwrap();
+        assert!(matches!(rounds(&limited), Err(BackendError::OutOfMemory { needed_bytes, .. }) if needed_bytes > 0));
+        assert!(limited.memory().peak_bytes <= peak / 2);
+        let enough = CudaBackend::open(0, peak).unwrap();
+        rounds(&enough).unwrap();
+    });
+}
+
+/// The file whose number says which allocation fails.
+fn failing_allocation() -> PathBuf {
+    std::env::temp_dir().join(format!("zkinfer-cuda-{}", std::process::id()))
+}
+
+/// Runs `body` with every allocation failing in turn, until one run has fewer; says whether the run's failure came.
+fn with_every_allocation_failing(file: &Path, mut body: impl FnMut(bool)) {
+    for turn in 1.. {
+        std::fs::write(file, format!("{turn:<12}")).unwrap();
+        let reached = || std::fs::read_to_string(file).unwrap().trim() == "0";
+        body(false);
+        let is_last = !reached();
+        std::fs::write(file, "0").unwrap();
+        body(true);
+        if is_last {
+            println!("{} allocations failed in turn", turn - 1);
+            assert!(turn > 50);
+            return std::fs::remove_file(file).unwrap();
+        }
+    }
+}
+
+#[test]
+fn every_failed_allocation_is_an_error_that_leaks_nothing() {
+    let file = failing_allocation();
+    emulated(&[("EMUCUDA_FAIL_ALLOC", file.to_str().unwrap())], || {
+        let file = PathBuf::from(std::env::var("EMUCUDA_FAIL_ALLOC").unwrap());
+        let mut backend = open(0);
+        with_every_allocation_failing(&file, |is_after| {
+            if is_after {
+                // The error is past: only tables may remain, then nothing.
+                let free = backend.free_bytes().unwrap();
+                let used = backend.memory().used_bytes;
+                backend = open(0);
+                assert_eq!(backend.free_bytes().unwrap() - free, used);
+                return;
+            }
+            match rounds(&backend) {
+                Ok(_) | Err(BackendError::OutOfMemory { .. }) => {}
+                Err(other) => panic!("{other}"),
+            }
+        });
+    });
+}
+
+#[test]
+fn every_failed_allocation_falls_back_to_the_cpu_or_to_a_new_job() {
+    let file = failing_allocation().with_extension("fallback");
+    emulated(&[("EMUCUDA_FAIL_ALLOC", file.to_str().unwrap())], || {
+        let file = PathBuf::from(std::env::var("EMUCUDA_FAIL_ALLOC").unwrap());
+        let expected = expected();
+        let mut backend = FallbackBackend::new(Some(open(0)), CpuBackend::new());
+        let (mut n_repeated, mut n_begun_again) = (0, 0);
+        with_every_allocation_failing(&file, |is_after| {
+            if is_after {
+                backend = FallbackBackend::new(Some(open(0)), CpuBackend::new());
+                return;
+            }
+            match rounds(&backend) {
+                Ok(seen) => {
+                    assert!(seen == expected);
+                    n_repeated += backend.reasons().len();
+                }
+                // The codeword was on the device: the job begun again runs on the CPU.
+                Err(BackendError::OutOfMemory { .. }) => {
+                    assert!(rounds(&backend).unwrap() == expected);
+                    assert_eq!(backend.name(), CpuBackend::new().name());
+                    n_begun_again += 1;
+                }
+                Err(other) => panic!("{other}"),
+            }
+        });
+        println!("{n_repeated} steps repeated, {n_begun_again} jobs begun again");
+        assert!(n_repeated > n_begun_again && n_begun_again > 0);
+    });
+}
+
+#[test]
+fn fallback_without_a_device_is_the_second_backend() {
+    let backend = FallbackBackend::<CudaBackend, _>::new(None, CpuBackend::new());
+    assert!(rounds(&backend).unwrap() == expected());
+    assert!(backend.reasons().is_empty());
+}
