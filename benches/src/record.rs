@@ -29,6 +29,13 @@ pub struct Record {
     pub measures: BTreeMap<String, Summary>,
 }
 
+/// The commit that is checked out; `-dirty` if a file other than a result differs from it.
+fn commit() -> String {
+    let head = output_of("git", &["rev-parse", "--short=12", "HEAD"]);
+    let changed = output_of("git", &["status", "--porcelain", "--", ":/", ":(exclude,top)benches/results"]);
+    if changed.is_empty() { head } else { format!("{head}-dirty") }
+}
+
 impl Record {
     /// An empty record of a command run here and now.
     pub fn new(benchmark: &str, binary: &str) -> Self {
@@ -38,7 +45,7 @@ impl Record {
         Self {
             benchmark: benchmark.to_owned(),
             command: command.trim_end_matches(" -- ").trim_end().to_owned(),
-            commit: output_of("git", &["describe", "--always", "--dirty", "--abbrev=12", "--match="]),
+            commit: commit(),
             unix_time_s: now.map_or(0, |since| since.as_secs()),
             machine: Machine::here(),
             settings: BTreeMap::new(),
