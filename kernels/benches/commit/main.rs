@@ -4,7 +4,9 @@
 //! plonky2's time over ours of the same turn. `memory` is what one commitment has resident at its peak, its input not counted, beside what it must
 //! hold.
 
-#[allow(dead_code, reason = "times are taken in turns here")]
+#[path = "../steps/memory.rs"]
+mod memory;
+#[allow(dead_code, reason = "only the description of the machine is used")]
 #[path = "../steps/meter.rs"]
 mod meter;
 
@@ -55,7 +57,7 @@ fn measure(shape: &Shape, repetitions: usize) -> Result<Value, Box<dyn Error>> {
     let columns = Columns::from_columns(1 << shape.log_rows, &values);
     let commit = CommitShape { rate_bits: shape.rate_bits, cap_height: CAP_HEIGHT };
     // By a backend without tables: these count.
-    let (peak, oracle) = meter::peak_bytes(|| CpuBackend::new().commit(&columns, commit));
+    let (peak, oracle) = memory::peak_bytes(|| CpuBackend::new().commit(&columns, commit));
     drop(oracle?);
     let mut ours = vec![Vec::new(); backends.len()];
     let mut stock = Vec::new();
@@ -76,7 +78,7 @@ fn measure(shape: &Shape, repetitions: usize) -> Result<Value, Box<dyn Error>> {
         }
     }
     let mut report = Map::new();
-    report.insert("memory".to_owned(), meter::memory(peak, meter::held_bytes(shape.n_columns, shape.log_rows, commit)));
+    report.insert("memory".to_owned(), memory::report(peak, memory::held_bytes(shape.n_columns, shape.log_rows, commit)));
     report.insert("plonky2".to_owned(), summary(&stock));
     for (backend, times) in backends.iter().zip(&ours) {
         let ratios: Vec<f64> = stock.iter().zip(times).map(|(stock, ours)| stock / ours).collect();

@@ -19,7 +19,8 @@ use zkinfer_circuits::ops::dense::trace::DenseConstants;
 use zkinfer_circuits::ops::trace::{LayerConstants, main_columns, weight_columns};
 use zkinfer_kernels::CpuBackend;
 
-use crate::meter::{held_bytes, memory, peak_bytes, time};
+use crate::memory::{self, held_bytes, peak_bytes};
+use crate::meter::time;
 
 const REPETITIONS: usize = 3;
 
@@ -90,7 +91,7 @@ pub(crate) fn measure_memory(log_rows: usize, log_period: usize, n_columns: usiz
     let (claim, proof) = proved?;
     verify(shape, &claim, &proof)?;
     let of_oracle = |oracle| held_bytes(system.width(oracle), shape.log_rows(), commit_shape(shape));
-    Ok(memory(peak, [OracleId::Weights, OracleId::Main, OracleId::Projected, OracleId::Sums].map(of_oracle).into_iter().sum()))
+    Ok(memory::report(peak, [OracleId::Weights, OracleId::Main, OracleId::Projected, OracleId::Sums].map(of_oracle).into_iter().sum()))
 }
 
 /// The steps, with given scalars, and the whole proof.

@@ -5,6 +5,7 @@
 
 mod handwritten;
 mod layer;
+mod memory;
 mod meter;
 
 use std::error::Error;
