@@ -7,11 +7,12 @@ import re
 import sys
 
 KINDS = [
-    ("hashing (trees, challenges, grinding)", r"poseidon|merkle|sponge|^compress$|hash_columns|\bgrind|fri_proof_of_work|challenger"),
+    ("hashing (trees, challenges, grinding)", r"poseidon|merkle|sponge|^compress$|hash_column|\bgrind|fri_proof_of_work|challenger"),
     ("transforms", r"::transform|butterflies|::passes|\bfft|::lde|coset_fft|ifft|forward_from|forward_block|apply_from"),
     ("constraints and quotients", r"quotient|eval_unfiltered|evaluate_gate|::interpreter|vanishing|compute_filter|permutation|partial_products|cpu::sums|Constrain"),
-    ("witness", r"witness|::generator|iop::target|generate_partial|trace::|main_columns|set_target"),
+    ("witness", r"circuit::witness|iop::witness|iop::generator|generate_partial|(?<!back)trace::|main_columns|set_target|SimpleGenerator"),
     ("openings and FRI", r"cpu::fri|cpu::wide|plonky2::fri|polynomial::|PolynomialCoeffs|OpeningSet"),
+    ("randomness of the blinding", r"getrandom|OsRng|get_random_bytes"),
 ]
 
 
