@@ -1,6 +1,10 @@
 //! Two backends at once: every step runs on both, and every output that the host sees is compared.
 //!
 //! For commissioning a device and for tests; the answer is the first backend's. A difference is [`BackendError::Disagreement`].
+//!
+//! What stays inside a backend is compared as soon as it is hashed or opened: an oracle by its cap, w~ by the cap of the sums oracle that is
+//! computed from it, a codeword by the cap of its FRI layer, the last one by the final polynomial. Between backends that save in one layout,
+//! [`DualBackend::of_one_layout`] compares coefficients, extension and every digest of every oracle as well.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -20,12 +24,28 @@ use zkinfer_circuits::field::{F, H, K};
 pub struct DualBackend<A, B> {
     first: A,
     second: B,
+    compared: Compared,
+}
+
+/// What is compared of an oracle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Compared {
+    /// Its cap.
+    #[default]
+    Cap,
+    /// Its cap and all that is saved of it.
+    SavedBytes,
 }
 
 impl<A: Backend, B: Backend> DualBackend<A, B> {
     /// Compares `second` with `first`.
     pub fn new(first: A, second: B) -> Self {
-        Self { first, second }
+        Self { first, second, compared: Compared::Cap }
+    }
+
+    /// The same, for two backends that save oracles in one layout (those of this crate do): an oracle's saved bytes are compared too.
+    pub fn of_one_layout(first: A, second: B) -> Self {
+        Self { first, second, compared: Compared::SavedBytes }
     }
 
     /// The backend that is compared.
@@ -43,6 +63,9 @@ impl<A: Backend, B: Backend> DualBackend<A, B> {
 
     fn committed(&self, step: &'static str, first: A::Oracle, second: B::Oracle) -> Result<(A::Oracle, B::Oracle), BackendError> {
         self.agree(step, self.first.cap(&first), self.second.cap(&second))?;
+        if self.compared == Compared::SavedBytes && self.first.save(&first)? != self.second.save(&second)? {
+            return Err(self.disagreement(step));
+        }
         Ok((first, second))
     }
 }

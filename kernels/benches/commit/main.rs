@@ -1,8 +1,11 @@
 //! Commits matrices by this crate's CPU backend, at every level, and by plonky2's `PolynomialBatch::from_values`, in turns in one run.
 //!
 //! `cargo bench -p zkinfer-kernels --bench commit [-- REPETITIONS] > benches/results/NAME.json`. Times are wall milliseconds; a ratio is
-//! plonky2's time over ours of the same turn.
+//! plonky2's time over ours of the same turn. `memory` is what one commitment has resident at its peak, its input not counted, beside what it must
+//! hold.
 
+#[path = "../steps/memory.rs"]
+mod memory;
 #[allow(dead_code, reason = "only the description of the machine is used")]
 #[path = "../steps/meter.rs"]
 mod meter;
@@ -53,6 +56,9 @@ fn measure(shape: &Shape, repetitions: usize) -> Result<Value, Box<dyn Error>> {
     let values: Vec<Vec<F>> = (0..shape.n_columns).map(|_| F::rand_vec(1 << shape.log_rows)).collect();
     let columns = Columns::from_columns(1 << shape.log_rows, &values);
     let commit = CommitShape { rate_bits: shape.rate_bits, cap_height: CAP_HEIGHT };
+    // By a backend without tables: these count.
+    let (peak, oracle) = memory::peak_bytes(|| CpuBackend::new().commit(&columns, commit));
+    drop(oracle?);
     let mut ours = vec![Vec::new(); backends.len()];
     let mut stock = Vec::new();
     for _ in 0..repetitions {
@@ -72,6 +78,7 @@ fn measure(shape: &Shape, repetitions: usize) -> Result<Value, Box<dyn Error>> {
         }
     }
     let mut report = Map::new();
+    report.insert("memory".to_owned(), memory::report(peak, memory::held_bytes(shape.n_columns, shape.log_rows, commit)));
     report.insert("plonky2".to_owned(), summary(&stock));
     for (backend, times) in backends.iter().zip(&ours) {
         let ratios: Vec<f64> = stock.iter().zip(times).map(|(stock, ours)| stock / ours).collect();

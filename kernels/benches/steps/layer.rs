@@ -9,16 +9,17 @@ use plonky2::plonk::circuit_data::CircuitConfig;
 use serde_json::{Value, json};
 use zkinfer_circuits::air::OracleId;
 use zkinfer_circuits::backend::reference::Reference;
-use zkinfer_circuits::backend::{Backend, OpenedColumns, OpeningBatch, Scalars, SumsChallenges};
+use zkinfer_circuits::backend::{Backend, BackendError, OpenedColumns, OpeningBatch, Scalars, SumsChallenges};
 use zkinfer_circuits::field::{Builder, F, H, K, ext};
 use zkinfer_circuits::kind::{LayerKind, Operator, Role};
-use zkinfer_circuits::layer::prover::{balance, commit_linked, commit_shape, prove};
+use zkinfer_circuits::layer::prover::{LinkedOracle, balance, commit_linked, commit_shape, prove};
 use zkinfer_circuits::layer::shape::fri_config;
 use zkinfer_circuits::layer::{LayerClaim, LayerShape, LayerSpec, OutputRule, theta, verify};
 use zkinfer_circuits::ops::dense::trace::DenseConstants;
 use zkinfer_circuits::ops::trace::{LayerConstants, main_columns, weight_columns};
 use zkinfer_kernels::CpuBackend;
 
+use crate::memory::{self, held_bytes, peak_bytes};
 use crate::meter::time;
 
 const REPETITIONS: usize = 3;
@@ -66,19 +67,43 @@ impl Layer {
     }
 }
 
+/// What a layer's proof is about, once its oracles are committed.
+fn claim(layer: &Layer, weights: &Linked, main: &Linked, output: &[i64]) -> LayerClaim {
+    let (theta, gamma_prime, delta) = (layer.spec.theta(), element(1), element(2));
+    let balance = balance(&layer.shape, &theta, gamma_prime, delta, [&layer.input, &[]], output);
+    LayerClaim { theta, index: 0, link_weights: weights.link, link_main: main.link, gamma_prime, delta, balance }
+}
+
+/// Peak memory of committing weights and tensors and proving, beside what the four oracles must hold. The columns given are not counted. To be
+/// called before other work, whose freed memory would not be counted either.
+pub(crate) fn measure_memory(log_rows: usize, log_period: usize, n_columns: usize) -> Result<Value, Box<dyn Error>> {
+    let layer = Layer::dense(log_rows, log_period, n_columns);
+    let (shape, system) = (&layer.shape, &layer.shape.system);
+    let weight_columns = weight_columns(&layer.spec, &layer.constants);
+    let (main_columns, output) = main_columns(system, &layer.spec, &layer.constants, &weight_columns, [&layer.input, &[]])?;
+    let (peak, proved) = peak_bytes(|| -> Result<_, BackendError> {
+        let cpu = CpuBackend::new();
+        let (weights, main) = (commit_linked(&cpu, shape, &weight_columns)?, commit_linked(&cpu, shape, &main_columns)?);
+        let claim = claim(&layer, &weights, &main, &output);
+        let proof = prove(&cpu, shape, &claim, &weights, &main)?;
+        Ok((claim, proof))
+    });
+    let (claim, proof) = proved?;
+    verify(shape, &claim, &proof)?;
+    let of_oracle = |oracle| held_bytes(system.width(oracle), shape.log_rows(), commit_shape(shape));
+    Ok(memory::report(peak, [OracleId::Weights, OracleId::Main, OracleId::Projected, OracleId::Sums].map(of_oracle).into_iter().sum()))
+}
+
 /// The steps, with given scalars, and the whole proof.
 pub(crate) fn measure(log_rows: usize, log_period: usize, n_columns: usize) -> Result<Value, Box<dyn Error>> {
     let layer = Layer::dense(log_rows, log_period, n_columns);
     let (cpu, shape) = (CpuBackend::new(), &layer.shape);
     let weight_columns = weight_columns(&layer.spec, &layer.constants);
-    let (main, output) = main_columns(&shape.system, &layer.spec, &layer.constants, &weight_columns, [&layer.input, &[]])?;
+    let (main_columns, output) = main_columns(&shape.system, &layer.spec, &layer.constants, &weight_columns, [&layer.input, &[]])?;
     let (commit_weights, weights) = time(1, || commit_linked(&cpu, shape, &weight_columns));
-    let (commit_main, main) = time(REPETITIONS, || commit_linked(&cpu, shape, &main));
+    let (commit_main, main) = time(REPETITIONS, || commit_linked(&cpu, shape, &main_columns));
     let (weights, main) = (weights?, main?);
-    let theta = layer.spec.theta();
-    let (gamma_prime, delta) = (element(1), element(2));
-    let balance = balance(shape, &theta, gamma_prime, delta, [&layer.input, &[]], &output);
-    let claim = LayerClaim { theta, index: 0, link_weights: weights.link, link_main: main.link, gamma_prime, delta, balance };
+    let claim = claim(&layer, &weights, &main, &output);
     let (whole, proof) = time(REPETITIONS, || prove(&cpu, shape, &claim, &weights, &main));
     verify(shape, &claim, &proof?)?;
     let (save, bytes) = time(1, || cpu.save(&weights.oracle));
@@ -98,6 +123,7 @@ pub(crate) fn measure(log_rows: usize, log_period: usize, n_columns: usize) -> R
 }
 
 type Oracle = <CpuBackend as Backend>::Oracle;
+type Linked = LinkedOracle<CpuBackend>;
 
 fn steps(cpu: &CpuBackend, layer: &Layer, theta: &[F], [weights, main]: [&Oracle; 2]) -> Result<Value, Box<dyn Error>> {
     let (system, commit) = (&layer.shape.system, commit_shape(&layer.shape));

@@ -1,10 +1,11 @@
 //! Measures the steps of a layer proof, the interpreter of constraints against hand-written code, and the circuit prover against plonky2's.
 //!
-//! `cargo bench -p zkinfer-kernels --bench steps [-- SECTION…] > benches/results/NAME.json`; sections: `layer`, `interpreter`, `circuit`.
+//! `cargo bench -p zkinfer-kernels --bench steps [-- SECTION…] > benches/results/NAME.json`; sections: `memory`, `layer`, `interpreter`, `circuit`.
 //! Every figure is the least of several repetitions: wall time, and CPU time of all threads, in milliseconds.
 
 mod handwritten;
 mod layer;
+mod memory;
 mod meter;
 
 use std::error::Error;
@@ -17,6 +18,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut report = Map::new();
     report.insert("command".to_owned(), json!("cargo bench -p zkinfer-kernels --bench steps"));
     report.insert("machine".to_owned(), meter::machine());
+    if wanted("memory") {
+        report.insert("memory_of_dense_2^14x256_rate_1/8".to_owned(), layer::measure_memory(14, 14, 256)?);
+    }
     if wanted("layer") {
         report.insert("dense_2^14x256_rate_1/8".to_owned(), layer::measure(14, 14, 256)?);
         report.insert("dense_2^10x128_rate_1/8".to_owned(), layer::measure(10, 10, 128)?);

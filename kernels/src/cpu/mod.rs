@@ -5,6 +5,7 @@
 
 mod buffer;
 mod butterflies;
+mod by_hand;
 mod circuit;
 mod fri;
 mod interpreter;
@@ -21,7 +22,6 @@ mod wide;
 use std::ops::Range;
 use std::sync::Arc;
 
-use plonky2::field::types::Field;
 use plonky2::hash::merkle_tree::MerkleCap;
 use plonky2::iop::challenger::Challenger;
 use plonky2::iop::witness::PartialWitness;
@@ -30,7 +30,7 @@ use zkinfer_circuits::backend::{
     Backend, BackendError, Circuit, CircuitProof, CommitShape, OpeningBatch, QueryAnswer, Scalars, SumsChallenges,
 };
 use zkinfer_circuits::columns::Columns;
-use zkinfer_circuits::field::{F, H, K, ext};
+use zkinfer_circuits::field::{F, H, K};
 
 pub use fri::{Codeword, FoldTree};
 pub use oracle::Oracle;
@@ -81,8 +81,8 @@ impl Default for CpuBackend {
 pub struct Combination([Vec<F>; 2]);
 
 impl CpuBackend {
-    /// The interpreter of constraints alone, to be measured: at every point of the coset of 2n points, in the order of leaves,
-    /// `Σ_k ξ^k s_k` and `Σ_k γ^(N−1−k) c_k` over the constraints of each domain: every, first, last, step.
+    /// The interpreter of constraints alone, to be measured: over every block of points of the coset of 2n points, in the order of leaves,
+    /// by coordinate: `Σ_k ξ^k s_k`, then `Σ_k γ^(N−1−k) c_k` over the constraints of each domain: every, first, last, step.
     ///
     /// # Errors
     /// As [`Backend::sums`].
@@ -93,14 +93,26 @@ impl CpuBackend {
         challenges: SumsChallenges,
         oracles: [&Oracle; 3],
         combination: Option<&Combination>,
-    ) -> Result<Vec<[K; 5]>, BackendError> {
+    ) -> Result<Vec<Vec<[Vec<F>; 2]>>, BackendError> {
         let combination = combination.map(|Combination(limbs)| limbs);
         let inputs = sums::Inputs { system, scalars, challenges, oracles, combination };
-        let blocks = sums::interpret(&self.tables, &inputs, |_, outputs| {
-            let at = |output: usize, point: usize| outputs.get(output).map_or(K::ZERO, |[c0, c1]| ext(c0[point], c1[point]));
-            (0..outputs[0][0].len()).map(|point| [0, 1, 2, 3, 4].map(|output| at(output, point))).collect::<Vec<_>>()
-        })?;
-        Ok(blocks.concat())
+        sums::interpret(&self.tables, &inputs, |_, outputs| outputs.to_vec())
+    }
+
+    /// The same of a dense layer's inference, by code written for it alone: what the interpreter is measured against.
+    ///
+    /// # Errors
+    /// [`BackendError::Unsupported`] if the system is of another layer.
+    pub fn constraints_by_hand(
+        &self,
+        system: &ConstraintSystem,
+        scalars: Scalars<'_>,
+        challenges: SumsChallenges,
+        oracles: [&Oracle; 3],
+        combination: Option<&Combination>,
+    ) -> Result<Vec<Vec<[Vec<F>; 2]>>, BackendError> {
+        let combination = combination.map(|Combination(limbs)| limbs);
+        by_hand::evaluate(&self.tables, &sums::Inputs { system, scalars, challenges, oracles, combination })
     }
 }
 

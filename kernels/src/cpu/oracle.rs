@@ -62,8 +62,7 @@ impl Oracle {
         checked_log_rows(1 << log_rows, n_columns, shape)?;
         let cosets = tables.cosets(log_rows, shape.rate_bits, F::coset_shift());
         let columns: Vec<&[F]> = coefficients.chunks_exact(1 << log_rows).collect();
-        let mut extension = extend(&columns, &cosets, 1 << log_rows);
-        extension.extend_from_slice(salt);
+        let extension = extend_before(&columns, &cosets, 1 << log_rows, salt);
         let tree = Tree::from_columns(tables.dispatch(), &extension, 1 << (log_rows + shape.rate_bits), shape.cap_height);
         Ok(Self { log_rows, shape, coefficients, extension, tree, rows: None })
     }
@@ -137,8 +136,16 @@ pub(crate) fn values_on_rows(tables: &RootTables, coefficients: &[F]) -> Vec<F> 
 
 /// Every column on every coset, one after another; the columns have at most `coset_size` coefficients.
 pub(crate) fn extend(columns: &[&[F]], cosets: &[Arc<Coset>], coset_size: usize) -> Vec<F> {
-    let mut extension = zeros(columns.len() * cosets.len() * coset_size);
-    extension.par_chunks_mut(coset_size).enumerate().for_each(|(index, values)| {
+    extend_before(columns, cosets, coset_size, &[])
+}
+
+/// The same, followed by `last`: appended later, it would make the whole extension move.
+fn extend_before(columns: &[&[F]], cosets: &[Arc<Coset>], coset_size: usize, last: &[F]) -> Vec<F> {
+    let length = columns.len() * cosets.len() * coset_size;
+    let mut extension = zeros(length + last.len());
+    let (values, rest) = extension.split_at_mut(length);
+    rest.copy_from_slice(last);
+    values.par_chunks_mut(coset_size).enumerate().for_each(|(index, values)| {
         cosets[index % cosets.len()].forward_from(columns[index / cosets.len()], values);
     });
     extension

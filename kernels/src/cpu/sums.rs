@@ -110,7 +110,7 @@ fn readable<'a>(inputs: &Inputs<'a>, oracle: usize) -> Result<&'a Oracle, Backen
     oracle.copied().ok_or_else(|| BackendError::Unsupported("a constraint reads the sums oracle".to_owned()))
 }
 
-fn missing_combination() -> BackendError {
+pub(super) fn missing_combination() -> BackendError {
     BackendError::Unsupported("the system reads w~, but no combination of weights was given".to_owned())
 }
 
@@ -141,7 +141,7 @@ pub(crate) fn interpret<T: Send>(
 }
 
 /// Values on the coset of 2n points, bit-reversed.
-fn on_quotient_coset(tables: &RootTables, log_rows: usize, limbs: &[Vec<F>; 2]) -> [Vec<F>; 2] {
+pub(super) fn on_quotient_coset(tables: &RootTables, log_rows: usize, limbs: &[Vec<F>; 2]) -> [Vec<F>; 2] {
     let cosets = tables.cosets(log_rows, 1, F::coset_shift());
     limbs.each_ref().map(|limb| extend(&[limb], &cosets, 1 << log_rows))
 }
