@@ -34,7 +34,7 @@ const RATE_BITS: usize = 3;
 const UNHASHED_COLUMNS: usize = 4;
 /// Columns of a recursion circuit's wires.
 const HASHED_COLUMNS: usize = 135;
-const GRINDING_BITS: u32 = 16;
+const GRINDING_BITS: u32 = 20;
 
 /// What a backend computed, to be compared.
 #[derive(PartialEq)]
@@ -115,7 +115,7 @@ fn commit<B: Backend>(backend: &B, n_columns: usize, cap_height: usize) -> Resul
     Ok((figures, backend.cap(&oracle)))
 }
 
-/// Grinding is nothing but permutations.
+/// Grinding is nothing but permutations, of all nonces up to the smallest that fits; those tried beyond it are not counted.
 fn grind<B: Backend>(backend: &B) -> Result<(Value, u64), Box<dyn Error>> {
     let mut challenger = Challenger::<F, H>::new();
     challenger.observe_element(element(2).0[0]);
