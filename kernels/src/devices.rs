@@ -1,13 +1,16 @@
-//! Which accelerators this machine has, and which backend to compute on.
+//! Which accelerators this machine has.
 //!
-//! With the feature `cuda` the driver is asked what it sees, so that an operator learns what is there. [`select_backend`] chooses the CPU: a device is
-//! used by whoever opens `CudaBackend` on it.
+//! With the feature `cuda` the driver is asked; a device is only listed, not opened. [`crate::select`] chooses among them.
 
-use crate::CpuBackend;
+use zkinfer_circuits::backend::BackendError;
+
+pub use driver::Accelerator;
 
 /// An accelerator that the driver reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
+    /// Its place in the driver's order, from 0.
+    pub ordinal: usize,
     /// The driver's name for it.
     pub name: String,
     /// Compute capability, major and minor.
@@ -33,7 +36,7 @@ pub enum NoDevice {
     None,
 }
 
-/// The accelerators of this machine.
+/// The accelerators of this machine, in the driver's order.
 ///
 /// # Errors
 /// [`NoDevice`]: why there are none.
@@ -41,18 +44,13 @@ pub fn devices() -> Result<Vec<Device>, NoDevice> {
     driver::devices()
 }
 
-/// The backend of this build, and a sentence for the log that says why it was chosen.
-pub fn select_backend() -> (CpuBackend, String) {
-    let backend = CpuBackend::new();
-    let place = format!("this build's kernels run on the CPU ({}, {} threads)", backend.level().name(), rayon::current_num_threads());
-    let reason = match devices() {
-        Ok(devices) => {
-            let names: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
-            format!("{place}; not used: {}", names.join(", "))
-        }
-        Err(none) => format!("{place}; {none}"),
-    };
-    (backend, reason)
+/// Opens device `ordinal` and lets it compute a small layer, which must be the reference's byte for byte. Its buffers will never take more than
+/// `memory_limit_bytes`.
+///
+/// # Errors
+/// [`BackendError`]: why the device cannot be used.
+pub fn open_tested(ordinal: usize, memory_limit_bytes: u64) -> Result<Accelerator, BackendError> {
+    driver::open_tested(ordinal, memory_limit_bytes)
 }
 
 #[cfg(feature = "cuda")]
@@ -60,18 +58,32 @@ pub(crate) use driver::is_driver_present;
 
 #[cfg(not(feature = "cuda"))]
 mod driver {
+    use zkinfer_circuits::backend::BackendError;
+
     use super::{Device, NoDevice};
+
+    /// The accelerator of this build.
+    pub type Accelerator = crate::absent::Absent;
 
     pub(super) fn devices() -> Result<Vec<Device>, NoDevice> {
         Err(NoDevice::NotBuilt)
+    }
+
+    pub(super) fn open_tested(ordinal: usize, _memory_limit_bytes: u64) -> Result<Accelerator, BackendError> {
+        Err(BackendError::Device { device: format!("cuda:{ordinal}"), message: NoDevice::NotBuilt.to_string() })
     }
 }
 
 #[cfg(feature = "cuda")]
 mod driver {
-    use cudarc::driver::{CudaContext, DriverError, sys};
+    use cudarc::driver::result::{self, DriverError};
+    use cudarc::driver::{CudaContext, sys};
+    use zkinfer_circuits::backend::BackendError;
 
     use super::{Device, NoDevice};
+
+    /// The accelerator of this build.
+    pub type Accelerator = crate::CudaBackend;
 
     pub(super) fn devices() -> Result<Vec<Device>, NoDevice> {
         if !is_driver_present() {
@@ -85,9 +97,25 @@ mod driver {
         (0..count as usize).map(|ordinal| device(ordinal).map_err(failed)).collect()
     }
 
+    /// Without a context, which would take memory on a device that is perhaps not used.
     fn device(ordinal: usize) -> Result<Device, DriverError> {
-        let context = CudaContext::new(ordinal)?;
-        Ok(Device { name: context.name()?, compute_capability: context.compute_capability()?, memory_bytes: context.total_mem()? as u64 })
+        use sys::CUdevice_attribute::{CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR};
+        let handle = result::device::get(ordinal as i32)?;
+        // SAFETY: the handle was just given by the driver, which was initialized before.
+        #[allow(unsafe_code)]
+        let memory_bytes = unsafe { result::device::total_mem(handle) }? as u64;
+        // SAFETY: as above.
+        #[allow(unsafe_code)]
+        let attribute = |attribute| unsafe { result::device::get_attribute(handle, attribute) };
+        let compute_capability =
+            (attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?, attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?);
+        Ok(Device { ordinal, name: result::device::get_name(handle)?, compute_capability, memory_bytes })
+    }
+
+    pub(super) fn open_tested(ordinal: usize, memory_limit_bytes: u64) -> Result<Accelerator, BackendError> {
+        let device = Accelerator::open(ordinal, memory_limit_bytes)?;
+        device.self_test()?;
+        Ok(device)
     }
 
     /// Must be asked first: cudarc panics if the library is missing.
@@ -97,21 +125,6 @@ mod driver {
         #[allow(unsafe_code)]
         unsafe {
             sys::is_culib_present()
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn selection_says_where_kernels_run_and_why() {
-        let (backend, reason) = select_backend();
-        let level = backend.level().name();
-        assert!(reason.starts_with(&format!("this build's kernels run on the CPU ({level}, ")), "{reason}");
-        if let Err(none) = devices() {
-            assert!(reason.ends_with(&none.to_string()), "{reason}");
         }
     }
 }

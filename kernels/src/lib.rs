@@ -1,10 +1,10 @@
 //! Compute backends of zkinfer, behind `zkinfer_circuits::backend::Backend`.
 //!
 //! [`CpuBackend`] computes on the host's processors, with the vectors of the [`Level`] that it detects; with the feature `cuda`, `CudaBackend`
-//! computes on a device (docs/GPU.md), and [`FallbackBackend`] puts the one behind the other. [`devices`] reports what the machine has. A further
-//! backend joins by passing
-//! [`conformance::check`].
+//! computes on a device (docs/GPU.md), and [`FallbackBackend`] puts the one behind the other. [`devices`] reports what the machine has,
+//! [`select_backend`] chooses. A further backend joins by passing [`conformance::check`].
 
+pub mod absent;
 pub mod conformance;
 pub mod cpu;
 #[cfg(feature = "cuda")]
@@ -12,14 +12,16 @@ pub mod cuda;
 pub mod devices;
 pub mod dual;
 pub mod fallback;
+pub mod faulty;
 pub mod measure;
 mod poseidon;
+pub mod select;
 mod vector;
 
 pub use cpu::CpuBackend;
 #[cfg(feature = "cuda")]
 pub use cuda::CudaBackend;
-pub use devices::select_backend;
 pub use dual::DualBackend;
 pub use fallback::FallbackBackend;
+pub use select::{SelectedBackend, select_backend};
 pub use vector::{Level, UnavailableLevel};

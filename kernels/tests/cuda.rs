@@ -16,7 +16,8 @@ use rounds::{Seen, rounds, sample_columns};
 use zkinfer_circuits::backend::reference::Reference;
 use zkinfer_circuits::backend::{Backend, BackendError, CommitShape};
 use zkinfer_kernels::devices::{NoDevice, devices};
-use zkinfer_kernels::{CpuBackend, CudaBackend, DualBackend, FallbackBackend, conformance};
+use zkinfer_kernels::select::{DeviceChoice, SelectError, Selection, select};
+use zkinfer_kernels::{CpuBackend, CudaBackend, DualBackend, FallbackBackend, conformance, select_backend};
 
 /// Set in the process that runs a test's body.
 const INNER: &str = "ZKINFER_CUDA_INNER";
@@ -240,6 +241,53 @@ fn every_failed_allocation_falls_back_to_the_cpu_or_to_a_new_job() {
         });
         println!("{n_repeated} steps repeated, {n_begun_again} jobs begun again");
         assert!(n_repeated > n_begun_again && n_begun_again > 0);
+    });
+}
+
+/// The device fails for good at a launch of the rounds: the first run is repeated or begun again, the second does not touch the device.
+fn lost_device_is_replaced() {
+    let expected = expected();
+    let backend = FallbackBackend::new(Some(open(0)), CpuBackend::new());
+    match rounds(&backend) {
+        Ok(seen) => assert!(seen == expected),
+        Err(BackendError::Device { device, .. }) => assert!(device.starts_with("cuda:0"), "{device}"),
+        Err(other) => panic!("{other}"),
+    }
+    assert!(!backend.reasons().is_empty(), "the launch was reached");
+    assert_eq!(backend.name(), CpuBackend::new().name());
+    assert!(rounds(&backend).unwrap() == expected);
+}
+
+#[test]
+fn device_that_is_lost_at_once_is_replaced_by_the_cpu() {
+    emulated(&[("EMUCUDA_FAIL_LAUNCH", "1")], lost_device_is_replaced);
+}
+
+#[test]
+fn device_that_is_lost_in_the_middle_is_replaced_by_the_cpu() {
+    emulated(&[("EMUCUDA_FAIL_LAUNCH", "60")], lost_device_is_replaced);
+}
+
+#[test]
+fn selection_takes_the_device_that_passes_its_test() {
+    emulated(&[("EMUCUDA_DEVICES", "2")], || {
+        let (backend, reason) = select_backend();
+        assert!(backend.name().starts_with("cuda:0 ("), "{}", backend.name());
+        assert!(reason.contains(", which passed its test, else on the CPU (") && reason.contains("; not used: cuda:1 ("), "{reason}");
+        assert!(rounds(&backend).unwrap() == expected());
+        let second = Selection { device: DeviceChoice::Ordinal(1), ..Selection::default() };
+        assert!(select(second).unwrap().0.name().starts_with("cuda:1 ("));
+        let starved = Selection { memory_limit_bytes: 1 << 10, ..second };
+        assert!(matches!(select(starved), Err(SelectError::Unusable { ordinal: 1, source: BackendError::OutOfMemory { .. } })));
+    });
+}
+
+#[test]
+fn selection_leaves_a_device_that_fails_its_test() {
+    emulated(&[("EMUCUDA_FAIL_LAUNCH", "9")], || {
+        let (backend, reason) = select_backend();
+        assert_eq!(backend.name(), CpuBackend::new().name());
+        assert!(reason.contains("cannot be used: device cuda:0 ("), "{reason}");
     });
 }
 

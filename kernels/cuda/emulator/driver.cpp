@@ -6,6 +6,7 @@
 //   EMUCUDA_SEED     order of threads in a block              EMUCUDA_THREADS  threads of the operating system; 0: one a core
 //   EMUCUDA_FAIL_ALLOC  a file that holds a number n: the n-th allocation from now on fails (1 is the next), later ones succeed; every
 //                       allocation, of pinned memory too, counts it down
+//   EMUCUDA_FAIL_LAUNCH  n: the n-th launch of a kernel in the process fails, and with it the device
 // Fresh memory holds 0xCD, freed memory 0xDD. An error of a kernel is printed and stays, as a device's does.
 
 #include <chrono>
@@ -100,6 +101,12 @@ bool is_failing_allocation() {
     }
     fclose(file);
     return is_read && left == 1;
+}
+
+// Counts a launch; whether it must fail.
+bool is_failing_launch() {
+    static long n_launches = 0;
+    return ++n_launches == setting("EMUCUDA_FAIL_LAUNCH", 0);
 }
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
@@ -436,7 +443,7 @@ API cuLaunchKernel(const emulator::Kernel* kernel, unsigned grid_x, unsigned gri
         for (auto& argument : *kept) pointers.push_back(argument.data());
         launch.n_workers = static_cast<unsigned>(setting("EMUCUDA_THREADS", 0));
         launch.seed = static_cast<unsigned>(setting("EMUCUDA_SEED", 0));
-        std::string error = kernel->run(launch, pointers.data());
+        std::string error = is_failing_launch() ? "a launch failed, as told" : kernel->run(launch, pointers.data());
         if (error.empty()) return;
         fprintf(stderr, "emulated CUDA: %s\n", error.c_str());
         driver().error = LAUNCH_FAILED;

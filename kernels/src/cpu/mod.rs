@@ -68,6 +68,11 @@ impl CpuBackend {
     pub fn level(&self) -> Level {
         self.tables.dispatch().level()
     }
+
+    /// Threads that this backend computes on, called from this thread.
+    pub fn threads() -> usize {
+        rayon::current_num_threads()
+    }
 }
 
 impl Default for CpuBackend {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use zkinfer_kernels::select::{DeviceChoice, Selection};
 
 /// The zkinfer proving service.
 #[derive(Debug, Parser)]
@@ -19,8 +20,9 @@ pub(super) enum Command {
     Serve(Box<ServeArguments>),
     /// Makes an API key: prints it once, with the line for the key file.
     Keygen(KeygenArguments),
-    /// Lists accelerators, and says which backend would compute and why.
-    Devices,
+    /// Lists accelerators and the CPU's vector levels, and says which backend would compute and why. Exit codes: 0 all right, 1 a device or level
+    /// failed its self-test.
+    Devices(DevicesArguments),
     /// Prints all limits with their defaults, as a file for `serve --limits`.
     Limits,
 }
@@ -45,6 +47,13 @@ pub(super) struct ServeArguments {
     /// Proofs at a time; each uses all cores by itself.
     #[arg(long, env = "ZKINFER_WORKERS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(super) workers: u16,
+    /// Where layers are proved: `auto` (the first device that passes its test, or else the CPU), `cpu`, or the number of a device as `devices` lists
+    /// it. What a device cannot do is done on the CPU.
+    #[arg(long, env = "ZKINFER_DEVICE", default_value = "auto", value_name = "auto|cpu|ORDINAL")]
+    pub(super) device: DeviceChoice,
+    /// Memory in MiB that buffers on the device take at most; default: all that it has.
+    #[arg(long, env = "ZKINFER_DEVICE_MEMORY_MIB", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) device_memory_mib: Option<u32>,
     /// At shutdown, running proofs may finish within this many seconds.
     #[arg(long, env = "ZKINFER_DRAIN_SECONDS", default_value_t = 30)]
     pub(super) drain_seconds: u32,
@@ -59,6 +68,24 @@ pub(super) struct ServeArguments {
     pub(super) log_json: bool,
 }
 
+impl ServeArguments {
+    /// What backend is asked for.
+    pub(super) fn selection(&self) -> Selection {
+        let limit = self.device_memory_mib.map(|mebibytes| u64::from(mebibytes) << 20);
+        Selection { device: self.device, memory_limit_bytes: limit.unwrap_or(u64::MAX) }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DevicesArguments {
+    /// Proves a small layer on each device and at each vector level, and compares every byte with the reference.
+    #[arg(long)]
+    pub(super) self_test: bool,
+    /// Prints a JSON object.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct KeygenArguments {
     /// Who owns what is made with the key.
@@ -71,10 +98,29 @@ pub(super) struct KeygenArguments {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use clap::{CommandFactory as _, Parser as _};
+    use zkinfer_kernels::select::{DeviceChoice, Selection};
+
+    use super::{Arguments, Command};
+
+    fn selection(options: &[&str]) -> Selection {
+        let arguments = Arguments::try_parse_from([&["zkinferd", "serve"], options].concat()).unwrap();
+        let Command::Serve(arguments) = arguments.command else { panic!("serve is serve") };
+        arguments.selection()
+    }
 
     #[test]
     fn the_arguments_are_consistent() {
         super::Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn device_and_its_memory_are_read() {
+        assert_eq!(selection(&["--device", "cpu"]).device, DeviceChoice::Cpu);
+        let limited = Selection { device: DeviceChoice::Ordinal(1), memory_limit_bytes: 512 << 20 };
+        assert_eq!(selection(&["--device", "1", "--device-memory-mib", "512"]), limited);
+        for refused in [["--device", "gpu"], ["--device-memory-mib", "0"]] {
+            assert!(Arguments::try_parse_from([&["zkinferd", "serve"], refused.as_slice()].concat()).is_err());
+        }
     }
 }

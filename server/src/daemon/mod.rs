@@ -1,6 +1,7 @@
 //! The commands of `zkinferd`.
 
 mod arguments;
+mod devices;
 mod logging;
 mod serve;
 
@@ -19,7 +20,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Serve(arguments) => serve::serve(*arguments),
         Command::Keygen(arguments) => keygen(&arguments),
-        Command::Devices => devices(),
+        Command::Devices(arguments) => devices::devices_command(&arguments),
         Command::Limits => limits(),
     }
 }
@@ -41,24 +42,6 @@ fn keygen(arguments: &KeygenArguments) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(!name.is_empty() && !name.contains(char::is_whitespace), "the name must be one word");
     let (key, line) = generate_key(tenant, name).map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
     print(&format!("key, for the client (it is not kept anywhere):\n{key}\n\nline for the key file:\n{line}"))
-}
-
-fn devices() -> anyhow::Result<ExitCode> {
-    let (_, reason) = zkinfer_kernels::select_backend();
-    print(&match zkinfer_kernels::devices::devices() {
-        Ok(devices) => {
-            let lines: Vec<String> = devices
-                .iter()
-                .map(|device| {
-                    let (major, minor) = device.compute_capability;
-                    let gigabytes = device.memory_bytes as f64 / 1e9;
-                    format!("{}: compute capability {major}.{minor}, {gigabytes:.1} GB", device.name)
-                })
-                .collect();
-            format!("{}\n{reason}", lines.join("\n"))
-        }
-        Err(none) => format!("no accelerator: {none}\n{reason}"),
-    })
 }
 
 fn limits() -> anyhow::Result<ExitCode> {

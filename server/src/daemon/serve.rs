@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use zkinfer_kernels::select::select;
 use zkinfer_server::auth::{ApiKeys, Authentication};
 use zkinfer_server::limits::Limits;
 use zkinfer_server::prover::local::LocalProver;
@@ -33,8 +34,8 @@ pub(super) fn serve(arguments: ServeArguments) -> anyhow::Result<ExitCode> {
 async fn run(arguments: ServeArguments) -> anyhow::Result<Ended> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "zkinferd");
     let config = config(&arguments)?;
+    let (backend, reason) = select(arguments.selection())?;
     let cache_dir = arguments.cache_dir.unwrap_or_else(|| arguments.data_dir.join("cache"));
-    let (backend, reason) = zkinfer_kernels::select_backend();
     let prover = LocalProver::new(backend, reason, &cache_dir)?;
     let listener = TcpListener::bind(arguments.listen).await.with_context(|| format!("cannot listen on {}", arguments.listen))?;
     if let Some(file) = &arguments.address_file {

@@ -95,7 +95,7 @@ impl<B: Backend> LocalProver<B> {
             return Ok(model);
         }
         let secret = ModelSecret::from_secret_bytes(&material.private()?).map_err(failure)?;
-        let model = Arc::new(self.commit(secret, &zkinfer_circuits::pipeline::Unobserved).map_err(failure)?);
+        let model = Arc::new(self.commit(secret, &zkinfer_circuits::pipeline::Unobserved).map_err(|error| self.failed(error))?);
         self.remember(id, &model);
         Ok(model)
     }
@@ -105,6 +105,16 @@ impl<B: Backend> LocalProver<B> {
         models.retain(|(known, _)| *known != id);
         models.insert(0, (id, Arc::clone(model)));
         models.truncate(CACHED_MODELS);
+    }
+
+    /// The service's error. After a device failed, models in memory may lie on it: the next attempt commits them again, where the backend then
+    /// computes.
+    fn failed(&self, error: PipelineError) -> ProverError {
+        let error = failure(error);
+        if matches!(error, ProverError::DeviceLost(_) | ProverError::DeviceMemory(_)) {
+            self.models.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+        error
     }
 
     fn set(&self, profile: ProfileName) -> Result<&ParameterSet, ProverError> {
@@ -152,7 +162,8 @@ fn failure(error: PipelineError) -> ProverError {
 
 fn backend_failure(error: &BackendError, text: String) -> ProverError {
     match error {
-        BackendError::OutOfMemory { .. } => ProverError::HostMemory(text),
+        // Only devices report it: the host's allocator ends the process.
+        BackendError::OutOfMemory { .. } => ProverError::DeviceMemory(text),
         BackendError::Device { .. } => ProverError::DeviceLost(text),
         BackendError::Damaged(_) => ProverError::Storage(text),
         BackendError::Unsupported(_) | BackendError::Disagreement { .. } | BackendError::Witness(_) => ProverError::Internal(text),
@@ -299,8 +310,8 @@ impl<B: Backend> Prover for LocalProver<B> {
         reporter.plan(&registration_stages(&program.kinds()).map_err(failure)?);
         let secret = ModelSecret { profile: set.profile, program, constants, salt: salt(request.salt)? };
         let private = secret.to_secret_bytes();
-        let model = Arc::new(self.commit(secret, &reporter).map_err(failure)?);
-        let registration_proof = register(&self.backend, &set.aggregator, &model, &reporter).map_err(failure)?;
+        let model = Arc::new(self.commit(secret, &reporter).map_err(|error| self.failed(error))?);
+        let registration_proof = register(&self.backend, &set.aggregator, &model, &reporter).map_err(|error| self.failed(error))?;
         let key = VerifierKey {
             profile: set.profile,
             parameters_id: set.parameters.id(),
@@ -344,7 +355,7 @@ impl<B: Backend> Prover for LocalProver<B> {
         let nonce = ContextNonce::from_bytes(request.nonce).map_err(|error| ProverError::Internal(describe(&error)))?;
         let inference = InferenceRequest { input: &input, input_salt: salt(request.input_salt)?, nonce };
         let ProvedInference { statement, proof } =
-            prove_inference(&self.backend, &set.aggregator, &model, &inference, &reporter).map_err(failure)?;
+            prove_inference(&self.backend, &set.aggregator, &model, &inference, &reporter).map_err(|error| self.failed(error))?;
         let fields = fields(&statement).map_err(|error| ProverError::Internal(error.to_string()))?;
         Ok(ProvedJob { proof, statement: statement.to_bytes(), fields })
     }

@@ -1,0 +1,169 @@
+//! A device for tests: another backend, which fails when it is told to.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use plonky2::hash::merkle_tree::MerkleCap;
+use plonky2::iop::challenger::Challenger;
+use plonky2::iop::witness::PartialWitness;
+use zkinfer_circuits::air::ConstraintSystem;
+use zkinfer_circuits::backend::{
+    Backend, BackendError, Circuit, CircuitProof, CommitShape, OpeningBatch, QueryAnswer, Scalars, SumsChallenges,
+};
+use zkinfer_circuits::columns::Columns;
+use zkinfer_circuits::field::{F, H, K};
+
+/// How a step fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// That one call has not enough memory.
+    OutOfMemory,
+    /// The device is lost at that call: every later one fails as well.
+    Lost,
+}
+
+/// Makes a [`FaultyBackend`] fail. Clones belong to the same backend.
+#[derive(Clone, Debug, Default)]
+pub struct FaultSwitch(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    is_lost: bool,
+    next: Option<(&'static str, Fault)>,
+}
+
+impl FaultSwitch {
+    /// The next call of `step`, a method of [`Backend`], fails.
+    pub fn fail_at(&self, step: &'static str, fault: Fault) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).next = Some((step, fault));
+    }
+
+    /// Whether a fault is still to come.
+    pub fn is_armed(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).next.is_some()
+    }
+}
+
+/// `B`, until its switch says otherwise.
+#[derive(Clone, Debug)]
+pub struct FaultyBackend<B> {
+    inner: B,
+    switch: FaultSwitch,
+}
+
+impl<B: Backend> FaultyBackend<B> {
+    /// Works as `inner` does, until `switch` says otherwise.
+    pub fn new(inner: B, switch: FaultSwitch) -> Self {
+        Self { inner, switch }
+    }
+
+    fn enter(&self, step: &'static str) -> Result<&B, BackendError> {
+        let mut state = self.switch.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = state.next.take_if(|(at, _)| *at == step).map(|(_, fault)| fault);
+        state.is_lost |= due == Some(Fault::Lost);
+        if state.is_lost {
+            return Err(BackendError::Device { device: self.name(), message: "lost, as told".to_owned() });
+        }
+        match due {
+            None => Ok(&self.inner),
+            Some(_) => Err(BackendError::OutOfMemory { device: self.name(), needed_bytes: 1 }),
+        }
+    }
+}
+
+impl<B: Backend> Backend for FaultyBackend<B> {
+    type Oracle = B::Oracle;
+    type Combination = B::Combination;
+    type Codeword = B::Codeword;
+    type FoldTree = B::FoldTree;
+
+    fn name(&self) -> String {
+        format!("faulty {}", self.inner.name())
+    }
+
+    fn commit(&self, columns: &Columns, shape: CommitShape) -> Result<B::Oracle, BackendError> {
+        self.enter("commit")?.commit(columns, shape)
+    }
+
+    fn cap(&self, oracle: &B::Oracle) -> MerkleCap<F, H> {
+        self.inner.cap(oracle)
+    }
+
+    fn save(&self, oracle: &B::Oracle) -> Result<Vec<u8>, BackendError> {
+        self.enter("save")?.save(oracle)
+    }
+
+    fn load(&self, bytes: &[u8]) -> Result<B::Oracle, BackendError> {
+        self.enter("load")?.load(bytes)
+    }
+
+    fn evaluate(&self, oracle: &B::Oracle, columns: Range<usize>, point: K) -> Result<Vec<K>, BackendError> {
+        self.enter("evaluate")?.evaluate(oracle, columns, point)
+    }
+
+    fn combine(&self, weights: &B::Oracle, coefficients: &[K]) -> Result<B::Combination, BackendError> {
+        self.enter("combine")?.combine(weights, coefficients)
+    }
+
+    fn project(
+        &self,
+        system: &ConstraintSystem,
+        scalars: Scalars<'_>,
+        oracles: [&B::Oracle; 2],
+        shape: CommitShape,
+    ) -> Result<B::Oracle, BackendError> {
+        self.enter("project")?.project(system, scalars, oracles, shape)
+    }
+
+    fn sums(
+        &self,
+        system: &ConstraintSystem,
+        scalars: Scalars<'_>,
+        challenges: SumsChallenges,
+        oracles: [&B::Oracle; 3],
+        combination: Option<&B::Combination>,
+        shape: CommitShape,
+    ) -> Result<B::Oracle, BackendError> {
+        self.enter("sums")?.sums(system, scalars, challenges, oracles, combination, shape)
+    }
+
+    fn batch(&self, oracles: &[&B::Oracle], batches: &[OpeningBatch], alpha: K) -> Result<B::Codeword, BackendError> {
+        self.enter("batch")?.batch(oracles, batches, alpha)
+    }
+
+    fn fold_commit(&self, codeword: &B::Codeword, arity_bits: usize, cap_height: usize) -> Result<B::FoldTree, BackendError> {
+        self.enter("fold_commit")?.fold_commit(codeword, arity_bits, cap_height)
+    }
+
+    fn fold_cap(&self, tree: &B::FoldTree) -> MerkleCap<F, H> {
+        self.inner.fold_cap(tree)
+    }
+
+    fn fold(&self, codeword: B::Codeword, arity_bits: usize, beta: K) -> Result<B::Codeword, BackendError> {
+        self.enter("fold")?.fold(codeword, arity_bits, beta)
+    }
+
+    fn final_polynomial(&self, codeword: &B::Codeword, rate_bits: usize) -> Result<Vec<K>, BackendError> {
+        self.enter("final_polynomial")?.final_polynomial(codeword, rate_bits)
+    }
+
+    fn grind(&self, challenger: &Challenger<F, H>, bits: u32) -> Result<u64, BackendError> {
+        self.enter("grind")?.grind(challenger, bits)
+    }
+
+    fn query(&self, oracle: &B::Oracle, leaf: usize) -> Result<QueryAnswer, BackendError> {
+        self.enter("query")?.query(oracle, leaf)
+    }
+
+    fn query_fold(&self, tree: &B::FoldTree, leaf: usize) -> Result<QueryAnswer, BackendError> {
+        self.enter("query_fold")?.query_fold(tree, leaf)
+    }
+
+    fn prove_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
+        self.enter("prove_circuit")?.prove_circuit(circuit, inputs)
+    }
+
+    fn prove_blinded_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
+        self.enter("prove_blinded_circuit")?.prove_blinded_circuit(circuit, inputs)
+    }
+}
