@@ -6,6 +6,9 @@
 #[allow(dead_code, reason = "only the layer and its inputs are used")]
 #[path = "../steps/layer.rs"]
 mod layer;
+#[allow(dead_code, reason = "the layer's own measure of memory is not used")]
+#[path = "../steps/memory.rs"]
+mod memory;
 #[path = "../steps/meter.rs"]
 mod meter;
 
