@@ -8,7 +8,7 @@
 //! - **commit**, FRI's batching and foldings, and **algebraic**, the terms of the argument itself: what 2^128 elements of K allow, if
 //!   exceptional challenges are counted as for unique decoding, and the list of codewords is one, as the heuristic assumes.
 //! - **permutation**: plonky2's copy constraints with c challenges from F: `c·(64 − log₂(routed wires · 2^k))` bits at 2^k gates.
-//! - **proven**: the *sum* of all errors in the Johnson regime, without conjecture ([`soundness`]).
+//! - **proven**: the *sum* of all errors in the Johnson regime, without conjecture (`security/soundness.rs`).
 //!
 //! The composite figures are the least of what binds them, the hash's collision resistance included.
 
