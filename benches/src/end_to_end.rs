@@ -8,7 +8,7 @@ use zkinfer_client::proto::{Job, StageTime};
 use zkinfer_client::{Client, ContextNonce, Documents, JobRequest, MediaType, ModelRequest, ProfileName, verify_locally};
 
 use crate::record::Record;
-use crate::service::Service;
+use crate::service::{Computing, Service};
 use crate::usage::{Meter, Usage, reset_peak};
 use crate::workload::{Workload, to_npy};
 
@@ -27,13 +27,13 @@ struct Proved {
 ///
 /// # Errors
 /// Whatever fails on the way, a proof that does not verify included.
-pub async fn run(workload: &Workload, n_proofs: usize, record: &mut Record) -> anyhow::Result<()> {
+pub async fn run(workload: &Workload, computing: Computing, n_proofs: usize, record: &mut Record) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let cache = folder.path().join("cache");
     let inputs = &workload.inputs;
     ensure!(inputs.len() > n_proofs, "there are only {} inputs", inputs.len());
 
-    let service = Service::start(&folder.path().join("first"), &cache).await?;
+    let service = Service::start(computing, &folder.path().join("first"), &cache).await?;
     record.set("backend", service.backend());
     record.set("network", workload.description);
     let (_, first) = register(&service.connect().await?, workload).await?;
@@ -42,7 +42,7 @@ pub async fn run(workload: &Workload, n_proofs: usize, record: &mut Record) -> a
     record.add_single("registration_first_cpu_s", first.cpu_s);
     record.add_single("registration_peak_bytes", first.peak_bytes as f64);
 
-    let service = Service::start(&folder.path().join("second"), &cache).await?;
+    let service = Service::start(computing, &folder.path().join("second"), &cache).await?;
     let client = service.connect().await?;
     let (model, again) = register(&client, workload).await?;
     record.add_single("registration_cached_wall_s", again.wall_s);

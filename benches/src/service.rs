@@ -4,13 +4,41 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use clap::ValueEnum;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use zkinfer_circuits::backend::reference::Reference;
 use zkinfer_client::Client;
+use zkinfer_kernels::{CpuBackend, Level};
 use zkinfer_server::prover::Prover;
 use zkinfer_server::prover::local::LocalProver;
 use zkinfer_server::{Config, Ended, ServeError};
+
+/// What a service computes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Computing {
+    /// On what a service selects by itself.
+    Auto,
+    /// On one element at a time, as on a processor whose vectors are not known.
+    Portable,
+    /// On plonky2's own transforms, trees and circuit prover.
+    Stock,
+}
+
+impl Computing {
+    fn prover(self, cache_dir: &Path) -> anyhow::Result<Arc<dyn Prover>> {
+        let reason = || "as the benchmark asks".to_owned();
+        Ok(match self {
+            Self::Auto => {
+                let (backend, reason) = zkinfer_kernels::select_backend();
+                Arc::new(LocalProver::new(backend, reason, cache_dir)?)
+            }
+            Self::Portable => Arc::new(LocalProver::new(CpuBackend::with_level(Level::Portable)?, reason(), cache_dir)?),
+            Self::Stock => Arc::new(LocalProver::new(Reference, reason(), cache_dir)?),
+        })
+    }
+}
 
 /// A running service.
 #[derive(Debug)]
@@ -26,15 +54,14 @@ impl Service {
     ///
     /// # Errors
     /// Folders that cannot be used, or no free port.
-    pub async fn start(data_dir: &Path, cache_dir: &Path) -> anyhow::Result<Self> {
-        let (backend, reason) = zkinfer_kernels::select_backend();
-        let prover = LocalProver::new(backend, reason, cache_dir)?;
+    pub async fn start(computing: Computing, data_dir: &Path, cache_dir: &Path) -> anyhow::Result<Self> {
+        let prover = computing.prover(cache_dir)?;
         let backend = prover.backend().name;
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no free port")?;
         let address = format!("http://{}", listener.local_addr()?);
         let (shutdown, asked) = oneshot::channel();
         let config = Config::new(data_dir);
-        let run = zkinfer_server::run(config, Arc::new(prover), listener, async move {
+        let run = zkinfer_server::run(config, prover, listener, async move {
             // A dropped sender asks too.
             let _ = asked.await;
         });
