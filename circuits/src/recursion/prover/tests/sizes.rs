@@ -21,6 +21,9 @@ fn every_leaf_fits_a_node() {
             kind.layers.iter().map(|layer| StarkLayers::verify(&mut builder, layer, kind.role, &profile).0).collect();
         build_leaf(&mut builder, kind.role, &slots, kind.boundary);
         println!("{}: {} gates", leaf_name(&kind), builder.num_gates());
+        if leaf_name(&kind) == "inference-dense10x128" {
+            assert!(builder.num_gates() <= 2_500, "docs/PROTOCOL.md §6 says how many");
+        }
         if finish_node(&mut builder, &profile, "leaf").is_err() {
             too_large.push(leaf_name(&kind));
         }
