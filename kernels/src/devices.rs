@@ -17,6 +17,40 @@ pub struct Device {
     pub compute_capability: (i32, i32),
     /// Memory, in bytes.
     pub memory_bytes: u64,
+    /// What bounds its speed.
+    pub limits: SpeedLimits,
+}
+
+/// What a device can do at most, from what the driver says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpeedLimits {
+    /// Multiprocessors.
+    pub multiprocessors: u32,
+    /// Their highest clock, in kHz.
+    pub clock_khz: u32,
+    /// The memory's highest clock, in kHz; 0 if the driver does not say.
+    pub memory_clock_khz: u32,
+    /// Width of the memory's bus, in bits.
+    pub bus_bits: u32,
+}
+
+impl SpeedLimits {
+    /// Thread instructions a second: four schedulers a multiprocessor, each issuing one for 32 threads in every cycle.
+    pub fn instructions_per_s(&self) -> f64 {
+        f64::from(self.multiprocessors) * 128.0 * f64::from(self.clock_khz) * 1e3
+    }
+
+    /// Bytes a second between memory and multiprocessors, at two transfers a cycle; `None` if the driver does not say.
+    pub fn bytes_per_s(&self) -> Option<f64> {
+        let bytes = f64::from(self.memory_clock_khz) * 1e3 * 2.0 * f64::from(self.bus_bits) / 8.0;
+        (bytes > 0.0).then_some(bytes)
+    }
+
+    /// The least time, in ns, of work that takes so many thread instructions and moves so many bytes.
+    pub fn least_ns(&self, instructions: f64, bytes: f64) -> f64 {
+        let of_memory = self.bytes_per_s().map_or(0.0, |rate| bytes / rate);
+        1e9 * of_memory.max(instructions / self.instructions_per_s())
+    }
 }
 
 /// Why no accelerator is reported.
@@ -80,7 +114,7 @@ mod driver {
     use cudarc::driver::{CudaContext, sys};
     use zkinfer_circuits::backend::BackendError;
 
-    use super::{Device, NoDevice};
+    use super::{Device, NoDevice, SpeedLimits};
 
     /// The accelerator of this build.
     pub type Accelerator = crate::CudaBackend;
@@ -99,7 +133,10 @@ mod driver {
 
     /// Without a context, which would take memory on a device that is perhaps not used.
     fn device(ordinal: usize) -> Result<Device, DriverError> {
-        use sys::CUdevice_attribute::{CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR};
+        use sys::CUdevice_attribute::{
+            CU_DEVICE_ATTRIBUTE_CLOCK_RATE, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+            CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH, CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+        };
         let handle = result::device::get(ordinal as i32)?;
         // SAFETY: the handle was just given by the driver, which was initialized before.
         #[allow(unsafe_code)]
@@ -109,7 +146,14 @@ mod driver {
         let attribute = |attribute| unsafe { result::device::get_attribute(handle, attribute) };
         let compute_capability =
             (attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?, attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?);
-        Ok(Device { ordinal, name: result::device::get_name(handle)?, compute_capability, memory_bytes })
+        let positive = |kind| attribute(kind).map(|value| u32::try_from(value).unwrap_or(0));
+        let limits = SpeedLimits {
+            multiprocessors: positive(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+            clock_khz: positive(CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?,
+            memory_clock_khz: positive(CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)?,
+            bus_bits: positive(CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)?,
+        };
+        Ok(Device { ordinal, name: result::device::get_name(handle)?, compute_capability, memory_bytes, limits })
     }
 
     pub(super) fn open_tested(ordinal: usize, memory_limit_bytes: u64) -> Result<Accelerator, BackendError> {
@@ -126,5 +170,23 @@ mod driver {
         unsafe {
             sys::is_culib_present()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SpeedLimits;
+
+    /// An H100 PCIe: 114 multiprocessors at 1.755 GHz, HBM2e of 5,120 bits at 1.593 GHz.
+    #[test]
+    fn limits_are_those_of_the_data_sheet() {
+        let limits = SpeedLimits { multiprocessors: 114, clock_khz: 1_755_000, memory_clock_khz: 1_593_000, bus_bits: 5_120 };
+        assert!((limits.bytes_per_s().unwrap() / 2.039e12 - 1.0).abs() < 1e-3);
+        assert!((limits.instructions_per_s() / 25.6e12 - 1.0).abs() < 1e-3);
+        assert!((limits.least_ns(25.6e12, 1.0) / 1e9 - 1.0).abs() < 1e-3, "bound by instructions");
+        assert!((limits.least_ns(1.0, 2.039e12) / 1e9 - 1.0).abs() < 1e-3, "bound by memory");
+        let silent = SpeedLimits { memory_clock_khz: 0, ..limits };
+        assert_eq!(silent.bytes_per_s(), None);
+        assert_eq!(silent.least_ns(0.0, 1e12), 0.0);
     }
 }

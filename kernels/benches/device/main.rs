@@ -2,6 +2,8 @@
 //!
 //! `cargo bench -p zkinfer-kernels --features cuda --bench device > benches/results/NAME.json`. Figures are those of whole calls: on a device they
 //! hold the copies that a call makes. All that is computed is compared with the CPU's. Bytes are those that a call takes and leaves behind.
+//! The share of the roofline is the least time that the device's clocks allow for the counted instructions (docs/GPU.md) and these bytes, by the time
+//! measured.
 
 #[allow(dead_code, reason = "only the layer and its inputs are used")]
 #[path = "../steps/layer.rs"]
@@ -26,7 +28,7 @@ use zkinfer_circuits::layer::prover::{balance, commit_linked, prove};
 use zkinfer_circuits::layer::{LayerClaim, verify};
 use zkinfer_circuits::ops::trace::{main_columns, weight_columns};
 use zkinfer_kernels::CpuBackend;
-use zkinfer_kernels::devices::{devices, open_tested};
+use zkinfer_kernels::devices::{SpeedLimits, devices, open_tested};
 
 use layer::{Layer, element};
 
@@ -38,6 +40,11 @@ const UNHASHED_COLUMNS: usize = 4;
 /// Columns of a recursion circuit's wires.
 const HASHED_COLUMNS: usize = 135;
 const GRINDING_BITS: u32 = 20;
+/// Thread instructions of a permutation and of a butterfly with its share of loads and stores (docs/GPU.md, sm_90).
+const PERMUTATION_INSTRUCTIONS: f64 = 30_581.0;
+const BUTTERFLY_INSTRUCTIONS: f64 = 72.0;
+/// Elements that a permutation absorbs.
+const SPONGE_RATE: usize = 8;
 
 /// What a backend computed, to be compared.
 #[derive(PartialEq)]
@@ -57,11 +64,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         Ok(found) => {
             let cpu = CpuBackend::new();
-            let (figures, expected) = measure(&cpu)?;
+            let (figures, expected) = measure(&cpu, None)?;
             report.insert(cpu.name(), figures);
             for device in found {
                 let backend = open_tested(device.ordinal, u64::MAX)?;
-                let (figures, seen) = measure(&backend)?;
+                let (figures, seen) = measure(&backend, Some(device.limits))?;
                 if seen != expected {
                     return Err(format!("{} and the CPU computed different things", backend.name()).into());
                 }
@@ -72,10 +79,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     emit(&Value::Object(report))
 }
 
-fn measure<B: Backend>(backend: &B) -> Result<(Value, Seen), Box<dyn Error>> {
-    let (transforms, unhashed) = commit(backend, UNHASHED_COLUMNS, LOG_ROWS + RATE_BITS)?;
-    let (oracle, hashed) = commit(backend, HASHED_COLUMNS, 4)?;
-    let (poseidon, nonce) = grind(backend)?;
+fn measure<B: Backend>(backend: &B, limits: Option<SpeedLimits>) -> Result<(Value, Seen), Box<dyn Error>> {
+    let (transforms, unhashed) = commit(backend, UNHASHED_COLUMNS, LOG_ROWS + RATE_BITS, limits)?;
+    let (oracle, hashed) = commit(backend, HASHED_COLUMNS, 4, limits)?;
+    let (poseidon, nonce) = grind(backend, limits)?;
     let (layer_proof, proof) = layer_proof(backend)?;
     let figures = json!({
         "transforms_4x2^16_rate_1/8": transforms,
@@ -106,7 +113,12 @@ fn rounded(figure: f64) -> f64 {
 }
 
 /// Columns in, coefficients, extension and digests left behind.
-fn commit<B: Backend>(backend: &B, n_columns: usize, cap_height: usize) -> Result<(Value, MerkleCap<F, H>), Box<dyn Error>> {
+fn commit<B: Backend>(
+    backend: &B,
+    n_columns: usize,
+    cap_height: usize,
+    limits: Option<SpeedLimits>,
+) -> Result<(Value, MerkleCap<F, H>), Box<dyn Error>> {
     let values: Vec<F> = element(1).powers().take(n_columns << LOG_ROWS).map(|value: K| value.0[0]).collect();
     let columns = Columns::from_flat(1 << LOG_ROWS, values);
     let shape = CommitShape { rate_bits: RATE_BITS, cap_height };
@@ -114,16 +126,33 @@ fn commit<B: Backend>(backend: &B, n_columns: usize, cap_height: usize) -> Resul
     let n_elements = (n_columns << LOG_ROWS) as f64;
     let digest_bytes = if n_columns > UNHASHED_COLUMNS { 64 << (LOG_ROWS + RATE_BITS) } else { 0 } as f64;
     let bytes = 8.0 * n_elements * (2.0 + f64::from(1 << RATE_BITS)) + digest_bytes;
-    let figures = json!({ "ns": ns, "ns_per_element": rounded(ns / n_elements), "gb_per_s": rounded(bytes / ns) });
+    let share = share_of_roofline(limits, commit_instructions(n_columns), bytes, ns);
+    let figures =
+        json!({ "ns": ns, "ns_per_element": rounded(ns / n_elements), "gb_per_s": rounded(bytes / ns), "percent_of_roofline": share });
     Ok((figures, backend.cap(&oracle)))
 }
 
+/// Butterflies of the inverse and of the extension; permutations of leaves that are hashed, and of the levels above them.
+fn commit_instructions(n_columns: usize) -> f64 {
+    let (rows, leaves) = ((1_usize << LOG_ROWS) as f64, (1_usize << (LOG_ROWS + RATE_BITS)) as f64);
+    let butterflies = n_columns as f64 * (rows * LOG_ROWS as f64 + leaves * (LOG_ROWS + RATE_BITS) as f64) / 2.0;
+    let permutations = if n_columns > UNHASHED_COLUMNS { leaves * (n_columns.div_ceil(SPONGE_RATE) + 1) as f64 } else { 0.0 };
+    butterflies * BUTTERFLY_INSTRUCTIONS + permutations * PERMUTATION_INSTRUCTIONS
+}
+
+/// In percent; nothing where limits are not known.
+fn share_of_roofline(limits: Option<SpeedLimits>, instructions: f64, bytes: f64, ns: f64) -> Option<f64> {
+    limits.map(|limits| rounded(100.0 * limits.least_ns(instructions, bytes) / ns))
+}
+
 /// Grinding is nothing but permutations, of all nonces up to the smallest that fits; those tried beyond it are not counted.
-fn grind<B: Backend>(backend: &B) -> Result<(Value, u64), Box<dyn Error>> {
+fn grind<B: Backend>(backend: &B, limits: Option<SpeedLimits>) -> Result<(Value, u64), Box<dyn Error>> {
     let mut challenger = Challenger::<F, H>::new();
     challenger.observe_element(element(2).0[0]);
     let (ns, nonce) = least(|| backend.grind(&challenger, GRINDING_BITS))?;
-    Ok((json!({ "ns": ns, "nonce": nonce, "ns_per_nonce": rounded(ns / (nonce + 1) as f64) }), nonce))
+    let share = share_of_roofline(limits, (nonce + 1) as f64 * PERMUTATION_INSTRUCTIONS, 0.0, ns);
+    let figures = json!({ "ns": ns, "nonce": nonce, "ns_per_nonce": rounded(ns / (nonce + 1) as f64), "percent_of_roofline": share });
+    Ok((figures, nonce))
 }
 
 /// A proof over committed weights, the commitment of the activations included.

@@ -234,7 +234,7 @@ API cuDeviceTotalMem_v2(size_t* bytes, Device) {
 }
 API cuDeviceGetAttribute(int* value, int attribute, Device) {
     // A device of compute capability 9.0, by the numbers of CUdevice_attribute.
-    static const std::map<int, int> attributes = {{1, 1024}, {8, 49152}, {10, 32}, {13, 1755000}, {16, 132}, {75, 9}, {76, 0}, {97, 232448}, {115, 1}};
+    static const std::map<int, int> attributes = {{1, 1024}, {8, 49152}, {10, 32}, {13, 1755000}, {16, 132}, {36, 2619000}, {37, 5120}, {75, 9}, {76, 0}, {97, 232448}, {115, 1}};
     auto found = attributes.find(attribute);
     *value = found == attributes.end() ? 0 : found->second;
     return SUCCESS;
