@@ -177,6 +177,11 @@ impl<A: Backend, B: Backend> Backend for FallbackBackend<A, B> {
         }
     }
 
+    /// The first backend was retired.
+    fn is_degraded(&self) -> bool {
+        self.first.is_some() && self.first().is_none()
+    }
+
     fn commit(&self, columns: &Columns, shape: CommitShape) -> Result<Self::Oracle, BackendError> {
         self.attempt("commit", Some(()), |first, ()| first.commit(columns, shape), |second| second.commit(columns, shape))
     }

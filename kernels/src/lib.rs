@@ -2,7 +2,7 @@
 //!
 //! [`CpuBackend`] computes on the host's processors, with the vectors of the [`Level`] that it detects; with the feature `cuda`, `CudaBackend`
 //! computes on a device (docs/GPU.md), and [`FallbackBackend`] puts the one behind the other. [`devices`] reports what the machine has,
-//! [`select_backend`] chooses. A further backend joins by passing [`conformance::check`].
+//! [`mod@select`] chooses. A further backend joins by passing [`conformance::check`].
 
 pub mod absent;
 pub mod conformance;

@@ -16,7 +16,7 @@ use rounds::{Seen, rounds, sample_columns};
 use zkinfer_circuits::backend::reference::Reference;
 use zkinfer_circuits::backend::{Backend, BackendError, CommitShape};
 use zkinfer_kernels::devices::{NoDevice, devices};
-use zkinfer_kernels::select::{DeviceChoice, SelectError, Selection, select};
+use zkinfer_kernels::select::{DeviceChoice, SelectError, Selected, Selection, select};
 use zkinfer_kernels::{CpuBackend, CudaBackend, DualBackend, FallbackBackend, conformance, select_backend};
 
 /// Set in the process that runs a test's body.
@@ -275,10 +275,22 @@ fn selection_takes_the_device_that_passes_its_test() {
         assert!(backend.name().starts_with("cuda:0 ("), "{}", backend.name());
         assert!(reason.contains(", which passed its test, else on the CPU (") && reason.contains("; not used: cuda:1 ("), "{reason}");
         assert!(rounds(&backend).unwrap() == expected());
-        let second = Selection { device: DeviceChoice::Ordinal(1), ..Selection::default() };
-        assert!(select(second).unwrap().0.name().starts_with("cuda:1 ("));
+        let second = Selection { device: DeviceChoice::Ordinals(vec![1]), ..Selection::default() };
+        assert!(select(&second).unwrap().backends[0].name().starts_with("cuda:1 ("));
         let starved = Selection { memory_limit_bytes: 1 << 10, ..second };
-        assert!(matches!(select(starved), Err(SelectError::Unusable { ordinal: 1, source: BackendError::OutOfMemory { .. } })));
+        assert!(matches!(select(&starved), Err(SelectError::Unusable { ordinal: 1, source: BackendError::OutOfMemory { .. } })));
+    });
+}
+
+#[test]
+fn selection_for_a_service_takes_all_devices_or_those_that_are_named() {
+    emulated(&[("EMUCUDA_DEVICES", "3")], || {
+        let Selected { backends, reason } = select(&Selection::default()).unwrap();
+        assert_eq!(backends.len(), 3);
+        assert!(reason.contains(" and cuda:2 (") && reason.contains(", which passed their tests, else on the CPU ("), "{reason}");
+        let named = Selection { device: DeviceChoice::Ordinals(vec![2, 0]), ..Selection::default() };
+        let names: Vec<String> = select(&named).unwrap().backends.iter().map(Backend::name).collect();
+        assert!(names[0].starts_with("cuda:2 (") && names[1].starts_with("cuda:0 (") && names.len() == 2, "{names:?}");
     });
 }
 

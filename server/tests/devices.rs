@@ -78,8 +78,10 @@ fn emulated_devices_are_listed_and_pass_their_self_test() {
         assert_eq!(device["ordinal"], ordinal);
         assert_eq!(device["self_test"]["passed"], true, "{report}");
     }
-    assert!(report["selected"]["backend"].as_str().unwrap().starts_with("cuda:0 ("), "{report}");
-    assert!(report["selected"]["reason"].as_str().unwrap().contains("; not used: cuda:1 ("), "{report}");
+    let selected = report["selected"]["backends"].as_array().unwrap();
+    assert!(selected[0].as_str().unwrap().starts_with("cuda:0 ("), "{report}");
+    assert!(selected[1].as_str().unwrap().starts_with("cuda:1 ("), "{report}");
+    assert!(report["selected"]["reason"].as_str().unwrap().contains(" and cuda:1 ("), "{report}");
 }
 
 #[test]
@@ -91,6 +93,6 @@ fn a_failing_device_is_told_by_the_exit_code_and_not_selected() {
     let report = report(&output);
     let error = &report["devices"][0]["self_test"]["error"];
     assert!(error.as_str().unwrap().starts_with("out of memory"), "{report}");
-    assert!(report["selected"]["backend"].as_str().unwrap().starts_with("cpu "), "{report}");
+    assert!(report["selected"]["backends"][0].as_str().unwrap().starts_with("cpu "), "{report}");
     assert!(report["selected"]["reason"].as_str().unwrap().contains("cannot be used: out of memory"), "{report}");
 }

@@ -140,6 +140,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Name of the implementation and device, for logs.
     fn name(&self) -> String;
 
+    /// Whether what it was made to compute on has failed, so that it computes on something slower from then on.
+    fn is_degraded(&self) -> bool {
+        false
+    }
+
     /// Interpolates columns over G, extends and commits them.
     fn commit(&self, columns: &Columns, shape: CommitShape) -> Result<Self::Oracle, BackendError>;
 

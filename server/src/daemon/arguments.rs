@@ -44,14 +44,14 @@ pub(super) struct ServeArguments {
     /// JSON file with limits that differ from the defaults, see `limits`.
     #[arg(long, env = "ZKINFER_LIMITS")]
     pub(super) limits: Option<PathBuf>,
-    /// Proofs at a time; each uses all cores by itself.
-    #[arg(long, env = "ZKINFER_WORKERS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub(super) workers: u16,
-    /// Where layers are proved: `auto` (the first device that passes its test, or else the CPU), `cpu`, or the number of a device as `devices` lists
-    /// it. What a device cannot do is done on the CPU.
-    #[arg(long, env = "ZKINFER_DEVICE", default_value = "auto", value_name = "auto|cpu|ORDINAL")]
+    /// Proofs at a time; default: one for each device, or one on the CPU, whose cores each proof uses all.
+    #[arg(long, env = "ZKINFER_WORKERS", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(super) workers: Option<u16>,
+    /// Where proofs are made: `auto` (on all devices that pass their test, or else on the CPU), `cpu`, or the numbers of devices as `devices` lists
+    /// them, such as `0,2`. Each proof takes one device; what that cannot do is done on the CPU.
+    #[arg(long, env = "ZKINFER_DEVICE", default_value = "auto", value_name = "auto|cpu|ORDINAL,...")]
     pub(super) device: DeviceChoice,
-    /// Memory in MiB that buffers on the device take at most; default: all that it has.
+    /// Memory in MiB that buffers on each device take at most; default: all that it has.
     #[arg(long, env = "ZKINFER_DEVICE_MEMORY_MIB", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) device_memory_mib: Option<u32>,
     /// At shutdown, running proofs may finish within this many seconds.
@@ -72,7 +72,7 @@ impl ServeArguments {
     /// What backend is asked for.
     pub(super) fn selection(&self) -> Selection {
         let limit = self.device_memory_mib.map(|mebibytes| u64::from(mebibytes) << 20);
-        Selection { device: self.device, memory_limit_bytes: limit.unwrap_or(u64::MAX) }
+        Selection { device: self.device.clone(), memory_limit_bytes: limit.unwrap_or(u64::MAX) }
     }
 }
 
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn device_and_its_memory_are_read() {
         assert_eq!(selection(&["--device", "cpu"]).device, DeviceChoice::Cpu);
-        let limited = Selection { device: DeviceChoice::Ordinal(1), memory_limit_bytes: 512 << 20 };
+        let limited = Selection { device: DeviceChoice::Ordinals(vec![1]), memory_limit_bytes: 512 << 20 };
         assert_eq!(selection(&["--device", "1", "--device-memory-mib", "512"]), limited);
         for refused in [["--device", "gpu"], ["--device-memory-mib", "0"]] {
             assert!(Arguments::try_parse_from([&["zkinferd", "serve"], refused.as_slice()].concat()).is_err());

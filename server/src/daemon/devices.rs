@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use zkinfer_circuits::backend::Backend as _;
 use zkinfer_kernels::devices::{Device, NoDevice, devices, open_tested};
-use zkinfer_kernels::{CpuBackend, Level, conformance, select_backend};
+use zkinfer_kernels::select::{Selected, Selection, select};
+use zkinfer_kernels::{CpuBackend, Level, conformance};
 
 use super::arguments::DevicesArguments;
 use super::print;
@@ -19,19 +20,19 @@ struct Report {
     devices: Result<Vec<(Device, Option<Outcome>)>, NoDevice>,
     levels: Vec<(Level, Option<Outcome>)>,
     threads: usize,
-    backend: String,
+    backends: Vec<String>,
     reason: String,
 }
 
 /// Exit code 1 if a test failed.
 pub(super) fn devices_command(arguments: &DevicesArguments) -> anyhow::Result<ExitCode> {
-    let report = Report::make(arguments.self_test);
+    let report = Report::make(arguments.self_test)?;
     let printed = if arguments.json { print(&serde_json::to_string_pretty(&report.json())?)? } else { print(&report.text())? };
     Ok(if report.has_failed() { ExitCode::FAILURE } else { printed })
 }
 
 impl Report {
-    fn make(is_tested: bool) -> Self {
+    fn make(is_tested: bool) -> anyhow::Result<Self> {
         let devices = devices().map(|found| {
             let tested = |device: Device| {
                 let outcome = is_tested.then(|| open_tested(device.ordinal, u64::MAX).map(drop).map_err(|error| error.to_string()));
@@ -40,8 +41,9 @@ impl Report {
             found.into_iter().map(tested).collect()
         });
         let levels = Level::available().into_iter().map(|level| (level, is_tested.then(|| test_level(level)))).collect();
-        let (backend, reason) = select_backend();
-        Self { devices, levels, threads: CpuBackend::threads(), backend: backend.name(), reason }
+        let Selected { backends, reason } = select(&Selection::default())?;
+        let backends = backends.iter().map(|backend| backend.name()).collect();
+        Ok(Self { devices, levels, threads: CpuBackend::threads(), backends, reason })
     }
 
     fn has_failed(&self) -> bool {
@@ -75,7 +77,7 @@ impl Report {
             "devices": devices,
             "no_device": self.devices.as_ref().err().map(ToString::to_string),
             "cpu": { "threads": self.threads, "levels": self.levels.iter().map(level).collect::<Vec<_>>() },
-            "selected": { "backend": self.backend, "reason": self.reason },
+            "selected": { "backends": self.backends, "reason": self.reason },
         })
     }
 }
@@ -112,6 +114,9 @@ fn device_json(device: &Device, outcome: &Option<Outcome>) -> Value {
         "name": device.name,
         "compute_capability": format!("{major}.{minor}"),
         "memory_bytes": device.memory_bytes,
+        "multiprocessors": device.limits.multiprocessors,
+        "clock_khz": device.limits.clock_khz,
+        "memory_bytes_per_s": device.limits.bytes_per_s(),
         "self_test": outcome_json(outcome),
     })
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use zkinfer_kernels::select::select;
+use zkinfer_kernels::select::{Selected, select};
 use zkinfer_server::auth::{ApiKeys, Authentication};
 use zkinfer_server::limits::Limits;
 use zkinfer_server::prover::local::LocalProver;
@@ -33,10 +33,11 @@ pub(super) fn serve(arguments: ServeArguments) -> anyhow::Result<ExitCode> {
 
 async fn run(arguments: ServeArguments) -> anyhow::Result<Ended> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "zkinferd");
-    let config = config(&arguments)?;
-    let (backend, reason) = select(arguments.selection())?;
+    let mut config = config(&arguments)?;
+    let Selected { backends, reason } = select(&arguments.selection())?;
+    config.workers = arguments.workers.map_or(backends.len(), usize::from);
     let cache_dir = arguments.cache_dir.unwrap_or_else(|| arguments.data_dir.join("cache"));
-    let prover = LocalProver::new(backend, reason, &cache_dir)?;
+    let prover = LocalProver::over(backends, reason, &cache_dir)?;
     let listener = TcpListener::bind(arguments.listen).await.with_context(|| format!("cannot listen on {}", arguments.listen))?;
     if let Some(file) = &arguments.address_file {
         write_address(file, &listener)?;
@@ -53,7 +54,6 @@ fn config(arguments: &ServeArguments) -> anyhow::Result<Config> {
     if let Some(file) = &arguments.limits {
         config.limits = read_limits(file).with_context(|| format!("the limits file {}", file.display()))?;
     }
-    config.workers = arguments.workers.into();
     config.drain = Duration::from_secs(arguments.drain_seconds.into());
     Ok(config)
 }

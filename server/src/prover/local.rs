@@ -1,4 +1,4 @@
-//! The prover of this process: `zkinfer-circuits` over one compute backend.
+//! The prover of this process: `zkinfer-circuits` over the compute backends of this machine.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +25,7 @@ use zkinfer_circuits::security::{ProfileName, SecurityFloor};
 use zkinfer_circuits::statement::{ContextNonce, Statement};
 use zkinfer_circuits::verify::{AcceptableParams, verify_bytes};
 
+use super::places::{Place, Places};
 use super::store::FileStore;
 use super::{
     BackendInfo, Cost, DigestBytes, InputEncoding, ModelFacts, ModelMaterial, ProgressSink, ProveRequest, ProvedJob, Prover, ProverError,
@@ -36,9 +37,6 @@ use crate::prover::input::input_bytes;
 /// Full names of the parameter sets, the default first.
 pub const PARAMETER_SETS: [(&str, ProfileName); 2] =
     [("goldilocks-poseidon-v1/default", ProfileName::Default), ("goldilocks-poseidon-v1/strict", ProfileName::Strict)];
-/// Committed models kept in memory.
-const CACHED_MODELS: usize = 4;
-
 /// A parameter set with the circuits that were built for it.
 struct ParameterSet {
     profile: ProfileName,
@@ -56,13 +54,12 @@ impl ParameterSet {
     }
 }
 
-/// One backend, all parameter sets, a few committed models in memory and everything rebuildable on disk.
+/// Backends that share the jobs, all parameter sets, a few committed models in memory and everything rebuildable on disk.
 pub struct LocalProver<B: Backend> {
-    backend: B,
+    places: Places<B>,
     reason: String,
     sets: Vec<ParameterSet>,
     store: FileStore,
-    models: Mutex<Vec<(DigestBytes, Arc<CommittedModel<B>>)>>,
 }
 
 /// The prover could not be set up.
@@ -71,50 +68,44 @@ pub struct LocalProver<B: Backend> {
 pub struct SetupError(String);
 
 impl<B: Backend> LocalProver<B> {
-    /// A prover whose cache lies in `cache`; `reason` says why this backend was chosen.
+    /// A prover on one backend, whose cache lies in `cache`; `reason` says why this backend was chosen.
     ///
     /// # Errors
     /// Unreadable parameters, or a cache folder that cannot be made.
     pub fn new(backend: B, reason: String, cache: &Path) -> Result<Self, SetupError> {
-        let store = FileStore::open(cache.to_owned()).map_err(|error| SetupError(describe(&error)))?;
-        let sets = PARAMETER_SETS.iter().map(|&(_, profile)| ParameterSet::new(profile, &store)).collect::<Result<_, _>>()?;
-        Ok(Self { backend, reason, sets, store, models: Mutex::new(Vec::new()) })
+        Self::over(vec![backend], reason, cache)
     }
 
-    fn commit(&self, secret: ModelSecret, observer: &dyn Observer) -> Result<CommittedModel<B>, PipelineError> {
-        CommittedModel::commit(&self.backend, secret, &self.store, observer)
+    /// A prover on several backends: as many jobs as there are run without sharing one.
+    ///
+    /// # Errors
+    /// No backend, unreadable parameters, or a cache folder that cannot be made.
+    pub fn over(backends: Vec<B>, reason: String, cache: &Path) -> Result<Self, SetupError> {
+        let places = Places::new(backends).ok_or_else(|| SetupError("there is no backend to compute on".to_owned()))?;
+        let store = FileStore::open(cache.to_owned()).map_err(|error| SetupError(describe(&error)))?;
+        let sets = PARAMETER_SETS.iter().map(|&(_, profile)| ParameterSet::new(profile, &store)).collect::<Result<_, _>>()?;
+        Ok(Self { places, reason, sets, store })
+    }
+
+    /// Backends that share the jobs.
+    pub fn n_backends(&self) -> usize {
+        self.places.len()
+    }
+
+    fn commit(&self, place: &Place<B>, secret: ModelSecret, observer: &dyn Observer) -> Result<CommittedModel<B>, ProverError> {
+        CommittedModel::commit(&place.backend, secret, &self.store, observer).map_err(|error| failed(place, error))
     }
 
     /// The committed model, from memory if it was used lately.
-    fn model(&self, material: &dyn ModelMaterial) -> Result<Arc<CommittedModel<B>>, ProverError> {
+    fn model(&self, place: &Place<B>, material: &dyn ModelMaterial) -> Result<Arc<CommittedModel<B>>, ProverError> {
         let id = material.id();
-        let cached = |models: &[(DigestBytes, Arc<CommittedModel<B>>)]| {
-            models.iter().find(|(known, _)| *known == id).map(|(_, model)| Arc::clone(model))
-        };
-        if let Some(model) = cached(&self.models.lock().unwrap_or_else(PoisonError::into_inner)) {
+        if let Some(model) = place.model(id) {
             return Ok(model);
         }
         let secret = ModelSecret::from_secret_bytes(&material.private()?).map_err(failure)?;
-        let model = Arc::new(self.commit(secret, &zkinfer_circuits::pipeline::Unobserved).map_err(|error| self.failed(error))?);
-        self.remember(id, &model);
+        let model = Arc::new(self.commit(place, secret, &zkinfer_circuits::pipeline::Unobserved)?);
+        place.remember(id, &model);
         Ok(model)
-    }
-
-    fn remember(&self, id: DigestBytes, model: &Arc<CommittedModel<B>>) {
-        let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
-        models.retain(|(known, _)| *known != id);
-        models.insert(0, (id, Arc::clone(model)));
-        models.truncate(CACHED_MODELS);
-    }
-
-    /// The service's error. After a device failed, models in memory may lie on it: the next attempt commits them again, where the backend then
-    /// computes.
-    fn failed(&self, error: PipelineError) -> ProverError {
-        let error = failure(error);
-        if matches!(error, ProverError::DeviceLost(_) | ProverError::DeviceMemory(_)) {
-            self.models.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        }
-        error
     }
 
     fn set(&self, profile: ProfileName) -> Result<&ParameterSet, ProverError> {
@@ -129,6 +120,16 @@ impl<B: Backend> LocalProver<B> {
             rejected(Rejection::ModelInvalid, format!("parameter_set is {name:?}: this service offers {offered}"))
         })
     }
+}
+
+/// The service's error. After a device failed, models in memory may lie on it: the next attempt commits them again, where the backend then
+/// computes.
+fn failed<B: Backend>(place: &Place<B>, error: PipelineError) -> ProverError {
+    let error = failure(error);
+    if matches!(error, ProverError::DeviceLost(_) | ProverError::DeviceMemory(_)) {
+        place.forget();
+    }
+    error
 }
 
 /// An error with its sources, which `Display` leaves out.
@@ -293,7 +294,7 @@ fn tensor_facts(name: &str, dtype: &'static str, shape: &[usize], scale: f64, ze
 
 impl<B: Backend> Prover for LocalProver<B> {
     fn backend(&self) -> BackendInfo {
-        BackendInfo { name: self.backend.name(), reason: self.reason.clone() }
+        BackendInfo { name: self.places.names(), reason: self.reason.clone() }
     }
 
     fn parameter_sets(&self) -> Vec<String> {
@@ -310,8 +311,9 @@ impl<B: Backend> Prover for LocalProver<B> {
         reporter.plan(&registration_stages(&program.kinds()).map_err(failure)?);
         let secret = ModelSecret { profile: set.profile, program, constants, salt: salt(request.salt)? };
         let private = secret.to_secret_bytes();
-        let model = Arc::new(self.commit(secret, &reporter).map_err(|error| self.failed(error))?);
-        let registration_proof = register(&self.backend, &set.aggregator, &model, &reporter).map_err(|error| self.failed(error))?;
+        let place = self.places.take(None);
+        let model = Arc::new(self.commit(&place, secret, &reporter)?);
+        let registration_proof = register(&place.backend, &set.aggregator, &model, &reporter).map_err(|error| failed(&place, error))?;
         let key = VerifierKey {
             profile: set.profile,
             parameters_id: set.parameters.id(),
@@ -321,7 +323,7 @@ impl<B: Backend> Prover for LocalProver<B> {
             input,
             output,
         };
-        self.remember(*blake3::hash(&private).as_bytes(), &model);
+        place.remember(*blake3::hash(&private).as_bytes(), &model);
         let report_json = serde_json::to_vec(&report).map_err(|error| ProverError::Internal(error.to_string()))?;
         let facts = ModelFacts {
             model_commitment: digest_bytes(model.commitment),
@@ -343,7 +345,8 @@ impl<B: Backend> Prover for LocalProver<B> {
         progress: &dyn ProgressSink,
     ) -> Result<ProvedJob, ProverError> {
         let reporter = Reporter::new(progress);
-        let model = self.model(material)?;
+        let place = self.places.take(Some(material.id()));
+        let model = self.model(&place, material)?;
         let set = self.set(model.profile)?;
         let input = match request.encoding {
             InputEncoding::Uint8 => request.input.to_vec(),
@@ -355,7 +358,7 @@ impl<B: Backend> Prover for LocalProver<B> {
         let nonce = ContextNonce::from_bytes(request.nonce).map_err(|error| ProverError::Internal(describe(&error)))?;
         let inference = InferenceRequest { input: &input, input_salt: salt(request.input_salt)?, nonce };
         let ProvedInference { statement, proof } =
-            prove_inference(&self.backend, &set.aggregator, &model, &inference, &reporter).map_err(|error| self.failed(error))?;
+            prove_inference(&place.backend, &set.aggregator, &model, &inference, &reporter).map_err(|error| failed(&place, error))?;
         let fields = fields(&statement).map_err(|error| ProverError::Internal(error.to_string()))?;
         Ok(ProvedJob { proof, statement: statement.to_bytes(), fields })
     }

@@ -6,6 +6,7 @@
 
 pub mod input;
 pub mod local;
+mod places;
 pub mod store;
 
 use std::fmt;
