@@ -191,6 +191,11 @@ impl Writer {
         self.bytes.extend_from_slice(&value.to_bits().to_le_bytes());
     }
 
+    /// Eight bytes below p.
+    pub fn element(&mut self, element: F) {
+        self.bytes.extend_from_slice(&element.to_canonical_u64().to_le_bytes());
+    }
+
     /// 32 bytes.
     pub fn digest(&mut self, digest: Digest) {
         self.bytes.extend_from_slice(&digest_bytes(digest));
@@ -299,7 +304,11 @@ impl<'a> Reader<'a> {
         self.array(field).map(|bytes| f64::from_bits(u64::from_le_bytes(bytes)))
     }
 
-    fn element(&mut self, field: &'static str) -> Result<F, DecodeError> {
+    /// A field element.
+    ///
+    /// # Errors
+    /// A word that is not below p, or the end of the bytes.
+    pub fn element(&mut self, field: &'static str) -> Result<F, DecodeError> {
         let start = self.offset;
         let got = u64::from_le_bytes(self.array(field)?);
         if got >= ORDER {

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "prover")]
 pub mod circuit;
+#[cfg(feature = "prover")]
+pub mod encoding;
 pub mod proof;
 #[cfg(feature = "prover")]
 pub mod prover;

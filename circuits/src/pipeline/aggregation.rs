@@ -38,20 +38,25 @@ pub(super) fn aggregate<B: Backend>(
     let mut nodes = Vec::with_capacity(plan.len());
     for (index, node) in plan.iter().enumerate() {
         let of_node = &layers[node.layers.clone()];
-        let job = LeafJob {
-            leaf: node.leaf,
-            start_index: node.layers.start,
-            start_chains: chains,
-            challenges,
-            layers: of_node.iter().map(|layer| &layer.proved).collect(),
-            boundary: node.boundary.and(boundary),
-        };
+        let job = leaf_job(node, chains, challenges, of_node.iter().map(|layer| &layer.proved).collect(), boundary);
         nodes.push(step(observer, Stage::Leaf, index, || Ok::<_, PipelineError>(aggregator.prove_leaf(backend, &job)?))?);
         for (offset, layer) in of_node.iter().enumerate() {
             chains = chains.after(node.layers.start + offset, &layer.identity);
         }
     }
     join_all(backend, aggregator, nodes, observer)
+}
+
+/// What the leaf of a plan proves, given the chains before it.
+pub(super) fn leaf_job<'a>(
+    node: &NodePlan,
+    start_chains: Chains,
+    challenges: GlobalChallenges,
+    layers: Vec<&'a ProvedLayer>,
+    boundary: Option<&'a BoundaryWitness>,
+) -> LeafJob<'a, StarkLayers> {
+    let boundary = node.boundary.and(boundary);
+    LeafJob { leaf: node.leaf, start_index: node.layers.start, start_chains, challenges, layers, boundary }
 }
 
 fn join_all<B: Backend>(

@@ -7,6 +7,8 @@ pub mod model;
 pub mod registration;
 pub mod secret;
 pub mod stage;
+mod steps;
+pub mod tasks;
 
 use crate::backend::BackendError;
 use crate::ops::trace::TraceError;
@@ -63,6 +65,9 @@ pub enum PipelineError {
     /// The proof just made is refused: a fault of the machine, or a bug.
     #[error("the proof just made does not verify: {0}")]
     SelfCheck(String),
+    /// The result of another task cannot be used.
+    #[error(transparent)]
+    Result(#[from] tasks::ResultError),
     /// Stored private material cannot be read.
     #[error("the stored model cannot be read: {0}")]
     Secret(String),

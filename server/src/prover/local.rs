@@ -156,7 +156,7 @@ fn failure(error: PipelineError) -> ProverError {
         PipelineError::Trace { .. } => rejected(Rejection::RangeOverflow, text),
         PipelineError::Program(_) | PipelineError::Size(_) | PipelineError::Plan(_) => rejected(Rejection::ModelInvalid, text),
         PipelineError::SelfCheck(_) => ProverError::ProofInvalid(text),
-        PipelineError::Secret(_) => ProverError::Storage(text),
+        PipelineError::Secret(_) | PipelineError::Result(_) => ProverError::Storage(text),
         PipelineError::Aggregate(_) => ProverError::Internal(text),
     }
 }

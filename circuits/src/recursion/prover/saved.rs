@@ -62,14 +62,24 @@ impl SavedNode {
 impl<L: LayerCircuit> Aggregator<L> {
     /// Keeps a node in the store under a name.
     pub fn save_node(&self, name: &str, node: &NodeProof) {
-        if let Some(saved) = SavedNode::new(node) {
-            self.store().store(name, &seal(saved.to_bytes()));
+        if let Some(bytes) = self.encode_node(node) {
+            self.store().store(name, &bytes);
         }
     }
 
     /// The node kept under a name, if there is one, its circuit is of this parameter set, and its proof verifies.
     pub fn load_node(&self, name: &str) -> Option<NodeProof> {
-        let saved = SavedNode::from_bytes(unseal(&self.store().load(name)?)?).ok()?;
+        self.decode_node(&self.store().load(name)?)
+    }
+
+    /// The node in bytes. `None` if plonky2 cannot write its circuit's key.
+    pub fn encode_node(&self, node: &NodeProof) -> Option<Vec<u8>> {
+        SavedNode::new(node).map(|saved| seal(saved.to_bytes()))
+    }
+
+    /// The node of these bytes, if they are undamaged, its circuit is of this parameter set, and its proof verifies.
+    pub fn decode_node(&self, bytes: &[u8]) -> Option<NodeProof> {
+        let saved = SavedNode::from_bytes(unseal(bytes)?).ok()?;
         let slot = saved.slot();
         let verifier_data = VerifierData::from_bytes(saved.verifier_data).ok()?;
         if verifier_data_digest(&verifier_data) != self.node_identity(slot)? {

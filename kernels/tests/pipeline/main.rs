@@ -2,6 +2,8 @@
 #![allow(clippy::print_stdout, reason = "figures for whoever runs it with --nocapture")]
 #![allow(missing_docs)]
 
+mod tasks;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -61,6 +63,13 @@ impl Prover {
         let store = MemoryStore::default();
         let aggregator = LayerAggregator::new(Arc::clone(&parameters), leaf_kinds(), Box::new(store.clone())).unwrap();
         Self { backend: CpuBackend::new(), parameters, aggregator, store }
+    }
+
+    /// A network with its weights committed, not registered.
+    fn commit(&self, graph: &QuantGraph) -> CommittedModel<CpuBackend> {
+        let Compiled { program, constants, .. } = compile(graph).unwrap();
+        let secret = ModelSecret { profile: self.parameters.profile().name(), program, constants, salt: Salt::NONE };
+        CommittedModel::commit(&self.backend, secret, &self.store, &Unobserved).unwrap()
     }
 
     fn register(&self, graph: QuantGraph, salt: Salt) -> Registered {
@@ -236,12 +245,21 @@ fn mnist_is_proved_from_its_quantized_file() {
     prover.prove(&registered, &input, Salt::NONE);
 }
 
+fn residual_network() -> QuantGraph {
+    let model = import_onnx(&read("residual/model_uint8_per_channel_qdq.onnx"), &ImportLimits::default()).unwrap();
+    quantize_qdq(&model, &[]).unwrap().0
+}
+
+/// Bytes of all sizes.
+fn varied_input(graph: &QuantGraph) -> Vec<u8> {
+    (0..graph.input.n_elements).map(|i| (i * 37 % 256) as u8).collect()
+}
+
 #[test]
 fn residual_network_is_proved_through_joins() {
     let prover = Prover::new();
-    let model = import_onnx(&read("residual/model_uint8_per_channel_qdq.onnx"), &ImportLimits::default()).unwrap();
-    let (graph, _) = quantize_qdq(&model, &[]).unwrap();
-    let input: Vec<u8> = (0..graph.input.n_elements).map(|i| (i * 37 % 256) as u8).collect();
+    let graph = residual_network();
+    let input = varied_input(&graph);
     let registered = prover.register(graph, Salt::fresh().unwrap());
     prover.prove(&registered, &input, Salt::NONE);
 }
