@@ -11,6 +11,8 @@ use crate::status::ClientError;
 
 /// Inputs up to this size travel inside the request.
 const INLINE_BYTES: usize = 256 << 10;
+/// The same for each job of a batch, so that the largest batch fits a message.
+const BATCH_INLINE_BYTES: usize = 8 << 10;
 
 /// The network's input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,25 +78,44 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn create_job(&self, request: &JobRequest) -> Result<Job, ClientError> {
+        let job = Some(self.job_message(request, INLINE_BYTES).await?);
+        let message = v1::CreateJobRequest { job, request_id: request_id(), ..Default::default() };
+        self.repeat(async || Ok(self.proof_service().create_job(self.request(message.clone())).await?.into_inner())).await
+    }
+
+    /// Admits all jobs or none, at most `Limits.max_batch_jobs` of them; answers them in order. Uploads inputs that are not small.
+    ///
+    /// # Errors
+    /// See [`ClientError`]. What is wrong with a job is named by its place, such as `requests[3].job.model`.
+    pub async fn create_jobs(&self, requests: &[JobRequest]) -> Result<Vec<Job>, ClientError> {
+        let mut message = v1::BatchCreateJobsRequest { request_id: request_id(), ..Default::default() };
+        for request in requests {
+            let job = Some(self.job_message(request, BATCH_INLINE_BYTES).await?);
+            message.requests.push(v1::CreateJobRequest { job, ..Default::default() });
+        }
+        let call = async || Ok(self.proof_service().batch_create_jobs(self.request(message.clone())).await?.into_inner());
+        Ok(self.repeat(call).await?.jobs)
+    }
+
+    /// The job on the wire; an input of more than `inline_bytes` is uploaded.
+    async fn job_message(&self, request: &JobRequest, inline_bytes: usize) -> Result<Job, ClientError> {
         let (bytes, encoding, media_type) = match &request.input {
             JobInput::Npy(bytes) => (bytes, input::Encoding::Npy, MediaType::Npy),
             JobInput::Uint8(bytes) => (bytes, input::Encoding::Uint8, MediaType::OctetStream),
         };
-        let source = if bytes.len() <= INLINE_BYTES {
+        let source = if bytes.len() <= inline_bytes {
             input::Source::Inline(bytes.clone())
         } else {
             input::Source::Artifact(self.upload(&UploadSource::from(bytes.clone()), media_type).await?.name)
         };
-        let job = Job {
+        Ok(Job {
             model: request.model.clone(),
             input: Some(Input { source: Some(source), encoding: encoding.into() }),
             privacy: request.privacy.into(),
             context_nonce: request.context_nonce.to_bytes().to_vec(),
             labels: request.labels.clone().into_iter().collect(),
             ..Job::default()
-        };
-        let message = v1::CreateJobRequest { parent: String::new(), job: Some(job), input_salt: Vec::new(), request_id: request_id() };
-        self.repeat(async || Ok(self.proof_service().create_job(self.request(message.clone())).await?.into_inner())).await
+        })
     }
 
     /// A job.

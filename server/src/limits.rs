@@ -28,6 +28,8 @@ pub struct Limits {
     pub default_page_size: u32,
     /// Labels of a resource.
     pub labels: usize,
+    /// Jobs of one batch.
+    pub batch_jobs: usize,
     /// Queued jobs and registrations of a tenant.
     pub queued_per_tenant: u32,
     /// Unfinished uploads of a tenant.
@@ -114,6 +116,7 @@ impl Limits {
             ("proof_bytes", self.proof_bytes),
             ("page_size", self.page_size.into()),
             ("default_page_size", self.default_page_size.into()),
+            ("batch_jobs", self.batch_jobs as u64),
             ("queued_per_tenant", self.queued_per_tenant.into()),
             ("uploads_per_tenant", self.uploads_per_tenant.into()),
             ("watchers", self.watchers as u64),
@@ -160,6 +163,7 @@ impl Default for Limits {
             page_size: 1000,
             default_page_size: 50,
             labels: 64,
+            batch_jobs: 256,
             queued_per_tenant: 1000,
             uploads_per_tenant: 100,
             watchers: 1000,

@@ -44,6 +44,14 @@ pub enum EngineError {
         /// How many there may be.
         limit: u32,
     },
+    /// One job of a batch was refused, and so the batch.
+    #[error("job {index} of the batch was refused")]
+    InBatch {
+        /// Its place in the batch.
+        index: usize,
+        /// Why.
+        source: Box<EngineError>,
+    },
     /// A worker wrote with an epoch that is not the newest.
     #[error("the task was given to another worker")]
     Fenced,
@@ -254,6 +262,12 @@ pub trait Resources: Send + Sync {
     fn list_models(&self, tenant: &str, page: PageRequest) -> EngineFuture<'_, Page<v1::Model>>;
     /// Admits a job; answers the job, or the first answer if the request id is known.
     fn create_job(&self, new: NewJob) -> EngineFuture<'_, v1::Job>;
+    /// Admits all jobs of a batch of one tenant's, or none; answers the jobs in order, or the first answer if the request id is known. The keys of the
+    /// single jobs are not looked at.
+    ///
+    /// # Errors
+    /// [`EngineError::InBatch`] for what is wrong with one of them.
+    fn create_jobs(&self, tenant: &str, batch: Vec<NewJob>, key: Option<RequestKey>) -> EngineFuture<'_, Vec<v1::Job>>;
     /// A job.
     fn job(&self, tenant: &str, id: &str) -> EngineFuture<'_, Option<v1::Job>>;
     /// Jobs of a tenant, newest first.

@@ -18,6 +18,13 @@ pub(crate) struct Violation {
     pub(crate) description: String,
 }
 
+impl Violation {
+    /// The same in a larger request, where the path begins at `place`.
+    pub(crate) fn within(self, place: &str) -> Self {
+        Self { field: format!("{place}.{}", self.field), ..self }
+    }
+}
+
 /// Why a call fails.
 #[derive(Debug)]
 pub(crate) enum ApiError {
@@ -84,6 +91,14 @@ impl ApiError {
         Self::Invalid(vec![Violation { field: field.into(), description: description.into() }])
     }
 
+    /// The same about a part of a larger request: wrong fields are named by their whole path.
+    pub(crate) fn within(self, place: &str) -> Self {
+        match self {
+            Self::Invalid(violations) => Self::Invalid(violations.into_iter().map(|violation| violation.within(place)).collect()),
+            other => other,
+        }
+    }
+
     /// The engine's error, about the resource that the request names.
     pub(crate) fn engine(error: EngineError, kind: &'static str, name: &str) -> Self {
         match error {
@@ -140,6 +155,7 @@ fn storage_full(message: String) -> ApiError {
 impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
         match error {
+            EngineError::InBatch { source, .. } => (*source).into(),
             EngineError::RequestIdReused => Self::RequestIdReused { request_id: String::new() },
             EngineError::Busy(_) => Self::Unavailable { reason: "DATABASE_BUSY", message: error.to_string(), retry: SECOND },
             EngineError::Full(_) => storage_full(error.to_string()),

@@ -25,6 +25,11 @@ impl Fields {
         if self.violations.is_empty() { Ok(()) } else { Err(ApiError::Invalid(self.violations)) }
     }
 
+    /// The wrong fields of a part of the request.
+    pub(crate) fn append(&mut self, place: &str, part: Self) {
+        self.violations.extend(part.violations.into_iter().map(|violation| violation.within(place)));
+    }
+
     pub(crate) fn wrong(&mut self, field: &str, description: impl Into<String>) {
         let description = description.into();
         self.violations.push(Violation { field: field.into(), description });

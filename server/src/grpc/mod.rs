@@ -1,5 +1,6 @@
 //! The API over gRPC. Handlers parse, call the engine or the stores, and convert; nothing here decides about jobs.
 
+mod admission;
 mod artifacts;
 mod caller;
 mod connection;

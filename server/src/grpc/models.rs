@@ -12,7 +12,7 @@ use super::error::ApiError;
 use super::fields::Fields;
 use super::idempotency::{create_error, request_key};
 use super::watch::{ModelWatch, WatchStream, watch};
-use super::{page, proofs};
+use super::{admission, page};
 use crate::engine::{NewModel, now_ms, timestamp};
 
 /// The service.
@@ -85,8 +85,8 @@ async fn create(app: &App, caller: Caller, mut request: v1::CreateModelRequest) 
     let is_public = asked.weights_visibility() == v1::model::Visibility::Public;
     let model = new_model(&caller, &request.model_id, asked, parameter_set);
     let name = model.name.clone();
-    let salt = if is_public { [0; 32] } else { proofs::random_words()? };
-    let new = NewModel { model, salt, seed: proofs::random_words()?, key };
+    let salt = if is_public { [0; 32] } else { admission::random_words()? };
+    let new = NewModel { model, salt, seed: admission::random_words()?, key };
     let created = app.engine.create_model(new).await.map_err(|error| create_error(error, &request_id, "model", &name))?;
     app.hub.task_ready();
     Ok(created)

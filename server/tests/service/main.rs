@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod auth;
+mod batch;
 mod crash;
 mod drain;
 mod errors;

@@ -7,7 +7,8 @@ use zkinfer_proto::v1;
 
 use super::super::document::{Change, Document};
 use super::super::{
-    EngineError, EngineFuture, JobFilter, NewJob, NewModel, Page, PageRequest, Resources, StoredEvent, Subject, SubjectKind, timestamp_ms,
+    EngineError, EngineFuture, JobFilter, NewJob, NewModel, Page, PageRequest, RequestKey, Resources, StoredEvent, Subject, SubjectKind,
+    timestamp_ms,
 };
 use super::tasks::{Stop, end_stopped};
 use super::{SqliteEngine, append_event, apply, idempotency, load};
@@ -39,6 +40,11 @@ impl Resources for SqliteEngine {
 
     fn create_job(&self, new: NewJob) -> EngineFuture<'_, v1::Job> {
         Box::pin(self.insert_job(new))
+    }
+
+    fn create_jobs(&self, tenant: &str, batch: Vec<NewJob>, key: Option<RequestKey>) -> EngineFuture<'_, Vec<v1::Job>> {
+        let tenant = tenant.to_owned();
+        Box::pin(async move { self.insert_jobs(&tenant, batch, key.as_ref()).await })
     }
 
     fn job(&self, tenant: &str, id: &str) -> EngineFuture<'_, Option<v1::Job>> {
@@ -145,15 +151,44 @@ impl SqliteEngine {
     async fn insert_job(&self, new: NewJob) -> Result<v1::Job, EngineError> {
         const METHOD: &str = "CreateJob";
         let name = JobName::parse(&new.job.name).map_err(|_| EngineError::ModelNotFound)?;
-        let model = ModelName::parse(&new.job.model).map_err(|_| EngineError::ModelNotFound)?;
-        let subject = subject(SubjectKind::Job, &name.tenant, &name.job_id);
         let mut transaction = self.begin().await?;
-        let known = idempotency::replay(&mut transaction, &name.tenant, METHOD, new.key.as_ref()).await?;
+        let key = new.key.clone();
+        let known = idempotency::replay(&mut transaction, &name.tenant, METHOD, key.as_ref()).await?;
         if let Some(response) = known {
             return v1::Job::decode(response.as_slice()).map_err(EngineError::Damaged);
         }
-        check_model_ready(&mut transaction, &model).await?;
-        self.check_queue(&mut transaction, &subject.tenant).await?;
+        let job = self.admit(&mut transaction, new).await?;
+        idempotency::record(&mut transaction, &name.tenant, METHOD, key.as_ref(), job.encode_to_vec()).await?;
+        transaction.commit().await?;
+        Ok(job)
+    }
+
+    async fn insert_jobs(&self, tenant: &str, batch: Vec<NewJob>, key: Option<&RequestKey>) -> Result<Vec<v1::Job>, EngineError> {
+        const METHOD: &str = "BatchCreateJobs";
+        let mut transaction = self.begin().await?;
+        let known = idempotency::replay(&mut transaction, tenant, METHOD, key).await?;
+        if let Some(response) = known {
+            let response = v1::BatchCreateJobsResponse::decode(response.as_slice()).map_err(EngineError::Damaged)?;
+            return Ok(response.jobs);
+        }
+        let mut jobs = Vec::with_capacity(batch.len());
+        for (index, new) in batch.into_iter().enumerate() {
+            let admitted = self.admit(&mut transaction, new).await;
+            jobs.push(admitted.map_err(|error| EngineError::InBatch { index, source: Box::new(error) })?);
+        }
+        let response = v1::BatchCreateJobsResponse { jobs };
+        idempotency::record(&mut transaction, tenant, METHOD, key, response.encode_to_vec()).await?;
+        transaction.commit().await?;
+        Ok(response.jobs)
+    }
+
+    /// Writes a job with its task and its first event.
+    async fn admit(&self, transaction: &mut SqliteConnection, new: NewJob) -> Result<v1::Job, EngineError> {
+        let name = JobName::parse(&new.job.name).map_err(|_| EngineError::ModelNotFound)?;
+        let model = ModelName::parse(&new.job.model).map_err(|_| EngineError::ModelNotFound)?;
+        let subject = subject(SubjectKind::Job, &name.tenant, &name.job_id);
+        check_model_ready(transaction, &model).await?;
+        self.check_queue(transaction, &subject.tenant).await?;
         let created_ms = new.job.create_time.as_ref().map_or(0, timestamp_ms);
         let deadline_ms = new.job.deadline.as_ref().map(timestamp_ms);
         let labels = serde_json::json!(new.job.labels).to_string();
@@ -177,11 +212,8 @@ impl SqliteEngine {
         .bind(new.seed.as_slice())
         .execute(&mut *transaction)
         .await?;
-        append_event(&mut transaction, &subject, document.last_sequence(), body).await?;
-        insert_task(&mut transaction, &subject, priority).await?;
-        let key = new.key.as_ref();
-        idempotency::record(&mut transaction, &subject.tenant, METHOD, key, document.encode()).await?;
-        transaction.commit().await?;
+        append_event(transaction, &subject, document.last_sequence(), body).await?;
+        insert_task(transaction, &subject, priority).await?;
         let Document::Job(job) = document else { return Err(EngineError::ModelNotFound) };
         Ok(*job)
     }
