@@ -8,6 +8,8 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod by_shifts;
+#[cfg(target_arch = "x86_64")]
+mod by_words;
 mod inverse;
 mod scalar;
 mod sponge;
