@@ -37,6 +37,22 @@ pub fn check<B: Backend>(backend: B) -> Result<(), ConformanceError> {
     run(backend, oracles::cases().into_iter().chain(systems::cases()).chain(circuit::cases()))
 }
 
+/// Runs the part of the suite that is about layers: oracles, and the rounds of every kind.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_layers<B: Backend>(backend: B) -> Result<(), ConformanceError> {
+    run(backend, oracles::cases().into_iter().chain(systems::cases()))
+}
+
+/// Runs the rest of the suite, which is about circuits and takes most of its time.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_circuits<B: Backend>(backend: B) -> Result<(), ConformanceError> {
+    run(backend, circuit::cases().into_iter())
+}
+
 /// Runs the rounds of one small layer: a self-test for a device that is about to serve.
 ///
 /// # Errors

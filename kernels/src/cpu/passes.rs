@@ -183,6 +183,7 @@ fn tiles<V: Vector, D: Direction>(block: Block<'_>, values: &mut [F]) {
         match V::WIDTH {
             8 => two_tiles::<V, D, 8, 7>(blocks, pair),
             4 => two_tiles::<V, D, 4, 3>(blocks, pair),
+            2 => two_tiles::<V, D, 2, 1>(blocks, pair),
             _ => {
                 let (tile0, tile1) = pair.split_at_mut(1 << log_tile(V::WIDTH));
                 pass::<V, D>(blocks[0], tile0, LOG_RADIX);
@@ -196,6 +197,7 @@ fn tiles<V: Vector, D: Direction>(block: Block<'_>, values: &mut [F]) {
         match V::WIDTH {
             8 => tile_of::<V, D, 8, 7>(first, last),
             4 => tile_of::<V, D, 4, 3>(first, last),
+            2 => tile_of::<V, D, 2, 1>(first, last),
             _ => pass::<V, D>(first, last, LOG_RADIX),
         }
     }
@@ -369,6 +371,7 @@ impl Kernel for BitReversed<'_> {
         match V::WIDTH {
             8 if log_size >= 6 => reverse_by_tiles::<V, 8>(self.from, self.to, log_size),
             4 if log_size >= 4 => reverse_by_tiles::<V, 4>(self.from, self.to, log_size),
+            2 if log_size >= 2 => reverse_by_tiles::<V, 2>(self.from, self.to, log_size),
             _ => {
                 for (position, value) in self.to.iter_mut().enumerate() {
                     *value = self.from[reverse_bits(position, log_size)];

@@ -11,8 +11,9 @@ use crate::vector::{Dispatch, Kernel, MAX_PRODUCTS, Vector};
 const BLOCK_ROWS: usize = 512;
 /// Columns combined while a row's sums are in registers.
 const GROUP: usize = 8;
-/// Powers of a point by which coefficients are multiplied before a block's sum is reduced; a lane adds fewer products than [`MAX_PRODUCTS`].
-const BLOCK_POWERS: usize = 2048;
+/// Powers of a point by which coefficients are multiplied before a block's sum is reduced: two lanes or more share them, and the sum of the
+/// portable level, which has one lane, has no bound.
+const BLOCK_POWERS: usize = 2 * MAX_PRODUCTS;
 /// Polynomials evaluated together: their sums stay in registers.
 const TOGETHER: usize = 4;
 /// Polynomials that one task evaluates; the powers are prepared for each task.

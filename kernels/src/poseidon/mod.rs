@@ -6,12 +6,16 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod by_shifts;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod by_words;
 mod inverse;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 mod sponge;
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "plonky2's own code has its own tables"))]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "other processors need a part of it, or nothing"))]
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -43,12 +47,13 @@ impl States {
     pub(crate) fn permute(&mut self, dispatch: Dispatch, n: usize) {
         match dispatch.level() {
             Level::Portable => scalar::permute(self, n),
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => neon::enter(dispatch, self, n),
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => avx2::enter(dispatch, self, n),
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => avx512::enter(dispatch, self, n),
-            #[cfg(not(target_arch = "x86_64"))]
-            Level::Avx2 | Level::Avx512 => unreachable!("no dispatch is made for a level that the machine lacks"),
+            level => unreachable!("no dispatch is made for {level:?}, which this architecture lacks"),
         }
     }
 }

@@ -12,7 +12,9 @@
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-#[cfg(target_arch = "x86_64")]
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod operators;
 mod portable;
 #[cfg(test)]
@@ -27,6 +29,8 @@ use zkinfer_circuits::field::F;
 pub enum Level {
     /// One element at a time, on any processor.
     Portable,
+    /// Two elements: NEON, on AArch64.
+    Neon,
     /// Four elements: AVX2.
     Avx2,
     /// Eight elements: AVX-512 F, DQ, VL, BW and IFMA.
@@ -39,11 +43,11 @@ pub enum Level {
 pub struct UnavailableLevel(pub Level);
 
 impl Level {
-    const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+    const ALL: [Self; 4] = [Self::Portable, Self::Neon, Self::Avx2, Self::Avx512];
 
     /// The best level of this processor.
     pub fn detect() -> Self {
-        Self::Avx512.or_below()
+        Self::ALL.into_iter().rfind(|level| level.is_available()).unwrap_or(Self::Portable)
     }
 
     /// The levels of this processor, from the portable one to the best.
@@ -55,6 +59,7 @@ impl Level {
     pub fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
+            Self::Neon => "neon",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
         }
@@ -64,21 +69,14 @@ impl Level {
         Self::available().into_iter().map(Self::name).collect::<Vec<_>>().join(", ")
     }
 
-    fn or_below(self) -> Self {
-        match self {
-            Self::Portable => self,
-            Self::Avx2 if self.is_available() => self,
-            Self::Avx512 if self.is_available() => self,
-            Self::Avx2 => Self::Portable,
-            Self::Avx512 => Self::Avx2.or_below(),
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
     fn is_available(self) -> bool {
         match self {
             Self::Portable => true,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            #[cfg(target_arch = "x86_64")]
             Self::Avx2 => is_x86_feature_detected!("avx2"),
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512 => {
                 is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512dq")
@@ -86,12 +84,9 @@ impl Level {
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512ifma")
             }
+            // The levels of other architectures.
+            _ => false,
         }
-    }
-
-    #[cfg(not(target_arch = "x86_64"))]
-    fn is_available(self) -> bool {
-        self == Self::Portable
     }
 }
 
@@ -144,7 +139,7 @@ pub(crate) trait Vector: PackedField<Scalar = F> {
 }
 
 /// Products that any [`Vector::WideSum`] holds.
-pub(crate) const MAX_PRODUCTS: usize = (1 << 11) - 1;
+pub(crate) const MAX_PRODUCTS: usize = 1 << 10;
 
 /// `(a0·b0 + 7·a1·b1, a0·b1 + a1·b0)`: the product in K = F[φ]/(φ² − 7), lane by lane, by coordinate.
 #[inline(always)]
@@ -188,6 +183,7 @@ impl Dispatch {
     pub(crate) fn width(self) -> usize {
         match self.level {
             Level::Portable => 1,
+            Level::Neon => 2,
             Level::Avx2 => 4,
             Level::Avx512 => 8,
         }
@@ -198,12 +194,13 @@ impl Dispatch {
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.level {
             Level::Portable => kernel.run::<F>(),
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => neon::enter(self, kernel),
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => avx2::enter(self, kernel),
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => avx512::enter(self, kernel),
-            #[cfg(not(target_arch = "x86_64"))]
-            Level::Avx2 | Level::Avx512 => unreachable!("no dispatch is made for a level that the machine lacks"),
+            level => unreachable!("no dispatch is made for {level:?}, which this architecture lacks"),
         }
     }
 }
