@@ -13,6 +13,7 @@ use cudarc::nvrtc::Ptx;
 use zkinfer_circuits::backend::BackendError;
 
 use super::memory::{Account, Buffer, MemoryUse, WORD_BYTES};
+use super::residency::Residents;
 use super::transform::{TableKey, Tables};
 
 /// Machine code for sm_80, sm_89, sm_90, sm_100 and PTX, built by `kernels/cuda/build.sh`.
@@ -66,6 +67,7 @@ pub(crate) struct Device {
     next_stream: AtomicUsize,
     functions: HashMap<&'static str, CudaFunction>,
     account: Arc<Account>,
+    pub(crate) residents: Residents,
     staging: Mutex<Staging>,
     tables: Mutex<HashMap<TableKey, Arc<Tables>>>,
 }
@@ -99,6 +101,7 @@ impl Device {
             next_stream: AtomicUsize::new(0),
             functions,
             account: Account::new(limit_bytes),
+            residents: Residents::default(),
             staging: Mutex::default(),
             tables: Mutex::default(),
         })
@@ -112,9 +115,19 @@ impl Device {
         self.account.now()
     }
 
+    /// Counts an oracle of so many bytes that was moved to the host.
+    pub(crate) fn note_eviction(&self, bytes: u64) {
+        self.account.note_eviction(bytes);
+    }
+
+    /// Waits until all work of all streams is done.
+    pub(crate) fn synchronize(&self) -> Result<(), BackendError> {
+        self.context.synchronize().map_err(|error| self.failed(error))
+    }
+
     /// Bytes that the driver could still give.
     pub(crate) fn free_bytes(&self) -> Result<u64, BackendError> {
-        self.context.synchronize().map_err(|error| self.failed(error))?;
+        self.synchronize()?;
         Ok(self.context.mem_get_info().map_err(|error| self.failed(error))?.0 as u64)
     }
 
@@ -202,8 +215,25 @@ pub(crate) struct Lane<'a> {
 }
 
 impl Lane<'_> {
-    /// Words with unspecified contents.
+    /// Words with unspecified contents; if there is no room, idle oracles are moved to the host until there is.
     pub(crate) fn allocate(&self, n_words: usize) -> Result<Buffer, BackendError> {
+        let n_evicted = self.device.memory().n_evicted;
+        let mut result = self.allocate_now(n_words);
+        if !matches!(result, Err(BackendError::OutOfMemory { .. })) {
+            return result;
+        }
+        let residents = &self.device.residents;
+        let _making_room = residents.making_room();
+        // Another caller may have made room while this one waited.
+        let mut has_room = self.device.memory().n_evicted != n_evicted;
+        while matches!(result, Err(BackendError::OutOfMemory { .. })) && (has_room || residents.evict(*self)?) {
+            has_room = false;
+            result = self.allocate_now(n_words);
+        }
+        result
+    }
+
+    fn allocate_now(&self, n_words: usize) -> Result<Buffer, BackendError> {
         let n_words = n_words.max(1);
         let bytes = n_words as u64 * WORD_BYTES;
         let ticket = self.device.account.book(bytes).ok_or_else(|| self.device.out_of_memory(bytes))?;

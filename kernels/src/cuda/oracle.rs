@@ -7,16 +7,16 @@ use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::F;
 
 use super::device::{Argument, Device, Lane};
-use super::memory::Buffer;
+use super::memory::{Buffer, WORD_BYTES};
 use super::transform::{extend, interpolate};
-use super::tree::{Tree, elements};
+use super::tree::{HostTree, Tree, elements};
 use crate::cpu::oracle::Oracle as CpuOracle;
 use crate::cpu::saved;
 use crate::cpu::tree::Tree as CpuTree;
 
 /// A committed oracle.
 #[derive(Debug)]
-pub struct Oracle {
+pub(crate) struct Oracle {
     pub(crate) log_rows: usize,
     pub(crate) shape: CommitShape,
     pub(crate) n_columns: usize,
@@ -25,6 +25,35 @@ pub struct Oracle {
     /// Column after column, 2^(log_rows + rate_bits) values each, in the order of leaves.
     extension: Buffer,
     pub(crate) tree: Tree,
+}
+
+/// The words of an oracle, off the device.
+#[derive(Debug)]
+pub(crate) struct HostOracle {
+    log_rows: usize,
+    shape: CommitShape,
+    n_columns: usize,
+    coefficients: Vec<u64>,
+    extension: Vec<u64>,
+    tree: HostTree,
+}
+
+impl HostOracle {
+    /// The same oracle on the device.
+    pub(crate) fn upload(&self, lane: Lane<'_>) -> Result<Oracle, BackendError> {
+        let upload = |source: &[u64]| lane.upload_with(source.len(), |first, words| words.copy_from_slice(&source[first..][..words.len()]));
+        let (coefficients, extension) = (upload(&self.coefficients)?, upload(&self.extension)?);
+        let tree = self.tree.upload(lane)?;
+        lane.finish()?;
+        Ok(Oracle { log_rows: self.log_rows, shape: self.shape, n_columns: self.n_columns, coefficients, extension, tree })
+    }
+
+    /// The bytes that the CPU backend writes.
+    pub(crate) fn save(&self) -> Vec<u8> {
+        let tree = CpuTree::from_levels(self.tree.levels());
+        let (coefficients, extension) = (elements(&self.coefficients), elements(&self.extension));
+        saved::save(&CpuOracle::from_parts(self.log_rows, self.shape, coefficients, extension, tree))
+    }
 }
 
 impl Oracle {
@@ -95,12 +124,21 @@ impl Oracle {
         self.tree.answer(lane, self.extension(), leaf)
     }
 
-    /// The bytes that the CPU backend writes.
-    pub(crate) fn save(&self, lane: Lane<'_>) -> Result<Vec<u8>, BackendError> {
-        let coefficients = elements(&lane.download(&self.coefficients.view())?);
-        let extension = elements(&lane.download(&self.extension.view())?);
-        let tree = CpuTree::from_levels(self.tree.levels(lane)?);
-        Ok(saved::save(&CpuOracle::from_parts(self.log_rows, self.shape, coefficients, extension, tree)))
+    /// Bytes that it takes on the device.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        [self.coefficients.view(), self.extension.view(), self.tree.digests()].iter().map(|words| words.len() as u64 * WORD_BYTES).sum()
+    }
+
+    /// Its words.
+    pub(crate) fn download(&self, lane: Lane<'_>) -> Result<HostOracle, BackendError> {
+        Ok(HostOracle {
+            log_rows: self.log_rows,
+            shape: self.shape,
+            n_columns: self.n_columns,
+            coefficients: lane.download(&self.coefficients.view())?,
+            extension: lane.download(&self.extension.view())?,
+            tree: self.tree.download(lane)?,
+        })
     }
 
     /// An oracle from its bytes.

@@ -19,6 +19,33 @@ pub(crate) struct Tree {
     pub(crate) cap: MerkleCap<F, H>,
 }
 
+/// The words of a tree, off the device.
+#[derive(Debug)]
+pub(crate) struct HostTree {
+    log_leaves: usize,
+    words: Vec<u64>,
+    cap: MerkleCap<F, H>,
+}
+
+impl HostTree {
+    /// The same tree on the device.
+    pub(crate) fn upload(&self, lane: Lane<'_>) -> Result<Tree, BackendError> {
+        Ok(Tree { log_leaves: self.log_leaves, digests: lane.upload(&self.words)?, cap: self.cap.clone() })
+    }
+
+    /// All levels, from the leaves' to the cap.
+    pub(crate) fn levels(&self) -> Vec<Vec<Digest>> {
+        let mut rest = &self.words[..];
+        let mut levels = Vec::new();
+        for log_length in (self.cap.height()..=self.log_leaves).rev() {
+            let (level, below) = rest.split_at(level_words(log_length));
+            levels.push(digests(level));
+            rest = below;
+        }
+        levels
+    }
+}
+
 /// Words of a level of 2^log_length digests.
 fn level_words(log_length: usize) -> usize {
     NUM_HASH_OUT_ELTS << log_length
@@ -105,18 +132,14 @@ impl Tree {
         Self::with_cap(lane, log_leaves, cap_height, words)
     }
 
-    /// All levels, from the leaves' to the cap.
-    pub(crate) fn levels(&self, lane: Lane<'_>) -> Result<Vec<Vec<Digest>>, BackendError> {
-        let cap_height = self.cap.height();
-        let words = lane.download(&self.digests.part(0, tree_words(self.log_leaves, cap_height)))?;
-        let mut rest = &words[..];
-        let mut levels = Vec::new();
-        for log_length in (cap_height..=self.log_leaves).rev() {
-            let (level, below) = rest.split_at(level_words(log_length));
-            levels.push(digests(level));
-            rest = below;
-        }
-        Ok(levels)
+    /// The words of all levels.
+    pub(crate) fn digests(&self) -> CudaView<'_, u64> {
+        self.digests.view()
+    }
+
+    /// Its words.
+    pub(crate) fn download(&self, lane: Lane<'_>) -> Result<HostTree, BackendError> {
+        Ok(HostTree { log_leaves: self.log_leaves, words: lane.download(&self.digests())?, cap: self.cap.clone() })
     }
 
     /// Row and path of a leaf that exists; `columns` are those that the tree is over.
