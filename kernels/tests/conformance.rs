@@ -22,6 +22,11 @@ fn cpu_backend_conforms_at_every_level() {
 }
 
 #[test]
+fn every_buffer_of_the_cpu_backend_is_the_reference_s() {
+    conformance::check_every_buffer(CpuBackend::new()).map_err(|error| error.source).unwrap();
+}
+
+#[test]
 fn reference_conforms() {
     check(Reference);
 }

@@ -77,6 +77,15 @@ fn cuda_backend_conforms() {
     });
 }
 
+#[test]
+fn every_buffer_of_the_device_is_the_cpu_s() {
+    emulated(&[("EMUCUDA_LAZY", "1")], || {
+        let backend = open(0);
+        assert!(rounds(&DualBackend::of_every_buffer(CpuBackend::new(), backend.clone())).unwrap() == expected());
+        conformance::check_every_buffer(backend).map_err(|error| error.source).unwrap();
+    });
+}
+
 fn expected() -> Seen {
     rounds(&Reference).unwrap()
 }

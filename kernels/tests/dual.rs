@@ -121,7 +121,7 @@ fn to_bytes(proof: &LayerProof) -> Vec<u8> {
 
 /// The best level beside the portable one.
 fn two_levels() -> DualBackend<CpuBackend, CpuBackend> {
-    DualBackend::of_one_layout(CpuBackend::new(), CpuBackend::with_level(Level::Portable).unwrap())
+    DualBackend::of_every_buffer(CpuBackend::new(), CpuBackend::with_level(Level::Portable).unwrap())
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn layer_proofs_of_mnist_are_equal_to_the_byte_on_every_backend() {
     }
     assert!(layer_proofs(&Reference, &graph) == expected);
     // Beside each other, so that a difference would be named by the step in which it arises.
-    assert!(layer_proofs(&DualBackend::new(CpuBackend::new(), Reference), &graph) == expected);
+    assert!(layer_proofs(&DualBackend::of_every_buffer(CpuBackend::new(), Reference), &graph) == expected);
     assert!(layer_proofs(&two_levels(), &graph) == expected);
 }
 

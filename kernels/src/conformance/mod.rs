@@ -11,6 +11,7 @@ use zkinfer_circuits::backend::reference::Reference;
 use zkinfer_circuits::backend::{Backend, BackendError};
 
 use crate::dual::DualBackend;
+use crate::inspect::Inspect;
 
 /// The first case in which a backend does not conform.
 #[derive(Debug, thiserror::Error)]
@@ -34,21 +35,28 @@ type Case<B> = (String, Run<B>);
 /// # Errors
 /// The first case in which `backend` differs from the reference.
 pub fn check<B: Backend>(backend: B) -> Result<(), ConformanceError> {
-    run(backend, oracles::cases().into_iter().chain(systems::cases()).chain(circuit::cases()))
+    run(&DualBackend::new(Reference, backend), oracles::cases().into_iter().chain(systems::cases()).chain(circuit::cases()))
 }
 
-/// Runs the rounds of one small layer: a self-test for a device that is about to serve.
+/// Runs the suite without its circuits and compares every buffer as well.
 ///
 /// # Errors
 /// As [`check`].
-pub fn check_layer<B: Backend>(backend: B) -> Result<(), ConformanceError> {
-    run(backend, systems::cases().into_iter().take(1))
+pub fn check_every_buffer<B: Inspect>(backend: B) -> Result<(), ConformanceError> {
+    run(&DualBackend::of_every_buffer(Reference, backend), oracles::cases().into_iter().chain(systems::cases()))
 }
 
-fn run<B: Backend>(backend: B, cases: impl Iterator<Item = Case<B>>) -> Result<(), ConformanceError> {
-    let dual = DualBackend::new(Reference, backend);
+/// Runs the rounds of one small layer and compares every buffer: a self-test for a device that is about to serve.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_layer<B: Inspect>(backend: B) -> Result<(), ConformanceError> {
+    run(&DualBackend::of_every_buffer(Reference, backend), systems::cases().into_iter().take(1))
+}
+
+fn run<B: Backend>(dual: &DualBackend<Reference, B>, cases: impl Iterator<Item = Case<B>>) -> Result<(), ConformanceError> {
     for (case, run) in cases {
-        run(&dual).map_err(|source| ConformanceError { case, source })?;
+        run(dual).map_err(|source| ConformanceError { case, source })?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use plonky2::field::types::Field;
 use zkinfer_circuits::backend::{BackendError, OpeningBatch, QueryAnswer};
-use zkinfer_circuits::field::{D, F, K};
+use zkinfer_circuits::field::{D, F, K, limbs};
 
 use super::device::{Argument, Lane};
 use super::memory::Buffer;
@@ -58,6 +58,17 @@ impl FoldTree {
         // Only the path is asked for: no columns.
         let (_, path) = self.tree.answer(lane, self.values.part(0, 0), leaf)?;
         Ok((row, path))
+    }
+}
+
+impl FoldTree {
+    /// Leaf after leaf, the coordinates of a point side by side; then the digests.
+    pub(crate) fn values(&self, lane: Lane<'_>) -> Result<Vec<F>, BackendError> {
+        let log_values = self.log_leaves + self.arity_bits;
+        let points = joined(&lane.download(&self.values.part(0, 2 << log_values))?);
+        let mut values: Vec<F> = points.into_iter().flat_map(limbs).collect();
+        values.extend(elements(self.tree.download(lane)?.words()));
+        Ok(values)
     }
 }
 

@@ -34,6 +34,7 @@ use crate::{CpuBackend, conformance};
 use device::{Device, Lane};
 use memory::Buffer;
 use oracle::Oracle;
+use tree::elements;
 
 pub use fri::{Codeword, FoldTree};
 pub use memory::MemoryUse;
@@ -63,6 +64,23 @@ impl CudaBackend {
         Ok(Self { device: Arc::new(Device::open(ordinal, limit_bytes)?), cpu: CpuBackend::new() })
     }
 
+    /// As [`crate::Inspect::oracle_values`].
+    pub(crate) fn read_oracle(&self, oracle: &KeptOracle) -> Result<Vec<F>, BackendError> {
+        let lane = self.device.lane();
+        let host = oracle.on_device(lane)?.download(lane)?;
+        Ok(host.values())
+    }
+
+    /// As [`crate::Inspect::combination_values`].
+    pub(crate) fn read_combination(&self, combination: &Combination) -> Result<Vec<F>, BackendError> {
+        Ok(elements(&self.device.lane().download(&combination.limbs.part(0, 2 << combination.log_rows))?))
+    }
+
+    /// As [`crate::Inspect::fold_tree_values`].
+    pub(crate) fn read_fold_tree(&self, tree: &FoldTree) -> Result<Vec<F>, BackendError> {
+        tree.values(self.device.lane())
+    }
+
     fn keep(&self, oracle: Oracle) -> KeptOracle {
         self.device.residents.keep(oracle)
     }
@@ -80,7 +98,7 @@ impl CudaBackend {
         self.device.free_bytes()
     }
 
-    /// Computes the rounds of a small layer on the device and compares all that the host sees with the reference.
+    /// Computes the rounds of a small layer on the device and compares every buffer, and all that the host sees, with the reference.
     ///
     /// # Errors
     /// [`BackendError::Disagreement`] if the device computes something else; what the device failed with, if it failed.

@@ -48,6 +48,11 @@ impl HostOracle {
         Ok(Oracle { log_rows: self.log_rows, shape: self.shape, n_columns: self.n_columns, coefficients, extension, tree })
     }
 
+    /// Coefficients, extension, digests.
+    pub(crate) fn values(&self) -> Vec<F> {
+        [&self.coefficients, &self.extension, self.tree.words()].into_iter().flat_map(|words| elements(words)).collect()
+    }
+
     /// The bytes that the CPU backend writes.
     pub(crate) fn save(&self) -> Vec<u8> {
         let tree = CpuTree::from_levels(self.tree.levels());

@@ -33,6 +33,11 @@ impl HostTree {
         Ok(Tree { log_leaves: self.log_leaves, digests: lane.upload(&self.words)?, cap: self.cap.clone() })
     }
 
+    /// The words of all digests, level after level.
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.words
+    }
+
     /// All levels, from the leaves' to the cap.
     pub(crate) fn levels(&self) -> Vec<Vec<Digest>> {
         let mut rest = &self.words[..];
