@@ -133,6 +133,33 @@ fn large_transforms_agree_with_the_cpu() {
 }
 
 #[test]
+fn tops_of_trees_are_computed_in_one_launch() {
+    emulated(&[], || {
+        let dual = DualBackend::of_every_buffer(CpuBackend::new(), open(0));
+        let mut before = (0, 0);
+        // Levels of at most 2^8 parents are the top's; those below and none have launches of their own.
+        for (log_rows, cap_height, levels, tops) in [
+            (0, 0, 0, 0),
+            (1, 0, 0, 1),
+            (4, 4, 0, 0),
+            (8, 1, 0, 1),
+            (9, 0, 0, 1),
+            (9, 9, 0, 0),
+            (10, 3, 1, 1),
+            (12, 8, 3, 1),
+            (12, 9, 3, 0),
+            (11, 10, 1, 0),
+        ] {
+            dual.commit(&sample_columns(1 << log_rows, 5), CommitShape { rate_bits: 0, cap_height }).unwrap();
+            let launches = dual.second().launches();
+            let now = (launches["merkle_level"], launches["merkle_top"]);
+            assert_eq!((now.0 - before.0, now.1 - before.1), (levels, tops), "2^{log_rows} leaves, cap {cap_height}");
+            before = now;
+        }
+    });
+}
+
+#[test]
 fn two_devices_give_equal_results() {
     emulated(&[("EMUCUDA_DEVICES", "2")], || {
         let found = devices().unwrap();

@@ -1,8 +1,8 @@
 //! A CUDA device: context, streams, kernels, staging; and a lane, one stream of it with all that work on it needs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::{
@@ -20,7 +20,7 @@ use super::transform::{TableKey, Tables};
 const FATBIN: &[u8] = include_bytes!("../../cuda/zkinfer.fatbin");
 
 /// Every kernel of the module.
-const KERNELS: [&str; 21] = [
+const KERNELS: [&str; 22] = [
     "coset_points",
     "combine_columns",
     "divide_columns",
@@ -37,6 +37,7 @@ const KERNELS: [&str; 21] = [
     "merkle_column_leaves",
     "merkle_coset_leaves",
     "merkle_level",
+    "merkle_top",
     "ntt_forward",
     "ntt_inverse",
     "recurrence_apply",
@@ -58,6 +59,13 @@ struct Staging {
     next: usize,
 }
 
+/// A kernel, and how often it was launched.
+#[derive(Debug)]
+struct Kernel {
+    function: CudaFunction,
+    n_launches: AtomicU64,
+}
+
 /// A device with this crate's kernels loaded.
 #[derive(Debug)]
 pub(crate) struct Device {
@@ -65,7 +73,8 @@ pub(crate) struct Device {
     context: Arc<CudaContext>,
     streams: Vec<Arc<CudaStream>>,
     next_stream: AtomicUsize,
-    functions: HashMap<&'static str, CudaFunction>,
+    n_waits: AtomicU64,
+    kernels: HashMap<&'static str, Kernel>,
     account: Arc<Account>,
     pub(crate) residents: Residents,
     staging: Mutex<Staging>,
@@ -90,7 +99,8 @@ impl Device {
         let context = CudaContext::new(ordinal)?;
         let name = format!("cuda:{ordinal} ({})", context.name()?);
         let module = context.load_module(Ptx::from_binary(FATBIN.to_vec()))?;
-        let functions = KERNELS.iter().map(|&kernel| Ok((kernel, module.load_function(kernel)?))).collect::<Result<_, DriverError>>()?;
+        let load = |name| Ok((name, Kernel { function: module.load_function(name)?, n_launches: AtomicU64::new(0) }));
+        let kernels = KERNELS.into_iter().map(load).collect::<Result<_, DriverError>>()?;
         let streams = (0..N_STREAMS).map(|_| context.new_stream()).collect::<Result<_, DriverError>>()?;
         keep_freed_memory(&context)?;
         let limit_bytes = limit_bytes.min(context.total_mem()? as u64);
@@ -99,7 +109,8 @@ impl Device {
             context,
             streams,
             next_stream: AtomicUsize::new(0),
-            functions,
+            n_waits: AtomicU64::new(0),
+            kernels,
             account: Account::new(limit_bytes),
             residents: Residents::default(),
             staging: Mutex::default(),
@@ -113,6 +124,16 @@ impl Device {
 
     pub(crate) fn memory(&self) -> MemoryUse {
         self.account.now()
+    }
+
+    /// Every kernel and its launches so far, by name.
+    pub(crate) fn launches(&self) -> BTreeMap<&'static str, u64> {
+        self.kernels.iter().map(|(&name, kernel)| (name, kernel.n_launches.load(Ordering::Relaxed))).collect()
+    }
+
+    /// How often a caller waited for a stream so far.
+    pub(crate) fn n_waits(&self) -> u64 {
+        self.n_waits.load(Ordering::Relaxed)
     }
 
     /// Counts an oracle of so many bytes that was moved to the host.
@@ -313,6 +334,7 @@ impl Lane<'_> {
 
     /// Waits until all work of this lane is done, and reports what went wrong in it.
     pub(crate) fn finish(&self) -> Result<(), BackendError> {
+        self.device.n_waits.fetch_add(1, Ordering::Relaxed);
         self.stream.synchronize().map_err(|error| self.device.failed(error))?;
         self.device.context.check_err().map_err(|error| self.device.failed(error))
     }
@@ -320,8 +342,8 @@ impl Lane<'_> {
     /// Launches a kernel. Arguments are in the order of its parameters, and every range that its header states lies inside the views given; this is
     /// what each caller in this module sees to.
     pub(crate) fn launch(&self, kernel: &'static str, shape: Shape, mut arguments: Vec<Argument<'_>>) -> Result<(), BackendError> {
-        let function = self.device.functions.get(kernel);
-        let function = function.ok_or_else(|| BackendError::Unsupported(format!("there is no kernel {kernel}")))?;
+        let found = self.device.kernels.get(kernel);
+        let Kernel { function, n_launches } = found.ok_or_else(|| BackendError::Unsupported(format!("there is no kernel {kernel}")))?;
         let blocks = u32::try_from(shape.blocks).ok().filter(|&blocks| blocks < 1 << 31);
         let blocks = blocks.ok_or_else(|| BackendError::Unsupported(format!("{kernel} on {} blocks", shape.blocks)))?;
         if blocks == 0 {
@@ -349,6 +371,7 @@ impl Lane<'_> {
         let launched = unsafe { builder.launch(config) };
         launched.map_err(|error| self.device.failed(error))?;
         drop(guards);
+        n_launches.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 

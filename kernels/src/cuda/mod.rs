@@ -17,6 +17,7 @@ mod sums;
 mod transform;
 mod tree;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -88,6 +89,16 @@ impl CudaBackend {
     /// What the backend's buffers take on the device.
     pub fn memory(&self) -> MemoryUse {
         self.device.memory()
+    }
+
+    /// Every kernel, by name, and how often it was launched on the device so far.
+    pub fn launches(&self) -> BTreeMap<&'static str, u64> {
+        self.device.launches()
+    }
+
+    /// How often callers waited for the device so far, to read results or to end a step.
+    pub fn n_waits(&self) -> u64 {
+        self.device.n_waits()
     }
 
     /// Bytes of the device that the driver could still give, when all work is done.

@@ -8,8 +8,11 @@ use plonky2::hash::merkle_tree::MerkleCap;
 use zkinfer_circuits::backend::{BackendError, QueryAnswer};
 use zkinfer_circuits::field::{Digest, F, H};
 
-use super::device::{Argument, Lane, Shape};
+use super::device::{Argument, BLOCK_THREADS, Lane, Shape};
 use super::memory::Buffer;
+
+/// log₂ of the parents of the first level that is computed in one launch with all above it: as many as a block has threads.
+const TOP_LOG_PARENTS: usize = BLOCK_THREADS.trailing_zeros() as usize;
 
 /// The digests of a tree, level after level from the leaves' to the cap.
 #[derive(Debug)]
@@ -111,13 +114,20 @@ impl Tree {
         lane.launch(kernel, Shape::of_items(1 << log_leaves), leaves)?;
         let mut view = digests.view_mut();
         let mut first = 0;
-        for log_parents in (cap_height..log_leaves).rev() {
+        let below_top = cap_height.max(TOP_LOG_PARENTS + 1).min(log_leaves);
+        for log_parents in (below_top..log_leaves).rev() {
             let n_children = level_words(log_parents + 1);
             let mut levels = view.slice_mut(first..first + n_children + level_words(log_parents));
             let (children, parents) = levels.split_at_mut(n_children);
             let arguments = vec![Argument::In(children.as_view()), Argument::Out(parents), Argument::Count(1 << log_parents)];
             lane.launch("merkle_level", Shape::of_items(1 << log_parents), arguments)?;
             first += n_children;
+        }
+        if cap_height < below_top {
+            let levels = Argument::Out(view.slice_mut(first..));
+            let counts = [below_top, cap_height].map(|log_length| Argument::Count(1 << log_length));
+            let one_block = Shape::of_items(1 << TOP_LOG_PARENTS);
+            lane.launch("merkle_top", one_block, [levels].into_iter().chain(counts).collect())?;
         }
         Self::with_cap(lane, log_leaves, cap_height, digests)
     }
