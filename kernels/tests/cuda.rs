@@ -133,6 +133,28 @@ fn large_transforms_agree_with_the_cpu() {
 }
 
 #[test]
+fn columns_are_uploaded_in_groups_while_others_are_transformed() {
+    // Four groups of one column through two buffers; two groups, the second not full.
+    emulated(&[("EMUCUDA_LAZY", "1")], || extensions_agree(&[(20, 4, 0), (18, 5, 0)]));
+}
+
+#[test]
+fn callers_upload_in_groups_at_the_same_time() {
+    emulated(&[("EMUCUDA_LAZY", "1"), ("EMUCUDA_SEED", "3")], || {
+        let (backend, shape) = (open(0), CommitShape { rate_bits: 0, cap_height: 4 });
+        let columns = sample_columns(1 << 19, 4);
+        let cpu = CpuBackend::new();
+        let expected = cpu.cap(&cpu.commit(&columns, shape).unwrap());
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| assert!(backend.cap(&backend.commit(&columns, shape).unwrap()) == expected));
+            }
+        });
+        assert!(backend.memory().used_bytes < 4 << 20);
+    });
+}
+
+#[test]
 fn tops_of_trees_are_computed_in_one_launch() {
     emulated(&[], || {
         let dual = DualBackend::of_every_buffer(CpuBackend::new(), open(0));

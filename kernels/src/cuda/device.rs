@@ -45,10 +45,10 @@ const KERNELS: [&str; 22] = [
     "sum_chunks",
 ];
 
-/// Streams of a device: as many callers compute at once, copies of one beside kernels of another.
+/// Pairs of streams of a device: as many callers compute at once, copies of one beside kernels of itself and of others.
 const N_STREAMS: usize = 4;
 /// Words of a staging buffer, 8 MiB.
-const STAGE_WORDS: usize = 1 << 20;
+pub(crate) const STAGE_WORDS: usize = 1 << 20;
 /// Threads of a block, where a kernel does not want another number.
 pub(crate) const BLOCK_THREADS: u32 = 256;
 
@@ -66,12 +66,20 @@ struct Kernel {
     n_launches: AtomicU64,
 }
 
+/// The streams that one caller computes with.
+#[derive(Debug)]
+struct Streams {
+    kernels: Arc<CudaStream>,
+    /// Uploads that run while kernels do.
+    copies: Arc<CudaStream>,
+}
+
 /// A device with this crate's kernels loaded.
 #[derive(Debug)]
 pub(crate) struct Device {
     name: String,
     context: Arc<CudaContext>,
-    streams: Vec<Arc<CudaStream>>,
+    streams: Vec<Streams>,
     next_stream: AtomicUsize,
     n_waits: AtomicU64,
     kernels: HashMap<&'static str, Kernel>,
@@ -101,7 +109,8 @@ impl Device {
         let module = context.load_module(Ptx::from_binary(FATBIN.to_vec()))?;
         let load = |name| Ok((name, Kernel { function: module.load_function(name)?, n_launches: AtomicU64::new(0) }));
         let kernels = KERNELS.into_iter().map(load).collect::<Result<_, DriverError>>()?;
-        let streams = (0..N_STREAMS).map(|_| context.new_stream()).collect::<Result<_, DriverError>>()?;
+        let new_streams = |_| Ok(Streams { kernels: context.new_stream()?, copies: context.new_stream()? });
+        let streams = (0..N_STREAMS).map(new_streams).collect::<Result<_, DriverError>>()?;
         keep_freed_memory(&context)?;
         let limit_bytes = limit_bytes.min(context.total_mem()? as u64);
         Ok(Self {
@@ -155,7 +164,7 @@ impl Device {
     /// The next stream, in turn.
     pub(crate) fn lane(&self) -> Lane<'_> {
         let index = self.next_stream.fetch_add(1, Ordering::Relaxed) % self.streams.len();
-        Lane { device: self, stream: &self.streams[index] }
+        Lane { device: self, stream: &self.streams[index].kernels, copies: &self.streams[index].copies }
     }
 
     pub(crate) fn failed(&self, error: DriverError) -> BackendError {
@@ -233,6 +242,15 @@ impl Shape {
 pub(crate) struct Lane<'a> {
     pub(crate) device: &'a Device,
     stream: &'a Arc<CudaStream>,
+    copies: &'a Arc<CudaStream>,
+}
+
+impl<'a> Lane<'a> {
+    /// The stream beside this one for uploads that are to run while this one's kernels do. What it is given needs no wait of its own if this lane
+    /// reads it: events see to it.
+    pub(crate) fn copies(&self) -> Lane<'a> {
+        Lane { stream: self.copies, ..*self }
+    }
 }
 
 impl Lane<'_> {
@@ -283,17 +301,23 @@ impl Lane<'_> {
         self.stream.memcpy_htod(words, &mut target).map_err(|error| self.device.failed(error))
     }
 
-    /// Writes `n_words` words made by `fill(first, words)`, through pinned memory as far as they fill whole staging buffers.
-    pub(crate) fn upload_with(&self, n_words: usize, mut fill: impl FnMut(usize, &mut [u64])) -> Result<Buffer, BackendError> {
+    /// A buffer of `n_words` words made by `fill(first, words)`.
+    pub(crate) fn upload_with(&self, n_words: usize, fill: impl FnMut(usize, &mut [u64])) -> Result<Buffer, BackendError> {
         let mut buffer = self.allocate(n_words)?;
+        self.write_with(buffer.part_mut(0, n_words), fill)?;
+        Ok(buffer)
+    }
+
+    /// Writes words made by `fill(first, words)`, through pinned memory as far as they fill whole staging buffers.
+    pub(crate) fn write_with(&self, mut target: CudaViewMut<'_, u64>, mut fill: impl FnMut(usize, &mut [u64])) -> Result<(), BackendError> {
+        let n_words = target.len();
         let staged = n_words / STAGE_WORDS * STAGE_WORDS;
         for first in (0..staged).step_by(STAGE_WORDS) {
-            self.upload_stage(buffer.part_mut(first, STAGE_WORDS), |words| fill(first, words))?;
+            self.upload_stage(target.slice_mut(first..first + STAGE_WORDS), |words| fill(first, words))?;
         }
         let mut rest = vec![0; n_words - staged];
         fill(staged, &mut rest);
-        self.write(buffer.part_mut(staged, rest.len()), &rest)?;
-        Ok(buffer)
+        self.write(target.slice_mut(staged..), &rest)
     }
 
     fn upload_stage(&self, mut target: CudaViewMut<'_, u64>, fill: impl FnOnce(&mut [u64])) -> Result<(), BackendError> {
