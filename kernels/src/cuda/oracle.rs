@@ -52,7 +52,7 @@ impl HostOracle {
 
     /// Coefficients, extension, digests.
     pub(crate) fn values(&self) -> Vec<F> {
-        [&self.coefficients, &self.extension, self.tree.words()].into_iter().flat_map(|words| elements(words)).collect()
+        [&self.coefficients, &self.extension, self.tree.words()].into_iter().flat_map(elements).collect()
     }
 
     /// The bytes that the CPU backend writes.

@@ -159,16 +159,34 @@ impl Tree {
 
     /// Row and path of a leaf that exists; `columns` are those that the tree is over.
     pub(crate) fn answer(&self, lane: Lane<'_>, columns: CudaView<'_, u64>, leaf: usize) -> Result<QueryAnswer, BackendError> {
+        self.answer_with(lane, &[], columns, leaf)
+    }
+
+    /// The same with `parts` before the row, all read at once.
+    pub(crate) fn answer_with(
+        &self,
+        lane: Lane<'_>,
+        parts: &[CudaView<'_, u64>],
+        columns: CudaView<'_, u64>,
+        leaf: usize,
+    ) -> Result<QueryAnswer, BackendError> {
         let n_columns = columns.len() >> self.log_leaves;
         let height = self.log_leaves - self.cap.height();
         let n_words = n_columns + height * NUM_HASH_OUT_ELTS;
-        let mut answer = lane.allocate(n_words)?;
+        let n_before: usize = parts.iter().map(CudaView::len).sum();
+        let mut answer = lane.allocate(n_before + n_words)?;
+        let mut first = 0;
+        for part in parts {
+            lane.copy(part, answer.part_mut(first, part.len()))?;
+            first += part.len();
+        }
         let counts = [1 << self.log_leaves, n_columns, height, leaf].map(|count| Argument::Count(count as u32));
-        let mut arguments = vec![Argument::In(columns), Argument::In(self.digests.view()), Argument::Out(answer.view_mut())];
+        let mut arguments =
+            vec![Argument::In(columns), Argument::In(self.digests.view()), Argument::Out(answer.part_mut(n_before, n_words))];
         arguments.extend(counts);
         lane.launch("merkle_answer", Shape::of_items(n_words as u64), arguments)?;
-        let words = lane.download(&answer.part(0, n_words))?;
-        let (row, siblings) = words.split_at(n_columns);
+        let words = lane.download(&answer.part(0, n_before + n_words))?;
+        let (row, siblings) = words.split_at(n_before + n_columns);
         Ok((elements(row), MerkleProof { siblings: digests(siblings) }))
     }
 }
