@@ -5,13 +5,13 @@
 #![allow(clippy::print_stdout)]
 
 #[allow(dead_code, reason = "only the layer and its inputs are used")]
-#[path = "../benches/steps/layer.rs"]
+#[path = "../../benches/steps/layer.rs"]
 mod layer;
 #[allow(dead_code, reason = "the layer's own measure of memory is not used")]
-#[path = "../benches/steps/memory.rs"]
+#[path = "../../benches/steps/memory.rs"]
 mod memory;
 #[allow(dead_code, reason = "nothing is timed")]
-#[path = "../benches/steps/meter.rs"]
+#[path = "../../benches/steps/meter.rs"]
 mod meter;
 
 use std::collections::BTreeMap;
