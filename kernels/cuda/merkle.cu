@@ -45,16 +45,33 @@ extern "C" __global__ void __launch_bounds__(256)
     hash_leaf(digests + (u64)leaf * DIGEST_WORDS, 2u << log_arity, [=](u32 i) { return values[(i & 1) * n_values + first + (i >> 1)]; });
 }
 
-// Parent i of children 2i and 2i + 1. parents does not overlap children.
-extern "C" __global__ void __launch_bounds__(256) merkle_level(const u64* __restrict__ children, u64* __restrict__ parents, u32 n_parents) {
-    u32 node = blockIdx.x * blockDim.x + threadIdx.x;
-    if (node >= n_parents) return;
+// Parent `node` of children 2 * node and 2 * node + 1.
+__device__ __forceinline__ void hash_pair(const u64* children, u64* parents, u32 node) {
     u64 state[POSEIDON_WIDTH];
 #pragma unroll
     for (int i = 0; i < POSEIDON_WIDTH; i++) state[i] = i < 2 * DIGEST_WORDS ? children[(u64)node * 2 * DIGEST_WORDS + i] : 0;
     poseidon_permute(state);
 #pragma unroll
     for (int i = 0; i < DIGEST_WORDS; i++) parents[(u64)node * DIGEST_WORDS + i] = gl_canonical(state[i]);
+}
+
+// Parent i of children 2i and 2i + 1. parents does not overlap children.
+extern "C" __global__ void __launch_bounds__(256) merkle_level(const u64* __restrict__ children, u64* __restrict__ parents, u32 n_parents) {
+    u32 node = blockIdx.x * blockDim.x + threadIdx.x;
+    if (node < n_parents) hash_pair(children, parents, node);
+}
+
+// All levels above one of n_digests, up to that of n_cap < n_digests; both are powers of two. digests holds the levels one after another, that of
+// n_digests first and given. One block of any size: it writes a level, waits, and reads it.
+extern "C" __global__ void __launch_bounds__(256) merkle_top(u64* digests, u32 n_digests, u32 n_cap) {
+#pragma unroll 1
+    for (u32 n_parents = n_digests / 2; n_parents >= n_cap && n_parents > 0; n_parents /= 2) {
+        u64* parents = digests + (u64)2 * n_parents * DIGEST_WORDS;
+#pragma unroll 1
+        for (u32 node = threadIdx.x; node < n_parents; node += blockDim.x) hash_pair(digests, parents, node);
+        __syncthreads();
+        digests = parents;
+    }
 }
 
 // Answer to a query: the row of `leaf` (n_columns words), then the `height` siblings from the leaf up. Any grid; leaf < n_leaves.

@@ -4,10 +4,12 @@
 //!
 //! What stays inside a backend is compared as soon as it is hashed or opened: an oracle by its cap, w~ by the cap of the sums oracle that is
 //! computed from it, a codeword by the cap of its FRI layer, the last one by the final polynomial. Between backends that save in one layout,
-//! [`DualBackend::of_one_layout`] compares coefficients, extension and every digest of every oracle as well.
+//! [`DualBackend::of_one_layout`] compares coefficients, extension and every digest of every oracle as well; between backends whose buffers can be
+//! read, [`DualBackend::of_every_buffer`] compares each buffer at the step that left it.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug, Formatter};
 use std::ops::Range;
+use std::sync::Arc;
 
 use plonky2::hash::merkle_tree::MerkleCap;
 use plonky2::iop::challenger::Challenger;
@@ -19,33 +21,68 @@ use zkinfer_circuits::backend::{
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{F, H, K};
 
+use crate::inspect::Inspect;
+
 /// Runs `first` and `second`, and compares.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct DualBackend<A, B> {
+#[derive(Clone, Debug)]
+pub struct DualBackend<A: Backend, B: Backend> {
     first: A,
     second: B,
-    compared: Compared,
+    compared: Compared<A, B>,
 }
 
-/// What is compared of an oracle.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Compared {
-    /// Its cap.
-    #[default]
-    Cap,
-    /// Its cap and all that is saved of it.
+/// What is compared beside that which the host sees.
+#[derive(Clone, Debug)]
+enum Compared<A: Backend, B: Backend> {
+    /// Nothing.
+    Seen,
+    /// All that is saved of an oracle.
     SavedBytes,
+    /// Every buffer.
+    Everything(Arc<(Views<A>, Views<B>)>),
+}
+
+/// How a buffer is read.
+type View<B, T> = fn(&B, &T) -> Result<Vec<F>, BackendError>;
+
+/// The functions of [`Inspect`], so that a [`DualBackend`] of backends without them is of the same type.
+struct Views<B: Backend> {
+    oracle: View<B, B::Oracle>,
+    combination: View<B, B::Combination>,
+    codeword: View<B, B::Codeword>,
+    fold_tree: View<B, B::FoldTree>,
+}
+
+impl<B: Backend> Debug for Views<B> {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Views").finish_non_exhaustive()
+    }
+}
+
+impl<B: Inspect> Views<B> {
+    fn new() -> Self {
+        Self { oracle: B::oracle_values, combination: B::combination_values, codeword: B::codeword_values, fold_tree: B::fold_tree_values }
+    }
 }
 
 impl<A: Backend, B: Backend> DualBackend<A, B> {
     /// Compares `second` with `first`.
     pub fn new(first: A, second: B) -> Self {
-        Self { first, second, compared: Compared::Cap }
+        Self { first, second, compared: Compared::Seen }
     }
 
     /// The same, for two backends that save oracles in one layout (those of this crate do): an oracle's saved bytes are compared too.
     pub fn of_one_layout(first: A, second: B) -> Self {
         Self { first, second, compared: Compared::SavedBytes }
+    }
+
+    /// The same, for two backends whose buffers can be read: every buffer is compared at the step that left it.
+    pub fn of_every_buffer(first: A, second: B) -> Self
+    where
+        A: Inspect,
+        B: Inspect,
+    {
+        Self { first, second, compared: Compared::Everything(Arc::new((Views::new(), Views::new()))) }
     }
 
     /// The backend that is compared.
@@ -63,8 +100,23 @@ impl<A: Backend, B: Backend> DualBackend<A, B> {
 
     fn committed(&self, step: &'static str, first: A::Oracle, second: B::Oracle) -> Result<(A::Oracle, B::Oracle), BackendError> {
         self.agree(step, self.first.cap(&first), self.second.cap(&second))?;
-        if self.compared == Compared::SavedBytes && self.first.save(&first)? != self.second.save(&second)? {
+        if matches!(self.compared, Compared::SavedBytes) && self.first.save(&first)? != self.second.save(&second)? {
             return Err(self.disagreement(step));
+        }
+        self.left(step, (first, second), |views| views.oracle, |views| views.oracle)
+    }
+
+    /// The buffers that a step left, compared if they can be.
+    fn left<X, Y>(
+        &self,
+        step: &'static str,
+        (first, second): (X, Y),
+        of_first: impl Fn(&Views<A>) -> View<A, X>,
+        of_second: impl Fn(&Views<B>) -> View<B, Y>,
+    ) -> Result<(X, Y), BackendError> {
+        if let Compared::Everything(views) = &self.compared {
+            let (views, others) = &**views;
+            self.agree(step, of_first(views)(&self.first, &first)?, of_second(others)(&self.second, &second)?)?;
         }
         Ok((first, second))
     }
@@ -128,7 +180,8 @@ impl<A: Backend, B: Backend> Backend for DualBackend<A, B> {
     }
 
     fn combine(&self, (first, second): &Self::Oracle, coefficients: &[K]) -> Result<Self::Combination, BackendError> {
-        Ok((self.first.combine(first, coefficients)?, self.second.combine(second, coefficients)?))
+        let combined = (self.first.combine(first, coefficients)?, self.second.combine(second, coefficients)?);
+        self.left("combine", combined, |views| views.combination, |views| views.combination)
     }
 
     fn project(
@@ -160,14 +213,15 @@ impl<A: Backend, B: Backend> Backend for DualBackend<A, B> {
 
     fn batch(&self, oracles: &[&Self::Oracle], batches: &[OpeningBatch], alpha: K) -> Result<Self::Codeword, BackendError> {
         let (first, second): (Vec<_>, Vec<_>) = oracles.iter().map(|(first, second)| (first, second)).unzip();
-        Ok((self.first.batch(&first, batches, alpha)?, self.second.batch(&second, batches, alpha)?))
+        let codewords = (self.first.batch(&first, batches, alpha)?, self.second.batch(&second, batches, alpha)?);
+        self.left("batch", codewords, |views| views.codeword, |views| views.codeword)
     }
 
     fn fold_commit(&self, (first, second): &Self::Codeword, arity_bits: usize, cap_height: usize) -> Result<Self::FoldTree, BackendError> {
         let first = self.first.fold_commit(first, arity_bits, cap_height)?;
         let second = self.second.fold_commit(second, arity_bits, cap_height)?;
         self.agree("fold_commit", self.first.fold_cap(&first), self.second.fold_cap(&second))?;
-        Ok((first, second))
+        self.left("fold_commit", (first, second), |views| views.fold_tree, |views| views.fold_tree)
     }
 
     fn fold_cap(&self, (first, _): &Self::FoldTree) -> MerkleCap<F, H> {
@@ -175,7 +229,8 @@ impl<A: Backend, B: Backend> Backend for DualBackend<A, B> {
     }
 
     fn fold(&self, (first, second): Self::Codeword, arity_bits: usize, beta: K) -> Result<Self::Codeword, BackendError> {
-        Ok((self.first.fold(first, arity_bits, beta)?, self.second.fold(second, arity_bits, beta)?))
+        let folded = (self.first.fold(first, arity_bits, beta)?, self.second.fold(second, arity_bits, beta)?);
+        self.left("fold", folded, |views| views.codeword, |views| views.codeword)
     }
 
     fn final_polynomial(&self, (first, second): &Self::Codeword, rate_bits: usize) -> Result<Vec<K>, BackendError> {
@@ -207,5 +262,77 @@ impl<A: Backend, B: Backend> Backend for DualBackend<A, B> {
         let second = self.second.prove_blinded_circuit(circuit, inputs)?;
         self.agree("prove_blinded_circuit", &first.public_inputs, &second.public_inputs)?;
         Ok(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::check_layer;
+    use crate::cpu::{Codeword, Combination, CpuBackend, FoldTree, Oracle};
+    use crate::faulty::{Fault, FaultSwitch, FaultyBackend, Spoilers};
+    use plonky2::field::types::Field;
+    use zkinfer_circuits::backend::reference::Reference;
+
+    fn bump(value: &mut F) {
+        *value += F::ONE;
+    }
+
+    /// Changes one value, of all that a step leaves.
+    fn spoilers() -> Spoilers<CpuBackend> {
+        Spoilers {
+            oracle: |oracle| bump(&mut oracle.extension[7]),
+            combination: |combination| bump(&mut combination.0[1][5]),
+            codeword: |codeword| bump(&mut codeword.values[0][9]),
+            fold_tree: |tree| bump(&mut tree.leaves[11]),
+        }
+    }
+
+    /// The step that is blamed when a layer's rounds are computed with a wrong value in what `step` leaves.
+    fn blamed(step: &'static str, spoilers: Spoilers<CpuBackend>) -> Option<&'static str> {
+        let switch = FaultSwitch::default();
+        switch.fail_at(step, Fault::Wrong);
+        let checked = check_layer(FaultyBackend::with_spoilers(CpuBackend::new(), switch.clone(), spoilers));
+        assert!(!switch.is_armed(), "the rounds have the step {step}");
+        match checked.map_err(|error| error.source) {
+            Ok(()) => None,
+            Err(BackendError::Disagreement { step, .. }) => Some(step),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn one_wrong_value_in_any_buffer_is_blamed_on_the_step_that_left_it() {
+        for step in ["commit", "combine", "project", "sums", "batch", "fold_commit", "fold"] {
+            assert_eq!(blamed(step, spoilers()), Some(step));
+        }
+    }
+
+    #[test]
+    fn one_wrong_value_in_every_part_of_a_buffer_is_seen() {
+        let oracle = |spoil: fn(&mut Oracle)| Spoilers { oracle: spoil, ..spoilers() };
+        assert_eq!(blamed("commit", oracle(|oracle| bump(&mut oracle.coefficients[3]))), Some("commit"));
+        assert_eq!(blamed("sums", oracle(|oracle| oracle.tree.change_digest(|digest| bump(&mut digest.elements[2])))), Some("sums"));
+        let combination = Spoilers { combination: |combination: &mut Combination| bump(&mut combination.0[0][0]), ..spoilers() };
+        assert_eq!(blamed("combine", combination), Some("combine"));
+        let codeword = |spoil: fn(&mut Codeword)| Spoilers { codeword: spoil, ..spoilers() };
+        assert_eq!(blamed("batch", codeword(|codeword| bump(&mut codeword.coefficients[1][2]))), Some("batch"));
+        assert_eq!(blamed("fold", codeword(|codeword| bump(&mut codeword.values[1][0]))), Some("fold"));
+        let tree = |spoil: fn(&mut FoldTree)| Spoilers { fold_tree: spoil, ..spoilers() };
+        assert_eq!(
+            blamed("fold_commit", tree(|tree| tree.tree.change_digest(|digest| bump(&mut digest.elements[0])))),
+            Some("fold_commit")
+        );
+    }
+
+    #[test]
+    fn what_the_host_does_not_see_is_missed_without_reading_buffers() {
+        let switch = FaultSwitch::default();
+        let faulty = FaultyBackend::with_spoilers(CpuBackend::new(), switch.clone(), spoilers());
+        let dual = DualBackend::new(Reference, faulty);
+        switch.fail_at("commit", Fault::Wrong);
+        let shape = CommitShape { rate_bits: 1, cap_height: 0 };
+        dual.commit(&Columns::zero(8, 5), shape).unwrap();
+        assert!(!switch.is_armed());
     }
 }

@@ -1,5 +1,6 @@
 //! A device for tests: another backend, which fails when it is told to.
 
+use std::fmt::{self, Debug, Formatter};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,6 +21,26 @@ pub enum Fault {
     OutOfMemory,
     /// The device is lost at that call: every later one fails as well.
     Lost,
+    /// What that call leaves on the device is wrong, by the backend's [`Spoilers`].
+    Wrong,
+}
+
+/// How buffers are spoilt by [`Fault::Wrong`]: each changes what it is given a little.
+pub struct Spoilers<B: Backend> {
+    /// Of commit, load, project and sums.
+    pub oracle: fn(&mut B::Oracle),
+    /// Of combine.
+    pub combination: fn(&mut B::Combination),
+    /// Of batch and fold.
+    pub codeword: fn(&mut B::Codeword),
+    /// Of fold_commit.
+    pub fold_tree: fn(&mut B::FoldTree),
+}
+
+impl<B: Backend> Debug for Spoilers<B> {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Spoilers").finish_non_exhaustive()
+    }
 }
 
 /// Makes a [`FaultyBackend`] fail. Clones belong to the same backend.
@@ -46,20 +67,45 @@ impl FaultSwitch {
 
 /// `B`, until its switch says otherwise.
 #[derive(Clone, Debug)]
-pub struct FaultyBackend<B> {
+pub struct FaultyBackend<B: Backend> {
     inner: B,
     switch: FaultSwitch,
+    spoilers: Option<Arc<Spoilers<B>>>,
 }
 
 impl<B: Backend> FaultyBackend<B> {
     /// Works as `inner` does, until `switch` says otherwise.
     pub fn new(inner: B, switch: FaultSwitch) -> Self {
-        Self { inner, switch }
+        Self { inner, switch, spoilers: None }
+    }
+
+    /// The same, with what [`Fault::Wrong`] does to buffers.
+    pub fn with_spoilers(inner: B, switch: FaultSwitch, spoilers: Spoilers<B>) -> Self {
+        Self { inner, switch, spoilers: Some(Arc::new(spoilers)) }
+    }
+
+    pub(crate) fn inner(&self) -> &B {
+        &self.inner
+    }
+
+    /// The result of a step, spoilt if that is due.
+    fn leave<T>(
+        &self,
+        step: &'static str,
+        result: Result<T, BackendError>,
+        spoiler: impl Fn(&Spoilers<B>) -> fn(&mut T),
+    ) -> Result<T, BackendError> {
+        let mut value = result?;
+        let mut state = self.switch.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(_), Some(spoilers)) = (state.next.take_if(|next| *next == (step, Fault::Wrong)), &self.spoilers) {
+            spoiler(spoilers)(&mut value);
+        }
+        Ok(value)
     }
 
     fn enter(&self, step: &'static str) -> Result<&B, BackendError> {
         let mut state = self.switch.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = state.next.take_if(|(at, _)| *at == step).map(|(_, fault)| fault);
+        let due = state.next.take_if(|(at, fault)| *at == step && *fault != Fault::Wrong).map(|(_, fault)| fault);
         state.is_lost |= due == Some(Fault::Lost);
         if state.is_lost {
             return Err(BackendError::Device { device: self.name(), message: "lost, as told".to_owned() });
@@ -82,7 +128,7 @@ impl<B: Backend> Backend for FaultyBackend<B> {
     }
 
     fn commit(&self, columns: &Columns, shape: CommitShape) -> Result<B::Oracle, BackendError> {
-        self.enter("commit")?.commit(columns, shape)
+        self.leave("commit", self.enter("commit")?.commit(columns, shape), |spoilers| spoilers.oracle)
     }
 
     fn cap(&self, oracle: &B::Oracle) -> MerkleCap<F, H> {
@@ -94,7 +140,7 @@ impl<B: Backend> Backend for FaultyBackend<B> {
     }
 
     fn load(&self, bytes: &[u8]) -> Result<B::Oracle, BackendError> {
-        self.enter("load")?.load(bytes)
+        self.leave("load", self.enter("load")?.load(bytes), |spoilers| spoilers.oracle)
     }
 
     fn evaluate(&self, oracle: &B::Oracle, columns: Range<usize>, point: K) -> Result<Vec<K>, BackendError> {
@@ -102,7 +148,7 @@ impl<B: Backend> Backend for FaultyBackend<B> {
     }
 
     fn combine(&self, weights: &B::Oracle, coefficients: &[K]) -> Result<B::Combination, BackendError> {
-        self.enter("combine")?.combine(weights, coefficients)
+        self.leave("combine", self.enter("combine")?.combine(weights, coefficients), |spoilers| spoilers.combination)
     }
 
     fn project(
@@ -112,7 +158,8 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         oracles: [&B::Oracle; 2],
         shape: CommitShape,
     ) -> Result<B::Oracle, BackendError> {
-        self.enter("project")?.project(system, scalars, oracles, shape)
+        let projected = self.enter("project")?.project(system, scalars, oracles, shape);
+        self.leave("project", projected, |spoilers| spoilers.oracle)
     }
 
     fn sums(
@@ -124,15 +171,17 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         combination: Option<&B::Combination>,
         shape: CommitShape,
     ) -> Result<B::Oracle, BackendError> {
-        self.enter("sums")?.sums(system, scalars, challenges, oracles, combination, shape)
+        let sums = self.enter("sums")?.sums(system, scalars, challenges, oracles, combination, shape);
+        self.leave("sums", sums, |spoilers| spoilers.oracle)
     }
 
     fn batch(&self, oracles: &[&B::Oracle], batches: &[OpeningBatch], alpha: K) -> Result<B::Codeword, BackendError> {
-        self.enter("batch")?.batch(oracles, batches, alpha)
+        self.leave("batch", self.enter("batch")?.batch(oracles, batches, alpha), |spoilers| spoilers.codeword)
     }
 
     fn fold_commit(&self, codeword: &B::Codeword, arity_bits: usize, cap_height: usize) -> Result<B::FoldTree, BackendError> {
-        self.enter("fold_commit")?.fold_commit(codeword, arity_bits, cap_height)
+        let tree = self.enter("fold_commit")?.fold_commit(codeword, arity_bits, cap_height);
+        self.leave("fold_commit", tree, |spoilers| spoilers.fold_tree)
     }
 
     fn fold_cap(&self, tree: &B::FoldTree) -> MerkleCap<F, H> {
@@ -140,7 +189,7 @@ impl<B: Backend> Backend for FaultyBackend<B> {
     }
 
     fn fold(&self, codeword: B::Codeword, arity_bits: usize, beta: K) -> Result<B::Codeword, BackendError> {
-        self.enter("fold")?.fold(codeword, arity_bits, beta)
+        self.leave("fold", self.enter("fold")?.fold(codeword, arity_bits, beta), |spoilers| spoilers.codeword)
     }
 
     fn final_polynomial(&self, codeword: &B::Codeword, rate_bits: usize) -> Result<Vec<K>, BackendError> {

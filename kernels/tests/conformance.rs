@@ -28,7 +28,7 @@ fn cpu_backends() -> impl Iterator<Item = CpuBackend> {
 #[test]
 fn cpu_backend_conforms_in_layers_at_every_level() {
     for backend in cpu_backends() {
-        require(conformance::check_layers(backend));
+        require(conformance::check_every_buffer(backend));
     }
 }
 

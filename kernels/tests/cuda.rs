@@ -6,13 +6,14 @@
 #![allow(clippy::print_stdout, reason = "says what was not run, and why")]
 #![allow(missing_docs)]
 
+mod residency;
 mod rounds;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rounds::{Seen, rounds, sample_columns};
+use rounds::{Seen, rounds, sample_columns, weights};
 use zkinfer_circuits::backend::reference::Reference;
 use zkinfer_circuits::backend::{Backend, BackendError, CommitShape};
 use zkinfer_kernels::devices::{NoDevice, devices};
@@ -77,6 +78,15 @@ fn cuda_backend_conforms() {
     });
 }
 
+#[test]
+fn every_buffer_of_the_device_is_the_cpu_s() {
+    emulated(&[("EMUCUDA_LAZY", "1")], || {
+        let backend = open(0);
+        assert!(rounds(&DualBackend::of_every_buffer(CpuBackend::new(), backend.clone())).unwrap() == expected());
+        conformance::check_every_buffer(backend).map_err(|error| error.source).unwrap();
+    });
+}
+
 fn expected() -> Seen {
     rounds(&Reference).unwrap()
 }
@@ -121,6 +131,55 @@ fn transforms_of_several_launches_agree_with_the_cpu() {
 fn large_transforms_agree_with_the_cpu() {
     // The largest takes three launches, and pinned memory for its upload.
     emulated(&[], || extensions_agree(&[(17, 1, 1), (21, 1, 0)]));
+}
+
+#[test]
+fn columns_are_uploaded_in_groups_while_others_are_transformed() {
+    // Four groups of one column through two buffers; two groups, the second not full.
+    emulated(&[("EMUCUDA_LAZY", "1")], || extensions_agree(&[(20, 4, 0), (18, 5, 0)]));
+}
+
+#[test]
+fn callers_upload_in_groups_at_the_same_time() {
+    emulated(&[("EMUCUDA_LAZY", "1"), ("EMUCUDA_SEED", "3")], || {
+        let (backend, shape) = (open(0), CommitShape { rate_bits: 0, cap_height: 4 });
+        let columns = sample_columns(1 << 19, 4);
+        let cpu = CpuBackend::new();
+        let expected = cpu.cap(&cpu.commit(&columns, shape).unwrap());
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| assert!(backend.cap(&backend.commit(&columns, shape).unwrap()) == expected));
+            }
+        });
+        assert!(backend.memory().used_bytes < 4 << 20);
+    });
+}
+
+#[test]
+fn tops_of_trees_are_computed_in_one_launch() {
+    emulated(&[], || {
+        let dual = DualBackend::of_every_buffer(CpuBackend::new(), open(0));
+        let mut before = (0, 0);
+        // Levels of at most 2^8 parents are the top's; those below and none have launches of their own.
+        for (log_rows, cap_height, levels, tops) in [
+            (0, 0, 0, 0),
+            (1, 0, 0, 1),
+            (4, 4, 0, 0),
+            (8, 1, 0, 1),
+            (9, 0, 0, 1),
+            (9, 9, 0, 0),
+            (10, 3, 1, 1),
+            (12, 8, 3, 1),
+            (12, 9, 3, 0),
+            (11, 10, 1, 0),
+        ] {
+            dual.commit(&sample_columns(1 << log_rows, 5), CommitShape { rate_bits: 0, cap_height }).unwrap();
+            let launches = dual.second().launches();
+            let now = (launches["merkle_level"], launches["merkle_top"]);
+            assert_eq!((now.0 - before.0, now.1 - before.1), (levels, tops), "2^{log_rows} leaves, cap {cap_height}");
+            before = now;
+        }
+    });
 }
 
 #[test]
@@ -172,11 +231,21 @@ fn failing_allocation() -> PathBuf {
     std::env::temp_dir().join(format!("zkinfer-cuda-{}", std::process::id()))
 }
 
+/// Which allocations fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failing {
+    /// One: it succeeds when idle oracles have made room.
+    One,
+    /// It and all later ones, whatever makes room: the memory is others'.
+    AllFromThere,
+}
+
 /// Runs `body` with every allocation failing in turn, until one run has fewer; says whether the run's failure came.
-fn with_every_allocation_failing(file: &Path, mut body: impl FnMut(bool)) {
+fn with_every_allocation_failing(file: &Path, failing: Failing, mut body: impl FnMut(bool)) {
     for turn in 1.. {
-        std::fs::write(file, format!("{turn:<12}")).unwrap();
-        let reached = || std::fs::read_to_string(file).unwrap().trim() == "0";
+        let (number, end) = if failing == Failing::One { (turn, "0") } else { (-turn, "-1") };
+        std::fs::write(file, format!("{number:<12}")).unwrap();
+        let reached = || std::fs::read_to_string(file).unwrap().trim() == end;
         body(false);
         let is_last = !reached();
         std::fs::write(file, "0").unwrap();
@@ -189,13 +258,13 @@ fn with_every_allocation_failing(file: &Path, mut body: impl FnMut(bool)) {
     }
 }
 
-#[test]
-fn every_failed_allocation_is_an_error_that_leaks_nothing() {
+/// Each failure leaves what the error of a run leaves: tables, and after them nothing.
+fn failed_allocations_leak_nothing(failing: Failing) {
     let file = failing_allocation();
     emulated(&[("EMUCUDA_FAIL_ALLOC", file.to_str().unwrap())], || {
         let file = PathBuf::from(std::env::var("EMUCUDA_FAIL_ALLOC").unwrap());
         let mut backend = open(0);
-        with_every_allocation_failing(&file, |is_after| {
+        with_every_allocation_failing(&file, failing, |is_after| {
             if is_after {
                 // The error is past: only tables may remain, then nothing.
                 let free = backend.free_bytes().unwrap();
@@ -213,14 +282,46 @@ fn every_failed_allocation_is_an_error_that_leaks_nothing() {
 }
 
 #[test]
-fn every_failed_allocation_falls_back_to_the_cpu_or_to_a_new_job() {
+fn every_failed_allocation_is_repeated_or_an_error_that_leaks_nothing() {
+    failed_allocations_leak_nothing(Failing::One);
+}
+
+#[test]
+fn every_full_device_is_an_error_that_leaks_nothing() {
+    failed_allocations_leak_nothing(Failing::AllFromThere);
+}
+
+#[test]
+fn every_failed_allocation_with_idle_oracles_is_mended_by_them() {
+    let file = failing_allocation().with_extension("idle");
+    emulated(&[("EMUCUDA_FAIL_ALLOC", file.to_str().unwrap())], || {
+        let file = PathBuf::from(std::env::var("EMUCUDA_FAIL_ALLOC").unwrap());
+        let expected = expected();
+        let mut backend = open(0);
+        let mut idle = weights(&backend, 1, 1).unwrap();
+        let bytes = backend.save(&idle).unwrap();
+        with_every_allocation_failing(&file, Failing::One, |is_after| {
+            if is_after {
+                // Moved away or not, the idle oracle is what it was.
+                assert!(backend.save(&idle).unwrap() == bytes);
+                backend = open(0);
+                idle = weights(&backend, 1, 1).unwrap();
+                return;
+            }
+            assert!(rounds(&backend).unwrap() == expected);
+        });
+    });
+}
+
+#[test]
+fn every_full_device_falls_back_to_the_cpu_or_to_a_new_job() {
     let file = failing_allocation().with_extension("fallback");
     emulated(&[("EMUCUDA_FAIL_ALLOC", file.to_str().unwrap())], || {
         let file = PathBuf::from(std::env::var("EMUCUDA_FAIL_ALLOC").unwrap());
         let expected = expected();
         let mut backend = FallbackBackend::new(Some(open(0)), CpuBackend::new());
         let (mut n_repeated, mut n_begun_again) = (0, 0);
-        with_every_allocation_failing(&file, |is_after| {
+        with_every_allocation_failing(&file, Failing::AllFromThere, |is_after| {
             if is_after {
                 backend = FallbackBackend::new(Some(open(0)), CpuBackend::new());
                 return;

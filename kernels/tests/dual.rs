@@ -121,7 +121,7 @@ fn to_bytes(proof: &LayerProof) -> Vec<u8> {
 
 /// The best level beside the portable one.
 fn two_levels() -> DualBackend<CpuBackend, CpuBackend> {
-    DualBackend::of_one_layout(CpuBackend::new(), CpuBackend::with_level(Level::Portable).unwrap())
+    DualBackend::of_every_buffer(CpuBackend::new(), CpuBackend::with_level(Level::Portable).unwrap())
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn layer_proofs_of_mnist_are_equal_to_the_byte_on_every_backend() {
     }
     assert!(layer_proofs(&Reference, &graph) == expected);
     // Beside each other, so that a difference would be named by the step in which it arises.
-    assert!(layer_proofs(&DualBackend::new(CpuBackend::new(), Reference), &graph) == expected);
+    assert!(layer_proofs(&DualBackend::of_every_buffer(CpuBackend::new(), Reference), &graph) == expected);
     assert!(layer_proofs(&two_levels(), &graph) == expected);
 }
 
@@ -169,10 +169,29 @@ fn mnist_is_registered_proved_and_verified_on_two_levels_that_agree_in_every_buf
 }
 
 #[test]
+fn damaged_entries_of_the_store_are_computed_again_and_replaced() {
+    let (graph, backend, store) = (network(), CpuBackend::new(), MemoryStore::default());
+    let expected = committed(&backend, &graph, &store);
+    let entries = store.0.lock().unwrap().clone();
+    assert_eq!(entries.len(), expected.layers.len());
+    for name in entries.keys() {
+        // A bit of a coefficient: the value is one of the field all the same.
+        store.0.lock().unwrap().get_mut(name).unwrap()[1000] ^= 1;
+    }
+    let again = committed(&backend, &graph, &store);
+    assert_eq!(again.commitment, expected.commitment);
+    for (layer, expected) in again.layers.iter().zip(&expected.layers) {
+        assert_eq!((layer.weights.link, &layer.weights.star_values), (expected.weights.link, &expected.weights.star_values));
+    }
+    assert!(*store.0.lock().unwrap() == entries, "the store holds what it held before the damage");
+}
+
+#[test]
 fn backends_of_different_layouts_are_told_apart_by_what_they_save() {
     let columns = Columns::from_columns(8, &[(0..8).map(from_signed).collect()]);
     let shape = CommitShape { rate_bits: 1, cap_height: 1 };
     DualBackend::new(CpuBackend::new(), Reference).commit(&columns, shape).unwrap();
+    DualBackend::of_one_layout(CpuBackend::new(), CpuBackend::new()).commit(&columns, shape).unwrap();
     let refused = DualBackend::of_one_layout(CpuBackend::new(), Reference).commit(&columns, shape);
     assert!(matches!(refused, Err(BackendError::Disagreement { step: "commit", .. })));
 }

@@ -2,7 +2,7 @@
 
 use super::stage::{Observer, Stage, step};
 use super::{ModelSecret, PipelineError};
-use crate::backend::Backend;
+use crate::backend::{Backend, BackendError};
 use crate::field::{Digest, F};
 use crate::kind::Role;
 use crate::layer::prover::{LinkedOracle, commit_linked, commit_shape, open_linked};
@@ -104,7 +104,8 @@ fn commit_layer<B: Backend>(
     let shape = layer_shape(spec.kind, Role::Inference, profile);
     let columns = weight_columns(spec, &constants);
     let name = oracle_name(&shape, columns.as_flat());
-    let cached = store.load(&name).and_then(|bytes| backend.load(&bytes).ok());
+    let unusable = |error: &BackendError| tracing::warn!(%error, "a cached oracle is computed again");
+    let cached = store.load(&name).and_then(|bytes| backend.load(&bytes).inspect_err(unusable).ok());
     let weights = match cached {
         Some(oracle) => open_linked(backend, &shape, oracle, columns.n_columns())?,
         None => {

@@ -4,8 +4,8 @@
 //   EMUCUDA_DEVICES  number of devices, 1 if unset            EMUCUDA_MEM      bytes of each, 4 GiB if unset
 //   EMUCUDA_LAZY     1: work of a stream is put off until something waits for it, so that a missing wait shows
 //   EMUCUDA_SEED     order of threads in a block              EMUCUDA_THREADS  threads of the operating system; 0: one a core
-//   EMUCUDA_FAIL_ALLOC  a file that holds a number n: the n-th allocation from now on fails (1 is the next), later ones succeed; every
-//                       allocation, of pinned memory too, counts it down
+//   EMUCUDA_FAIL_ALLOC  a file that holds a number n: the n-th allocation from now on fails (1 is the next), later ones succeed; with -n all
+//                       later ones fail as well; every allocation, of pinned memory too, counts it towards 0
 //   EMUCUDA_FAIL_LAUNCH  n: the n-th launch of a kernel in the process fails, and with it the device
 // Fresh memory holds 0xCD, freed memory 0xDD. An error of a kernel is printed and stays, as a device's does.
 
@@ -95,12 +95,12 @@ bool is_failing_allocation() {
     if (!file) return false;
     long left = 0;
     bool is_read = fscanf(file, "%ld", &left) == 1;
-    if (is_read && left > 0) {
+    if (is_read && left && left != -1) {
         rewind(file);
-        fprintf(file, "%-12ld", left - 1);
+        fprintf(file, "%-12ld", left > 0 ? left - 1 : left + 1);
     }
     fclose(file);
-    return is_read && left == 1;
+    return is_read && (left == 1 || left == -1);
 }
 
 // Counts a launch; whether it must fail.

@@ -11,6 +11,7 @@ use zkinfer_circuits::backend::reference::Reference;
 use zkinfer_circuits::backend::{Backend, BackendError};
 
 use crate::dual::DualBackend;
+use crate::inspect::Inspect;
 
 /// The first case in which a backend does not conform.
 #[derive(Debug, thiserror::Error)]
@@ -34,37 +35,36 @@ type Case<B> = (String, Run<B>);
 /// # Errors
 /// The first case in which `backend` differs from the reference.
 pub fn check<B: Backend>(backend: B) -> Result<(), ConformanceError> {
-    run(backend, oracles::cases().into_iter().chain(systems::cases()).chain(circuit::cases()))
+    run(&DualBackend::new(Reference, backend), oracles::cases().into_iter().chain(systems::cases()).chain(circuit::cases()))
 }
 
-/// Runs the part of the suite that is about layers: oracles, and the rounds of every kind.
-///
-/// # Errors
-/// As [`check`].
-pub fn check_layers<B: Backend>(backend: B) -> Result<(), ConformanceError> {
-    run(backend, oracles::cases().into_iter().chain(systems::cases()))
-}
-
-/// Runs the rest of the suite, which is about circuits and takes most of its time.
+/// Runs the part of the suite that is about circuits, which takes most of its time.
 ///
 /// # Errors
 /// As [`check`].
 pub fn check_circuits<B: Backend>(backend: B) -> Result<(), ConformanceError> {
-    run(backend, circuit::cases().into_iter())
+    run(&DualBackend::new(Reference, backend), circuit::cases().into_iter())
 }
 
-/// Runs the rounds of one small layer: a self-test for a device that is about to serve.
+/// Runs the rest, which is about oracles and layers, and compares every buffer as well.
 ///
 /// # Errors
 /// As [`check`].
-pub fn check_layer<B: Backend>(backend: B) -> Result<(), ConformanceError> {
-    run(backend, systems::cases().into_iter().take(1))
+pub fn check_every_buffer<B: Inspect>(backend: B) -> Result<(), ConformanceError> {
+    run(&DualBackend::of_every_buffer(Reference, backend), oracles::cases().into_iter().chain(systems::cases()))
 }
 
-fn run<B: Backend>(backend: B, cases: impl Iterator<Item = Case<B>>) -> Result<(), ConformanceError> {
-    let dual = DualBackend::new(Reference, backend);
+/// Runs the rounds of one small layer and compares every buffer: a self-test for a device that is about to serve.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_layer<B: Inspect>(backend: B) -> Result<(), ConformanceError> {
+    run(&DualBackend::of_every_buffer(Reference, backend), systems::cases().into_iter().take(1))
+}
+
+fn run<B: Backend>(dual: &DualBackend<Reference, B>, cases: impl Iterator<Item = Case<B>>) -> Result<(), ConformanceError> {
     for (case, run) in cases {
-        run(&dual).map_err(|source| ConformanceError { case, source })?;
+        run(dual).map_err(|source| ConformanceError { case, source })?;
     }
     Ok(())
 }

@@ -40,9 +40,9 @@ impl Polynomials for super::oracle::Oracle {
 #[derive(Debug)]
 pub struct Codeword {
     /// By coordinate; the coefficients left out are zero.
-    coefficients: [Vec<F>; 2],
+    pub(crate) coefficients: [Vec<F>; 2],
     /// By coordinate, on shift·⟨w⟩ of order 2^log_size, bit-reversed.
-    values: [Vec<F>; 2],
+    pub(crate) values: [Vec<F>; 2],
     log_size: usize,
     shift: F,
 }
@@ -59,7 +59,7 @@ impl Codeword {
 /// The Merkle tree of one FRI layer.
 #[derive(Debug)]
 pub struct FoldTree {
-    leaves: Vec<F>,
+    pub(crate) leaves: Vec<F>,
     leaf_length: usize,
     pub(crate) tree: Tree,
 }

@@ -83,7 +83,7 @@ impl Default for CpuBackend {
 
 /// w~ by coordinate, in coefficient form.
 #[derive(Debug)]
-pub struct Combination([Vec<F>; 2]);
+pub struct Combination(pub(crate) [Vec<F>; 2]);
 
 impl CpuBackend {
     /// The interpreter of constraints alone, to be measured: over every block of points of the coset of 2n points, in the order of leaves,

@@ -1,7 +1,10 @@
 //! The bytes of a saved oracle: everything that a loaded one needs, so that loading neither hashes nor transforms.
 //!
 //! Little-endian words of 64 bits: magic, version, log₂ rows, rate bits, cap height, columns; coefficients; extension; digests level by
-//! level from the leaves to the cap. Field elements are canonical. The layout is private to this crate and this version.
+//! level from the leaves to the cap; a checksum of all that. Field elements are canonical. The layout is private to this crate and this version.
+//!
+//! The checksum finds what a disk or a copy damaged, so that nobody proves with it: BLAKE3 over the BLAKE3 hashes of the chunks of
+//! [`CHUNK_BYTES`], which threads hash side by side. It is no proof of origin: whoever writes the file can write the checksum.
 
 use plonky2::field::types::{Field, PrimeField64};
 use rayon::prelude::*;
@@ -14,12 +17,15 @@ use super::transform::MAX_LOG_SIZE;
 use super::tree::Tree;
 
 /// "zkorcl" and the layout's version.
-const MAGIC: u64 = u64::from_le_bytes(*b"zkorcl\0\x01");
+const MAGIC: u64 = u64::from_le_bytes(*b"zkorcl\0\x02");
 const HEADER_WORDS: usize = 5;
 const WORD: usize = 8;
 const DIGEST_WORDS: usize = 4;
 /// Words converted by one task.
 const CHUNK_WORDS: usize = 1 << 14;
+/// Bytes hashed by one task.
+const CHUNK_BYTES: usize = CHUNK_WORDS * WORD;
+const CHECKSUM_BYTES: usize = blake3::OUT_LEN;
 
 /// Sizes stated by a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +50,7 @@ impl Sizes {
         let per_column = (1usize << self.log_rows).checked_add(self.n_leaves())?;
         let elements = per_column.checked_mul(self.n_columns)?;
         let digests = self.n_digests().checked_mul(DIGEST_WORDS)?;
-        elements.checked_add(digests)?.checked_add(HEADER_WORDS)?.checked_mul(WORD)
+        elements.checked_add(digests)?.checked_add(HEADER_WORDS)?.checked_mul(WORD)?.checked_add(CHECKSUM_BYTES)
     }
 
     fn read(header: &[u8]) -> Result<Self, BackendError> {
@@ -74,6 +80,16 @@ fn word(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(word)
 }
 
+/// The checksum of header and values.
+fn checksum(content: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let hashes: Vec<_> = content.par_chunks(CHUNK_BYTES).map(blake3::hash).collect();
+    let mut hasher = blake3::Hasher::new();
+    for hash in hashes {
+        hasher.update(hash.as_bytes());
+    }
+    *hasher.finalize().as_bytes()
+}
+
 /// An oracle's bytes.
 pub(crate) fn save(oracle: &Oracle) -> Vec<u8> {
     let sizes = Sizes { log_rows: oracle.log_rows, shape: oracle.shape, n_columns: oracle.n_columns() };
@@ -94,6 +110,8 @@ pub(crate) fn save(oracle: &Oracle) -> Vec<u8> {
         write_elements(target, &elements);
         rest = remaining;
     }
+    let (content, trailer) = bytes.split_at_mut(sizes.length().expect("the oracle is in memory") - CHECKSUM_BYTES);
+    trailer.copy_from_slice(&checksum(content));
     bytes
 }
 
@@ -111,6 +129,10 @@ pub(crate) fn load(bytes: &[u8]) -> Result<Oracle, BackendError> {
     let sizes = Sizes::read(header)?;
     if sizes.length() != Some(bytes.len()) {
         return Err(damaged("its length is not the one that its header states"));
+    }
+    let (content, trailer) = bytes.split_at(bytes.len() - CHECKSUM_BYTES);
+    if checksum(content) != *trailer {
+        return Err(damaged("its checksum is not that of its content; it will be computed again"));
     }
     let (coefficients, body) = body.split_at((sizes.n_columns << sizes.log_rows) * WORD);
     let (extension, mut body) = body.split_at(sizes.n_columns * sizes.n_leaves() * WORD);
@@ -142,4 +164,69 @@ fn read_elements(bytes: &[u8]) -> Result<Vec<F>, BackendError> {
 fn read_digests(bytes: &[u8]) -> Result<Vec<Digest>, BackendError> {
     let elements = read_elements(bytes)?;
     Ok(elements.chunks_exact(DIGEST_WORDS).map(Digest::from_partial).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::CpuBackend;
+    use zkinfer_circuits::backend::Backend;
+    use zkinfer_circuits::columns::Columns;
+    use zkinfer_circuits::field::from_signed;
+
+    /// Several chunks, the last one not whole.
+    fn saved() -> Vec<u8> {
+        let columns = Columns::from_flat(1 << 10, (0..7 << 10).map(from_signed).collect());
+        let cpu = CpuBackend::new();
+        cpu.save(&cpu.commit(&columns, CommitShape { rate_bits: 1, cap_height: 2 }).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn every_damaged_byte_is_found() {
+        let mut bytes = saved();
+        assert!(bytes.len() > 2 * CHUNK_BYTES && !bytes.len().is_multiple_of(CHUNK_BYTES));
+        assert!(load(&bytes).is_ok());
+        let ends = [
+            0,
+            7,
+            8,
+            39,
+            40,
+            CHUNK_BYTES - 1,
+            CHUNK_BYTES,
+            bytes.len() - CHECKSUM_BYTES - 1,
+            bytes.len() - CHECKSUM_BYTES,
+            bytes.len() - 1,
+        ];
+        for at in ends.into_iter().chain((0..bytes.len()).step_by(997)) {
+            for bit in [0, 7] {
+                bytes[at] ^= 1 << bit;
+                assert!(matches!(load(&bytes), Err(BackendError::Damaged(_))), "byte {at}, bit {bit}");
+                bytes[at] ^= 1 << bit;
+            }
+        }
+        assert!(load(&bytes).is_ok());
+    }
+
+    #[test]
+    fn exchanged_chunks_and_other_lengths_are_found() {
+        let bytes = saved();
+        let mut exchanged = bytes.clone();
+        exchanged[CHUNK_BYTES..2 * CHUNK_BYTES].rotate_left(WORD);
+        assert!(matches!(load(&exchanged), Err(BackendError::Damaged(_))));
+        for length in [0, 39, 40, bytes.len() - CHECKSUM_BYTES, bytes.len() - 1] {
+            assert!(matches!(load(&bytes[..length]), Err(BackendError::Damaged(_))), "{length} bytes");
+        }
+        assert!(matches!(load(&[&bytes[..], &[0]].concat()), Err(BackendError::Damaged(_))));
+    }
+
+    #[test]
+    fn values_that_are_not_canonical_are_found_whatever_the_checksum_says() {
+        let mut bytes = saved();
+        bytes[HEADER_WORDS * WORD..][..WORD].fill(0xff);
+        let end = bytes.len() - CHECKSUM_BYTES;
+        let (content, trailer) = bytes.split_at_mut(end);
+        trailer.copy_from_slice(&checksum(content));
+        assert!(matches!(load(&bytes), Err(BackendError::Damaged(message)) if message.contains("below p")));
+    }
 }

@@ -63,6 +63,17 @@ impl Tree {
         &self.levels
     }
 
+    /// The elements of all digests, level after level.
+    pub(crate) fn elements(&self) -> Vec<F> {
+        self.levels.iter().flatten().flat_map(|digest| digest.elements).collect()
+    }
+
+    /// Changes a digest below the cap: what a faulty device may do.
+    #[cfg(test)]
+    pub(crate) fn change_digest(&mut self, change: impl Fn(&mut Digest)) {
+        change(&mut self.levels[0][1]);
+    }
+
     pub(crate) fn cap(&self) -> MerkleCap<F, H> {
         MerkleCap(self.levels[self.levels.len() - 1].clone())
     }

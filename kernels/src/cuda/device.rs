@@ -1,8 +1,8 @@
 //! A CUDA device: context, streams, kernels, staging; and a lane, one stream of it with all that work on it needs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::{
@@ -13,13 +13,14 @@ use cudarc::nvrtc::Ptx;
 use zkinfer_circuits::backend::BackendError;
 
 use super::memory::{Account, Buffer, MemoryUse, WORD_BYTES};
+use super::residency::Residents;
 use super::transform::{TableKey, Tables};
 
 /// Machine code for sm_80, sm_89, sm_90, sm_100 and PTX, built by `kernels/cuda/build.sh`.
 const FATBIN: &[u8] = include_bytes!("../../cuda/zkinfer.fatbin");
 
 /// Every kernel of the module.
-const KERNELS: [&str; 21] = [
+const KERNELS: [&str; 22] = [
     "coset_points",
     "combine_columns",
     "divide_columns",
@@ -36,6 +37,7 @@ const KERNELS: [&str; 21] = [
     "merkle_column_leaves",
     "merkle_coset_leaves",
     "merkle_level",
+    "merkle_top",
     "ntt_forward",
     "ntt_inverse",
     "recurrence_apply",
@@ -43,10 +45,10 @@ const KERNELS: [&str; 21] = [
     "sum_chunks",
 ];
 
-/// Streams of a device: as many callers compute at once, copies of one beside kernels of another.
+/// Pairs of streams of a device: as many callers compute at once, copies of one beside kernels of itself and of others.
 const N_STREAMS: usize = 4;
 /// Words of a staging buffer, 8 MiB.
-const STAGE_WORDS: usize = 1 << 20;
+pub(crate) const STAGE_WORDS: usize = 1 << 20;
 /// Threads of a block, where a kernel does not want another number.
 pub(crate) const BLOCK_THREADS: u32 = 256;
 
@@ -57,15 +59,32 @@ struct Staging {
     next: usize,
 }
 
+/// A kernel, and how often it was launched.
+#[derive(Debug)]
+struct Kernel {
+    function: CudaFunction,
+    n_launches: AtomicU64,
+}
+
+/// The streams that one caller computes with.
+#[derive(Debug)]
+struct Streams {
+    kernels: Arc<CudaStream>,
+    /// Uploads that run while kernels do.
+    copies: Arc<CudaStream>,
+}
+
 /// A device with this crate's kernels loaded.
 #[derive(Debug)]
 pub(crate) struct Device {
     name: String,
     context: Arc<CudaContext>,
-    streams: Vec<Arc<CudaStream>>,
+    streams: Vec<Streams>,
     next_stream: AtomicUsize,
-    functions: HashMap<&'static str, CudaFunction>,
+    n_waits: AtomicU64,
+    kernels: HashMap<&'static str, Kernel>,
     account: Arc<Account>,
+    pub(crate) residents: Residents,
     staging: Mutex<Staging>,
     tables: Mutex<HashMap<TableKey, Arc<Tables>>>,
 }
@@ -88,8 +107,10 @@ impl Device {
         let context = CudaContext::new(ordinal)?;
         let name = format!("cuda:{ordinal} ({})", context.name()?);
         let module = context.load_module(Ptx::from_binary(FATBIN.to_vec()))?;
-        let functions = KERNELS.iter().map(|&kernel| Ok((kernel, module.load_function(kernel)?))).collect::<Result<_, DriverError>>()?;
-        let streams = (0..N_STREAMS).map(|_| context.new_stream()).collect::<Result<_, DriverError>>()?;
+        let load = |name| Ok((name, Kernel { function: module.load_function(name)?, n_launches: AtomicU64::new(0) }));
+        let kernels = KERNELS.into_iter().map(load).collect::<Result<_, DriverError>>()?;
+        let new_streams = |_| Ok(Streams { kernels: context.new_stream()?, copies: context.new_stream()? });
+        let streams = (0..N_STREAMS).map(new_streams).collect::<Result<_, DriverError>>()?;
         keep_freed_memory(&context)?;
         let limit_bytes = limit_bytes.min(context.total_mem()? as u64);
         Ok(Self {
@@ -97,8 +118,10 @@ impl Device {
             context,
             streams,
             next_stream: AtomicUsize::new(0),
-            functions,
+            n_waits: AtomicU64::new(0),
+            kernels,
             account: Account::new(limit_bytes),
+            residents: Residents::default(),
             staging: Mutex::default(),
             tables: Mutex::default(),
         })
@@ -112,16 +135,36 @@ impl Device {
         self.account.now()
     }
 
+    /// Every kernel and its launches so far, by name.
+    pub(crate) fn launches(&self) -> BTreeMap<&'static str, u64> {
+        self.kernels.iter().map(|(&name, kernel)| (name, kernel.n_launches.load(Ordering::Relaxed))).collect()
+    }
+
+    /// How often a caller waited for a stream so far.
+    pub(crate) fn n_waits(&self) -> u64 {
+        self.n_waits.load(Ordering::Relaxed)
+    }
+
+    /// Counts an oracle of so many bytes that was moved to the host.
+    pub(crate) fn note_eviction(&self, bytes: u64) {
+        self.account.note_eviction(bytes);
+    }
+
+    /// Waits until all work of all streams is done.
+    pub(crate) fn synchronize(&self) -> Result<(), BackendError> {
+        self.context.synchronize().map_err(|error| self.failed(error))
+    }
+
     /// Bytes that the driver could still give.
     pub(crate) fn free_bytes(&self) -> Result<u64, BackendError> {
-        self.context.synchronize().map_err(|error| self.failed(error))?;
+        self.synchronize()?;
         Ok(self.context.mem_get_info().map_err(|error| self.failed(error))?.0 as u64)
     }
 
     /// The next stream, in turn.
     pub(crate) fn lane(&self) -> Lane<'_> {
         let index = self.next_stream.fetch_add(1, Ordering::Relaxed) % self.streams.len();
-        Lane { device: self, stream: &self.streams[index] }
+        Lane { device: self, stream: &self.streams[index].kernels, copies: &self.streams[index].copies }
     }
 
     pub(crate) fn failed(&self, error: DriverError) -> BackendError {
@@ -199,11 +242,37 @@ impl Shape {
 pub(crate) struct Lane<'a> {
     pub(crate) device: &'a Device,
     stream: &'a Arc<CudaStream>,
+    copies: &'a Arc<CudaStream>,
+}
+
+impl<'a> Lane<'a> {
+    /// The stream beside this one for uploads that are to run while this one's kernels do. What it is given needs no wait of its own if this lane
+    /// reads it: events see to it.
+    pub(crate) fn copies(&self) -> Lane<'a> {
+        Lane { stream: self.copies, ..*self }
+    }
 }
 
 impl Lane<'_> {
-    /// Words with unspecified contents.
+    /// Words with unspecified contents; if there is no room, idle oracles are moved to the host until there is.
     pub(crate) fn allocate(&self, n_words: usize) -> Result<Buffer, BackendError> {
+        let n_evicted = self.device.memory().n_evicted;
+        let mut result = self.allocate_now(n_words);
+        if !matches!(result, Err(BackendError::OutOfMemory { .. })) {
+            return result;
+        }
+        let residents = &self.device.residents;
+        let _making_room = residents.making_room();
+        // Another caller may have made room while this one waited.
+        let mut has_room = self.device.memory().n_evicted != n_evicted;
+        while matches!(result, Err(BackendError::OutOfMemory { .. })) && (has_room || residents.evict(*self)?) {
+            has_room = false;
+            result = self.allocate_now(n_words);
+        }
+        result
+    }
+
+    fn allocate_now(&self, n_words: usize) -> Result<Buffer, BackendError> {
         let n_words = n_words.max(1);
         let bytes = n_words as u64 * WORD_BYTES;
         let ticket = self.device.account.book(bytes).ok_or_else(|| self.device.out_of_memory(bytes))?;
@@ -232,17 +301,23 @@ impl Lane<'_> {
         self.stream.memcpy_htod(words, &mut target).map_err(|error| self.device.failed(error))
     }
 
-    /// Writes `n_words` words made by `fill(first, words)`, through pinned memory as far as they fill whole staging buffers.
-    pub(crate) fn upload_with(&self, n_words: usize, mut fill: impl FnMut(usize, &mut [u64])) -> Result<Buffer, BackendError> {
+    /// A buffer of `n_words` words made by `fill(first, words)`.
+    pub(crate) fn upload_with(&self, n_words: usize, fill: impl FnMut(usize, &mut [u64])) -> Result<Buffer, BackendError> {
         let mut buffer = self.allocate(n_words)?;
+        self.write_with(buffer.part_mut(0, n_words), fill)?;
+        Ok(buffer)
+    }
+
+    /// Writes words made by `fill(first, words)`, through pinned memory as far as they fill whole staging buffers.
+    pub(crate) fn write_with(&self, mut target: CudaViewMut<'_, u64>, mut fill: impl FnMut(usize, &mut [u64])) -> Result<(), BackendError> {
+        let n_words = target.len();
         let staged = n_words / STAGE_WORDS * STAGE_WORDS;
         for first in (0..staged).step_by(STAGE_WORDS) {
-            self.upload_stage(buffer.part_mut(first, STAGE_WORDS), |words| fill(first, words))?;
+            self.upload_stage(target.slice_mut(first..first + STAGE_WORDS), |words| fill(first, words))?;
         }
         let mut rest = vec![0; n_words - staged];
         fill(staged, &mut rest);
-        self.write(buffer.part_mut(staged, rest.len()), &rest)?;
-        Ok(buffer)
+        self.write(target.slice_mut(staged..), &rest)
     }
 
     fn upload_stage(&self, mut target: CudaViewMut<'_, u64>, fill: impl FnOnce(&mut [u64])) -> Result<(), BackendError> {
@@ -283,6 +358,7 @@ impl Lane<'_> {
 
     /// Waits until all work of this lane is done, and reports what went wrong in it.
     pub(crate) fn finish(&self) -> Result<(), BackendError> {
+        self.device.n_waits.fetch_add(1, Ordering::Relaxed);
         self.stream.synchronize().map_err(|error| self.device.failed(error))?;
         self.device.context.check_err().map_err(|error| self.device.failed(error))
     }
@@ -290,8 +366,8 @@ impl Lane<'_> {
     /// Launches a kernel. Arguments are in the order of its parameters, and every range that its header states lies inside the views given; this is
     /// what each caller in this module sees to.
     pub(crate) fn launch(&self, kernel: &'static str, shape: Shape, mut arguments: Vec<Argument<'_>>) -> Result<(), BackendError> {
-        let function = self.device.functions.get(kernel);
-        let function = function.ok_or_else(|| BackendError::Unsupported(format!("there is no kernel {kernel}")))?;
+        let found = self.device.kernels.get(kernel);
+        let Kernel { function, n_launches } = found.ok_or_else(|| BackendError::Unsupported(format!("there is no kernel {kernel}")))?;
         let blocks = u32::try_from(shape.blocks).ok().filter(|&blocks| blocks < 1 << 31);
         let blocks = blocks.ok_or_else(|| BackendError::Unsupported(format!("{kernel} on {} blocks", shape.blocks)))?;
         if blocks == 0 {
@@ -319,6 +395,7 @@ impl Lane<'_> {
         let launched = unsafe { builder.launch(config) };
         launched.map_err(|error| self.device.failed(error))?;
         drop(guards);
+        n_launches.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 

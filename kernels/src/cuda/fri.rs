@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use plonky2::field::types::Field;
 use zkinfer_circuits::backend::{BackendError, OpeningBatch, QueryAnswer};
-use zkinfer_circuits::field::{D, F, K};
+use zkinfer_circuits::field::{F, K, limbs};
 
 use super::device::{Argument, Lane};
 use super::memory::Buffer;
@@ -52,12 +52,23 @@ impl FoldTree {
             return Err(BackendError::Unsupported(format!("leaf {leaf} of a FRI layer was asked for")));
         }
         let n_values = n_leaves << self.arity_bits;
-        let coset = |limb: usize| lane.download(&self.values.part(limb * n_values + (leaf << self.arity_bits), 1 << self.arity_bits));
-        let (c0, c1) = (elements(&coset(0)?), elements(&coset(1)?));
-        let row = c0.into_iter().zip(c1).flat_map(<[F; D]>::from).collect();
-        // Only the path is asked for: no columns.
-        let (_, path) = self.tree.answer(lane, self.values.part(0, 0), leaf)?;
+        let coset = |limb: usize| self.values.part(limb * n_values + (leaf << self.arity_bits), 1 << self.arity_bits);
+        // The tree is asked for the path only: no columns.
+        let (limbs, path) = self.tree.answer_with(lane, &[coset(0), coset(1)], self.values.part(0, 0), leaf)?;
+        let (c0, c1) = limbs.split_at(1 << self.arity_bits);
+        let row = c0.iter().zip(c1).flat_map(|(&c0, &c1)| [c0, c1]).collect();
         Ok((row, path))
+    }
+}
+
+impl FoldTree {
+    /// Leaf after leaf, the coordinates of a point side by side; then the digests.
+    pub(crate) fn values(&self, lane: Lane<'_>) -> Result<Vec<F>, BackendError> {
+        let log_values = self.log_leaves + self.arity_bits;
+        let points = joined(&lane.download(&self.values.part(0, 2 << log_values))?);
+        let mut values: Vec<F> = points.into_iter().flat_map(limbs).collect();
+        values.extend(elements(self.tree.download(lane)?.words()));
+        Ok(values)
     }
 }
 

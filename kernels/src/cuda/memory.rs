@@ -11,7 +11,7 @@ use cudarc::driver::{CudaSlice, CudaView, CudaViewMut};
 pub(crate) const WORD_BYTES: u64 = 8;
 
 /// What a device's buffers take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryUse {
     /// Allocated now, in bytes.
     pub used_bytes: u64,
@@ -19,6 +19,10 @@ pub struct MemoryUse {
     pub peak_bytes: u64,
     /// Never exceeded, in bytes.
     pub limit_bytes: u64,
+    /// How often an idle oracle was moved to the host to make room.
+    pub n_evicted: u64,
+    /// What those moves freed together, in bytes.
+    pub evicted_bytes: u64,
 }
 
 /// The account of a device's memory.
@@ -27,7 +31,7 @@ pub(crate) struct Account(Mutex<MemoryUse>);
 
 impl Account {
     pub(crate) fn new(limit_bytes: u64) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(MemoryUse { used_bytes: 0, peak_bytes: 0, limit_bytes })))
+        Arc::new(Self(Mutex::new(MemoryUse { limit_bytes, ..MemoryUse::default() })))
     }
 
     pub(crate) fn now(&self) -> MemoryUse {
@@ -41,6 +45,13 @@ impl Account {
         usage.used_bytes = used_bytes;
         usage.peak_bytes = usage.peak_bytes.max(used_bytes);
         Some(Ticket { account: Arc::clone(self), bytes })
+    }
+
+    /// Counts an oracle of so many bytes that was moved to the host.
+    pub(crate) fn note_eviction(&self, bytes: u64) {
+        let mut usage = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        usage.n_evicted += 1;
+        usage.evicted_bytes += bytes;
     }
 }
 
@@ -102,7 +113,9 @@ mod tests {
         assert_eq!(account.now().used_bytes, 100);
         drop(first);
         drop(second);
-        assert_eq!(account.now(), MemoryUse { used_bytes: 0, peak_bytes: 100, limit_bytes: 100 });
+        account.note_eviction(60);
+        let expected = MemoryUse { used_bytes: 0, peak_bytes: 100, limit_bytes: 100, n_evicted: 1, evicted_bytes: 60 };
+        assert_eq!(account.now(), expected);
         assert!(account.book(u64::MAX).is_none());
     }
 }

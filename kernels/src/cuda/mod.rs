@@ -12,10 +12,12 @@ mod oracle;
 mod polynomial;
 mod program;
 mod project;
+mod residency;
 mod sums;
 mod transform;
 mod tree;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -30,12 +32,14 @@ use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{F, H, K};
 
 use crate::{CpuBackend, conformance};
-use device::Device;
+use device::{Device, Lane};
 use memory::Buffer;
+use oracle::Oracle;
+use tree::elements;
 
 pub use fri::{Codeword, FoldTree};
 pub use memory::MemoryUse;
-pub use oracle::Oracle;
+pub use residency::KeptOracle;
 
 /// One CUDA device. Clones share it.
 #[derive(Clone, Debug)]
@@ -61,9 +65,40 @@ impl CudaBackend {
         Ok(Self { device: Arc::new(Device::open(ordinal, limit_bytes)?), cpu: CpuBackend::new() })
     }
 
+    /// As [`crate::Inspect::oracle_values`].
+    pub(crate) fn read_oracle(&self, oracle: &KeptOracle) -> Result<Vec<F>, BackendError> {
+        let lane = self.device.lane();
+        let host = oracle.on_device(lane)?.download(lane)?;
+        Ok(host.values())
+    }
+
+    /// As [`crate::Inspect::combination_values`].
+    pub(crate) fn read_combination(&self, combination: &Combination) -> Result<Vec<F>, BackendError> {
+        Ok(elements(&self.device.lane().download(&combination.limbs.part(0, 2 << combination.log_rows))?))
+    }
+
+    /// As [`crate::Inspect::fold_tree_values`].
+    pub(crate) fn read_fold_tree(&self, tree: &FoldTree) -> Result<Vec<F>, BackendError> {
+        tree.values(self.device.lane())
+    }
+
+    fn keep(&self, oracle: Oracle) -> KeptOracle {
+        self.device.residents.keep(oracle)
+    }
+
     /// What the backend's buffers take on the device.
     pub fn memory(&self) -> MemoryUse {
         self.device.memory()
+    }
+
+    /// Every kernel, by name, and how often it was launched on the device so far.
+    pub fn launches(&self) -> BTreeMap<&'static str, u64> {
+        self.device.launches()
+    }
+
+    /// How often callers waited for the device so far, to read results or to end a step.
+    pub fn n_waits(&self) -> u64 {
+        self.device.n_waits()
     }
 
     /// Bytes of the device that the driver could still give, when all work is done.
@@ -74,13 +109,19 @@ impl CudaBackend {
         self.device.free_bytes()
     }
 
-    /// Computes the rounds of a small layer on the device and compares all that the host sees with the reference.
+    /// Computes the rounds of a small layer on the device and compares every buffer, and all that the host sees, with the reference.
     ///
     /// # Errors
     /// [`BackendError::Disagreement`] if the device computes something else; what the device failed with, if it failed.
     pub fn self_test(&self) -> Result<(), BackendError> {
         conformance::check_layer(self.clone()).map_err(|error| error.source)
     }
+}
+
+/// Oracles on the device, all at once: uploading one moves none of the others away.
+fn on_device<const N: usize>(lane: Lane<'_>, oracles: [&KeptOracle; N]) -> Result<[Arc<Oracle>; N], BackendError> {
+    let found: Vec<Arc<Oracle>> = oracles.into_iter().map(|oracle| oracle.on_device(lane)).collect::<Result<_, _>>()?;
+    Ok(found.try_into().expect("as many as were asked for"))
 }
 
 fn check_columns(oracle: &Oracle, columns: &Range<usize>) -> Result<(), BackendError> {
@@ -106,7 +147,7 @@ fn check_openings(oracles: &[&Oracle], batches: &[OpeningBatch]) -> Result<(), B
 }
 
 impl Backend for CudaBackend {
-    type Oracle = Oracle;
+    type Oracle = KeptOracle;
     type Combination = Combination;
     type Codeword = Codeword;
     type FoldTree = FoldTree;
@@ -115,30 +156,33 @@ impl Backend for CudaBackend {
         self.device.name().to_owned()
     }
 
-    fn commit(&self, columns: &Columns, shape: CommitShape) -> Result<Oracle, BackendError> {
-        Oracle::commit(self.device.lane(), columns, shape)
+    fn commit(&self, columns: &Columns, shape: CommitShape) -> Result<KeptOracle, BackendError> {
+        Ok(self.keep(Oracle::commit(self.device.lane(), columns, shape)?))
     }
 
-    fn cap(&self, oracle: &Oracle) -> MerkleCap<F, H> {
-        oracle.tree.cap.clone()
+    fn cap(&self, oracle: &KeptOracle) -> MerkleCap<F, H> {
+        oracle.cap().clone()
     }
 
-    fn save(&self, oracle: &Oracle) -> Result<Vec<u8>, BackendError> {
+    fn save(&self, oracle: &KeptOracle) -> Result<Vec<u8>, BackendError> {
         oracle.save(self.device.lane())
     }
 
-    fn load(&self, bytes: &[u8]) -> Result<Oracle, BackendError> {
-        Oracle::load(self.device.lane(), bytes)
+    fn load(&self, bytes: &[u8]) -> Result<KeptOracle, BackendError> {
+        Ok(self.keep(Oracle::load(self.device.lane(), bytes)?))
     }
 
-    fn evaluate(&self, oracle: &Oracle, columns: Range<usize>, point: K) -> Result<Vec<K>, BackendError> {
-        check_columns(oracle, &columns)?;
-        polynomial::evaluate(self.device.lane(), oracle.coefficients(columns), oracle.log_rows, point)
-    }
-
-    fn combine(&self, weights: &Oracle, coefficients: &[K]) -> Result<Combination, BackendError> {
-        check_columns(weights, &(0..coefficients.len()))?;
+    fn evaluate(&self, oracle: &KeptOracle, columns: Range<usize>, point: K) -> Result<Vec<K>, BackendError> {
         let lane = self.device.lane();
+        let oracle = oracle.on_device(lane)?;
+        check_columns(&oracle, &columns)?;
+        polynomial::evaluate(lane, oracle.coefficients(columns), oracle.log_rows, point)
+    }
+
+    fn combine(&self, weights: &KeptOracle, coefficients: &[K]) -> Result<Combination, BackendError> {
+        let lane = self.device.lane();
+        let weights = weights.on_device(lane)?;
+        check_columns(&weights, &(0..coefficients.len()))?;
         let limbs = polynomial::combine(lane, weights.coefficients(0..coefficients.len()), coefficients, weights.log_rows)?;
         lane.finish()?;
         Ok(Combination { limbs, log_rows: weights.log_rows })
@@ -148,12 +192,13 @@ impl Backend for CudaBackend {
         &self,
         system: &ConstraintSystem,
         scalars: Scalars<'_>,
-        oracles: [&Oracle; 2],
+        oracles: [&KeptOracle; 2],
         shape: CommitShape,
-    ) -> Result<Oracle, BackendError> {
+    ) -> Result<KeptOracle, BackendError> {
         let lane = self.device.lane();
-        let columns = project::project(lane, system, scalars, oracles)?;
-        Oracle::commit_values(lane, &columns.view(), oracles[0].log_rows, shape)
+        let [weights, main] = on_device(lane, oracles)?;
+        let columns = project::project(lane, system, scalars, [&weights, &main])?;
+        Ok(self.keep(Oracle::commit_values(lane, &columns.view(), main.log_rows, shape)?))
     }
 
     fn sums(
@@ -161,24 +206,28 @@ impl Backend for CudaBackend {
         system: &ConstraintSystem,
         scalars: Scalars<'_>,
         challenges: SumsChallenges,
-        oracles: [&Oracle; 3],
+        oracles: [&KeptOracle; 3],
         combination: Option<&Combination>,
         shape: CommitShape,
-    ) -> Result<Oracle, BackendError> {
+    ) -> Result<KeptOracle, BackendError> {
         let lane = self.device.lane();
+        let oracles = on_device(lane, oracles)?;
+        let oracles = oracles.each_ref().map(|oracle| &**oracle);
         let log_rows = oracles[0].log_rows;
         if combination.is_some_and(|combination| combination.log_rows != log_rows) {
             return Err(BackendError::Unsupported("w~ and the oracles differ in size".to_owned()));
         }
         let combination = combination.map(|combination| &combination.limbs);
         let coefficients = sums::sums(lane, &sums::Inputs { system, scalars, challenges, oracles, combination })?;
-        Oracle::commit_coefficients(lane, coefficients, 8, log_rows, shape)
+        Ok(self.keep(Oracle::commit_coefficients(lane, coefficients, 8, log_rows, shape)?))
     }
 
-    fn batch(&self, oracles: &[&Oracle], batches: &[OpeningBatch], alpha: K) -> Result<Codeword, BackendError> {
-        check_openings(oracles, batches)?;
+    fn batch(&self, oracles: &[&KeptOracle], batches: &[OpeningBatch], alpha: K) -> Result<Codeword, BackendError> {
         let lane = self.device.lane();
-        let codeword = fri::batch(lane, oracles, batches, alpha)?;
+        let oracles: Vec<_> = oracles.iter().map(|oracle| oracle.on_device(lane)).collect::<Result<_, _>>()?;
+        let oracles: Vec<&Oracle> = oracles.iter().map(|oracle| &**oracle).collect();
+        check_openings(&oracles, batches)?;
+        let codeword = fri::batch(lane, &oracles, batches, alpha)?;
         lane.finish()?;
         Ok(codeword)
     }
@@ -206,8 +255,9 @@ impl Backend for CudaBackend {
         grind::grind(self.device.lane(), challenger, bits)
     }
 
-    fn query(&self, oracle: &Oracle, leaf: usize) -> Result<QueryAnswer, BackendError> {
-        oracle.query(self.device.lane(), leaf)
+    fn query(&self, oracle: &KeptOracle, leaf: usize) -> Result<QueryAnswer, BackendError> {
+        let lane = self.device.lane();
+        oracle.on_device(lane)?.query(lane, leaf)
     }
 
     fn query_fold(&self, tree: &FoldTree, leaf: usize) -> Result<QueryAnswer, BackendError> {

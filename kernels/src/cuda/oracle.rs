@@ -1,22 +1,24 @@
 //! Committed oracles on the device: coefficients and extension by columns, and the tree over the extension's rows.
 
+use std::ops::Range;
+
 use cudarc::driver::CudaView;
 use plonky2::field::types::Field;
 use zkinfer_circuits::backend::{BackendError, CommitShape, QueryAnswer};
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::F;
 
-use super::device::{Argument, Device, Lane};
-use super::memory::Buffer;
+use super::device::{Argument, Device, Lane, STAGE_WORDS};
+use super::memory::{Buffer, WORD_BYTES};
 use super::transform::{extend, interpolate};
-use super::tree::{Tree, elements};
+use super::tree::{HostTree, Tree, elements};
 use crate::cpu::oracle::Oracle as CpuOracle;
 use crate::cpu::saved;
 use crate::cpu::tree::Tree as CpuTree;
 
 /// A committed oracle.
 #[derive(Debug)]
-pub struct Oracle {
+pub(crate) struct Oracle {
     pub(crate) log_rows: usize,
     pub(crate) shape: CommitShape,
     pub(crate) n_columns: usize,
@@ -27,17 +29,56 @@ pub struct Oracle {
     pub(crate) tree: Tree,
 }
 
+/// The words of an oracle, off the device.
+#[derive(Debug)]
+pub(crate) struct HostOracle {
+    log_rows: usize,
+    shape: CommitShape,
+    n_columns: usize,
+    coefficients: Vec<u64>,
+    extension: Vec<u64>,
+    tree: HostTree,
+}
+
+impl HostOracle {
+    /// The same oracle on the device.
+    pub(crate) fn upload(&self, lane: Lane<'_>) -> Result<Oracle, BackendError> {
+        let upload = |source: &[u64]| lane.upload_with(source.len(), |first, words| words.copy_from_slice(&source[first..][..words.len()]));
+        let (coefficients, extension) = (upload(&self.coefficients)?, upload(&self.extension)?);
+        let tree = self.tree.upload(lane)?;
+        lane.finish()?;
+        Ok(Oracle { log_rows: self.log_rows, shape: self.shape, n_columns: self.n_columns, coefficients, extension, tree })
+    }
+
+    /// Coefficients, extension, digests.
+    pub(crate) fn values(&self) -> Vec<F> {
+        [&self.coefficients, &self.extension, self.tree.words()].into_iter().flat_map(elements).collect()
+    }
+
+    /// The bytes that the CPU backend writes.
+    pub(crate) fn save(&self) -> Vec<u8> {
+        let tree = CpuTree::from_levels(self.tree.levels());
+        let (coefficients, extension) = (elements(&self.coefficients), elements(&self.extension));
+        saved::save(&CpuOracle::from_parts(self.log_rows, self.shape, coefficients, extension, tree))
+    }
+}
+
 impl Oracle {
     /// Interpolates, extends and commits columns.
     pub(crate) fn commit(lane: Lane<'_>, columns: &Columns, shape: CommitShape) -> Result<Self, BackendError> {
-        let log_rows = check_sizes(columns.rows(), columns.n_columns(), shape)?;
-        let flat = columns.as_flat();
-        let values = lane.upload_with(flat.len(), |first, words| {
-            for (word, value) in words.iter_mut().zip(&flat[first..]) {
-                *word = value.0;
-            }
+        let (n_columns, log_rows) = (columns.n_columns(), check_sizes(columns.rows(), columns.n_columns(), shape)?);
+        let log_leaves = log_rows + shape.rate_bits;
+        let mut coefficients = lane.allocate(n_columns << log_rows)?;
+        let mut extension = lane.allocate(n_columns << log_leaves)?;
+        upload_in_groups(lane, columns.as_flat(), log_rows, |values, group| {
+            let (words, leaves) = (group.start << log_rows, group.len() << log_leaves);
+            interpolate(lane, values.slice(..), coefficients.part_mut(words, values.len()), log_rows)?;
+            let source = Argument::In(coefficients.part(words, values.len()));
+            let target = extension.part_mut(group.start << log_leaves, leaves);
+            extend(lane, source, target, log_rows, shape.rate_bits, F::coset_shift())
         })?;
-        Self::commit_values(lane, &values.part(0, flat.len()), log_rows, shape)
+        let tree = Tree::of_columns(lane, &extension.view(), log_leaves, shape.cap_height)?;
+        Ok(Self { log_rows, shape, n_columns, coefficients, extension, tree })
     }
 
     /// As [`Oracle::commit`], of values on the device in natural order.
@@ -77,7 +118,7 @@ impl Oracle {
     }
 
     /// Coefficients of columns that exist.
-    pub(crate) fn coefficients(&self, columns: std::ops::Range<usize>) -> CudaView<'_, u64> {
+    pub(crate) fn coefficients(&self, columns: Range<usize>) -> CudaView<'_, u64> {
         self.coefficients.part(columns.start << self.log_rows, columns.len() << self.log_rows)
     }
 
@@ -95,29 +136,63 @@ impl Oracle {
         self.tree.answer(lane, self.extension(), leaf)
     }
 
-    /// The bytes that the CPU backend writes.
-    pub(crate) fn save(&self, lane: Lane<'_>) -> Result<Vec<u8>, BackendError> {
-        let coefficients = elements(&lane.download(&self.coefficients.view())?);
-        let extension = elements(&lane.download(&self.extension.view())?);
-        let tree = CpuTree::from_levels(self.tree.levels(lane)?);
-        Ok(saved::save(&CpuOracle::from_parts(self.log_rows, self.shape, coefficients, extension, tree)))
+    /// Bytes that it takes on the device.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        [self.coefficients.view(), self.extension.view(), self.tree.digests()].iter().map(|words| words.len() as u64 * WORD_BYTES).sum()
+    }
+
+    /// Its words.
+    pub(crate) fn download(&self, lane: Lane<'_>) -> Result<HostOracle, BackendError> {
+        Ok(HostOracle {
+            log_rows: self.log_rows,
+            shape: self.shape,
+            n_columns: self.n_columns,
+            coefficients: lane.download(&self.coefficients.view())?,
+            extension: lane.download(&self.extension.view())?,
+            tree: self.tree.download(lane)?,
+        })
     }
 
     /// An oracle from its bytes.
     pub(crate) fn load(lane: Lane<'_>, bytes: &[u8]) -> Result<Self, BackendError> {
         let host = saved::load(bytes)?;
         Device::check_log_leaves(host.log_rows + host.shape.rate_bits)?;
-        let upload = |values: &[F]| {
-            lane.upload_with(values.len(), |first, words| {
-                for (word, value) in words.iter_mut().zip(&values[first..]) {
-                    *word = value.0;
-                }
-            })
-        };
+        let upload = |values: &[F]| lane.upload_with(values.len(), |first, words| write_words(words, &values[first..]));
         let (coefficients, extension) = (upload(&host.coefficients)?, upload(&host.extension)?);
         let tree = Tree::from_levels(lane, host.tree.levels())?;
         Ok(Self { log_rows: host.log_rows, shape: host.shape, n_columns: host.n_columns(), coefficients, extension, tree })
     }
+}
+
+fn write_words(words: &mut [u64], values: &[F]) {
+    for (word, value) in words.iter_mut().zip(values) {
+        *word = value.0;
+    }
+}
+
+/// Uploads columns group by group and gives each to `compute`, with the columns that it holds: while the kernels of one group run, the next is copied.
+///
+/// A group fills a pinned buffer, or is a column that is larger. Two buffers take turns; events make a copy wait for the kernels that read the
+/// buffer before, and kernels for the copy.
+fn upload_in_groups(
+    lane: Lane<'_>,
+    values: &[F],
+    log_rows: usize,
+    mut compute: impl FnMut(CudaView<'_, u64>, Range<usize>) -> Result<(), BackendError>,
+) -> Result<(), BackendError> {
+    let group_columns = (STAGE_WORDS >> log_rows).max(1);
+    let group_words = group_columns << log_rows;
+    let groups = values.chunks(group_words);
+    // A single group has nothing to run beside.
+    let copies = if groups.len() > 1 { lane.copies() } else { lane };
+    let mut buffers = (0..groups.len().min(2)).map(|_| copies.allocate(group_words.min(values.len()))).collect::<Result<Vec<_>, _>>()?;
+    for (index, group) in groups.enumerate() {
+        let buffer = &mut buffers[index % 2];
+        copies.write_with(buffer.part_mut(0, group.len()), |first, words| write_words(words, &group[first..]))?;
+        let first = index * group_columns;
+        compute(buffer.part(0, group.len()), first..first + (group.len() >> log_rows))?;
+    }
+    Ok(())
 }
 
 /// log₂ of the rows, after checking that an oracle of this shape can exist on a device.

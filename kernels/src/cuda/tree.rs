@@ -8,8 +8,11 @@ use plonky2::hash::merkle_tree::MerkleCap;
 use zkinfer_circuits::backend::{BackendError, QueryAnswer};
 use zkinfer_circuits::field::{Digest, F, H};
 
-use super::device::{Argument, Lane, Shape};
+use super::device::{Argument, BLOCK_THREADS, Lane, Shape};
 use super::memory::Buffer;
+
+/// log₂ of the parents of the first level that is computed in one launch with all above it: as many as a block has threads.
+const TOP_LOG_PARENTS: usize = BLOCK_THREADS.trailing_zeros() as usize;
 
 /// The digests of a tree, level after level from the leaves' to the cap.
 #[derive(Debug)]
@@ -17,6 +20,38 @@ pub(crate) struct Tree {
     log_leaves: usize,
     digests: Buffer,
     pub(crate) cap: MerkleCap<F, H>,
+}
+
+/// The words of a tree, off the device.
+#[derive(Debug)]
+pub(crate) struct HostTree {
+    log_leaves: usize,
+    words: Vec<u64>,
+    cap: MerkleCap<F, H>,
+}
+
+impl HostTree {
+    /// The same tree on the device.
+    pub(crate) fn upload(&self, lane: Lane<'_>) -> Result<Tree, BackendError> {
+        Ok(Tree { log_leaves: self.log_leaves, digests: lane.upload(&self.words)?, cap: self.cap.clone() })
+    }
+
+    /// The words of all digests, level after level.
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.words
+    }
+
+    /// All levels, from the leaves' to the cap.
+    pub(crate) fn levels(&self) -> Vec<Vec<Digest>> {
+        let mut rest = &self.words[..];
+        let mut levels = Vec::new();
+        for log_length in (self.cap.height()..=self.log_leaves).rev() {
+            let (level, below) = rest.split_at(level_words(log_length));
+            levels.push(digests(level));
+            rest = below;
+        }
+        levels
+    }
 }
 
 /// Words of a level of 2^log_length digests.
@@ -79,13 +114,20 @@ impl Tree {
         lane.launch(kernel, Shape::of_items(1 << log_leaves), leaves)?;
         let mut view = digests.view_mut();
         let mut first = 0;
-        for log_parents in (cap_height..log_leaves).rev() {
+        let below_top = cap_height.max(TOP_LOG_PARENTS + 1).min(log_leaves);
+        for log_parents in (below_top..log_leaves).rev() {
             let n_children = level_words(log_parents + 1);
             let mut levels = view.slice_mut(first..first + n_children + level_words(log_parents));
             let (children, parents) = levels.split_at_mut(n_children);
             let arguments = vec![Argument::In(children.as_view()), Argument::Out(parents), Argument::Count(1 << log_parents)];
             lane.launch("merkle_level", Shape::of_items(1 << log_parents), arguments)?;
             first += n_children;
+        }
+        if cap_height < below_top {
+            let levels = Argument::Out(view.slice_mut(first..));
+            let counts = [below_top, cap_height].map(|log_length| Argument::Count(1 << log_length));
+            let one_block = Shape::of_items(1 << TOP_LOG_PARENTS);
+            lane.launch("merkle_top", one_block, [levels].into_iter().chain(counts).collect())?;
         }
         Self::with_cap(lane, log_leaves, cap_height, digests)
     }
@@ -105,32 +147,46 @@ impl Tree {
         Self::with_cap(lane, log_leaves, cap_height, words)
     }
 
-    /// All levels, from the leaves' to the cap.
-    pub(crate) fn levels(&self, lane: Lane<'_>) -> Result<Vec<Vec<Digest>>, BackendError> {
-        let cap_height = self.cap.height();
-        let words = lane.download(&self.digests.part(0, tree_words(self.log_leaves, cap_height)))?;
-        let mut rest = &words[..];
-        let mut levels = Vec::new();
-        for log_length in (cap_height..=self.log_leaves).rev() {
-            let (level, below) = rest.split_at(level_words(log_length));
-            levels.push(digests(level));
-            rest = below;
-        }
-        Ok(levels)
+    /// The words of all levels.
+    pub(crate) fn digests(&self) -> CudaView<'_, u64> {
+        self.digests.view()
+    }
+
+    /// Its words.
+    pub(crate) fn download(&self, lane: Lane<'_>) -> Result<HostTree, BackendError> {
+        Ok(HostTree { log_leaves: self.log_leaves, words: lane.download(&self.digests())?, cap: self.cap.clone() })
     }
 
     /// Row and path of a leaf that exists; `columns` are those that the tree is over.
     pub(crate) fn answer(&self, lane: Lane<'_>, columns: CudaView<'_, u64>, leaf: usize) -> Result<QueryAnswer, BackendError> {
+        self.answer_with(lane, &[], columns, leaf)
+    }
+
+    /// The same with `parts` before the row, all read at once.
+    pub(crate) fn answer_with(
+        &self,
+        lane: Lane<'_>,
+        parts: &[CudaView<'_, u64>],
+        columns: CudaView<'_, u64>,
+        leaf: usize,
+    ) -> Result<QueryAnswer, BackendError> {
         let n_columns = columns.len() >> self.log_leaves;
         let height = self.log_leaves - self.cap.height();
         let n_words = n_columns + height * NUM_HASH_OUT_ELTS;
-        let mut answer = lane.allocate(n_words)?;
+        let n_before: usize = parts.iter().map(CudaView::len).sum();
+        let mut answer = lane.allocate(n_before + n_words)?;
+        let mut first = 0;
+        for part in parts {
+            lane.copy(part, answer.part_mut(first, part.len()))?;
+            first += part.len();
+        }
         let counts = [1 << self.log_leaves, n_columns, height, leaf].map(|count| Argument::Count(count as u32));
-        let mut arguments = vec![Argument::In(columns), Argument::In(self.digests.view()), Argument::Out(answer.view_mut())];
+        let mut arguments =
+            vec![Argument::In(columns), Argument::In(self.digests.view()), Argument::Out(answer.part_mut(n_before, n_words))];
         arguments.extend(counts);
         lane.launch("merkle_answer", Shape::of_items(n_words as u64), arguments)?;
-        let words = lane.download(&answer.part(0, n_words))?;
-        let (row, siblings) = words.split_at(n_columns);
+        let words = lane.download(&answer.part(0, n_before + n_words))?;
+        let (row, siblings) = words.split_at(n_before + n_columns);
         Ok((elements(row), MerkleProof { siblings: digests(siblings) }))
     }
 }

@@ -3,7 +3,7 @@
 use plonky2::field::extension::FieldExtension;
 use plonky2::field::types::{Field, PrimeField64};
 use plonky2::iop::challenger::Challenger;
-use zkinfer_circuits::air::{ORACLES, OracleId};
+use zkinfer_circuits::air::{ConstraintSystem, ORACLES, OracleId};
 use zkinfer_circuits::backend::{Backend, BackendError, CommitShape, OpenedColumns, OpeningBatch, QueryAnswer, Scalars, SumsChallenges};
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{F, H, K, ext};
@@ -52,22 +52,39 @@ impl Seen {
     }
 }
 
+/// Columns of a layer's weights.
+const N_COLUMNS: usize = 3;
+
+fn system(n_columns: usize) -> ConstraintSystem {
+    ops::system(&LayerKind { operator: Operator::Dense, log_rows: LOG_ROWS, n_columns }, Role::Inference)
+}
+
+/// Commits the weights of a layer of `n_columns` columns; every model has others.
+pub(crate) fn weights<B: Backend>(backend: &B, n_columns: usize, model: usize) -> Result<B::Oracle, BackendError> {
+    let n_values = system(n_columns).width(OracleId::Weights) << LOG_ROWS;
+    let values = (0..n_values).map(|n| sample(n + (model << 24))).collect();
+    backend.commit(&Columns::from_flat(1 << LOG_ROWS, values), SHAPE)
+}
+
 /// Commits, projects, sums, opens, folds, grinds and queries.
 pub(crate) fn rounds<B: Backend>(backend: &B) -> Result<Seen, BackendError> {
+    rounds_over(backend, N_COLUMNS, &weights(backend, N_COLUMNS, 0)?)
+}
+
+/// The same over the weights of a layer of `n_columns` columns.
+pub(crate) fn rounds_over<B: Backend>(backend: &B, n_columns: usize, weights: &B::Oracle) -> Result<Seen, BackendError> {
     let mut seen = Seen::default();
-    let kind = LayerKind { operator: Operator::Dense, log_rows: LOG_ROWS, n_columns: 3 };
-    let system = ops::system(&kind, Role::Inference);
+    let system = system(n_columns);
     let (theta, challenges): (Vec<F>, Vec<K>) =
         ((0..theta::LENGTH).map(sample).collect(), (0..theta::N_CHALLENGES).map(sample_extension).collect());
     let scalars = Scalars { theta: &theta, challenges: &challenges, period: 8 };
-    let weights = backend.commit(&sample_columns(1 << LOG_ROWS, system.width(OracleId::Weights)), SHAPE)?;
     let main = backend.commit(&sample_columns(1 << LOG_ROWS, system.width(OracleId::Main)), SHAPE)?;
     let coefficients: Vec<K> = (0..system.combined_columns).map(sample_extension).collect();
-    let combination = backend.combine(&weights, &coefficients)?;
-    let projected = backend.project(&system, scalars, [&weights, &main], SHAPE)?;
+    let combination = backend.combine(weights, &coefficients)?;
+    let projected = backend.project(&system, scalars, [weights, &main], SHAPE)?;
     let challenges = SumsChallenges { gamma: sample_extension(50), xi: sample_extension(51), total: sample_extension(52) };
-    let sums = backend.sums(&system, scalars, challenges, [&weights, &main, &projected], Some(&combination), SHAPE)?;
-    let oracles = [&weights, &main, &projected, &sums];
+    let sums = backend.sums(&system, scalars, challenges, [weights, &main, &projected], Some(&combination), SHAPE)?;
+    let oracles = [weights, &main, &projected, &sums];
     let (zeta, other) = (sample_extension(60), sample_extension(61));
     for (oracle, id) in oracles.into_iter().zip(ORACLES) {
         seen.add_oracle(backend, oracle);
