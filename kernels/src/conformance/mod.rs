@@ -3,6 +3,7 @@
 //! The backend under test runs beside the reference in a [`DualBackend`], which compares all that the host sees; sizes and values are awkward.
 
 mod circuit;
+mod gates;
 mod oracles;
 mod samples;
 mod systems;
@@ -43,6 +44,14 @@ pub fn check<B: Backend>(backend: B) -> Result<(), ConformanceError> {
 /// As [`check`].
 pub fn check_layer<B: Backend>(backend: B) -> Result<(), ConformanceError> {
     run(backend, systems::cases().into_iter().take(1))
+}
+
+/// Proves one small circuit: the other half of such a test.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_circuit<B: Backend>(backend: B) -> Result<(), ConformanceError> {
+    run(backend, circuit::cases().into_iter().take(1))
 }
 
 fn run<B: Backend>(backend: B, cases: impl Iterator<Item = Case<B>>) -> Result<(), ConformanceError> {
