@@ -6,6 +6,8 @@
 #![allow(clippy::print_stdout, reason = "says what was not run, and why")]
 #![allow(missing_docs)]
 
+mod circuit_proofs;
+mod circuits;
 mod rounds;
 
 use std::error::Error;
@@ -71,6 +73,7 @@ fn cuda_backend_conforms() {
         let backend = open(0);
         let free = backend.free_bytes().unwrap();
         check(backend.clone());
+        backend.forget_circuits();
         // What remains are tables of twiddles: nothing leaked.
         assert_eq!(free - backend.free_bytes().unwrap(), backend.memory().used_bytes);
         assert!(backend.memory().used_bytes < 4 << 20 && backend.memory().peak_bytes > backend.memory().used_bytes);

@@ -11,14 +11,18 @@ use cudarc::driver::{
 };
 use cudarc::nvrtc::Ptx;
 use zkinfer_circuits::backend::BackendError;
+use zkinfer_circuits::field::F;
 
+use super::circuit::cache::Cache;
+use super::circuit::gates;
 use super::memory::{Account, Buffer, MemoryUse, WORD_BYTES};
+use super::oracle::Oracle;
 use super::transform::{TableKey, Tables};
 
 /// Machine code for sm_80, sm_89, sm_90, sm_100 and PTX, built by `kernels/cuda/build.sh`.
 const FATBIN: &[u8] = include_bytes!("../../cuda/zkinfer.fatbin");
 
-/// Every kernel of the module.
+/// Every kernel of the module but [`gates::KERNELS`].
 const KERNELS: [&str; 21] = [
     "coset_points",
     "combine_columns",
@@ -68,6 +72,8 @@ pub(crate) struct Device {
     account: Arc<Account>,
     staging: Mutex<Staging>,
     tables: Mutex<HashMap<TableKey, Arc<Tables>>>,
+    /// Constants and σ of circuits: dropped first when memory is short.
+    pub(crate) circuits: Cache<Oracle>,
 }
 
 impl Device {
@@ -88,7 +94,8 @@ impl Device {
         let context = CudaContext::new(ordinal)?;
         let name = format!("cuda:{ordinal} ({})", context.name()?);
         let module = context.load_module(Ptx::from_binary(FATBIN.to_vec()))?;
-        let functions = KERNELS.iter().map(|&kernel| Ok((kernel, module.load_function(kernel)?))).collect::<Result<_, DriverError>>()?;
+        let kernels = KERNELS.iter().chain(&gates::KERNELS);
+        let functions = kernels.map(|&kernel| Ok((kernel, module.load_function(kernel)?))).collect::<Result<_, DriverError>>()?;
         let streams = (0..N_STREAMS).map(|_| context.new_stream()).collect::<Result<_, DriverError>>()?;
         keep_freed_memory(&context)?;
         let limit_bytes = limit_bytes.min(context.total_mem()? as u64);
@@ -101,6 +108,7 @@ impl Device {
             account: Account::new(limit_bytes),
             staging: Mutex::default(),
             tables: Mutex::default(),
+            circuits: Cache::default(),
         })
     }
 
@@ -202,8 +210,15 @@ pub(crate) struct Lane<'a> {
 }
 
 impl Lane<'_> {
-    /// Words with unspecified contents.
+    /// Words with unspecified contents. What is kept of circuits makes room if it must.
     pub(crate) fn allocate(&self, n_words: usize) -> Result<Buffer, BackendError> {
+        match self.allocate_once(n_words) {
+            Err(BackendError::OutOfMemory { .. }) if self.device.circuits.release() => self.allocate_once(n_words),
+            result => result,
+        }
+    }
+
+    fn allocate_once(&self, n_words: usize) -> Result<Buffer, BackendError> {
         let n_words = n_words.max(1);
         let bytes = n_words as u64 * WORD_BYTES;
         let ticket = self.device.account.book(bytes).ok_or_else(|| self.device.out_of_memory(bytes))?;
@@ -223,6 +238,15 @@ impl Lane<'_> {
         let mut buffer = self.allocate(words.len())?;
         self.write(buffer.part_mut(0, words.len()), words)?;
         Ok(buffer)
+    }
+
+    /// A buffer of these elements.
+    pub(crate) fn upload_elements(&self, elements: &[F]) -> Result<Buffer, BackendError> {
+        self.upload_with(elements.len(), |first, words| {
+            for (word, element) in words.iter_mut().zip(&elements[first..]) {
+                *word = element.0;
+            }
+        })
     }
 
     fn write(&self, mut target: CudaViewMut<'_, u64>, words: &[u64]) -> Result<(), BackendError> {

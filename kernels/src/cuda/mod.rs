@@ -2,8 +2,9 @@
 //!
 //! A device is a value; several backends may share a machine, one for each device. Every method takes one of the device's streams and returns when
 //! its work there is done, so that an error is reported by the call that caused it and nothing outlives its buffers; callers on several threads
-//! overlap. Layouts are those of the CPU backend. Proofs of recursion circuits are made on the CPU.
+//! overlap. Layouts are those of the CPU backend.
 
+mod circuit;
 mod device;
 mod fri;
 mod grind;
@@ -41,7 +42,7 @@ pub use oracle::Oracle;
 #[derive(Clone, Debug)]
 pub struct CudaBackend {
     device: Arc<Device>,
-    /// For recursion circuits.
+    /// For witnesses of circuits, and for circuits with gates that the device does not know.
     cpu: CpuBackend,
 }
 
@@ -74,12 +75,15 @@ impl CudaBackend {
         self.device.free_bytes()
     }
 
-    /// Computes the rounds of a small layer on the device and compares all that the host sees with the reference.
+    /// Computes the rounds of a small layer on the device, then a proof of a small circuit, and compares all that the host sees with the reference.
     ///
     /// # Errors
     /// [`BackendError::Disagreement`] if the device computes something else; what the device failed with, if it failed.
     pub fn self_test(&self) -> Result<(), BackendError> {
-        conformance::check_layer(self.clone()).map_err(|error| error.source)
+        conformance::check_layer(self.clone()).map_err(|error| error.source)?;
+        let circuit = conformance::check_circuit(self.clone()).map_err(|error| error.source);
+        self.forget_circuits();
+        circuit
     }
 }
 
@@ -215,10 +219,10 @@ impl Backend for CudaBackend {
     }
 
     fn prove_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
-        self.cpu.prove_circuit(circuit, inputs)
+        self.prove_deterministic(circuit, &inputs)
     }
 
     fn prove_blinded_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
-        self.cpu.prove_blinded_circuit(circuit, inputs)
+        self.prove_with_zero_knowledge(circuit, &inputs)
     }
 }
