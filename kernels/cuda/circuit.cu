@@ -103,6 +103,8 @@ __device__ __forceinline__ void base_sum_gate(const GatePoint& gate, WeightedTer
     terms.add(gl_sub(sum, gate.wire(0)));
     for (u32 i = 1; i <= n_limbs; i++) {
         u64 limb = gate.wire(i), product = limb;
+        // Bases are 2 and 4.
+#pragma unroll 1
         for (u32 value = 1; value < base; value++) product = gl_mul(product, gl_sub(limb, value));
         terms.add(product);
     }

@@ -76,7 +76,8 @@ fn cuda_backend_conforms() {
         backend.forget_circuits();
         // What remains are tables of twiddles: nothing leaked.
         assert_eq!(free - backend.free_bytes().unwrap(), backend.memory().used_bytes);
-        assert!(backend.memory().used_bytes < 4 << 20 && backend.memory().peak_bytes > backend.memory().used_bytes);
+        let memory = backend.memory();
+        assert!(memory.used_bytes < 8 << 20 && memory.peak_bytes > memory.used_bytes, "{memory:?}");
     });
 }
 

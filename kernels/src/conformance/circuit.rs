@@ -23,10 +23,9 @@ pub(super) fn cases<B: Backend>() -> Vec<Case<B>> {
     few_queries.fri_config.num_query_rounds = 2;
     few_queries.security_bits = 22;
     let blinded = CircuitConfig::standard_recursion_zk_config();
-    let (all_gates, unusual) = (config.clone(), config.clone());
-    let cases: [(&str, Run<B>); 9] = [
+    let unusual = config.clone();
+    let cases: [(&str, Run<B>); 8] = [
         ("few rows", unblinded_case(config.clone(), 0)),
-        ("every gate", Box::new(move |dual| gates(dual, &all_gates))),
         ("an unusual gate", Box::new(move |dual| unusual_gate(dual, &unusual))),
         ("standard configuration", unblinded_case(config, 200)),
         ("one challenge", unblinded_case(with_challenges(1), 20)),
@@ -35,7 +34,16 @@ pub(super) fn cases<B: Backend>() -> Vec<Case<B>> {
         ("verification of another", Box::new(move |dual| verification(dual, &few_queries))),
         ("blinded", Box::new(move |dual| blinding(dual, &blinded))),
     ];
-    cases.into_iter().map(|(name, run)| (format!("circuit, {name}"), run)).collect()
+    cases.into_iter().map(|(name, run)| (format!("circuit, {name}"), run)).chain([gates_case()]).collect()
+}
+
+/// Every gate, in a circuit whose proofs are soon made.
+pub(super) fn gates_case<B: Backend>() -> Case<B> {
+    let mut config = CircuitConfig::standard_recursion_config();
+    config.fri_config.num_query_rounds = 2;
+    config.fri_config.proof_of_work_bits = 3;
+    config.security_bits = 9;
+    ("circuit, every gate".to_owned(), Box::new(move |dual| gates(dual, &config)))
 }
 
 fn unblinded_case<B: Backend>(config: CircuitConfig, n_hashes: usize) -> Run<B> {

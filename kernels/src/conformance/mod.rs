@@ -54,6 +54,14 @@ pub fn check_circuit<B: Backend>(backend: B) -> Result<(), ConformanceError> {
     run(backend, circuit::cases().into_iter().take(1))
 }
 
+/// Proves one circuit with rows of every gate of recursion: what is worth running under tools that slow a device down.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_gates<B: Backend>(backend: B) -> Result<(), ConformanceError> {
+    run(backend, [circuit::gates_case()].into_iter())
+}
+
 fn run<B: Backend>(backend: B, cases: impl Iterator<Item = Case<B>>) -> Result<(), ConformanceError> {
     let dual = DualBackend::new(Reference, backend);
     for (case, run) in cases {

@@ -6,16 +6,16 @@ use plonky2::iop::witness::{PartialWitness, WitnessWrite};
 use plonky2::plonk::circuit_data::CircuitConfig;
 use zkinfer_circuits::backend::{Backend, BackendError};
 use zkinfer_circuits::field::{Builder, C};
-use zkinfer_kernels::{CpuBackend, CudaBackend, FallbackBackend};
+use zkinfer_kernels::{CpuBackend, CudaBackend, FallbackBackend, conformance};
 
-use super::circuits::Chain;
+use super::circuits::{Chain, wire_bytes};
 use super::{emulated, failing_allocation, open, with_every_allocation_failing};
 
 /// Proves on a fresh device; the memory that its buffers took tells that it was there that the oracles lay.
 fn proved_on_the_device(chain: &Chain) {
     let backend = open(0);
     let proof = chain.prove(&backend).unwrap();
-    assert!(backend.memory().peak_bytes > chain.wire_bytes());
+    assert!(backend.memory().peak_bytes > wire_bytes(&chain.circuit));
     assert!(proof == chain.prove(&CpuBackend::new()).unwrap());
     assert!(chain.accepts(proof));
 }
@@ -26,6 +26,16 @@ fn circuits_are_proved_on_the_device() {
         for n_hashes in [0, 3, 20] {
             proved_on_the_device(&Chain::quick(n_hashes));
         }
+    });
+}
+
+#[test]
+fn every_gate_is_evaluated_on_the_device() {
+    emulated(&[], || {
+        let backend = open(0);
+        conformance::check_gates(backend.clone()).unwrap();
+        // 32 rows of 135 wires at rate 1/8 at least: the circuit was not left to the host.
+        assert!(backend.memory().peak_bytes > 8 * (135 << 8));
     });
 }
 
@@ -55,7 +65,7 @@ fn blinded_circuits_are_proved_on_the_device() {
         let chain = Chain::new(CircuitConfig::standard_recursion_zk_config(), 3);
         let backend = open(0);
         let proofs = [chain.prove_blinded(&backend).unwrap(), chain.prove_blinded(&backend).unwrap()];
-        assert!(backend.memory().peak_bytes > chain.wire_bytes());
+        assert!(backend.memory().peak_bytes > wire_bytes(&chain.circuit));
         assert!(proofs[0].proof.wires_cap != proofs[1].proof.wires_cap, "salts and blinding are fresh");
         assert!(proofs.into_iter().all(|proof| chain.accepts(proof)));
     });
@@ -71,10 +81,11 @@ fn a_recursion_circuit_is_proved_on_the_device() {
         let verifier_data = b.constant_verifier_data(&inner.circuit.verifier_only);
         b.verify_proof::<C>(&target, &verifier_data, common);
         let circuit = b.build::<C>();
-        let backend = open(0);
         let mut inputs = PartialWitness::new();
-        inputs.set_proof_with_pis_target(&target, &inner.prove(&backend).unwrap()).unwrap();
+        inputs.set_proof_with_pis_target(&target, &inner.prove(&open(0)).unwrap()).unwrap();
+        let backend = open(0);
         let proof = backend.prove_circuit(&circuit, inputs.clone()).unwrap();
+        assert!(backend.memory().peak_bytes > wire_bytes(&circuit), "it has no gate that the device does not know");
         assert!(proof == CpuBackend::new().prove_circuit(&circuit, inputs).unwrap());
         circuit.verify(proof).unwrap();
         println!("2^{} rows, {:?}", circuit.common.degree_bits(), backend.memory());

@@ -52,10 +52,10 @@ impl Chain {
         inputs.set_target(self.start, F::from_canonical_u64(11)).unwrap();
         inputs
     }
+}
 
-    /// Bytes that the extension of its wires takes.
-    pub(crate) fn wire_bytes(&self) -> u64 {
-        let common = &self.circuit.common;
-        8 * (common.config.num_wires << (common.degree_bits() + common.config.fri_config.rate_bits)) as u64
-    }
+/// Bytes that the extension of a circuit's wires takes.
+pub(crate) fn wire_bytes(circuit: &Circuit) -> u64 {
+    let common = &circuit.common;
+    8 * (common.config.num_wires << (common.degree_bits() + common.config.fri_config.rate_bits)) as u64
 }

@@ -15,7 +15,7 @@ use plonky2::gates::public_input::PublicInputGate;
 use plonky2::gates::random_access::RandomAccessGate;
 use plonky2::gates::reducing::ReducingGate;
 use plonky2::gates::reducing_extension::ReducingExtensionGate;
-use zkinfer_circuits::backend::Circuit;
+use plonky2::plonk::circuit_data::CommonCircuitData;
 use zkinfer_circuits::field::{D, Digest, F};
 
 use crate::circuit::FilteredGate;
@@ -125,16 +125,25 @@ impl DeviceGate {
 }
 
 /// Whether the device knows all gates of a circuit.
-pub(crate) fn check_gates(circuit: &Circuit) -> Result<(), UnknownGate> {
-    circuit.common.gates.iter().try_for_each(|gate| DeviceGate::of(gate).map(drop))
+pub(crate) fn check_gates(common: &CommonCircuitData<F, D>) -> Result<(), UnknownGate> {
+    common.gates.iter().try_for_each(|gate| DeviceGate::of(gate).map(drop))
 }
 
 #[cfg(test)]
 mod tests {
     use plonky2::gates::exponentiation::ExponentiationGate;
     use plonky2::plonk::circuit_data::CircuitConfig;
+    use zkinfer_circuits::recursion::node::node_common;
+    use zkinfer_circuits::security::{Profile, ProfileName};
 
     use super::*;
+
+    #[test]
+    fn every_gate_of_a_node_is_known() {
+        for name in [ProfileName::Default, ProfileName::Strict] {
+            check_gates(&node_common(&Profile::new(name))).unwrap();
+        }
+    }
 
     #[test]
     fn other_gates_are_named() {

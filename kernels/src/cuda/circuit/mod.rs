@@ -42,7 +42,7 @@ impl CudaBackend {
         circuit: &Circuit,
         inputs: &PartialWitness<F>,
     ) -> Result<CircuitProof, BackendError> {
-        match gates::check_gates(circuit) {
+        match gates::check_gates(&circuit.common) {
             Ok(()) => device(self, self.cpu.host(), circuit, inputs),
             Err(unknown) => {
                 tracing::warn!(%unknown, "a circuit is proved on the CPU");
