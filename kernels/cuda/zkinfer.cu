@@ -3,4 +3,5 @@
 #include "merkle.cu"
 #include "polynomial.cu"
 #include "constraints.cu"
+#include "circuit.cu"
 #include "grind.cu"

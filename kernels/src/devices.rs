@@ -78,7 +78,7 @@ pub fn devices() -> Result<Vec<Device>, NoDevice> {
     driver::devices()
 }
 
-/// Opens device `ordinal` and lets it compute a small layer, which must be the reference's byte for byte. Its buffers will never take more than
+/// Opens device `ordinal` and lets it prove a small layer and a small circuit, as the reference does. Its buffers will never take more than
 /// `memory_limit_bytes`.
 ///
 /// # Errors

@@ -333,13 +333,21 @@ impl<A: Backend, B: Backend> Backend for FallbackBackend<A, B> {
         }
     }
 
-    /// On the second backend: no device proves circuits.
     fn prove_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
-        self.second.prove_circuit(circuit, inputs)
+        self.attempt_value(
+            "prove_circuit",
+            Some(()),
+            |first, ()| first.prove_circuit(circuit, inputs.clone()),
+            |second| second.prove_circuit(circuit, inputs.clone()),
+        )
     }
 
-    /// On the second backend: no device proves circuits.
     fn prove_blinded_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
-        self.second.prove_blinded_circuit(circuit, inputs)
+        self.attempt_value(
+            "prove_blinded_circuit",
+            Some(()),
+            |first, ()| first.prove_blinded_circuit(circuit, inputs.clone()),
+            |second| second.prove_blinded_circuit(circuit, inputs.clone()),
+        )
     }
 }

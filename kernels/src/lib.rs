@@ -5,6 +5,7 @@
 //! [`mod@select`] chooses. A further backend joins by passing [`conformance::check`].
 
 pub mod absent;
+mod circuit;
 pub mod conformance;
 pub mod cpu;
 #[cfg(feature = "cuda")]

@@ -6,6 +6,8 @@
 #![allow(clippy::print_stdout, reason = "says what was not run, and why")]
 #![allow(missing_docs)]
 
+mod circuit_proofs;
+mod circuits;
 mod residency;
 mod rounds;
 
@@ -72,9 +74,11 @@ fn cuda_backend_conforms() {
         let backend = open(0);
         let free = backend.free_bytes().unwrap();
         check(backend.clone());
+        backend.forget_circuits();
         // What remains are tables of twiddles: nothing leaked.
         assert_eq!(free - backend.free_bytes().unwrap(), backend.memory().used_bytes);
-        assert!(backend.memory().used_bytes < 4 << 20 && backend.memory().peak_bytes > backend.memory().used_bytes);
+        let memory = backend.memory();
+        assert!(memory.used_bytes < 8 << 20 && memory.peak_bytes > memory.used_bytes, "{memory:?}");
     });
 }
 

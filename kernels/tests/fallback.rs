@@ -1,8 +1,12 @@
 //! A device with the CPU behind it, on a device that fails when it is told to.
 
 #[allow(dead_code, reason = "shared with the tests of CUDA")]
+mod circuits;
+#[allow(dead_code, reason = "shared with the tests of CUDA")]
 mod rounds;
 
+use circuits::Chain;
+use plonky2::plonk::circuit_data::CircuitConfig;
 use rounds::rounds;
 use zkinfer_circuits::backend::{Backend as _, BackendError};
 use zkinfer_kernels::absent::Absent;
@@ -62,6 +66,36 @@ fn a_lost_device_is_given_nothing_more_whatever_the_step() {
         assert_eq!(backend.name(), CpuBackend::new().name());
         assert!(!backend.reasons().is_empty());
     }
+}
+
+#[test]
+fn a_circuit_is_proved_on_the_device_and_repeated_on_the_cpu_whatever_fails() {
+    let chain = Chain::quick(3);
+    let expected = chain.prove(&CpuBackend::new()).unwrap();
+    for (fault, stays, message) in [(Fault::OutOfMemory, true, "out of memory"), (Fault::Lost, false, "device faulty")] {
+        let (backend, switch) = faulty();
+        assert!(chain.prove(&backend).unwrap() == expected && backend.reasons().is_empty());
+        switch.fail_at("prove_circuit", fault);
+        assert!(chain.prove(&backend).unwrap() == expected);
+        assert!(!switch.is_armed(), "the device was asked first");
+        assert!(backend.reasons()[0].starts_with(&format!("prove_circuit on the CPU: {message}")), "{:?}", backend.reasons());
+        assert_eq!(backend.name().starts_with("faulty "), stays);
+        assert!(chain.prove(&backend).unwrap() == expected);
+        assert_eq!(backend.reasons().len(), 1);
+    }
+}
+
+#[test]
+fn a_blinded_circuit_is_proved_on_the_device_and_repeated_on_the_cpu() {
+    let chain = Chain::new(CircuitConfig::standard_recursion_zk_config(), 1);
+    let (backend, switch) = faulty();
+    switch.fail_at("prove_blinded_circuit", Fault::OutOfMemory);
+    let proof = chain.prove_blinded(&backend).unwrap();
+    assert!(!switch.is_armed() && chain.accepts(proof));
+    assert!(backend.reasons()[0].starts_with("prove_blinded_circuit on the CPU: out of memory"), "{:?}", backend.reasons());
+    // A refusal is the circuit's, not the device's: it is not repeated.
+    assert!(matches!(chain.prove(&backend), Err(BackendError::Unsupported(_))));
+    assert_eq!(backend.reasons().len(), 1);
 }
 
 #[test]

@@ -10,28 +10,40 @@ use zkinfer_circuits::backend::reference::Reference;
 use zkinfer_circuits::backend::{Backend, BackendError, Circuit, CircuitProof};
 use zkinfer_circuits::field::{Builder, C, Digest, F, H};
 
+use super::gates::every_gate;
 use super::{Case, Run, require};
 use crate::dual::{DualBackend, agree_up_to_nonce};
 
 pub(super) fn cases<B: Backend>() -> Vec<Case<B>> {
     let config = CircuitConfig::standard_recursion_config();
-    let with_challenges = |num_challenges: usize| CircuitConfig { num_challenges, ..config.clone() };
+    let with_challenges = |num_challenges: usize| CircuitConfig { num_challenges, ..CircuitConfig::standard_recursion_config() };
     let mut low_rate = config.clone();
     low_rate.fri_config.rate_bits = 4;
     let mut few_queries = config.clone();
     few_queries.fri_config.num_query_rounds = 2;
     few_queries.security_bits = 22;
     let blinded = CircuitConfig::standard_recursion_zk_config();
-    let cases: [(&str, Run<B>); 7] = [
-        ("standard configuration", unblinded_case(config.clone(), 200)),
+    let unusual = config.clone();
+    let cases: [(&str, Run<B>); 8] = [
+        ("few rows", unblinded_case(config.clone(), 0)),
+        ("an unusual gate", Box::new(move |dual| unusual_gate(dual, &unusual))),
+        ("standard configuration", unblinded_case(config, 200)),
         ("one challenge", unblinded_case(with_challenges(1), 20)),
         ("three challenges", unblinded_case(with_challenges(3), 50)),
         ("rate 1/16", unblinded_case(low_rate, 20)),
-        ("few rows", unblinded_case(config, 0)),
         ("verification of another", Box::new(move |dual| verification(dual, &few_queries))),
         ("blinded", Box::new(move |dual| blinding(dual, &blinded))),
     ];
-    cases.into_iter().map(|(name, run)| (format!("circuit, {name}"), run)).collect()
+    cases.into_iter().map(|(name, run)| (format!("circuit, {name}"), run)).chain([gates_case()]).collect()
+}
+
+/// Every gate, in a circuit whose proofs are soon made.
+pub(super) fn gates_case<B: Backend>() -> Case<B> {
+    let mut config = CircuitConfig::standard_recursion_config();
+    config.fri_config.num_query_rounds = 2;
+    config.fri_config.proof_of_work_bits = 3;
+    config.security_bits = 9;
+    ("circuit, every gate".to_owned(), Box::new(move |dual| gates(dual, &config)))
 }
 
 fn unblinded_case<B: Backend>(config: CircuitConfig, n_hashes: usize) -> Run<B> {
@@ -90,6 +102,29 @@ fn unblinded<B: Backend>(dual: &DualBackend<Reference, B>, config: CircuitConfig
 fn repeats<B: Backend>(proof: &CircuitProof, again: &CircuitProof) -> bool {
     let is_reference = TypeId::of::<B>() == TypeId::of::<Reference>();
     proof == again || (is_reference && agree_up_to_nonce(proof, again))
+}
+
+fn gates<B: Backend>(dual: &DualBackend<Reference, B>, config: &CircuitConfig) -> Result<(), BackendError> {
+    let (circuit, inputs) = every_gate(config);
+    dual.prove_circuit(&circuit, inputs.clone())?;
+    let proof = dual.second().prove_circuit(&circuit, inputs)?;
+    require(circuit.verify(proof).is_ok(), "verification of a proof of every gate")
+}
+
+/// A circuit with a gate that no circuit of this project has.
+fn unusual_gate<B: Backend>(dual: &DualBackend<Reference, B>, config: &CircuitConfig) -> Result<(), BackendError> {
+    let mut b = Builder::new(config.clone());
+    let base = b.add_virtual_public_input();
+    let exponent = b.constant(F::from_canonical_u64(77));
+    let power = b.exp(base, exponent, 10);
+    b.register_public_input(power);
+    let circuit = b.build::<C>();
+    let mut inputs = PartialWitness::new();
+    inputs.set_target(base, F::from_canonical_u64(3)).map_err(|error| BackendError::Witness(error.to_string()))?;
+    dual.prove_circuit(&circuit, inputs.clone())?;
+    let proof = dual.second().prove_circuit(&circuit, inputs)?;
+    require(proof.public_inputs[1] == F::from_canonical_u64(3).exp_u64(77), "an exponentiation")?;
+    require(circuit.verify(proof).is_ok(), "verification of a proof of an unusual gate")
 }
 
 /// A circuit with the gates of recursion: folding, interpolation, reduction.

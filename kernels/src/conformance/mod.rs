@@ -3,6 +3,7 @@
 //! The backend under test runs beside the reference in a [`DualBackend`], which compares all that the host sees; sizes and values are awkward.
 
 mod circuit;
+mod gates;
 mod oracles;
 mod samples;
 mod systems;
@@ -60,6 +61,22 @@ pub fn check_every_buffer<B: Inspect>(backend: B) -> Result<(), ConformanceError
 /// As [`check`].
 pub fn check_layer<B: Inspect>(backend: B) -> Result<(), ConformanceError> {
     run(&DualBackend::of_every_buffer(Reference, backend), systems::cases().into_iter().take(1))
+}
+
+/// Proves one small circuit: the other half of such a test.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_circuit<B: Backend>(backend: B) -> Result<(), ConformanceError> {
+    run(&DualBackend::new(Reference, backend), circuit::cases().into_iter().take(1))
+}
+
+/// Proves one circuit with rows of every gate of recursion: what is worth running under tools that slow a device down.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_gates<B: Backend>(backend: B) -> Result<(), ConformanceError> {
+    run(&DualBackend::new(Reference, backend), [circuit::gates_case()].into_iter())
 }
 
 fn run<B: Backend>(dual: &DualBackend<Reference, B>, cases: impl Iterator<Item = Case<B>>) -> Result<(), ConformanceError> {

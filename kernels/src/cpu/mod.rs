@@ -12,10 +12,10 @@ mod interpreter;
 pub(crate) mod oracle;
 mod passes;
 pub(crate) mod program;
-mod project;
+pub(crate) mod project;
 pub(crate) mod saved;
 pub(crate) mod sums;
-mod transform;
+pub(crate) mod transform;
 pub(crate) mod tree;
 mod wide;
 
@@ -35,6 +35,7 @@ use zkinfer_circuits::field::{F, H, K};
 pub use fri::{Codeword, FoldTree};
 pub use oracle::Oracle;
 
+use crate::circuit::{Plans, prove, prove_blinded};
 use crate::vector::{Dispatch, Level, UnavailableLevel};
 
 use transform::RootTables;
@@ -43,7 +44,7 @@ use transform::RootTables;
 #[derive(Clone, Debug)]
 pub struct CpuBackend {
     tables: Arc<RootTables>,
-    plans: Arc<circuit::Plans>,
+    plans: Arc<Plans>,
 }
 
 impl CpuBackend {
@@ -237,10 +238,10 @@ impl Backend for CpuBackend {
     }
 
     fn prove_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
-        circuit::prove(&self.tables, &self.plans, circuit, &inputs)
+        prove(self, self.host(), circuit, &inputs)
     }
 
     fn prove_blinded_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
-        circuit::prove_blinded(&self.tables, &self.plans, circuit, &inputs)
+        prove_blinded(self, self.host(), circuit, &inputs)
     }
 }

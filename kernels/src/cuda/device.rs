@@ -11,15 +11,19 @@ use cudarc::driver::{
 };
 use cudarc::nvrtc::Ptx;
 use zkinfer_circuits::backend::BackendError;
+use zkinfer_circuits::field::F;
 
+use super::circuit::cache::Cache;
+use super::circuit::gates;
 use super::memory::{Account, Buffer, MemoryUse, WORD_BYTES};
+use super::oracle::Oracle;
 use super::residency::Residents;
 use super::transform::{TableKey, Tables};
 
 /// Machine code for sm_80, sm_89, sm_90, sm_100 and PTX, built by `kernels/cuda/build.sh`.
 const FATBIN: &[u8] = include_bytes!("../../cuda/zkinfer.fatbin");
 
-/// Every kernel of the module.
+/// Every kernel of the module but [`gates::KERNELS`].
 const KERNELS: [&str; 22] = [
     "coset_points",
     "combine_columns",
@@ -87,6 +91,8 @@ pub(crate) struct Device {
     pub(crate) residents: Residents,
     staging: Mutex<Staging>,
     tables: Mutex<HashMap<TableKey, Arc<Tables>>>,
+    /// Constants and σ of circuits: dropped first when memory is short.
+    pub(crate) circuits: Cache<Oracle>,
 }
 
 impl Device {
@@ -108,7 +114,7 @@ impl Device {
         let name = format!("cuda:{ordinal} ({})", context.name()?);
         let module = context.load_module(Ptx::from_binary(FATBIN.to_vec()))?;
         let load = |name| Ok((name, Kernel { function: module.load_function(name)?, n_launches: AtomicU64::new(0) }));
-        let kernels = KERNELS.into_iter().map(load).collect::<Result<_, DriverError>>()?;
+        let kernels = KERNELS.into_iter().chain(gates::KERNELS).map(load).collect::<Result<_, DriverError>>()?;
         let new_streams = |_| Ok(Streams { kernels: context.new_stream()?, copies: context.new_stream()? });
         let streams = (0..N_STREAMS).map(new_streams).collect::<Result<_, DriverError>>()?;
         keep_freed_memory(&context)?;
@@ -124,6 +130,7 @@ impl Device {
             residents: Residents::default(),
             staging: Mutex::default(),
             tables: Mutex::default(),
+            circuits: Cache::default(),
         })
     }
 
@@ -254,7 +261,7 @@ impl<'a> Lane<'a> {
 }
 
 impl Lane<'_> {
-    /// Words with unspecified contents; if there is no room, idle oracles are moved to the host until there is.
+    /// Words with unspecified contents; if there is no room, what is kept of circuits is dropped, then idle oracles are moved to the host until there is.
     pub(crate) fn allocate(&self, n_words: usize) -> Result<Buffer, BackendError> {
         let n_evicted = self.device.memory().n_evicted;
         let mut result = self.allocate_now(n_words);
@@ -265,6 +272,11 @@ impl Lane<'_> {
         let _making_room = residents.making_room();
         // Another caller may have made room while this one waited.
         let mut has_room = self.device.memory().n_evicted != n_evicted;
+        if self.device.circuits.release() {
+            // The driver gives out what was freed when the streams have come to it.
+            self.device.synchronize()?;
+            has_room = true;
+        }
         while matches!(result, Err(BackendError::OutOfMemory { .. })) && (has_room || residents.evict(*self)?) {
             has_room = false;
             result = self.allocate_now(n_words);
@@ -292,6 +304,15 @@ impl Lane<'_> {
         let mut buffer = self.allocate(words.len())?;
         self.write(buffer.part_mut(0, words.len()), words)?;
         Ok(buffer)
+    }
+
+    /// A buffer of these elements.
+    pub(crate) fn upload_elements(&self, elements: &[F]) -> Result<Buffer, BackendError> {
+        self.upload_with(elements.len(), |first, words| {
+            for (word, element) in words.iter_mut().zip(&elements[first..]) {
+                *word = element.0;
+            }
+        })
     }
 
     fn write(&self, mut target: CudaViewMut<'_, u64>, words: &[u64]) -> Result<(), BackendError> {

@@ -2,8 +2,9 @@
 //!
 //! A device is a value; several backends may share a machine, one for each device. Every method takes one of the device's streams and returns when
 //! its work there is done, so that an error is reported by the call that caused it and nothing outlives its buffers; callers on several threads
-//! overlap. Layouts are those of the CPU backend. Proofs of recursion circuits are made on the CPU.
+//! overlap. Layouts are those of the CPU backend.
 
+mod circuit;
 mod device;
 mod fri;
 mod grind;
@@ -45,7 +46,7 @@ pub use residency::KeptOracle;
 #[derive(Clone, Debug)]
 pub struct CudaBackend {
     device: Arc<Device>,
-    /// For recursion circuits.
+    /// For witnesses of circuits, and for circuits with gates that the device does not know.
     cpu: CpuBackend,
 }
 
@@ -109,12 +110,16 @@ impl CudaBackend {
         self.device.free_bytes()
     }
 
-    /// Computes the rounds of a small layer on the device and compares every buffer, and all that the host sees, with the reference.
+    /// Computes the rounds of a small layer on the device and compares every buffer, and all that the host sees, with the reference; then proves a small
+    /// circuit.
     ///
     /// # Errors
     /// [`BackendError::Disagreement`] if the device computes something else; what the device failed with, if it failed.
     pub fn self_test(&self) -> Result<(), BackendError> {
-        conformance::check_layer(self.clone()).map_err(|error| error.source)
+        conformance::check_layer(self.clone()).map_err(|error| error.source)?;
+        let circuit = conformance::check_circuit(self.clone()).map_err(|error| error.source);
+        self.forget_circuits();
+        circuit
     }
 }
 
@@ -144,6 +149,14 @@ fn check_openings(oracles: &[&Oracle], batches: &[OpeningBatch]) -> Result<(), B
         return Err(BackendError::Unsupported("oracles of different sizes are opened together".to_owned()));
     }
     Ok(())
+}
+
+/// As [`Backend::batch`], of oracles on the device.
+fn batch(lane: Lane<'_>, oracles: &[&Oracle], batches: &[OpeningBatch], alpha: K) -> Result<Codeword, BackendError> {
+    check_openings(oracles, batches)?;
+    let codeword = fri::batch(lane, oracles, batches, alpha)?;
+    lane.finish()?;
+    Ok(codeword)
 }
 
 impl Backend for CudaBackend {
@@ -226,10 +239,7 @@ impl Backend for CudaBackend {
         let lane = self.device.lane();
         let oracles: Vec<_> = oracles.iter().map(|oracle| oracle.on_device(lane)).collect::<Result<_, _>>()?;
         let oracles: Vec<&Oracle> = oracles.iter().map(|oracle| &**oracle).collect();
-        check_openings(&oracles, batches)?;
-        let codeword = fri::batch(lane, &oracles, batches, alpha)?;
-        lane.finish()?;
-        Ok(codeword)
+        batch(lane, &oracles, batches, alpha)
     }
 
     fn fold_commit(&self, codeword: &Codeword, arity_bits: usize, cap_height: usize) -> Result<FoldTree, BackendError> {
@@ -265,10 +275,10 @@ impl Backend for CudaBackend {
     }
 
     fn prove_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
-        self.cpu.prove_circuit(circuit, inputs)
+        self.prove_deterministic(circuit, &inputs)
     }
 
     fn prove_blinded_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
-        self.cpu.prove_blinded_circuit(circuit, inputs)
+        self.prove_with_zero_knowledge(circuit, &inputs)
     }
 }

@@ -109,6 +109,29 @@ impl Oracle {
         Ok(Self { log_rows, shape, n_columns, coefficients, extension, tree })
     }
 
+    /// As [`Oracle::commit_coefficients`], of as many columns as there are coefficients for, with further columns of the leaves, `salt`, that are
+    /// no values of polynomials.
+    pub(crate) fn commit_salted(
+        lane: Lane<'_>,
+        coefficients: Buffer,
+        log_rows: usize,
+        salt: &[F],
+        shape: CommitShape,
+    ) -> Result<Self, BackendError> {
+        let n_columns = coefficients.view().len() >> log_rows;
+        check_sizes(1 << log_rows, n_columns, shape)?;
+        let log_leaves = log_rows + shape.rate_bits;
+        let n_values = n_columns << log_leaves;
+        let mut extension = lane.allocate(n_values + salt.len())?;
+        if !salt.is_empty() {
+            lane.copy(&lane.upload_elements(salt)?.view(), extension.part_mut(n_values, salt.len()))?;
+        }
+        let source = Argument::In(coefficients.view());
+        extend(lane, source, extension.part_mut(0, n_values), log_rows, shape.rate_bits, F::coset_shift())?;
+        let tree = Tree::of_columns(lane, &extension.view(), log_leaves, shape.cap_height)?;
+        Ok(Self { log_rows, shape, n_columns, coefficients, extension, tree })
+    }
+
     pub(crate) fn n_rows(&self) -> usize {
         1 << self.log_rows
     }

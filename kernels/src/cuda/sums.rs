@@ -17,7 +17,7 @@ use crate::cpu::program::{Column, Program};
 use crate::cpu::sums::{constraint_sinks, summand_sinks};
 
 /// Points that one thread inverts.
-const INVERSIONS_PER_THREAD: u64 = 8;
+pub(crate) const INVERSIONS_PER_THREAD: u64 = 8;
 /// The array of w~ in the quotients' program; the oracles come before it.
 const COMBINED: usize = 3;
 

@@ -7,12 +7,11 @@
 use plonky2::field::types::Field;
 use rayon::prelude::*;
 use zkinfer_circuits::air::Rotation;
-use zkinfer_circuits::backend::{BackendError, Circuit};
-use zkinfer_circuits::field::{Digest, F};
+use zkinfer_circuits::backend::BackendError;
+use zkinfer_circuits::field::F;
 
-use super::PermutationChallenges;
 use super::gates::{Block, Evaluator, Output};
-use super::selectors::Selectors;
+use crate::circuit::{FilteredGate, QuotientInputs, filtered_gates};
 use crate::cpu::interpreter::{Geometry, Order};
 use crate::cpu::oracle::Oracle;
 use crate::cpu::transform::RootTables;
@@ -21,23 +20,12 @@ use crate::vector::{Kernel, MAX_PRODUCTS, Vector};
 /// Points whose constraints are evaluated together.
 const BLOCK_POINTS: usize = 32;
 
-/// What the quotients are computed from.
-pub(super) struct Inputs<'a> {
-    pub(super) circuit: &'a Circuit,
-    pub(super) wires: &'a Oracle,
-    pub(super) products: &'a Oracle,
-    pub(super) permutation: &'a PermutationChallenges,
-    pub(super) alphas: &'a [F],
-    pub(super) public_inputs_hash: Digest,
-}
+type Inputs<'a> = QuotientInputs<'a, Oracle>;
 
 /// Coefficients of the quotients, each cut into polynomials of the circuit's degree.
 pub(super) fn chunks(tables: &RootTables, inputs: &Inputs<'_>) -> Result<Vec<F>, BackendError> {
     let common = &inputs.circuit.common;
-    let factor_bits = common.quotient_degree_factor.next_power_of_two().trailing_zeros() as usize;
-    if factor_bits > inputs.wires.shape.rate_bits {
-        return Err(BackendError::Unsupported("a circuit whose constraints' degree exceeds its rate".to_owned()));
-    }
+    let factor_bits = inputs.factor_bits()?;
     let log_rows = inputs.wires.log_rows;
     // With a rate lower than the quotient's, the points of this coset are the first leaves.
     let coset = tables.coset(log_rows + factor_bits, F::coset_shift());
@@ -56,13 +44,13 @@ pub(super) fn chunks(tables: &RootTables, inputs: &Inputs<'_>) -> Result<Vec<F>,
     quotients.par_iter_mut().for_each(|values| inverse.apply(values));
     let length = common.quotient_degree();
     if quotients.iter().any(|quotient| quotient[length..].iter().any(Field::is_nonzero)) {
-        return Err(BackendError::Witness("the constraints are not divisible by Z".to_owned()));
+        return Err(Inputs::indivisible());
     }
     Ok(quotients.iter().flat_map(|quotient| &quotient[..length]).copied().collect())
 }
 
-/// A gate, its selector column, and the other values of the selector: the factors of its filter are their differences from it.
-struct FilteredGate {
+/// A gate, and what switches it.
+struct Gate {
     evaluator: Evaluator,
     n_constraints: usize,
     selector: usize,
@@ -72,7 +60,7 @@ struct FilteredGate {
 /// The points, in the order of leaves, and what does not depend on them.
 struct QuotientDomain<'a> {
     inputs: &'a Inputs<'a>,
-    gates: Vec<FilteredGate>,
+    gates: Vec<Gate>,
     n_selectors: usize,
     geometry: Geometry,
     points: Vec<F>,
@@ -85,22 +73,6 @@ struct QuotientDomain<'a> {
     powers: Vec<Vec<F>>,
     /// The longest list of terms that are written before they are summed.
     max_terms: usize,
-}
-
-/// The selector's value in rows of gates that another selector switches.
-const UNUSED_SELECTOR: u64 = u32::MAX as u64;
-
-fn filtered_gates(circuit: &Circuit, selectors: &Selectors) -> Vec<FilteredGate> {
-    let gates = circuit.common.gates.iter().enumerate();
-    gates
-        .map(|(index, gate)| {
-            let (selector, group) = selectors.of_gate(index);
-            let unused = (selectors.n_selectors() > 1).then_some(UNUSED_SELECTOR);
-            let others = group.filter(|&other| other != index).map(|other| other as u64).chain(unused);
-            let others = others.map(F::from_canonical_u64).collect();
-            FilteredGate { evaluator: Evaluator::of(gate), n_constraints: gate.0.num_constraints(), selector, others }
-        })
-        .collect()
 }
 
 impl<'a> QuotientDomain<'a> {
@@ -119,11 +91,15 @@ impl<'a> QuotientDomain<'a> {
             .collect();
         let n_first_terms = inputs.alphas.len() * (2 + common.num_partial_products);
         let n_terms = n_first_terms + common.num_gate_constraints;
-        let selectors = Selectors::of(inputs.circuit)?;
+        let (gates, n_selectors) = filtered_gates(inputs.circuit)?;
+        let gates = gates.into_iter().map(|FilteredGate { gate, selector, others }| {
+            let n_constraints = gate.0.num_constraints();
+            Gate { evaluator: Evaluator::of(gate), n_constraints, selector, others }
+        });
         Ok(Self {
             inputs,
-            gates: filtered_gates(inputs.circuit, &selectors),
-            n_selectors: selectors.n_selectors(),
+            gates: gates.collect(),
+            n_selectors,
             geometry: Geometry { log_rows, order: Order::BitReversed, period: 1 },
             lagrange,
             inverse_z: F::batch_multiplicative_inverse(&z),

@@ -7,7 +7,8 @@ use zkinfer_circuits::backend::witness::deterministic_witness;
 use zkinfer_circuits::field::Builder;
 
 use super::*;
-use crate::vector::{Dispatch, Level};
+use crate::CpuBackend;
+use crate::vector::Level;
 
 /// A hash chain over two targets, of which the second may be left to a generator.
 struct Chain {
@@ -35,14 +36,18 @@ impl Chain {
     }
 }
 
-fn tables(level: Level) -> RootTables {
-    RootTables::new(Dispatch::new(level).unwrap())
+/// A backend with plans of its own.
+fn cpu(level: Level) -> CpuBackend {
+    CpuBackend::with_level(level).unwrap()
 }
 
 #[test]
 fn every_level_gives_the_same_proof() {
     let chain = Chain::new(CircuitConfig::standard_recursion_config());
-    let of_level = |level| prove(&tables(level), &Plans::default(), &chain.circuit, &chain.inputs(5)).unwrap();
+    let of_level = |level| {
+        let backend = cpu(level);
+        prove(&backend, backend.host(), &chain.circuit, &chain.inputs(5)).unwrap()
+    };
     let portable = of_level(Level::Portable);
     chain.circuit.verify(portable.clone()).unwrap();
     for level in Level::available() {
@@ -78,10 +83,10 @@ fn a_planned_witness_is_the_one_that_plonky2_finds() {
 fn refuses_witnesses_that_are_wrong_or_incomplete_with_and_without_a_plan() {
     let chain = Chain::new(CircuitConfig::standard_recursion_config());
     let blinded = Chain::new(CircuitConfig::standard_recursion_zk_config());
-    let (tables, plans) = (tables(Level::detect()), Plans::default());
-    type Prove = fn(&RootTables, &Plans, &Circuit, &PartialWitness<F>) -> Result<CircuitProof, BackendError>;
+    let backend = cpu(Level::detect());
+    type Prove = fn(&CpuBackend, Host<'_>, &Circuit, &PartialWitness<F>) -> Result<CircuitProof, BackendError>;
     for (chain, prove) in [(&chain, prove as Prove), (&blinded, prove_blinded as Prove)] {
-        let proved = |inputs: &PartialWitness<F>| prove(&tables, &plans, &chain.circuit, inputs);
+        let proved = |inputs: &PartialWitness<F>| prove(&backend, backend.host(), &chain.circuit, inputs);
         let refused = |inputs: &PartialWitness<F>| matches!(proved(inputs), Err(BackendError::Witness(_)));
         let mut contradicting = chain.inputs(5);
         contradicting.set_target(chain.square, F::from_canonical_u64(26)).unwrap();
@@ -99,8 +104,8 @@ fn refuses_witnesses_that_are_wrong_or_incomplete_with_and_without_a_plan() {
 fn refuses_to_blind_or_to_repeat_where_the_circuit_says_otherwise() {
     let chain = Chain::new(CircuitConfig::standard_recursion_config());
     let blinded = Chain::new(CircuitConfig::standard_recursion_zk_config());
-    let (tables, plans) = (tables(Level::detect()), Plans::default());
+    let backend = cpu(Level::detect());
     let unsupported = |result: Result<CircuitProof, BackendError>| matches!(result, Err(BackendError::Unsupported(_)));
-    assert!(unsupported(prove(&tables, &plans, &blinded.circuit, &blinded.inputs(5))));
-    assert!(unsupported(prove_blinded(&tables, &plans, &chain.circuit, &chain.inputs(5))));
+    assert!(unsupported(prove(&backend, backend.host(), &blinded.circuit, &blinded.inputs(5))));
+    assert!(unsupported(prove_blinded(&backend, backend.host(), &chain.circuit, &chain.inputs(5))));
 }

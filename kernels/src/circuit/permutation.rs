@@ -9,15 +9,14 @@ use zkinfer_circuits::field::F;
 
 use super::PermutationChallenges;
 use crate::cpu::project::invert;
-use crate::cpu::transform::RootTables;
-use crate::vector::{Kernel, Vector};
+use crate::vector::{Dispatch, Kernel, Vector};
 
 /// Rows of one task; their columns stay in the first-level cache.
 const BLOCK_ROWS: usize = 64;
 
 /// All Z, then all partial products, challenge by challenge.
 pub(super) fn columns(
-    tables: &RootTables,
+    dispatch: Dispatch,
     circuit: &Circuit,
     wires: &Columns,
     challenges: &PermutationChallenges,
@@ -28,7 +27,7 @@ pub(super) fn columns(
     let (mut zs, mut partial_products) = (Vec::new(), Vec::new());
     for (&beta, &gamma) in challenges.betas.iter().zip(&challenges.gammas) {
         let blocks = (0..n_rows).into_par_iter().step_by(block_rows);
-        let blocks = blocks.map(|first| tables.dispatch().run(ChunkQuotients { circuit, wires, beta, gamma, first, block_rows }));
+        let blocks = blocks.map(|first| dispatch.run(ChunkQuotients { circuit, wires, beta, gamma, first, block_rows }));
         let blocks: Option<Vec<Vec<F>>> = blocks.collect();
         let blocks = blocks.ok_or_else(|| BackendError::Witness("a denominator of the permutation argument is zero".to_owned()))?;
         let mut z = F::ONE;
