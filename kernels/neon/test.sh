@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the tests of the kernels on AArch64, where vectors are NEON, executed by qemu: kernels/neon/test.sh [FILTER...]
 #
-# Without filters: vectors, Poseidon, transforms, trees, sums, and the conformance suite at every level; with filters, the unit tests they select.
+# Without filters: the unit tests that compute at every level, among them one proof of a circuit, and the conformance suite of layers. That of
+# circuits takes many times as long: kernels/neon/test.sh conforms_in_circuits. Filters select from the unit tests and both suites.
 # Needs cargo and a Debian on x86-64. The Rust compiler, its libraries for both architectures and LLVM are packages of Debian, unpacked into
 # target/neon and not installed, since a machine may have others; the cross linker and qemu are installed if they are missing, which takes root.
 # Where these packages cannot be had, the reason is printed and the exit code is 77: nothing was tested. Whatever fails later is a failure.
@@ -62,8 +63,5 @@ version=$("$RUSTC" --version | cut -d ' ' -f 2)
 printf '%s\n' "$pinned" "$version" | sort --version-sort --check=quiet || unavailable "Debian's Rust is $version, the workspace needs $pinned"
 test_kernels() { cargo test --release --locked -p zkinfer-kernels --target "$target" --target-dir "$folder/build" "$@"; }
 
-if (($#)); then
-    test_kernels --lib -- "$@"
-else
-    test_kernels --lib --test conformance -- vector:: poseidon:: cpu_backend
-fi
+(($#)) || set -- vector:: poseidon:: cpu::{transform,tree,wide,project,fri,circuit::gates}:: every_level_gives conforms_in_layers
+test_kernels --lib --test conformance -- "$@"
