@@ -2,7 +2,7 @@
 # Runs the tests of the kernels on AArch64, where vectors are NEON, executed by qemu: kernels/neon/test.sh [FILTER...]
 #
 # Without filters: the unit tests that compute at every level, among them one proof of a circuit, and the conformance suite of layers. That of
-# circuits takes some ten minutes of a processor: kernels/neon/test.sh conforms_in_circuits. Filters select from the unit tests and both suites.
+# circuits takes many times as long: kernels/neon/test.sh conforms_in_circuits. Filters select from the unit tests and both suites.
 # Needs cargo and a Debian on x86-64. The Rust compiler, its libraries for both architectures and LLVM are packages of Debian, unpacked into
 # target/neon and not installed, since a machine may have others; the cross linker and qemu are installed if they are missing, which takes root.
 # Where these packages cannot be had, the reason is printed and the exit code is 77: nothing was tested. Whatever fails later is a failure.
