@@ -3,10 +3,13 @@
 mod artifacts;
 mod auth;
 mod crash;
+mod daemon;
 mod drain;
 mod errors;
 mod harness;
 mod jobs;
 mod models;
 mod scripted_prover;
+mod tls;
+mod tokens;
 mod watch;
