@@ -5,18 +5,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use serde_json::Value;
+use jsonwebtoken::Algorithm;
+use serde_json::{Value, json};
 use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 use zkinfer_proto::v1;
 
 use crate::harness::{Client, expect_error, with_bearer};
+use crate::tokens::{AUDIENCE, ISSUER, Signer, claims_with};
 
 fn zkinferd(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_zkinferd")).args(arguments).env("ZKINFER_LOG", "info").output().unwrap()
 }
 
-fn json(output: &Output) -> Value {
+fn parsed(output: &Output) -> Value {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -103,18 +105,25 @@ async fn commands_make_certificates_and_keys_that_the_daemon_takes_and_no_secret
     }
     let create = |name: &str| {
         let scopes = "jobs.read,verify";
-        json(&zkinferd(&["keys", "create", "--keys", &keys, "--tenant", "acme", "--name", name, "--scopes", scopes, "--json"]))
+        parsed(&zkinferd(&["keys", "create", "--keys", &keys, "--tenant", "acme", "--name", name, "--scopes", scopes, "--json"]))
     };
     let (first, second) = (create("first"), create("second"));
-    let [first_key, second_key] = [&first, &second].map(|made| made["key"].as_str().unwrap());
+    let [first_key, second_key] = [&first, &second].map(|made: &Value| made["key"].as_str().unwrap());
     std::fs::write(folder.path().join("map"), "spiffe://acme/ci ci scopes=models.read\n").unwrap();
 
     let (map, ca) = (text(&folder.path().join("map")), file("ca.pem"));
     let (server, server_key) = (file("server.pem"), file("server-key.pem"));
     let tls = ["--tls-cert", &server, "--tls-key", &server_key, "--tls-client-ca", &ca, "--tls-client-map", &map, "--keys", &keys];
-    let daemon = Daemon::start(folder.path(), &tls).await;
+    let signer = Signer::new("login", Algorithm::EdDSA);
+    let public = text(&folder.path().join("login.pem"));
+    std::fs::write(&public, &signer.public_pem).unwrap();
+    let token = signer.sign(&claims_with("organisation", json!("umbrella")));
+    let jwt = ["--jwt-keys", &public, "--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE, "--jwt-tenant-claim", "organisation"];
+    let daemon = Daemon::start(folder.path(), &[&tls[..], &jwt[..]].concat()).await;
     let mut client = daemon.connect(&certificates).await;
-    assert_eq!((code(&client, first_key).await, code(&client, second_key).await), (Code::Ok, Code::Ok));
+    for credentials in [first_key, second_key, &token] {
+        assert_eq!(code(&client, credentials).await, Code::Ok);
+    }
     client.models.list_models(v1::ListModelsRequest::default()).await.expect("the certificate may");
     let status = client.models.list_models(with_bearer(v1::ListModelsRequest::default(), first_key)).await.unwrap_err();
     expect_error(&status, Code::PermissionDenied, "SCOPE_MISSING");
@@ -128,12 +137,12 @@ async fn commands_make_certificates_and_keys_that_the_daemon_takes_and_no_secret
     };
     tokio::time::timeout(Duration::from_secs(20), noticed).await.expect("the daemon notices");
     assert_eq!(code(&client, second_key).await, Code::Ok);
-    let listed = json(&zkinferd(&["keys", "list", "--keys", &keys, "--json"]));
+    let listed = parsed(&zkinferd(&["keys", "list", "--keys", &keys, "--json"]));
     let states: Vec<&str> = listed.as_array().unwrap().iter().map(|key| key["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["revoked", "active"]);
     let log = daemon.log();
     assert!(log.contains("API keys") && log.contains("read again"), "{log}");
-    for secret in [first_key, second_key, &first_key[4..], "PRIVATE KEY"] {
+    for secret in [first_key, second_key, &first_key[4..], &token, "PRIVATE KEY"] {
         assert!(!log.contains(secret) && !std::fs::read_to_string(&keys).unwrap().contains(secret));
     }
 }

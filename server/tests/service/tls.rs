@@ -245,6 +245,27 @@ async fn certificates_are_exchanged_without_dropping_connections_and_broken_ones
     service.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exchanged_authority_refuses_the_clients_of_the_one_before() {
+    let (files, authority, next) = (Files::new(), Authority::new(), Authority::new());
+    files.put_pair(&authority.server());
+    let ca = files.put("ca.pem", &authority.pem());
+    let config = files.config(ClientCertificates::Required(ca));
+    let transport = config.transport.clone();
+    let service = Service::start(config).await;
+    let may_connect = async |signed_by: &Authority| match connect(service.address, &authority, Some(signed_by.client("laptop"))).await {
+        Ok(client) => tenant(&client).await.is_ok(),
+        Err(_) => false,
+    };
+    let open = connect(service.address, &authority, Some(authority.client("laptop"))).await.unwrap();
+    assert!(may_connect(&authority).await && !may_connect(&next).await);
+    files.put("ca.pem", &next.pem());
+    transport.reload_changed();
+    assert!(!may_connect(&authority).await && may_connect(&next).await);
+    assert_eq!(tenant(&open).await.unwrap(), "tenants/default");
+    service.stop().await;
+}
+
 /// Reads until the other end closes, within `patience`.
 async fn is_closed(mut stream: impl tokio::io::AsyncRead + Unpin, patience: Duration) -> bool {
     let mut buffer = [0; 1024];

@@ -14,20 +14,20 @@ use zkinfer_server::auth::{Authentication, TokenClaims};
 
 use crate::harness::{Client, Service, config, expect_error, with_bearer};
 
-const ISSUER: &str = "https://login.example";
-const AUDIENCE: &str = "zkinfer.example";
+pub(crate) const ISSUER: &str = "https://login.example";
+pub(crate) const AUDIENCE: &str = "zkinfer.example";
 
 /// The provider's key, under its name.
-struct Signer {
+pub(crate) struct Signer {
     kid: &'static str,
     algorithm: Algorithm,
     key: EncodingKey,
-    public_pem: String,
+    pub(crate) public_pem: String,
     public_raw: Vec<u8>,
 }
 
 impl Signer {
-    fn new(kid: &'static str, algorithm: Algorithm) -> Self {
+    pub(crate) fn new(kid: &'static str, algorithm: Algorithm) -> Self {
         let pair = match algorithm {
             Algorithm::RS256 => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048),
             Algorithm::ES256 => KeyPair::generate(),
@@ -57,7 +57,7 @@ impl Signer {
         Header { kid: Some(self.kid.to_owned()), ..Header::new(self.algorithm) }
     }
 
-    fn sign(&self, claims: &Value) -> String {
+    pub(crate) fn sign(&self, claims: &Value) -> String {
         encode(&self.header(), claims, &self.key).unwrap()
     }
 }
@@ -70,7 +70,7 @@ fn claims() -> Value {
     json!({ "iss": ISSUER, "aud": AUDIENCE, "exp": now() + 300, "sub": "ann", "tenant": "acme", "scope": "openid jobs.read" })
 }
 
-fn claims_with(claim: &str, value: Value) -> Value {
+pub(crate) fn claims_with(claim: &str, value: Value) -> Value {
     let mut claims = claims();
     claims[claim] = value;
     claims
