@@ -32,6 +32,7 @@ COPY LICENSE-MIT LICENSE-APACHE /usr/share/doc/zkinfer/
 USER 10001:10001
 VOLUME /data
 EXPOSE 50061
-# Beyond loopback the daemon wants authentication: mount the lines that `zkinferd keygen` prints.
+# Beyond loopback the daemon wants authentication and TLS (docs/ACCESS.md): mount a file that `zkinferd keys create` made, certificate and key.
 ENTRYPOINT ["zkinferd"]
-CMD ["serve", "--data-dir", "/data", "--listen", "0.0.0.0:50061", "--keys", "/etc/zkinfer/keys"]
+CMD ["serve", "--data-dir", "/data", "--listen", "0.0.0.0:50061", "--keys", "/etc/zkinfer/keys", \
+    "--tls-cert", "/etc/zkinfer/tls.crt", "--tls-key", "/etc/zkinfer/tls.key"]

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use secrecy::{ExposeSecret as _, SecretString};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
+use zeroize::Zeroizing;
 use zkinfer_proto::v1::artifact_service_client::ArtifactServiceClient;
 use zkinfer_proto::v1::model_service_client::ModelServiceClient;
 use zkinfer_proto::v1::proof_service_client::ProofServiceClient;
@@ -19,21 +21,46 @@ use crate::status::ClientError;
 /// Largest message accepted from the service.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
-/// A text that is not printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub String);
+/// A text that is not printed, and wiped from memory when it is no longer needed.
+#[derive(Debug, Clone)]
+pub struct Secret(SecretString);
 
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Secret(hidden)")
+impl Secret {
+    /// Wraps a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into().into())
     }
+
+    fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+/// A client certificate and its private key, as PEM.
+#[derive(Debug, Clone)]
+pub struct ClientCertificate {
+    /// The certificate, then those between it and the authority.
+    pub certificate: Vec<u8>,
+    /// Its private key.
+    pub key: Secret,
+}
+
+/// What a client believes of a service at an `https://` address, and shows of itself.
+#[derive(Debug, Clone, Default)]
+pub struct TlsOptions {
+    /// Authorities, as PEM, one of which must have signed the service's certificate. Without them: those that this system trusts.
+    pub authorities: Option<Vec<u8>>,
+    /// Shown to a service that asks for it.
+    pub certificate: Option<ClientCertificate>,
 }
 
 /// How to connect.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
-    /// Sent with each call; the service may ask for one.
+    /// An API key or a signed token, sent with each call; the service may ask for one.
     pub api_key: Option<Secret>,
+    /// For `https://` addresses.
+    pub tls: TlsOptions,
     /// To open a connection.
     pub connect_timeout: Duration,
     /// Until the first byte of an answer.
@@ -48,6 +75,7 @@ impl Default for ClientOptions {
     fn default() -> Self {
         Self {
             api_key: None,
+            tls: TlsOptions::default(),
             connect_timeout: Duration::from_secs(10),
             call_timeout: Duration::from_secs(75),
             silence: Duration::from_secs(45),
@@ -63,7 +91,7 @@ pub struct Client {
     pub(crate) options: ClientOptions,
 }
 
-/// Adds the API key to each call.
+/// Adds the API key to each call. Its value says of itself that it is not to be printed.
 #[derive(Debug, Clone)]
 struct ApiKey(Option<MetadataValue<Ascii>>);
 
@@ -77,7 +105,7 @@ impl Interceptor for ApiKey {
 }
 
 impl Client {
-    /// Connects to `http://HOST:PORT` with default options.
+    /// Connects to `http://HOST:PORT` or `https://HOST:PORT` with default options.
     ///
     /// # Errors
     /// A wrong address, or nobody answers there.
@@ -85,24 +113,20 @@ impl Client {
         Self::connect_with(address, ClientOptions::default()).await
     }
 
-    /// Connects to `http://HOST:PORT`.
+    /// Connects to `http://HOST:PORT` or `https://HOST:PORT`.
     ///
     /// # Errors
-    /// A wrong address or API key, or nobody answers there.
+    /// A wrong address, API key or certificate, or nobody answers there who can be believed.
     pub async fn connect_with(address: &str, options: ClientOptions) -> Result<Self, ClientError> {
-        let wrong_address = || ClientError::Address { address: address.to_owned() };
-        if !address.starts_with("http://") {
-            return Err(wrong_address());
-        }
-        let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|_| wrong_address())?;
-        let endpoint = endpoint
+        let endpoint = endpoint(address, &options.tls)?
             .connect_timeout(options.connect_timeout)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10));
         let key = match &options.api_key {
             None => None,
-            Some(Secret(key)) => {
-                let mut value: MetadataValue<Ascii> = format!("Bearer {key}").parse().map_err(|_| ClientError::ApiKey)?;
+            Some(key) => {
+                let header = Zeroizing::new(format!("Bearer {}", key.expose()));
+                let mut value: MetadataValue<Ascii> = header.parse().map_err(|_| ClientError::ApiKey)?;
                 value.set_sensitive(true);
                 Some(value)
             }
@@ -149,6 +173,27 @@ impl Client {
     }
 }
 
+fn endpoint(address: &str, tls: &TlsOptions) -> Result<Endpoint, ClientError> {
+    let wrong_address = || ClientError::Address { address: address.to_owned() };
+    let is_encrypted = address.starts_with("https://");
+    if !is_encrypted && !address.starts_with("http://") {
+        return Err(wrong_address());
+    }
+    let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|_| wrong_address())?;
+    if !is_encrypted {
+        // Whoever gives certificates expects them to protect something.
+        let is_asked = tls.authorities.is_some() || tls.certificate.is_some();
+        return if is_asked { Err(ClientError::Plaintext { address: address.to_owned() }) } else { Ok(endpoint) };
+    }
+    let config = match &tls.authorities {
+        Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
+        None => ClientTlsConfig::new().with_native_roots(),
+    };
+    let identity = |own: &ClientCertificate| Identity::from_pem(&own.certificate, own.key.expose());
+    let config = tls.certificate.iter().map(identity).fold(config, ClientTlsConfig::identity);
+    endpoint.tls_config(config).map_err(|source| ClientError::Certificates { source })
+}
+
 /// A fresh request id: the same id with the same request gives the same answer.
 pub(crate) fn request_id() -> String {
     uuid::Uuid::new_v4().to_string()
@@ -160,7 +205,7 @@ mod tests {
 
     #[tokio::test]
     async fn refuses_addresses_that_it_cannot_speak_to() {
-        for address in ["", "localhost:1", "https://localhost:1", "http://", "http:// x"] {
+        for address in ["", "localhost:1", "ftp://localhost:1", "http://", "http:// x", "https://", "https:// x"] {
             let error = Client::connect(address).await.unwrap_err();
             assert!(matches!(error, ClientError::Address { .. } | ClientError::Unreachable { .. }), "{address:?}: {error}");
         }
@@ -172,9 +217,23 @@ mod tests {
         assert!(error.is_unavailable(), "{error}");
     }
 
+    #[tokio::test]
+    async fn refuses_certificates_that_protect_nothing_or_cannot_be_read() {
+        let tls = TlsOptions { authorities: Some(b"none".to_vec()), certificate: None };
+        let with = |tls| ClientOptions { tls, ..ClientOptions::default() };
+        let error = Client::connect_with("http://127.0.0.1:1", with(tls)).await.unwrap_err();
+        assert!(matches!(error, ClientError::Plaintext { .. }), "{error}");
+        let certificate = ClientCertificate { certificate: b"none".to_vec(), key: Secret::new("none") };
+        let tls = TlsOptions { authorities: None, certificate: Some(certificate) };
+        let error = Client::connect_with("https://127.0.0.1:1", with(tls)).await.unwrap_err();
+        assert!(matches!(error, ClientError::Certificates { .. }), "{error}");
+    }
+
     #[test]
     fn api_keys_are_not_printed() {
-        let options = ClientOptions { api_key: Some(Secret("abc".into())), ..ClientOptions::default() };
+        let certificate = ClientCertificate { certificate: Vec::new(), key: Secret::new("abcd") };
+        let tls = TlsOptions { authorities: None, certificate: Some(certificate) };
+        let options = ClientOptions { api_key: Some(Secret::new("abc")), tls, ..ClientOptions::default() };
         assert!(!format!("{options:?}").contains("abc"));
     }
 }

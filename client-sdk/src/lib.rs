@@ -28,7 +28,7 @@ mod verify;
 mod watch;
 
 pub use artifacts::{MAX_DOCUMENT_BYTES, MediaType, UploadSource};
-pub use client::{Client, ClientOptions, Secret};
+pub use client::{Client, ClientCertificate, ClientOptions, Secret, TlsOptions};
 pub use jobs::{Documents, JobInput, JobRequest};
 pub use models::ModelRequest;
 pub use retry::RetryPolicy;

@@ -10,10 +10,23 @@ use tonic_types::StatusExt as _;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The address is no URL, or one that this client cannot speak to.
-    #[error("{address:?} is not an address of the form http://HOST:PORT")]
+    #[error("{address:?} is not an address of the form http://HOST:PORT or https://HOST:PORT")]
     Address {
         /// What was given.
         address: String,
+    },
+    /// Certificates were given for an address without TLS.
+    #[error("{address} is without TLS, where certificates protect nothing; write https:// or leave them out")]
+    Plaintext {
+        /// What was given.
+        address: String,
+    },
+    /// The certificates or the private key cannot be used.
+    #[error("the certificates cannot be used for TLS")]
+    Certificates {
+        /// Why.
+        #[source]
+        source: tonic::transport::Error,
     },
     /// Nobody answers.
     #[error("no service answers at {address}")]
@@ -122,7 +135,7 @@ pub enum RefusalKind {
     Precondition,
     /// A limit or a quota.
     Exhausted,
-    /// Missing or wrong API key, or not allowed.
+    /// Missing or wrong API key, token or certificate, or not allowed.
     Denied,
     /// The service is not there, or not now; another attempt may succeed.
     Unavailable,
@@ -211,6 +224,8 @@ impl ClientError {
             Self::Unreachable { .. } => true,
             Self::Refused(refusal) => refusal.kind == RefusalKind::Unavailable,
             Self::Address { .. }
+            | Self::Plaintext { .. }
+            | Self::Certificates { .. }
             | Self::ApiKey
             | Self::Answer(_)
             | Self::File { .. }

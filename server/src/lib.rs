@@ -6,7 +6,7 @@
 //! - [`artifacts`]: bytes by their hash, public and internal;
 //! - [`scheduler`]: workers on threads of their own;
 //! - `grpc`: handlers, and the one file that makes a `tonic::Status`;
-//! - [`auth`], [`limits`].
+//! - [`auth`], [`tls`], [`limits`].
 
 pub mod artifacts;
 pub mod auth;
@@ -17,7 +17,9 @@ mod grpc;
 pub mod limits;
 pub mod process;
 pub mod prover;
+mod reload;
 pub mod scheduler;
 mod serve;
+pub mod tls;
 
-pub use serve::{Config, Ended, ServeError, run};
+pub use serve::{Config, Ended, Lacks, ServeError, run};

@@ -44,7 +44,7 @@ pub struct Limits {
     pub streams_per_connection: u32,
     /// Connections.
     pub connections: usize,
-    /// A connection that has not sent the HTTP/2 preface within this is closed.
+    /// A connection that has not finished its TLS handshake within this, or then not sent the HTTP/2 preface within this, is closed.
     #[serde(rename = "first_byte_seconds", with = "seconds")]
     pub first_byte: Duration,
     /// A unary call.

@@ -1,5 +1,6 @@
 //! Runs the service: opens the stores, starts the workers, serves, drains.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::grpc::{self, App, GuardLayer};
 use crate::limits::{Limits, LimitsError};
 use crate::prover::Prover;
 use crate::scheduler::{CpuPool, Hub, Running, Scheduler, SchedulerParts};
+use crate::tls::Transport;
 
 /// Health service names: alive at all, and ready for work.
 const LIVE: &str = "live";
@@ -33,6 +35,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Who may call.
     pub authentication: Authentication,
+    /// How bytes travel.
+    pub transport: Transport,
+    /// How often the files of authentication and TLS are looked at, whether they have changed.
+    pub reload: Duration,
     /// Limits.
     pub limits: Limits,
     /// Proofs at a time. Each proof uses all cores by itself.
@@ -48,7 +54,9 @@ impl Config {
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
-            authentication: Authentication::None,
+            authentication: Authentication::none(),
+            transport: Transport::Plaintext,
+            reload: Duration::from_secs(5),
             limits: Limits::default(),
             workers: 1,
             drain: Duration::from_secs(30),
@@ -57,18 +65,46 @@ impl Config {
     }
 }
 
+/// What a service lacks to listen beyond loopback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lacks {
+    /// It would not be known who calls.
+    Authentication,
+    /// Others on the way could read and change everything.
+    Tls,
+    /// Both.
+    Both,
+}
+
+/// With the options of the daemon that mend it.
+impl fmt::Display for Lacks {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let authentication = "authentication (--keys, --jwt-keys, or --tls-client-ca with --tls-client-map)";
+        let tls = "TLS (--tls-cert with --tls-key, or --insecure-plaintext behind a proxy that ends TLS)";
+        match self {
+            Self::Authentication => formatter.write_str(authentication),
+            Self::Tls => formatter.write_str(tls),
+            Self::Both => write!(formatter, "{authentication} and without {tls}"),
+        }
+    }
+}
+
 /// Why the service does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// Anybody could call.
-    #[error(
-        "refusing to listen on {address}: it is not a loopback address and no authentication is \
-         configured; give a key file, or listen on 127.0.0.1"
-    )]
+    /// Anybody could call, or read along.
+    #[error("refusing to listen on {address}, which is not a loopback address, without {lacks}; or listen on 127.0.0.1")]
     Unprotected {
         /// Where it would have listened.
         address: SocketAddr,
+        /// What is not configured.
+        lacks: Lacks,
     },
+    /// Certificates would tell who calls, and nobody asks for them.
+    #[error(
+        "client certificates are to tell who calls, but the listener asks for none; give TLS the authority that signs them (--tls-client-ca)"
+    )]
+    NoClientCertificates,
     /// The limits do not work.
     #[error(transparent)]
     Limits(#[from] LimitsError),
@@ -122,7 +158,7 @@ pub async fn run(
 ) -> Result<Ended, ServeError> {
     let address = listener.local_addr()?;
     config.limits.check()?;
-    check_exposure(address, &config.authentication)?;
+    check_exposure(address, &config)?;
     let service = Service::start(&config, prover).await?;
     let (health, health_service) = tonic_health::server::health_reporter();
     for name in ["", LIVE, READY] {
@@ -134,8 +170,9 @@ pub async fn run(
     let server = builder(&config.limits)
         .layer(GuardLayer::new(config.authentication.clone()))
         .add_routes(routes)
-        .serve_with_incoming_shutdown(grpc::incoming(listener, &config.limits), closing.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(grpc::incoming(listener, &config.transport, &config.limits), closing.clone().cancelled_owned());
     let mut server = tokio::spawn(server);
+    tokio::spawn(reload(config.authentication.clone(), config.transport.clone(), config.reload, closing));
     tracing::info!(%address, "serving");
     tokio::select! {
         () = shutdown => {}
@@ -168,15 +205,43 @@ fn flatten(ended: Joined) -> Result<(), ServeError> {
     }
 }
 
-fn check_exposure(address: SocketAddr, authentication: &Authentication) -> Result<(), ServeError> {
-    match authentication {
-        Authentication::None if !address.ip().is_loopback() => Err(ServeError::Unprotected { address }),
-        Authentication::None => Ok(()),
-        Authentication::ApiKeys(_) => {
-            if !address.ip().is_loopback() {
-                tracing::warn!(%address, "keys and data are not encrypted on the way: put a TLS proxy before this port");
-            }
-            Ok(())
+fn check_exposure(address: SocketAddr, config: &Config) -> Result<(), ServeError> {
+    if config.authentication.has_certificates() && !config.transport.asks_clients() {
+        return Err(ServeError::NoClientCertificates);
+    }
+    if address.ip().is_loopback() {
+        return Ok(());
+    }
+    let lacks = match (config.authentication.is_none(), matches!(config.transport, Transport::Plaintext)) {
+        (true, true) => Lacks::Both,
+        (true, false) => Lacks::Authentication,
+        (false, true) => Lacks::Tls,
+        (false, false) => {
+            warn_of_plaintext(address, &config.transport);
+            return Ok(());
+        }
+    };
+    Err(ServeError::Unprotected { address, lacks })
+}
+
+fn warn_of_plaintext(address: SocketAddr, transport: &Transport) {
+    if matches!(transport, Transport::PlaintextBehindProxy) {
+        tracing::warn!(%address, "keys and data are not encrypted on the way to this port: let nothing but the TLS proxy reach it");
+    }
+}
+
+/// Looks at the files until the service closes.
+async fn reload(authentication: Authentication, transport: Transport, interval: Duration, closing: CancellationToken) {
+    let mut ticks = tokio::time::interval(interval.max(Duration::from_millis(1)));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while closing.run_until_cancelled(ticks.tick()).await.is_some() {
+        let (authentication, transport) = (authentication.clone(), transport.clone());
+        let look = move || {
+            authentication.reload_changed();
+            transport.reload_changed();
+        };
+        if let Err(error) = tokio::task::spawn_blocking(look).await {
+            tracing::error!(%error, "changed files were not read");
         }
     }
 }

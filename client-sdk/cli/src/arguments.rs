@@ -1,8 +1,10 @@
 //! Command-line arguments.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use zkinfer_client::Secret;
 
 use crate::exit::EXIT_CODES;
 
@@ -62,12 +64,29 @@ pub(crate) struct DemoArguments {
 /// How to reach the service.
 #[derive(Debug, Args)]
 pub(crate) struct ServerArguments {
-    /// Address of the service.
+    /// Address of the service: http://HOST:PORT, or https://HOST:PORT for TLS.
     #[arg(long, env = "ZKINFER_SERVER", default_value = "http://127.0.0.1:50061")]
     pub(crate) server: String,
     /// File that holds the API key; the environment variable ZKINFER_API_KEY may hold the key itself.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
     pub(crate) api_key_file: Option<PathBuf>,
+    /// A signed token (JWT) instead of an API key. Other users of this machine may see arguments: the environment variable ZKINFER_TOKEN may
+    /// hold it instead.
+    #[arg(long, value_parser = token)]
+    pub(crate) token: Option<Secret>,
+    /// TLS: authorities as PEM, one of which must have signed the service's certificate; default: those that this system trusts.
+    #[arg(long, env = "ZKINFER_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// TLS: a certificate of this client, as PEM, for services that ask for one.
+    #[arg(long, env = "ZKINFER_CLIENT_CERT", value_name = "FILE", requires = "client_key")]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// TLS: the private key of --client-cert, as PEM.
+    #[arg(long, env = "ZKINFER_CLIENT_KEY", value_name = "FILE", requires = "client_cert")]
+    pub(crate) client_key: Option<PathBuf>,
+}
+
+fn token(text: &str) -> Result<Secret, Infallible> {
+    Ok(Secret::new(text))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -247,6 +266,7 @@ mod tests {
             "zkinfer watch tenants/default/jobs/x",
             "zkinfer estimate m.onnx",
             "zkinfer estimate --model digits --json",
+            "zkinfer estimate --model digits --server https://h:1 --token t --ca c --client-cert c --client-key k",
         ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
@@ -254,6 +274,8 @@ mod tests {
             "zkinfer",
             "zkinfer estimate",
             "zkinfer demo --image 1000",
+            "zkinfer estimate --model digits --client-cert c",
+            "zkinfer estimate --model digits --token t --api-key-file f",
             "zkinfer verify --proof P --statement S --key K --nonce 0 --context x",
         ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");

@@ -51,6 +51,8 @@ fn code_of_client(error: &ClientError) -> u8 {
         ClientError::Ended { .. } => ENDED,
         ClientError::Unreachable { .. }
         | ClientError::Address { .. }
+        | ClientError::Plaintext { .. }
+        | ClientError::Certificates { .. }
         | ClientError::ApiKey
         | ClientError::Answer(_)
         | ClientError::File { .. }

@@ -6,6 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use zkinfer_kernels::select::{DeviceChoice, Selection};
 
+use super::access::AccessArguments;
+use super::certs::CertsArguments;
+use super::keys::KeysCommand;
+
 /// The zkinfer proving service.
 #[derive(Debug, Parser)]
 #[command(name = "zkinferd", version)]
@@ -18,8 +22,11 @@ pub(crate) struct Arguments {
 pub(super) enum Command {
     /// Serves until SIGTERM or SIGINT, then drains; a second signal ends at once.
     Serve(Box<ServeArguments>),
-    /// Makes an API key: prints it once, with the line for the key file.
-    Keygen(KeygenArguments),
+    /// Makes, lists and revokes API keys.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Makes an authority and certificates of a server and a client, for tests and first steps.
+    Certs(CertsArguments),
     /// Lists accelerators and the CPU's vector levels, and says which backend would compute and why. Exit codes: 0 all right, 1 a device or level
     /// failed its self-test.
     Devices(DevicesArguments),
@@ -29,7 +36,7 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArguments {
-    /// Where to listen. Addresses that are not loopback need --keys.
+    /// Where to listen. Addresses that are not loopback need authentication and TLS.
     #[arg(long, env = "ZKINFER_LISTEN", default_value = "127.0.0.1:50061")]
     pub(super) listen: SocketAddr,
     /// Where everything is kept. Made if it is not there.
@@ -38,9 +45,8 @@ pub(super) struct ServeArguments {
     /// Circuits and committed weights that can be rebuilt; default: `cache` in the data directory.
     #[arg(long, env = "ZKINFER_CACHE_DIR")]
     pub(super) cache_dir: Option<PathBuf>,
-    /// Key file: one `TENANT NAME SHA256-IN-HEX` per line, see `keygen`.
-    #[arg(long, env = "ZKINFER_KEYS")]
-    pub(super) keys: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) access: AccessArguments,
     /// JSON file with limits that differ from the defaults, see `limits`.
     #[arg(long, env = "ZKINFER_LIMITS")]
     pub(super) limits: Option<PathBuf>,
@@ -86,16 +92,6 @@ pub(super) struct DevicesArguments {
     pub(super) json: bool,
 }
 
-#[derive(Debug, Args)]
-pub(super) struct KeygenArguments {
-    /// Who owns what is made with the key.
-    #[arg(long, default_value = zkinfer_server::auth::DEFAULT_TENANT)]
-    pub(super) tenant: String,
-    /// One word to tell the key by, for example the machine that uses it.
-    #[arg(long)]
-    pub(super) name: String,
-}
-
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory as _, Parser as _};
@@ -112,6 +108,26 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         super::Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_access_need_each_other() {
+        for (options, is_right) in [
+            ("--tls-cert c --tls-key k --keys f", true),
+            ("--tls-cert c --tls-key k --tls-client-ca a --tls-client-optional --tls-client-map m", true),
+            ("--jwt-keys k --jwt-issuer i --jwt-audience a --insecure-plaintext", true),
+            ("--tls-cert c", false),
+            ("--tls-key k", false),
+            ("--tls-client-ca a", false),
+            ("--tls-cert c --tls-key k --tls-client-map m", false),
+            ("--tls-cert c --tls-key k --tls-client-optional", false),
+            ("--tls-cert c --tls-key k --insecure-plaintext", false),
+            ("--jwt-keys k --jwt-issuer i", false),
+            ("--jwt-audience a", false),
+        ] {
+            let line = ["zkinferd", "serve"].into_iter().chain(options.split(' '));
+            assert_eq!(Arguments::try_parse_from(line).is_ok(), is_right, "{options}");
+        }
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! The commands of `zkinferd`.
 
+mod access;
 mod arguments;
+mod certs;
 mod devices;
+mod keys;
 mod logging;
 mod serve;
 
@@ -10,16 +13,15 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 pub(crate) use arguments::Arguments;
-use arguments::{Command, KeygenArguments};
-use zkinfer_proto::name::is_resource_id;
-use zkinfer_server::auth::generate_key;
+use arguments::Command;
 use zkinfer_server::limits::Limits;
 
 /// Does what the arguments say.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Serve(arguments) => serve::serve(*arguments),
-        Command::Keygen(arguments) => keygen(&arguments),
+        Command::Keys(command) => keys::keys(command),
+        Command::Certs(arguments) => certs::certs(&arguments),
         Command::Devices(arguments) => devices::devices_command(&arguments),
         Command::Limits => limits(),
     }
@@ -34,14 +36,6 @@ pub(crate) fn report(error: &anyhow::Error) {
 fn print(text: &str) -> anyhow::Result<ExitCode> {
     writeln!(std::io::stdout(), "{text}").context("cannot write to standard output")?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn keygen(arguments: &KeygenArguments) -> anyhow::Result<ExitCode> {
-    let KeygenArguments { tenant, name } = arguments;
-    anyhow::ensure!(is_resource_id(tenant), "the tenant must be of the form [a-z]([a-z0-9-]*[a-z0-9])?");
-    anyhow::ensure!(!name.is_empty() && !name.contains(char::is_whitespace), "the name must be one word");
-    let (key, line) = generate_key(tenant, name).map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
-    print(&format!("key, for the client (it is not kept anywhere):\n{key}\n\nline for the key file:\n{line}"))
 }
 
 fn limits() -> anyhow::Result<ExitCode> {

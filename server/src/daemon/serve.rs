@@ -9,7 +9,6 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zkinfer_kernels::select::{Selected, select};
-use zkinfer_server::auth::{ApiKeys, Authentication};
 use zkinfer_server::limits::Limits;
 use zkinfer_server::prover::local::LocalProver;
 use zkinfer_server::{Config, Ended};
@@ -42,15 +41,15 @@ async fn run(arguments: ServeArguments) -> anyhow::Result<Ended> {
     if let Some(file) = &arguments.address_file {
         write_address(file, &listener)?;
     }
+    tokio::spawn(reload_at_hangup(signal(SignalKind::hangup())?, config.clone()));
     let shutdown = shutdown(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(zkinfer_server::run(config, Arc::new(prover), listener, shutdown).await?)
 }
 
 fn config(arguments: &ServeArguments) -> anyhow::Result<Config> {
     let mut config = Config::new(&arguments.data_dir);
-    if let Some(file) = &arguments.keys {
-        config.authentication = Authentication::ApiKeys(ApiKeys::read(file)?);
-    }
+    config.authentication = arguments.access.authentication()?;
+    config.transport = arguments.access.transport()?;
     if let Some(file) = &arguments.limits {
         config.limits = read_limits(file).with_context(|| format!("the limits file {}", file.display()))?;
     }
@@ -70,6 +69,20 @@ fn write_address(file: &Path, listener: &TcpListener) -> anyhow::Result<()> {
     std::fs::write(&partial, listener.local_addr()?.to_string())
         .and_then(|()| std::fs::rename(&partial, file))
         .with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// Looks at once whether certificates and keys have changed, whenever SIGHUP asks for it.
+async fn reload_at_hangup(mut hangup: Signal, config: Config) {
+    while hangup.recv().await.is_some() {
+        let config = config.clone();
+        let look = move || {
+            config.authentication.reload_changed();
+            config.transport.reload_changed();
+        };
+        if let Err(error) = tokio::task::spawn_blocking(look).await {
+            tracing::error!(%error, "changed files were not read");
+        }
+    }
 }
 
 /// Ready at the first signal. The second ends the process: what was admitted is on disk.

@@ -1,5 +1,5 @@
-//! Connections: at most so many, and each must begin to speak soon. A client that connects and says nothing, or sends
-//! the HTTP/2 preface a byte at a time, is closed.
+//! Connections: at most so many, and each must begin to speak soon. A client that connects and says nothing, that does not finish the TLS
+//! handshake, or that sends the HTTP/2 preface a byte at a time, is closed.
 
 use std::io;
 use std::pin::Pin;
@@ -11,33 +11,92 @@ use futures::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tokio::time::Sleep;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
 
+use crate::auth::ClientIdentity;
 use crate::limits::Limits;
+use crate::tls::{Tls, Transport};
 
 /// Length of the HTTP/2 preface.
 const PREFACE_BYTES: usize = 24;
 
-/// An accepted connection.
+/// An accepted connection, after its TLS handshake.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Bytes,
+    peer: Peer,
     // While the preface is not there: bytes so far, and the end of patience.
     preface: Option<(usize, Pin<Box<Sleep>>)>,
     _permit: OwnedSemaphorePermit,
 }
 
+/// What a connection says about who is at its other end.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Peer {
+    /// The holder of the client certificate.
+    pub(crate) identity: Option<Arc<ClientIdentity>>,
+}
+
+/// Bytes as they are on the wire, or what TLS makes of them.
+enum Bytes {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
 /// Accepts connections for ever.
-pub(crate) fn incoming(listener: TcpListener, limits: &Limits) -> impl Stream<Item = io::Result<Connection>> + use<> {
+pub(crate) fn incoming(
+    listener: TcpListener,
+    transport: &Transport,
+    limits: &Limits,
+) -> impl Stream<Item = io::Result<Connection>> + use<> {
+    let tls = match transport {
+        Transport::Plaintext | Transport::PlaintextBehindProxy => None,
+        Transport::Tls(tls) => Some(tls.clone()),
+    };
     let permits = Arc::new(Semaphore::new(limits.connections));
-    let first_byte = limits.first_byte;
-    futures::stream::unfold((listener, permits), move |(listener, permits)| async move {
-        let connection = accept(&listener, &permits, first_byte).await;
-        Some((Ok(connection), (listener, permits)))
+    let acceptor = Acceptor { listener, tls, permits, patience: limits.first_byte, handshakes: JoinSet::new() };
+    futures::stream::unfold(acceptor, |mut acceptor| async move {
+        let connection = acceptor.next().await;
+        Some((Ok(connection), acceptor))
     })
 }
 
-async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>, first_byte: Duration) -> Connection {
+struct Acceptor {
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    permits: Arc<Semaphore>,
+    /// For the TLS handshake, and again for the preface.
+    patience: Duration,
+    // Each on its own, so that a slow one holds up nobody; they end with the acceptor.
+    handshakes: JoinSet<Option<Connection>>,
+}
+
+impl Acceptor {
+    /// The next connection that is ready to speak HTTP/2.
+    async fn next(&mut self) -> Connection {
+        loop {
+            tokio::select! {
+                Some(ended) = self.handshakes.join_next() => match ended {
+                    Ok(Some(connection)) => return connection,
+                    Ok(None) => {}
+                    Err(error) => tracing::error!(%error, "a TLS handshake did not end"),
+                },
+                (stream, permit) = accept(&self.listener, &self.permits) => match &self.tls {
+                    None => return Connection::new(Bytes::Plain(stream), Peer::default(), permit, self.patience),
+                    Some(tls) => {
+                        self.handshakes.spawn(handshake(TlsAcceptor::from(tls.config()), stream, permit, self.patience));
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// The next TCP connection, and its share of the number of connections.
+async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -55,23 +114,51 @@ async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>, first_byte: Du
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let preface = Some((0, Box::pin(tokio::time::sleep(first_byte))));
-        return Connection { stream, preface, _permit: permit };
+        return (stream, permit);
+    }
+}
+
+/// `None`: the client did not do its part, in time or at all.
+async fn handshake(acceptor: TlsAcceptor, stream: TcpStream, permit: OwnedSemaphorePermit, patience: Duration) -> Option<Connection> {
+    let stream = match tokio::time::timeout(patience, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            return None;
+        }
+        Err(_) => {
+            tracing::debug!("a TLS handshake took too long");
+            return None;
+        }
+    };
+    // Whether an authority signed it was checked in the handshake.
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let identity = certificate.and_then(ClientIdentity::of).map(Arc::new);
+    Some(Connection::new(Bytes::Tls(Box::new(stream)), Peer { identity }, permit, patience))
+}
+
+impl Connection {
+    fn new(stream: Bytes, peer: Peer, permit: OwnedSemaphorePermit, patience: Duration) -> Self {
+        let preface = Some((0, Box::pin(tokio::time::sleep(patience))));
+        Self { stream, peer, preface, _permit: permit }
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let read = match &mut self.stream {
+            Bytes::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Bytes::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        };
         let Some((so_far, patience)) = self.preface.as_mut() else { return read };
         *so_far += buffer.filled().len() - before;
         if *so_far >= PREFACE_BYTES {
@@ -85,14 +172,23 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        match &mut self.stream {
+            Bytes::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Bytes::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        match &mut self.stream {
+            Bytes::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Bytes::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        match &mut self.stream {
+            Bytes::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Bytes::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use zkinfer_proto::name::ArtifactName;
 
 use crate::artifacts::{ArtifactError, BytesError, UploadError};
+use crate::auth::Scope;
 use crate::engine::{EngineError, UploadFacts};
 use crate::prover::ProverError;
 use crate::scheduler::{CpuPoolError, rejection_reason};
@@ -77,6 +78,11 @@ pub(crate) enum ApiError {
     },
     Deadline,
     Unauthenticated,
+    /// The caller is known, and may not.
+    ScopeMissing {
+        scope: Scope,
+    },
+    NoMethod,
     /// A bug or a broken machine. The source goes to the log, not to the client.
     Internal {
         context: &'static str,

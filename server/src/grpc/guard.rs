@@ -1,4 +1,4 @@
-//! The layer before every service: who calls, and errors that are complete.
+//! The layer before every service: who calls, whether they may, and errors that are complete.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -8,12 +8,11 @@ use tonic::body::Body;
 use tonic::codegen::{BoxFuture, http};
 use tower::{Layer, Service};
 
+use super::connection::Peer;
 use super::error::ApiError;
 use super::status;
-use crate::auth::Authentication;
-
-/// Methods that anybody may call: probes have no key.
-const OPEN: &str = "/grpc.health.v1.Health/";
+use crate::auth::methods::{self, Access};
+use crate::auth::{Authentication, Presented, Principal};
 
 /// Makes a [`Guard`] around a service.
 #[derive(Clone)]
@@ -35,7 +34,7 @@ impl<S> Layer<S> for GuardLayer {
     }
 }
 
-/// Refuses who is not known, tells handlers who calls, completes the library's own errors.
+/// Refuses who is not known or may not, tells handlers who calls, completes the library's own errors.
 #[derive(Clone)]
 pub(crate) struct Guard<S> {
     inner: S,
@@ -56,22 +55,48 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        let header = request.headers().get(http::header::AUTHORIZATION);
-        let principal = self.authentication.authenticate(header.map(|value| value.as_bytes()));
+        let principal = self.principal(&request);
         // No handler, and nothing that a handler may log, sees the key.
         request.headers_mut().remove(http::header::AUTHORIZATION);
-        match principal {
-            Some(principal) => {
+        match check(request.uri().path(), principal) {
+            Ok(Some(principal)) => {
                 request.extensions_mut().insert(principal);
             }
-            None if request.uri().path().starts_with(OPEN) => {}
-            None => {
-                let response = Status::from(ApiError::Unauthenticated).into_http();
+            Ok(None) => {}
+            Err(error) => {
+                let response = Status::from(error).into_http();
                 return Box::pin(async move { Ok(response) });
             }
         }
         let answer = self.inner.call(request);
         Box::pin(async move { Ok(completed(answer.await?)) })
+    }
+}
+
+impl<S> Guard<S> {
+    fn principal(&self, request: &http::Request<Body>) -> Option<Principal> {
+        let mut headers = request.headers().get_all(http::header::AUTHORIZATION).iter();
+        let presented = match (headers.next(), headers.next()) {
+            (None, _) => Presented::Nothing,
+            (Some(value), None) => Presented::Header(value.as_bytes()),
+            (Some(_), Some(_)) => Presented::Several,
+        };
+        let certificate = request.extensions().get::<Peer>().and_then(|peer| peer.identity.as_deref());
+        self.authentication.authenticate(presented, certificate)
+    }
+}
+
+/// Whether the method at `path` may be called, and by whom it is. Who is not known learns no more than that.
+fn check(path: &str, principal: Option<Principal>) -> Result<Option<Principal>, ApiError> {
+    let access = methods::access(path);
+    if access == Some(Access::Anybody) {
+        return Ok(principal);
+    }
+    let principal = principal.ok_or(ApiError::Unauthenticated)?;
+    match access {
+        Some(Access::Scope(scope)) if !principal.scopes.contains(scope) => Err(ApiError::ScopeMissing { scope }),
+        Some(Access::Anybody | Access::Known | Access::Scope(_)) => Ok(Some(principal)),
+        None => Err(ApiError::NoMethod),
     }
 }
 

@@ -17,11 +17,12 @@ struct Wire {
     reason: &'static str,
     message: String,
     details: ErrorDetails,
+    metadata: HashMap<String, String>,
 }
 
 impl Wire {
     fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: ErrorDetails::new() }
+        Self { code, reason, message: message.into(), details: ErrorDetails::new(), metadata: HashMap::new() }
     }
 
     fn with(mut self, add: impl FnOnce(&mut ErrorDetails)) -> Self {
@@ -50,7 +51,7 @@ impl From<ApiError> for Status {
 }
 
 fn finish(mut wire: Wire, request_id: String) -> Status {
-    wire.details.set_error_info(wire.reason, DOMAIN, HashMap::new());
+    wire.details.set_error_info(wire.reason, DOMAIN, wire.metadata);
     wire.details.set_request_info(request_id, "");
     Status::with_error_details(wire.code, wire.message, wire.details)
 }
@@ -102,8 +103,15 @@ fn plain_wire(error: ApiError) -> Wire {
         ApiError::DataLoss { name } => resource(Code::DataLoss, "STORED_BYTES_DAMAGED", "artifact", name, "is damaged or missing on disk"),
         ApiError::Deadline => Wire::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the call took too long"),
         ApiError::Unauthenticated => {
-            Wire::new(Code::Unauthenticated, "UNAUTHENTICATED", "send a valid API key as `authorization: Bearer KEY`")
+            let message = "send a valid API key or token as `authorization: Bearer CREDENTIALS`, or a known client certificate";
+            Wire::new(Code::Unauthenticated, "UNAUTHENTICATED", message)
         }
+        ApiError::ScopeMissing { scope } => {
+            let mut wire = Wire::new(Code::PermissionDenied, "SCOPE_MISSING", format!("the call needs the scope {}", scope.name()));
+            wire.metadata.insert("scope".to_owned(), scope.name().to_owned());
+            wire
+        }
+        ApiError::NoMethod => Wire::new(Code::Unimplemented, "UNIMPLEMENTED", "there is no such method"),
         ApiError::Internal { .. }
         | ApiError::Invalid(_)
         | ApiError::Rejected { .. }

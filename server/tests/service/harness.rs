@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::artifact_service_client::ArtifactServiceClient;
@@ -28,6 +28,7 @@ pub(crate) struct Service {
 pub(crate) fn config(data_dir: &Path) -> Config {
     let mut config = Config::new(data_dir);
     config.limits.retry_backoff = Duration::from_millis(10);
+    config.reload = Duration::from_millis(20);
     config.drain = Duration::from_secs(5);
     config.drain_grace = Duration::from_secs(2);
     config
@@ -84,6 +85,10 @@ impl Client {
             }
             tries += 1;
         };
+        Self::over(channel)
+    }
+
+    pub(crate) fn over(channel: Channel) -> Self {
         Self {
             models: ModelServiceClient::new(channel.clone()),
             artifacts: ArtifactServiceClient::new(channel.clone()),
@@ -196,6 +201,13 @@ pub(crate) fn job_request(model: &str, script: &str) -> v1::CreateJobRequest {
         }),
         ..Default::default()
     }
+}
+
+/// A request with a key or a token.
+pub(crate) fn with_bearer<T>(message: T, credentials: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", format!("Bearer {credentials}").parse().unwrap());
+    request
 }
 
 /// The chunks of `bytes` from `offset` on.

@@ -10,9 +10,10 @@ mod watch;
 use std::path::Path;
 
 use anyhow::Context as _;
+use zeroize::Zeroizing;
 use zkinfer_client::encoding::parse_digest;
 use zkinfer_client::name::ModelName;
-use zkinfer_client::{Client, ClientOptions, ContextNonce, Documents, Secret};
+use zkinfer_client::{Client, ClientCertificate, ClientOptions, ContextNonce, Documents, Secret, TlsOptions};
 
 use crate::arguments::{Command, ModelCommand, NonceArguments, ServerArguments};
 use crate::demo;
@@ -35,14 +36,36 @@ pub(crate) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
     }
 }
 
-/// Connects with the key that the arguments or the environment give.
+/// Connects with the credentials that the arguments, or else the environment, give.
 async fn connect(arguments: &ServerArguments) -> anyhow::Result<Client> {
-    let api_key = match &arguments.api_key_file {
+    let options = ClientOptions { api_key: credentials(arguments)?, tls: tls(arguments)?, ..ClientOptions::default() };
+    Ok(Client::connect_with(&arguments.server, options).await?)
+}
+
+/// A token or an API key; what the arguments give comes before what the environment gives.
+fn credentials(arguments: &ServerArguments) -> anyhow::Result<Option<Secret>> {
+    if let Some(token) = &arguments.token {
+        return Ok(Some(token.clone()));
+    }
+    let text = match &arguments.api_key_file {
         Some(path) => Some(String::from_utf8(read(path)?).context("the API key file is not text")?),
-        None => std::env::var("ZKINFER_API_KEY").ok(),
+        None => ["ZKINFER_TOKEN", "ZKINFER_API_KEY"].into_iter().find_map(|name| std::env::var(name).ok().filter(|text| !text.is_empty())),
     };
-    let api_key = api_key.map(|key| Secret(key.trim().to_owned())).filter(|Secret(key)| !key.is_empty());
-    Ok(Client::connect_with(&arguments.server, ClientOptions { api_key, ..ClientOptions::default() }).await?)
+    let text = text.map(Zeroizing::new);
+    Ok(text.as_ref().map(|text| text.trim()).filter(|text| !text.is_empty()).map(Secret::new))
+}
+
+fn tls(arguments: &ServerArguments) -> anyhow::Result<TlsOptions> {
+    let authorities = arguments.ca.as_deref().map(read).transpose()?;
+    let certificate = match (&arguments.client_cert, &arguments.client_key) {
+        (Some(certificate), Some(key)) => {
+            let text = Zeroizing::new(read(key)?);
+            let key = Secret::new(std::str::from_utf8(&text).with_context(|| format!("{} is not PEM", key.display()))?);
+            Some(ClientCertificate { certificate: read(certificate)?, key })
+        }
+        _ => None,
+    };
+    Ok(TlsOptions { authorities, certificate })
 }
 
 /// The full name of a model given by id or by full name.

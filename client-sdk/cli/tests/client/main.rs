@@ -2,6 +2,7 @@
 
 mod cut;
 mod service;
+mod tls;
 
 use std::time::Duration;
 

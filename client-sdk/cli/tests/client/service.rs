@@ -1,6 +1,6 @@
 //! A service in this process.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use zkinfer_server::prover::local::LocalProver;
 use zkinfer_server::prover::select_backend;
+use zkinfer_server::tls::Transport;
 use zkinfer_server::{Config, Ended, ServeError};
 
 pub(crate) struct Service {
@@ -19,16 +20,23 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) async fn start() -> Self {
+        Self::start_with(Config::new).await
+    }
+
+    /// With the configuration that is made for a data directory.
+    pub(crate) async fn start_with(config: impl FnOnce(PathBuf) -> Config) -> Self {
         let data = tempfile::tempdir().unwrap();
         let (backend, reason) = select_backend();
         let prover = LocalProver::new(backend, reason, &data.path().join("cache")).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
+        let config = config(data.path().join("data"));
+        let scheme = if matches!(config.transport, Transport::Tls(_)) { "https" } else { "http" };
+        let address = format!("{scheme}://{}", listener.local_addr().unwrap());
         let (shutdown, signal) = oneshot::channel::<()>();
         let until = async {
             let _ = signal.await;
         };
-        let ended = tokio::spawn(zkinfer_server::run(Config::new(data.path().join("data")), Arc::new(prover), listener, until));
+        let ended = tokio::spawn(zkinfer_server::run(config, Arc::new(prover), listener, until));
         Self { address, shutdown, ended, data }
     }
 

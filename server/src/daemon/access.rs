@@ -1,0 +1,82 @@
+//! Arguments about who may call and how bytes travel, and what `serve` makes of them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use zkinfer_server::auth::{Authentication, TokenClaims};
+use zkinfer_server::tls::{ClientCertificates, Tls, TlsFiles, Transport};
+
+/// Beyond loopback, authentication and TLS are needed.
+#[derive(Debug, Args)]
+pub(super) struct AccessArguments {
+    /// API keys: the file that `keys create` makes.
+    #[arg(long, env = "ZKINFER_KEYS", value_name = "FILE")]
+    keys: Option<PathBuf>,
+    /// Signed tokens (JWT): public keys that they verify with, as JWKS or PEM.
+    #[arg(long, env = "ZKINFER_JWT_KEYS", value_name = "FILE", requires_all = ["jwt_issuer", "jwt_audience"])]
+    jwt_keys: Option<PathBuf>,
+    /// Who must have issued a token (claim `iss`).
+    #[arg(long, env = "ZKINFER_JWT_ISSUER", requires = "jwt_keys")]
+    jwt_issuer: Option<String>,
+    /// Whom a token must be meant for (claim `aud`).
+    #[arg(long, env = "ZKINFER_JWT_AUDIENCE", requires = "jwt_keys")]
+    jwt_audience: Option<String>,
+    /// Claim that is the tenant.
+    #[arg(long, env = "ZKINFER_JWT_TENANT_CLAIM", value_name = "CLAIM", default_value = "tenant")]
+    jwt_tenant_claim: String,
+    /// Claim that lists the scopes: a text with spaces between them, or an array.
+    #[arg(long, env = "ZKINFER_JWT_SCOPE_CLAIM", value_name = "CLAIM", default_value = "scope")]
+    jwt_scope_claim: String,
+    /// TLS: the service's certificate as PEM, with those between it and its authority.
+    #[arg(long, env = "ZKINFER_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// TLS: the private key of the certificate, as PEM.
+    #[arg(long, env = "ZKINFER_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Client certificates (mTLS): only clients whose certificate one of these authorities signed can connect; PEM.
+    #[arg(long, env = "ZKINFER_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
+    /// Clients without a certificate can connect too: they need a key or a token.
+    #[arg(long, env = "ZKINFER_TLS_CLIENT_OPTIONAL", requires = "tls_client_ca")]
+    tls_client_optional: bool,
+    /// Client certificates as credentials: which tenant each acts for, a line `PRINCIPAL TENANT [scopes=LIST]` each; the principal is the
+    /// SPIFFE ID, or without one the common name.
+    #[arg(long, env = "ZKINFER_TLS_CLIENT_MAP", value_name = "FILE", requires = "tls_client_ca")]
+    tls_client_map: Option<PathBuf>,
+    /// Listens beyond loopback without TLS: only where a proxy ends TLS and nothing else reaches the port.
+    #[arg(long, env = "ZKINFER_INSECURE_PLAINTEXT", conflicts_with = "tls_cert")]
+    insecure_plaintext: bool,
+}
+
+impl AccessArguments {
+    /// Reads the files that say who is who.
+    pub(super) fn authentication(&self) -> anyhow::Result<Authentication> {
+        let mut authentication = Authentication::none();
+        if let Some(file) = &self.keys {
+            authentication = authentication.with_keys(file)?;
+        }
+        if let (Some(file), Some(issuer), Some(audience)) = (&self.jwt_keys, &self.jwt_issuer, &self.jwt_audience) {
+            let (tenant_claim, scope_claim) = (self.jwt_tenant_claim.clone(), self.jwt_scope_claim.clone());
+            let claims = TokenClaims { tenant_claim, scope_claim, ..TokenClaims::new(issuer, audience) };
+            authentication = authentication.with_tokens(file, claims)?;
+        }
+        if let Some(file) = &self.tls_client_map {
+            authentication = authentication.with_certificates(file)?;
+        }
+        Ok(authentication)
+    }
+
+    /// Reads the certificates.
+    pub(super) fn transport(&self) -> anyhow::Result<Transport> {
+        let (Some(certificate), Some(key)) = (self.tls_cert.clone(), self.tls_key.clone()) else {
+            return Ok(if self.insecure_plaintext { Transport::PlaintextBehindProxy } else { Transport::Plaintext });
+        };
+        let clients = match self.tls_client_ca.clone() {
+            None => ClientCertificates::None,
+            Some(authority) if self.tls_client_optional => ClientCertificates::Optional(authority),
+            Some(authority) => ClientCertificates::Required(authority),
+        };
+        Ok(Transport::Tls(Arc::new(Tls::open(TlsFiles { certificate, key, clients })?)))
+    }
+}
