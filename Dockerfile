@@ -4,8 +4,8 @@
 # Arguments:
 #   RUST_VERSION    as in rust-toolchain.toml
 #   TARGET_CPU      for example x86-64-v3 or native: lets plonky2 use the vector instructions of that processor (default: any processor)
-#   CARGO_FEATURES  zkinfer-server/cuda makes the daemon look for a CUDA device (loaded at run time; nothing of CUDA is needed to build).
-#                   Its kernels are not written yet: the daemon says so and computes on the CPU.
+#   CARGO_FEATURES  zkinfer-server/cuda makes the daemon prove on CUDA devices (docs/GPU.md; the driver is loaded at run time, and nothing of CUDA is
+#                   needed to build)
 
 ARG RUST_VERSION=1.95.0
 

@@ -4,7 +4,7 @@
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use zkinfer_client::{ALL_PROFILES, Client, ContextNonce, JobRequest, verify_locally};
 //!
-//! let client = Client::connect("http://127.0.0.1:50551").await?;
+//! let client = Client::connect("http://127.0.0.1:50061").await?;
 //! let nonce = ContextNonce::of_context(b"order 4711");
 //! let input = std::fs::read("input.npy")?;
 //! let job = client.create_job(&JobRequest::npy("tenants/default/models/digits", input).with_nonce(nonce)).await?;

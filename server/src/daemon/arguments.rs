@@ -84,7 +84,7 @@ impl ServeArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct DevicesArguments {
-    /// Proves a small layer on each device and at each vector level, and compares every byte with the reference.
+    /// Proves a small layer on each device and at each vector level, a small circuit on each device too, and compares with the reference.
     #[arg(long)]
     pub(super) self_test: bool,
     /// Prints a JSON object.
