@@ -74,18 +74,38 @@ extern "C" __global__ void __launch_bounds__(256) merkle_top(u64* digests, u32 n
     }
 }
 
-// Answer to a query: the row of `leaf` (n_columns words), then the `height` siblings from the leaf up. Any grid; leaf < n_leaves.
-extern "C" __global__ void merkle_answer(const u64* __restrict__ columns, const u64* __restrict__ digests, u64* __restrict__ answer,
-                                         u32 n_leaves, u32 n_columns, u32 height, u32 leaf) {
-    u32 step = gridDim.x * blockDim.x;
-    for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < n_columns + height * DIGEST_WORDS; i += step) {
-        if (i < n_columns) {
-            answer[i] = columns[(u64)i * n_leaves + leaf];
-        } else {
-            u32 level = (i - n_columns) / DIGEST_WORDS, word = (i - n_columns) % DIGEST_WORDS;
-            // Levels of n, n/2, ... digests: level l begins at 2n - (2n >> l).
-            u64 begin = 2 * (u64)n_leaves - (2 * (u64)n_leaves >> level);
-            answer[i] = digests[(begin + ((leaf >> level) ^ 1)) * DIGEST_WORDS + word];
-        }
+// Answers to queries: for each of n_queries leaves its row of `length` words, read by at(leaf, i), then the `height` siblings from the leaf up. One
+// thread a word, in a grid that covers them; leaves[q] < n_leaves. Nothing overlaps answers.
+template <class At>
+__device__ __forceinline__ void answer_queries(const u64* __restrict__ digests, const u64* __restrict__ leaves, u64* __restrict__ answers,
+                                               u32 n_leaves, u32 length, u32 height, u32 n_queries, At at) {
+    u32 n_words = length + height * DIGEST_WORDS, index = blockIdx.x * blockDim.x + threadIdx.x;
+    u32 query = index / n_words, i = index % n_words;
+    if (query >= n_queries) return;
+    u32 leaf = (u32)leaves[query];
+    if (i < length) {
+        answers[index] = at(leaf, i);
+    } else {
+        u32 level = (i - length) / DIGEST_WORDS, word = (i - length) % DIGEST_WORDS;
+        // Levels of n, n/2, ... digests: level l begins at 2n - (2n >> l).
+        u64 begin = 2 * (u64)n_leaves - (2 * (u64)n_leaves >> level);
+        answers[index] = digests[(begin + ((leaf >> level) ^ 1)) * DIGEST_WORDS + word];
     }
+}
+
+// Of a tree over rows, as merkle_column_leaves.
+extern "C" __global__ void __launch_bounds__(256)
+    merkle_column_answers(const u64* __restrict__ columns, const u64* __restrict__ digests, const u64* __restrict__ leaves,
+                          u64* __restrict__ answers, u32 n_leaves, u32 n_columns, u32 height, u32 n_queries) {
+    answer_queries(digests, leaves, answers, n_leaves, n_columns, height, n_queries,
+                   [=](u32 leaf, u32 column) { return columns[(u64)column * n_leaves + leaf]; });
+}
+
+// Of a tree over cosets, as merkle_coset_leaves; the coordinates of a point side by side.
+extern "C" __global__ void __launch_bounds__(256)
+    merkle_coset_answers(const u64* __restrict__ values, const u64* __restrict__ digests, const u64* __restrict__ leaves,
+                         u64* __restrict__ answers, u32 n_leaves, u32 log_arity, u32 height, u32 n_queries) {
+    u64 n_values = (u64)n_leaves << log_arity;
+    answer_queries(digests, leaves, answers, n_leaves, 2u << log_arity, height, n_queries,
+                   [=](u32 leaf, u32 i) { return values[(i & 1) * n_values + ((u64)leaf << log_arity) + (i >> 1)]; });
 }

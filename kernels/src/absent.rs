@@ -90,11 +90,11 @@ impl Backend for Absent {
         match *self {}
     }
 
-    fn query(&self, _: &Self, _: usize) -> Result<QueryAnswer, BackendError> {
+    fn query(&self, _: &Self, _: &[usize]) -> Result<Vec<QueryAnswer>, BackendError> {
         match *self {}
     }
 
-    fn query_fold(&self, _: &Self, _: usize) -> Result<QueryAnswer, BackendError> {
+    fn query_fold(&self, _: &Self, _: &[usize]) -> Result<Vec<QueryAnswer>, BackendError> {
         match *self {}
     }
 

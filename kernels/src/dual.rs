@@ -242,12 +242,12 @@ impl<A: Backend, B: Backend> Backend for DualBackend<A, B> {
         self.agree("grind", self.first.grind(challenger, bits)?, self.second.grind(challenger, bits)?)
     }
 
-    fn query(&self, (first, second): &Self::Oracle, leaf: usize) -> Result<QueryAnswer, BackendError> {
-        self.agree("query", self.first.query(first, leaf)?, self.second.query(second, leaf)?)
+    fn query(&self, (first, second): &Self::Oracle, leaves: &[usize]) -> Result<Vec<QueryAnswer>, BackendError> {
+        self.agree("query", self.first.query(first, leaves)?, self.second.query(second, leaves)?)
     }
 
-    fn query_fold(&self, (first, second): &Self::FoldTree, leaf: usize) -> Result<QueryAnswer, BackendError> {
-        self.agree("query_fold", self.first.query_fold(first, leaf)?, self.second.query_fold(second, leaf)?)
+    fn query_fold(&self, (first, second): &Self::FoldTree, leaves: &[usize]) -> Result<Vec<QueryAnswer>, BackendError> {
+        self.agree("query_fold", self.first.query_fold(first, leaves)?, self.second.query_fold(second, leaves)?)
     }
 
     fn prove_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {

@@ -321,15 +321,15 @@ impl<A: Backend, B: Backend> Backend for FallbackBackend<A, B> {
         self.attempt_value("grind", Some(()), |first, ()| first.grind(challenger, bits), |second| second.grind(challenger, bits))
     }
 
-    fn query(&self, oracle: &Self::Oracle, leaf: usize) -> Result<QueryAnswer, BackendError> {
-        let on_second = |second: &B| second.query(&*self.moved(oracle)?, leaf);
-        self.attempt_value("query", all_first([oracle]), |first, [oracle]| first.query(oracle, leaf), on_second)
+    fn query(&self, oracle: &Self::Oracle, leaves: &[usize]) -> Result<Vec<QueryAnswer>, BackendError> {
+        let on_second = |second: &B| second.query(&*self.moved(oracle)?, leaves);
+        self.attempt_value("query", all_first([oracle]), |first, [oracle]| first.query(oracle, leaves), on_second)
     }
 
-    fn query_fold(&self, tree: &Self::FoldTree, leaf: usize) -> Result<QueryAnswer, BackendError> {
+    fn query_fold(&self, tree: &Self::FoldTree, leaves: &[usize]) -> Result<Vec<QueryAnswer>, BackendError> {
         match tree {
-            Either::First(tree) => self.unmovable("query_fold", self.original().query_fold(tree, leaf)),
-            Either::Second(tree) => self.second.query_fold(tree, leaf),
+            Either::First(tree) => self.unmovable("query_fold", self.original().query_fold(tree, leaves)),
+            Either::Second(tree) => self.second.query_fold(tree, leaves),
         }
     }
 

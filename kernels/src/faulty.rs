@@ -200,12 +200,12 @@ impl<B: Backend> Backend for FaultyBackend<B> {
         self.enter("grind")?.grind(challenger, bits)
     }
 
-    fn query(&self, oracle: &B::Oracle, leaf: usize) -> Result<QueryAnswer, BackendError> {
-        self.enter("query")?.query(oracle, leaf)
+    fn query(&self, oracle: &B::Oracle, leaves: &[usize]) -> Result<Vec<QueryAnswer>, BackendError> {
+        self.enter("query")?.query(oracle, leaves)
     }
 
-    fn query_fold(&self, tree: &B::FoldTree, leaf: usize) -> Result<QueryAnswer, BackendError> {
-        self.enter("query_fold")?.query_fold(tree, leaf)
+    fn query_fold(&self, tree: &B::FoldTree, leaves: &[usize]) -> Result<Vec<QueryAnswer>, BackendError> {
+        self.enter("query_fold")?.query_fold(tree, leaves)
     }
 
     fn prove_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {

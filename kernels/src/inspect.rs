@@ -104,7 +104,7 @@ impl Inspect for Reference {
         };
         let mut values: Vec<F> = coefficients.iter().map(|&word| F::from_canonical_u64(word)).collect();
         let n_leaves = 1usize << (log_rows + rate_bits);
-        let answers = (0..n_leaves).map(|leaf| self.query(oracle, leaf)).collect::<Result<Vec<_>, _>>()?;
+        let answers = self.query(oracle, &(0..n_leaves).collect::<Vec<_>>())?;
         for column in 0..*n_columns as usize {
             values.extend(answers.iter().map(|(row, _)| row[column]));
         }

@@ -203,11 +203,11 @@ pub trait Backend: Send + Sync + 'static {
     /// The smallest nonce whose challenge has `bits` leading zeros.
     fn grind(&self, challenger: &Challenger<F, H>, bits: u32) -> Result<u64, BackendError>;
 
-    /// Row and path of an oracle's leaf.
-    fn query(&self, oracle: &Self::Oracle, leaf: usize) -> Result<QueryAnswer, BackendError>;
+    /// Rows and paths of an oracle's leaves, in the order asked.
+    fn query(&self, oracle: &Self::Oracle, leaves: &[usize]) -> Result<Vec<QueryAnswer>, BackendError>;
 
-    /// Row and path of a FRI layer's leaf.
-    fn query_fold(&self, tree: &Self::FoldTree, leaf: usize) -> Result<QueryAnswer, BackendError>;
+    /// Rows and paths of a FRI layer's leaves, in the order asked.
+    fn query_fold(&self, tree: &Self::FoldTree, leaves: &[usize]) -> Result<Vec<QueryAnswer>, BackendError>;
 
     /// Proves a recursion circuit without zero knowledge, on [`witness::deterministic_witness`]; plonky2's verifier accepts the proof.
     /// The nonce is the smallest, except in [`reference::Reference`], whose prover takes any.
@@ -215,6 +215,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Proves a circuit with `zero_knowledge = true`, blinded by the operating system's entropy.
     fn prove_blinded_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError>;
+}
+
+/// What several trees answered, each to all queries, as what each query was answered by all trees.
+pub fn by_query(of_trees: Vec<Vec<QueryAnswer>>, n_queries: usize) -> Vec<Vec<QueryAnswer>> {
+    let mut of_trees: Vec<_> = of_trees.into_iter().map(Vec::into_iter).collect();
+    (0..n_queries).map(|_| of_trees.iter_mut().filter_map(Iterator::next).collect()).collect()
 }
 
 /// The F columns of an oracle in a system, as a range.

@@ -352,13 +352,12 @@ impl Backend for Reference {
         Ok((0u64..).find(accepted).expect("a nonce is found long before 2^64 tries"))
     }
 
-    fn query(&self, oracle: &Oracle, leaf: usize) -> Result<QueryAnswer, BackendError> {
-        let tree = &oracle.batch.merkle_tree;
-        Ok((tree.get(leaf).to_vec(), tree.prove(leaf)))
+    fn query(&self, oracle: &Oracle, leaves: &[usize]) -> Result<Vec<QueryAnswer>, BackendError> {
+        self.query_fold(&oracle.batch.merkle_tree, leaves)
     }
 
-    fn query_fold(&self, tree: &MerkleTree<F, H>, leaf: usize) -> Result<QueryAnswer, BackendError> {
-        Ok((tree.get(leaf).to_vec(), tree.prove(leaf)))
+    fn query_fold(&self, tree: &MerkleTree<F, H>, leaves: &[usize]) -> Result<Vec<QueryAnswer>, BackendError> {
+        Ok(leaves.iter().map(|&leaf| (tree.get(leaf).to_vec(), tree.prove(leaf))).collect())
     }
 
     fn prove_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {

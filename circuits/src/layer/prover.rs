@@ -12,7 +12,7 @@ use super::transcript::{self, link, star_point};
 use super::verifier::{header, points};
 use super::{scalars, theta};
 use crate::air::Cell;
-use crate::backend::{Backend, BackendError, CommitShape, OpenedColumns, OpeningBatch, Scalars, SumsChallenges};
+use crate::backend::{Backend, BackendError, CommitShape, OpenedColumns, OpeningBatch, QueryAnswer, Scalars, SumsChallenges, by_query};
 use crate::columns::Columns;
 use crate::field::{D, Digest, F, H, K, ext};
 
@@ -180,10 +180,8 @@ fn prove_fri<B: Backend>(
     challenger.observe_element(pow_witness);
     challenger.get_challenge();
     let indices = challenger.get_n_challenges(config.num_query_rounds);
-    let query_round_proofs = indices
-        .into_iter()
-        .map(|challenge| answer_query(backend, shape, oracles, &trees, challenge.to_canonical_u64() as usize % shape.fri.lde_size()))
-        .collect::<Result<Vec<_>, _>>()?;
+    let leaves = indices.into_iter().map(|challenge| challenge.to_canonical_u64() as usize % shape.fri.lde_size()).collect();
+    let query_round_proofs = answer_queries(backend, shape, oracles, &trees, leaves)?;
     Ok(FriProof {
         commit_phase_merkle_caps: trees.iter().map(|tree| backend.fold_cap(tree)).collect(),
         query_round_proofs,
@@ -192,20 +190,27 @@ fn prove_fri<B: Backend>(
     })
 }
 
-fn answer_query<B: Backend>(
+fn answer_queries<B: Backend>(
     backend: &B,
     shape: &LayerShape,
     oracles: &[&B::Oracle],
     trees: &[B::FoldTree],
-    mut leaf: usize,
-) -> Result<FriQueryRound<F, H, D>, BackendError> {
-    let evals_proofs = oracles.iter().map(|oracle| backend.query(oracle, leaf)).collect::<Result<Vec<_>, _>>()?;
-    let mut steps = Vec::with_capacity(trees.len());
+    mut leaves: Vec<usize>,
+) -> Result<Vec<FriQueryRound<F, H, D>>, BackendError> {
+    let of_oracles = oracles.iter().map(|oracle| backend.query(oracle, &leaves)).collect::<Result<Vec<_>, _>>()?;
+    let mut of_trees = Vec::with_capacity(trees.len());
     for (tree, arity_bits) in trees.iter().zip(&shape.fri.reduction_arity_bits) {
-        leaf >>= arity_bits;
-        let (row, merkle_proof) = backend.query_fold(tree, leaf)?;
-        let evals = row.chunks(D).map(|pair| ext(pair[0], pair[1])).collect();
-        steps.push(FriQueryStep { evals, merkle_proof });
+        leaves.iter_mut().for_each(|leaf| *leaf >>= arity_bits);
+        of_trees.push(backend.query_fold(tree, &leaves)?);
     }
-    Ok(FriQueryRound { initial_trees_proof: FriInitialTreeProof { evals_proofs }, steps })
+    let step = |(row, merkle_proof): QueryAnswer| {
+        let evals = row.chunks(D).map(|pair| ext(pair[0], pair[1])).collect();
+        FriQueryStep { evals, merkle_proof }
+    };
+    let rounds = by_query(of_oracles, leaves.len()).into_iter().zip(by_query(of_trees, leaves.len()));
+    let round = |(evals_proofs, folds): (Vec<QueryAnswer>, Vec<QueryAnswer>)| FriQueryRound {
+        initial_trees_proof: FriInitialTreeProof { evals_proofs },
+        steps: folds.into_iter().map(step).collect(),
+    };
+    Ok(rounds.map(round).collect())
 }

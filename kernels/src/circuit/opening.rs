@@ -5,7 +5,7 @@ use plonky2::field::polynomial::PolynomialCoeffs;
 use plonky2::field::types::{Field, PrimeField64};
 use plonky2::fri::proof::{FriInitialTreeProof, FriProof, FriQueryRound, FriQueryStep};
 use plonky2::plonk::proof::OpeningSet;
-use zkinfer_circuits::backend::{BackendError, OpenedColumns, OpeningBatch, QueryAnswer};
+use zkinfer_circuits::backend::{BackendError, OpenedColumns, OpeningBatch, QueryAnswer, by_query};
 use zkinfer_circuits::field::{D, F, H, K, scale};
 
 use super::{CircuitBackend, Prover};
@@ -79,41 +79,38 @@ impl<B: CircuitBackend> Prover<'_, B> {
         self.challenger.observe_element(nonce);
         self.challenger.get_challenge();
         let positions = self.challenger.get_n_challenges(params.config.num_query_rounds);
-        let rounds = positions.into_iter().map(|position| {
-            let leaf = position.to_canonical_u64() as usize % params.lde_size();
-            self.query_round(oracles, &trees, leaf)
-        });
+        let leaves = positions.into_iter().map(|position| position.to_canonical_u64() as usize % params.lde_size()).collect();
         Ok(FriProof {
             commit_phase_merkle_caps: trees.iter().map(|tree| backend.fold_cap(tree)).collect(),
-            query_round_proofs: rounds.collect::<Result<_, _>>()?,
+            query_round_proofs: self.query_rounds(oracles, &trees, leaves)?,
             final_poly: PolynomialCoeffs::new(final_polynomial),
             pow_witness: nonce,
         })
     }
 
-    fn query_round(
+    fn query_rounds(
         &self,
         oracles: &Oracles<'_, '_, B>,
         trees: &[B::FoldTree],
-        mut leaf: usize,
-    ) -> Result<FriQueryRound<F, H, D>, BackendError> {
-        let initial_trees_proof = FriInitialTreeProof { evals_proofs: self.query(oracles, leaf)? };
-        let mut steps = Vec::new();
-        for (tree, arity_bits) in trees.iter().zip(&self.circuit.common.fri_params.reduction_arity_bits) {
-            leaf >>= arity_bits;
-            let (evals, merkle_proof) = self.backend.query_fold(tree, leaf)?;
-            steps.push(FriQueryStep { evals: unflatten::<F, D>(&evals), merkle_proof });
-        }
-        Ok(FriQueryRound { initial_trees_proof, steps })
-    }
-
-    fn query(&self, oracles: &Oracles<'_, '_, B>, leaf: usize) -> Result<Vec<QueryAnswer>, BackendError> {
+        mut leaves: Vec<usize>,
+    ) -> Result<Vec<FriQueryRound<F, H, D>>, BackendError> {
         // The circuit has this tree on the host.
-        let tree = &self.circuit.prover_only.constants_sigmas_commitment.merkle_tree;
-        let mut answers = vec![(tree.get(leaf).to_vec(), tree.prove(leaf))];
+        let fixed = &self.circuit.prover_only.constants_sigmas_commitment.merkle_tree;
+        let mut of_oracles = vec![leaves.iter().map(|&leaf| (fixed.get(leaf).to_vec(), fixed.prove(leaf))).collect()];
         for oracle in oracles.committed {
-            answers.push(self.backend.query(oracle, leaf)?);
+            of_oracles.push(self.backend.query(oracle, &leaves)?);
         }
-        Ok(answers)
+        let mut of_trees = Vec::with_capacity(trees.len());
+        for (tree, arity_bits) in trees.iter().zip(&self.circuit.common.fri_params.reduction_arity_bits) {
+            leaves.iter_mut().for_each(|leaf| *leaf >>= arity_bits);
+            of_trees.push(self.backend.query_fold(tree, &leaves)?);
+        }
+        let step = |(row, merkle_proof): QueryAnswer| FriQueryStep { evals: unflatten::<F, D>(&row), merkle_proof };
+        let rounds = by_query(of_oracles, leaves.len()).into_iter().zip(by_query(of_trees, leaves.len()));
+        let round = |(evals_proofs, folds): (Vec<QueryAnswer>, Vec<QueryAnswer>)| FriQueryRound {
+            initial_trees_proof: FriInitialTreeProof { evals_proofs },
+            steps: folds.into_iter().map(step).collect(),
+        };
+        Ok(rounds.map(round).collect())
     }
 }

@@ -67,9 +67,7 @@ fn rounds<B: Backend>(dual: &DualBackend<Reference, B>, run: Rounds) -> Result<(
     for &arity_bits in run.arities {
         let tree = dual.fold_commit(&codeword, arity_bits, run.shape.cap_height)?;
         let n_leaves = 1usize << (run.kind.log_rows + run.shape.rate_bits - run.arities[0].max(arity_bits));
-        for leaf in [0, 1, n_leaves >> 8] {
-            dual.query_fold(&tree, leaf)?;
-        }
+        dual.query_fold(&tree, &[n_leaves >> 8, 0, 1, 0])?;
         codeword = dual.fold(codeword, arity_bits, samples.extension())?;
     }
     dual.final_polynomial(&codeword, run.shape.rate_bits)?;

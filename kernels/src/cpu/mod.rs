@@ -229,12 +229,12 @@ impl Backend for CpuBackend {
         fri::grind(self.tables.dispatch(), challenger, bits)
     }
 
-    fn query(&self, oracle: &Oracle, leaf: usize) -> Result<QueryAnswer, BackendError> {
-        oracle.query(leaf)
+    fn query(&self, oracle: &Oracle, leaves: &[usize]) -> Result<Vec<QueryAnswer>, BackendError> {
+        leaves.iter().map(|&leaf| oracle.query(leaf)).collect()
     }
 
-    fn query_fold(&self, tree: &FoldTree, leaf: usize) -> Result<QueryAnswer, BackendError> {
-        tree.query(leaf)
+    fn query_fold(&self, tree: &FoldTree, leaves: &[usize]) -> Result<Vec<QueryAnswer>, BackendError> {
+        leaves.iter().map(|&leaf| tree.query(leaf)).collect()
     }
 
     fn prove_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {

@@ -24,7 +24,7 @@ use super::transform::{TableKey, Tables};
 const FATBIN: &[u8] = include_bytes!("../../cuda/zkinfer.fatbin");
 
 /// Every kernel of the module but [`gates::KERNELS`].
-const KERNELS: [&str; 22] = [
+const KERNELS: [&str; 23] = [
     "coset_points",
     "combine_columns",
     "divide_columns",
@@ -37,8 +37,9 @@ const KERNELS: [&str; 22] = [
     "grind_nonces",
     "interpret",
     "lagrange_factors",
-    "merkle_answer",
+    "merkle_column_answers",
     "merkle_column_leaves",
+    "merkle_coset_answers",
     "merkle_coset_leaves",
     "merkle_level",
     "merkle_top",

@@ -12,7 +12,7 @@ use super::memory::Buffer;
 use super::oracle::Oracle;
 use super::polynomial::{Recurrence, Walk, combine, fold as fold_coefficients, joined, scale_add};
 use super::transform::extend;
-use super::tree::{Tree, elements};
+use super::tree::{Rows, Tree, elements};
 
 /// The polynomial in FRI.
 #[derive(Debug)]
@@ -45,19 +45,10 @@ pub struct FoldTree {
 }
 
 impl FoldTree {
-    /// The leaf, coordinates of a point side by side, and its path.
-    pub(crate) fn query(&self, lane: Lane<'_>, leaf: usize) -> Result<QueryAnswer, BackendError> {
-        let n_leaves = 1usize << self.log_leaves;
-        if leaf >= n_leaves {
-            return Err(BackendError::Unsupported(format!("leaf {leaf} of a FRI layer was asked for")));
-        }
-        let n_values = n_leaves << self.arity_bits;
-        let coset = |limb: usize| self.values.part(limb * n_values + (leaf << self.arity_bits), 1 << self.arity_bits);
-        // The tree is asked for the path only: no columns.
-        let (limbs, path) = self.tree.answer_with(lane, &[coset(0), coset(1)], self.values.part(0, 0), leaf)?;
-        let (c0, c1) = limbs.split_at(1 << self.arity_bits);
-        let row = c0.iter().zip(c1).flat_map(|(&c0, &c1)| [c0, c1]).collect();
-        Ok((row, path))
+    /// The leaves, coordinates of a point side by side, and their paths.
+    pub(crate) fn query(&self, lane: Lane<'_>, leaves: &[usize]) -> Result<Vec<QueryAnswer>, BackendError> {
+        let words = self.values.part(0, 2 << (self.log_leaves + self.arity_bits));
+        self.tree.answer(lane, Rows { kernel: "merkle_coset_answers", words, count: self.arity_bits, length: 2 << self.arity_bits }, leaves)
     }
 }
 

@@ -265,13 +265,13 @@ impl Backend for CudaBackend {
         grind::grind(self.device.lane(), challenger, bits)
     }
 
-    fn query(&self, oracle: &KeptOracle, leaf: usize) -> Result<QueryAnswer, BackendError> {
+    fn query(&self, oracle: &KeptOracle, leaves: &[usize]) -> Result<Vec<QueryAnswer>, BackendError> {
         let lane = self.device.lane();
-        oracle.on_device(lane)?.query(lane, leaf)
+        oracle.on_device(lane)?.query(lane, leaves)
     }
 
-    fn query_fold(&self, tree: &FoldTree, leaf: usize) -> Result<QueryAnswer, BackendError> {
-        tree.query(self.device.lane(), leaf)
+    fn query_fold(&self, tree: &FoldTree, leaves: &[usize]) -> Result<Vec<QueryAnswer>, BackendError> {
+        tree.query(self.device.lane(), leaves)
     }
 
     fn prove_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {

@@ -11,7 +11,7 @@ use zkinfer_circuits::field::F;
 use super::device::{Argument, Device, Lane, STAGE_WORDS};
 use super::memory::{Buffer, WORD_BYTES};
 use super::transform::{extend, interpolate};
-use super::tree::{HostTree, Tree, elements};
+use super::tree::{HostTree, Rows, Tree, elements};
 use crate::cpu::oracle::Oracle as CpuOracle;
 use crate::cpu::saved;
 use crate::cpu::tree::Tree as CpuTree;
@@ -150,13 +150,14 @@ impl Oracle {
         self.extension.view()
     }
 
-    /// The row and the path of a leaf.
-    pub(crate) fn query(&self, lane: Lane<'_>, leaf: usize) -> Result<QueryAnswer, BackendError> {
-        let n_leaves = 1usize << self.log_leaves();
-        if leaf >= n_leaves {
-            return Err(BackendError::Unsupported(format!("leaf {leaf} of {n_leaves} was asked for")));
-        }
-        self.tree.answer(lane, self.extension(), leaf)
+    /// The rows and the paths of leaves.
+    pub(crate) fn query(&self, lane: Lane<'_>, leaves: &[usize]) -> Result<Vec<QueryAnswer>, BackendError> {
+        let n_columns = self.extension.view().len() >> self.log_leaves();
+        self.tree.answer(
+            lane,
+            Rows { kernel: "merkle_column_answers", words: self.extension(), count: n_columns, length: n_columns },
+            leaves,
+        )
     }
 
     /// Bytes that it takes on the device.

@@ -157,36 +157,39 @@ impl Tree {
         Ok(HostTree { log_leaves: self.log_leaves, words: lane.download(&self.digests())?, cap: self.cap.clone() })
     }
 
-    /// Row and path of a leaf that exists; `columns` are those that the tree is over.
-    pub(crate) fn answer(&self, lane: Lane<'_>, columns: CudaView<'_, u64>, leaf: usize) -> Result<QueryAnswer, BackendError> {
-        self.answer_with(lane, &[], columns, leaf)
-    }
-
-    /// The same with `parts` before the row, all read at once.
-    pub(crate) fn answer_with(
-        &self,
-        lane: Lane<'_>,
-        parts: &[CudaView<'_, u64>],
-        columns: CudaView<'_, u64>,
-        leaf: usize,
-    ) -> Result<QueryAnswer, BackendError> {
-        let n_columns = columns.len() >> self.log_leaves;
-        let height = self.log_leaves - self.cap.height();
-        let n_words = n_columns + height * NUM_HASH_OUT_ELTS;
-        let n_before: usize = parts.iter().map(CudaView::len).sum();
-        let mut answer = lane.allocate(n_before + n_words)?;
-        let mut first = 0;
-        for part in parts {
-            lane.copy(part, answer.part_mut(first, part.len()))?;
-            first += part.len();
+    /// Rows and paths of leaves, all read at once.
+    pub(crate) fn answer(&self, lane: Lane<'_>, rows: Rows<'_>, leaves: &[usize]) -> Result<Vec<QueryAnswer>, BackendError> {
+        let n_leaves = 1usize << self.log_leaves;
+        if let Some(leaf) = leaves.iter().find(|&&leaf| leaf >= n_leaves) {
+            return Err(BackendError::Unsupported(format!("leaf {leaf} of {n_leaves} was asked for")));
         }
-        let counts = [1 << self.log_leaves, n_columns, height, leaf].map(|count| Argument::Count(count as u32));
-        let mut arguments =
-            vec![Argument::In(columns), Argument::In(self.digests.view()), Argument::Out(answer.part_mut(n_before, n_words))];
-        arguments.extend(counts);
-        lane.launch("merkle_answer", Shape::of_items(n_words as u64), arguments)?;
-        let words = lane.download(&answer.part(0, n_before + n_words))?;
-        let (row, siblings) = words.split_at(n_before + n_columns);
-        Ok((elements(row), MerkleProof { siblings: digests(siblings) }))
+        if leaves.is_empty() {
+            return Ok(Vec::new());
+        }
+        let height = self.log_leaves - self.cap.height();
+        let n_words = rows.length + height * NUM_HASH_OUT_ELTS;
+        let asked = lane.upload(&leaves.iter().map(|&leaf| leaf as u64).collect::<Vec<_>>())?;
+        let mut answers = lane.allocate(n_words * leaves.len())?;
+        let mut arguments = vec![Argument::In(rows.words), Argument::In(self.digests.view()), Argument::In(asked.view())];
+        arguments.push(Argument::Out(answers.part_mut(0, n_words * leaves.len())));
+        arguments.extend([n_leaves, rows.count, height, leaves.len()].map(|count| Argument::Count(count as u32)));
+        lane.launch(rows.kernel, Shape::of_items((n_words * leaves.len()) as u64), arguments)?;
+        let words = lane.download(&answers.part(0, n_words * leaves.len()))?;
+        let answer = |words: &[u64]| {
+            let (row, siblings) = words.split_at(rows.length);
+            (elements(row), MerkleProof { siblings: digests(siblings) })
+        };
+        Ok(words.chunks_exact(n_words).map(answer).collect())
     }
+}
+
+/// The leaves of a tree: how a kernel finds their words.
+pub(crate) struct Rows<'a> {
+    /// `merkle_column_answers` or `merkle_coset_answers`.
+    pub(crate) kernel: &'static str,
+    pub(crate) words: CudaView<'a, u64>,
+    /// What the kernel is told: columns, or log₂ of the arity.
+    pub(crate) count: usize,
+    /// Words of a leaf.
+    pub(crate) length: usize,
 }

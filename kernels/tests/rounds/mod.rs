@@ -46,9 +46,11 @@ impl Seen {
         backend.cap(oracle).0.iter().for_each(|digest| self.add(&digest.elements));
     }
 
-    fn add_answer(&mut self, (row, path): &QueryAnswer) {
-        self.add(row);
-        path.siblings.iter().for_each(|digest| self.add(&digest.elements));
+    fn add_answers(&mut self, answers: &[QueryAnswer]) {
+        for (row, path) in answers {
+            self.add(row);
+            path.siblings.iter().for_each(|digest| self.add(&digest.elements));
+        }
     }
 }
 
@@ -89,7 +91,7 @@ pub(crate) fn rounds_over<B: Backend>(backend: &B, n_columns: usize, weights: &B
     for (oracle, id) in oracles.into_iter().zip(ORACLES) {
         seen.add_oracle(backend, oracle);
         seen.add_extension(&backend.evaluate(oracle, 0..system.width(id), zeta)?);
-        seen.add_answer(&backend.query(oracle, 77)?);
+        seen.add_answers(&backend.query(oracle, &[77, 0])?);
     }
     let whole = |oracle: usize, columns: usize| OpenedColumns { oracle, columns: 0..columns };
     let batches = [
@@ -100,7 +102,7 @@ pub(crate) fn rounds_over<B: Backend>(backend: &B, n_columns: usize, weights: &B
     for arity_bits in [3, 2] {
         let tree = backend.fold_commit(&codeword, arity_bits, 1)?;
         backend.fold_cap(&tree).0.iter().for_each(|digest| seen.add(&digest.elements));
-        seen.add_answer(&backend.query_fold(&tree, 5)?);
+        seen.add_answers(&backend.query_fold(&tree, &[5, 1])?);
         codeword = backend.fold(codeword, arity_bits, sample_extension(80 + arity_bits))?;
     }
     seen.add_extension(&backend.final_polynomial(&codeword, SHAPE.rate_bits)?);
@@ -108,6 +110,6 @@ pub(crate) fn rounds_over<B: Backend>(backend: &B, n_columns: usize, weights: &B
     challenger.observe_elements(&[sample(1), sample(2), sample(3)]);
     seen.0.push(backend.grind(&challenger, 6)?);
     let restored = backend.load(&backend.save(&sums)?)?;
-    seen.add_answer(&backend.query(&restored, 3)?);
+    seen.add_answers(&backend.query(&restored, &[3])?);
     Ok(seen)
 }
