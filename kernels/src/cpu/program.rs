@@ -9,7 +9,7 @@ use zkinfer_circuits::backend::Scalars;
 use zkinfer_circuits::field::{F, K, limbs};
 
 /// A column that a program reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Column {
     /// Of an oracle.
     Oracle(OracleId, usize),

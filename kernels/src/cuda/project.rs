@@ -1,6 +1,6 @@
 //! The projected oracle on the device: each K column by its rule (`docs/PROTOCOL.md` §2), in natural order.
 
-use cudarc::driver::CudaViewMut;
+use cudarc::driver::{CudaView, CudaViewMut};
 use zkinfer_circuits::air::{ConstraintSystem, Node, OracleId, Rule};
 use zkinfer_circuits::backend::{BackendError, Scalars};
 use zkinfer_circuits::field::F;
@@ -56,19 +56,50 @@ fn fold(
         return Err(BackendError::Unsupported(format!("groups of {} in {n_rows} rows", scalars.period)));
     }
     let mut values = lane.allocate(n_rows)?;
-    on_rows(lane, main, source, values.view_mut())?;
+    extend(lane, Argument::In(readable(main, source, 1)?), values.view_mut(), main.log_rows, 0, F::ONE)?;
     let ratios = powers(lane, scalars.challenges[ratio], n_rows / scalars.period)?;
     let mut arguments = vec![Argument::In(values.view()), Argument::In(ratios.view()), Argument::Out(target)];
     arguments.extend([main.log_rows, scalars.period].map(|count| Argument::Count(count as u32)));
     lane.launch("fold_column", Shape::of_items(n_rows as u64), arguments)
 }
 
-/// A column's values on G, bit-reversed.
-pub(crate) fn on_rows(lane: Lane<'_>, oracle: &Oracle, column: usize, target: CudaViewMut<'_, u64>) -> Result<(), BackendError> {
-    if column >= oracle.n_columns {
-        return Err(BackendError::Unsupported(format!("column {column} of an oracle of {} is read", oracle.n_columns)));
+/// Coefficients of neighbouring columns of an oracle.
+pub(crate) fn readable(oracle: &Oracle, first: usize, n_columns: usize) -> Result<CudaView<'_, u64>, BackendError> {
+    if first + n_columns > oracle.n_columns {
+        return Err(BackendError::Unsupported(format!("column {} of an oracle of {} is read", first + n_columns - 1, oracle.n_columns)));
     }
-    extend(lane, Argument::In(oracle.coefficients(column..column + 1)), target, oracle.log_rows, 0, F::ONE)
+    Ok(oracle.coefficients(first..first + n_columns))
+}
+
+/// Whether the second column lies behind the first.
+fn precedes(column: Column, next: Column) -> bool {
+    match (column, next) {
+        (Column::Oracle(oracle, column), Column::Oracle(other, next)) => oracle == other && column + 1 == next,
+        (Column::Combined(limb), Column::Combined(next)) => limb + 1 == next,
+        _ => false,
+    }
+}
+
+/// The values on G, bit-reversed, of all columns that a program reads, and where each lies. `source` gives the coefficients of a column and of so many
+/// that follow it; neighbours are transformed together.
+pub(crate) fn columns_on_rows<'a>(
+    lane: Lane<'_>,
+    columns: &[Column],
+    log_rows: usize,
+    source: impl Fn(Column, usize) -> Result<CudaView<'a, u64>, BackendError>,
+) -> Result<(Buffer, Vec<Place>), BackendError> {
+    let mut order = columns.to_vec();
+    order.sort_unstable();
+    let mut values = lane.allocate(columns.len() << log_rows)?;
+    let mut first = 0;
+    for run in order.chunk_by(|&column, &next| precedes(column, next)) {
+        let target = values.part_mut(first << log_rows, run.len() << log_rows);
+        extend(lane, Argument::In(source(run[0], run.len())?), target, log_rows, 0, F::ONE)?;
+        first += run.len();
+    }
+    let position = |column| order.binary_search(column).expect("the order is of these columns");
+    let places = columns.iter().map(|column| Place { array: 0, offset: position(column) << log_rows }).collect();
+    Ok((values, places))
 }
 
 /// A column of quotients; each rule runs its own part of the arena.
@@ -84,16 +115,10 @@ fn quotient(
     let n_rows = 1usize << log_rows;
     let sinks: Vec<(Node, Sink)> = nodes.into_iter().enumerate().map(|(slot, node)| (node, Sink::Store { slot })).collect();
     let program = Program::compile(&system.arena, scalars, &sinks);
-    let mut values = lane.allocate(program.columns.len() << log_rows)?;
-    let mut places = Vec::new();
-    for (index, &column) in program.columns.iter().enumerate() {
-        let Column::Oracle(oracle @ (OracleId::Weights | OracleId::Main), column) = column else {
-            return Err(BackendError::Unsupported(format!("a rule of the projected columns reads {column:?}")));
-        };
-        let offset = index << log_rows;
-        on_rows(lane, oracles[oracle as usize], column, values.part_mut(offset, n_rows))?;
-        places.push(Place { array: 0, offset });
-    }
+    let (values, places) = columns_on_rows(lane, &program.columns, log_rows, |first, n_columns| match first {
+        Column::Oracle(oracle @ (OracleId::Weights | OracleId::Main), column) => readable(oracles[oracle as usize], column, n_columns),
+        _ => Err(BackendError::Unsupported(format!("a rule of the projected columns reads {first:?}"))),
+    })?;
     let mut arrays = [const { None }; N_ARRAYS];
     arrays[0] = Some(values.view());
     let domain = Domain { log_rows, period: scalars.period, n_cosets: 1, is_natural: true };

@@ -11,7 +11,7 @@ use super::memory::Buffer;
 use super::oracle::Oracle;
 use super::polynomial::{Recurrence, Walk, words};
 use super::program::{Domain, N_ARRAYS, Place, run};
-use super::project::on_rows;
+use super::project::{columns_on_rows, readable};
 use super::transform::{extend, interpolate, interpolate_coset, points};
 use crate::cpu::program::{Column, Program};
 use crate::cpu::sums::{constraint_sinks, summand_sinks};
@@ -48,13 +48,9 @@ impl<'a> Inputs<'a> {
         Ok(())
     }
 
-    fn readable(&self, oracle: usize, column: usize) -> Result<&'a Oracle, BackendError> {
+    fn oracle(&self, oracle: usize) -> Result<&'a Oracle, BackendError> {
         let oracle = self.oracles.get(oracle).copied();
-        let oracle = oracle.ok_or_else(|| BackendError::Unsupported("a constraint reads the sums oracle".to_owned()))?;
-        if column < oracle.n_columns {
-            return Ok(oracle);
-        }
-        Err(BackendError::Unsupported(format!("column {column} of an oracle of {} is read", oracle.n_columns)))
+        oracle.ok_or_else(|| BackendError::Unsupported("a constraint reads the sums oracle".to_owned()))
     }
 
     fn combined(&self) -> Result<&'a Buffer, BackendError> {
@@ -85,20 +81,10 @@ fn running_sum(lane: Lane<'_>, inputs: &Inputs<'_>) -> Result<Buffer, BackendErr
     let log_rows = inputs.log_rows();
     let n_rows = 1usize << log_rows;
     let program = Program::compile(&inputs.system.arena, inputs.scalars, &summand_sinks(inputs.system, inputs.challenges.xi));
-    let mut values = lane.allocate(program.columns.len() << log_rows)?;
-    let mut places = Vec::new();
-    for (index, &column) in program.columns.iter().enumerate() {
-        let offset = index << log_rows;
-        let target = values.part_mut(offset, n_rows);
-        match column {
-            Column::Oracle(oracle, column) => on_rows(lane, inputs.readable(oracle as usize, column)?, column, target)?,
-            Column::Combined(limb) => {
-                let limb = inputs.combined()?.part(limb * n_rows, n_rows);
-                extend(lane, Argument::In(limb), target, log_rows, 0, F::ONE)?;
-            }
-        }
-        places.push(Place { array: 0, offset });
-    }
+    let (values, places) = columns_on_rows(lane, &program.columns, log_rows, |first, n_columns| match first {
+        Column::Oracle(oracle, column) => readable(inputs.oracle(oracle as usize)?, column, n_columns),
+        Column::Combined(limb) => Ok(inputs.combined()?.part(limb * n_rows, n_columns * n_rows)),
+    })?;
     let mut arrays = [const { None }; N_ARRAYS];
     arrays[0] = Some(values.view());
     let domain = Domain { log_rows, period: inputs.scalars.period, n_cosets: 1, is_natural: true };
@@ -151,8 +137,9 @@ fn interpret(lane: Lane<'_>, inputs: &Inputs<'_>) -> Result<(Buffer, usize), Bac
         places.push(match column {
             // The coset of 2n points begins every extension.
             Column::Oracle(oracle, column) => {
-                let log_leaves = inputs.readable(oracle as usize, column)?.log_leaves();
-                Place { array: oracle as usize, offset: column << log_leaves }
+                let source = inputs.oracle(oracle as usize)?;
+                readable(source, column, 1)?;
+                Place { array: oracle as usize, offset: column << source.log_leaves() }
             }
             Column::Combined(limb) => {
                 inputs.combined()?;
