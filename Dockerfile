@@ -32,7 +32,8 @@ COPY LICENSE-MIT LICENSE-APACHE /usr/share/doc/zkinfer/
 USER 10001:10001
 VOLUME /data
 EXPOSE 50061
-# Beyond loopback the daemon wants authentication and TLS (docs/ACCESS.md): mount a file that `zkinferd keys create` made, certificate and key.
+# Beyond loopback the daemon wants authentication and TLS (docs/ACCESS.md): mount the folder with the file that `zkinferd keys create` made, certificate
+# and key, readable by user 10001. The folder, not the files: a changed file is a new one, which a mount of the old one would not show.
 ENTRYPOINT ["zkinferd"]
 CMD ["serve", "--data-dir", "/data", "--listen", "0.0.0.0:50061", "--keys", "/etc/zkinfer/keys", \
     "--tls-cert", "/etc/zkinfer/tls.crt", "--tls-key", "/etc/zkinfer/tls.key"]

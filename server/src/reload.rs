@@ -21,8 +21,15 @@ pub(crate) struct Reloaded<T> {
     files: Vec<PathBuf>,
     read: Box<dyn Fn() -> Result<T, ReadError> + Send + Sync>,
     current: ArcSwap<T>,
-    // What the files were like before the last attempt to read them.
-    seen: Mutex<Vec<Stamp>>,
+    seen: Mutex<Seen>,
+}
+
+/// What the files were like.
+struct Seen {
+    /// Before the value was read.
+    read: Vec<Stamp>,
+    /// Before the last attempt that failed, so that the log says it once.
+    failed: Option<Vec<Stamp>>,
 }
 
 /// Tells one state of a file from another: a file put in its place has another inode, a changed one another time or size. `None`: not there.
@@ -52,7 +59,7 @@ impl<T> Reloaded<T> {
         read: impl Fn() -> Result<T, E> + Send + Sync + 'static,
     ) -> Result<Self, E> {
         // Looked at before the reading: what changes meanwhile is read again.
-        let seen = Mutex::new(stamps(&files));
+        let seen = Mutex::new(Seen { read: stamps(&files), failed: None });
         let current = ArcSwap::from_pointee(read()?);
         Ok(Self { what, files, read: Box::new(move || read().map_err(ReadError::from)), current, seen })
     }
@@ -62,25 +69,28 @@ impl<T> Reloaded<T> {
         self.current.load_full()
     }
 
-    /// Reads the value again if a file has changed since the last attempt. Blocks while it reads.
+    /// Reads the value again if a file has changed since it was read. Blocks while it reads. What fails is tried again at every call: it need not be the
+    /// file's fault.
     pub(crate) fn reload_changed(&self) {
         // Held to the end, so that of two attempts the later one stores last.
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let now = stamps(&self.files);
-        if *seen == now {
+        if seen.read == now {
             return;
         }
-        *seen = now;
         let what = self.what;
         match (self.read)() {
             Ok(value) => {
                 self.current.store(Arc::new(value));
+                *seen = Seen { read: now, failed: None };
                 tracing::info!(what, "read again");
             }
-            Err(error) => {
+            Err(error) if seen.failed.as_ref() != Some(&now) => {
                 let error = &*error as &dyn Error;
                 tracing::error!(what, error, "changed, but not to be used; what was read before stays in force");
+                seen.failed = Some(now);
             }
+            Err(_) => {}
         }
     }
 }
@@ -136,6 +146,28 @@ mod tests {
         put("4");
         number.reload_changed();
         assert_eq!(*number.get(), 4);
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_tried_again_though_the_file_is_the_same() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("text");
+        std::fs::write(&path, "one").unwrap();
+        let is_broken = Arc::new(AtomicBool::new(false));
+        let (file, broken) = (path.clone(), is_broken.clone());
+        let text = Reloaded::open("text", vec![path.clone()], move || match broken.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("no file descriptor is free")),
+            false => std::fs::read_to_string(&file),
+        })
+        .unwrap();
+        is_broken.store(true, Ordering::Relaxed);
+        std::fs::write(&path, "other").unwrap();
+        text.reload_changed();
+        assert_eq!(*text.get(), "one");
+        is_broken.store(false, Ordering::Relaxed);
+        text.reload_changed();
+        assert_eq!(*text.get(), "other");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ServerConfig, VerifierBuilderError, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ServerConfig, VerifierBuilderError, WebPkiClientVerifier};
 
 use crate::reload::Reloaded;
 
@@ -163,6 +163,11 @@ fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
     let pair = |source| TlsError::Pair { certificate: files.certificate.clone(), key: files.key.clone(), source };
     let mut config = builder.with_single_cert(chain, key).map_err(pair)?;
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
+    if files.clients != ClientCertificates::None {
+        // A resumed session would take the client's certificate from the one before, and not look again whether it is still valid.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     Ok(config)
 }
 

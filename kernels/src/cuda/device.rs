@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::{
@@ -87,6 +87,7 @@ pub(crate) struct Device {
     streams: Vec<Streams>,
     next_stream: AtomicUsize,
     n_waits: AtomicU64,
+    is_unreliable: AtomicBool,
     kernels: HashMap<&'static str, Kernel>,
     account: Arc<Account>,
     pub(crate) residents: Residents,
@@ -126,6 +127,7 @@ impl Device {
             streams,
             next_stream: AtomicUsize::new(0),
             n_waits: AtomicU64::new(0),
+            is_unreliable: AtomicBool::new(false),
             kernels,
             account: Account::new(limit_bytes),
             residents: Residents::default(),
@@ -156,6 +158,19 @@ impl Device {
     /// Counts an oracle of so many bytes that was moved to the host.
     pub(crate) fn note_eviction(&self, bytes: u64) {
         self.account.note_eviction(bytes);
+    }
+
+    /// What cudarc noted where it could not answer: it says so once, and not to whom it happened, so that from then on nobody's work can be relied on.
+    fn check(&self) -> Result<(), BackendError> {
+        let noted = self.context.check_err().map_err(|error| self.failed(error));
+        if noted.is_err() {
+            self.is_unreliable.store(true, Ordering::Relaxed);
+        }
+        if self.is_unreliable.load(Ordering::Relaxed) {
+            let message = "an event or a buffer of another call failed".to_owned();
+            return noted.and(Err(BackendError::Device { device: self.name.clone(), message }));
+        }
+        Ok(())
     }
 
     /// Waits until all work of all streams is done.
@@ -382,7 +397,7 @@ impl Lane<'_> {
     pub(crate) fn finish(&self) -> Result<(), BackendError> {
         self.device.n_waits.fetch_add(1, Ordering::Relaxed);
         self.stream.synchronize().map_err(|error| self.device.failed(error))?;
-        self.device.context.check_err().map_err(|error| self.device.failed(error))
+        self.device.check()
     }
 
     /// Launches a kernel. Arguments are in the order of its parameters, and every range that its header states lies inside the views given; this is

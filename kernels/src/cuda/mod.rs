@@ -1,8 +1,8 @@
 //! The CUDA backend: oracles, trees and codewords stay on one device from upload to proof.
 //!
-//! A device is a value; several backends may share a machine, one for each device. Every method takes one of the device's streams and returns when
-//! its work there is done, so that an error is reported by the call that caused it and nothing outlives its buffers; callers on several threads
-//! overlap. Layouts are those of the CPU backend.
+//! A device is a value; several backends may share a machine, one for each device. Every method takes one of the device's streams and, if it succeeds,
+//! returns when its work there is done, so that nothing outlives its buffers; one that fails gives up its results with what may still write them.
+//! Callers on several threads overlap. Layouts are those of the CPU backend.
 
 mod circuit;
 mod device;

@@ -26,11 +26,12 @@ struct Case<'a> {
     prover: &'a Prover,
     model: &'a CommittedModel<CpuBackend>,
     input: &'a [u8],
+    input_salt: Salt,
 }
 
 impl Case<'_> {
     fn tasks<'a>(&'a self, kept: &'a KeptOracles<CpuBackend>) -> InferenceTasks<'a, CpuBackend> {
-        let request = InferenceRequest { input: self.input, input_salt: Salt::NONE, nonce: ContextNonce::of_context(b"tasks") };
+        let request = InferenceRequest { input: self.input, input_salt: self.input_salt, nonce: ContextNonce::of_context(b"tasks") };
         InferenceTasks::new(&self.prover.backend, &self.prover.aggregator, self.model, request, kept).unwrap()
     }
 
@@ -74,7 +75,7 @@ fn tasks_give_the_same_bytes_in_any_order_and_refuse_what_is_not_theirs() {
     let prover = Prover::new();
     let graph = residual_network();
     let (model, input) = (prover.commit(&graph), varied_input(&graph));
-    let case = Case { prover: &prover, model: &model, input: &input };
+    let case = Case { prover: &prover, model: &model, input: &input, input_salt: Salt::NONE };
     let (results, proved) = run_in_order(&case);
     assert_eq!(proved.statement.outputs, execute(&graph, &input).unwrap().tensor(graph.output.tensor));
     assert!(results.0.keys().any(|task| matches!(task, TaskId::Join { .. })), "the network has joins");
@@ -119,15 +120,20 @@ fn refuses_missing_and_damaged_results(case: &Case<'_>, nodes: &[TaskNode], resu
     }
 }
 
-/// Results of another input of the same model.
+/// Results of another input of the same model: some of them, and all.
 fn refuses_foreign_results(case: &Case<'_>, results: &Stored) {
     let input: Vec<u8> = case.input.iter().map(|byte| byte ^ 0x55).collect();
     let other = Case { input: &input, ..*case };
+    let foreign = ResultError::Foreign(TaskId::Bind).to_string();
     let mut mixed = results.clone();
     mixed.0.insert(TaskId::Witness, other.internal(TaskId::Witness, &Stored::default()));
-    // Its tensors give another commitment than the one that was bound.
-    assert_eq!(case.refusal(TaskId::Layer(0), &mixed), ResultError::Foreign(TaskId::Bind).to_string());
-    // And a statement that the proof is not about: nothing is handed out that does not verify.
-    let error = case.run(TaskId::Outer, &mixed).map(drop).unwrap_err();
-    assert!(matches!(error, PipelineError::SelfCheck(_)), "{error}");
+    for task in [TaskId::Layer(0), TaskId::Leaf(0), TaskId::Outer] {
+        assert_eq!(case.refusal(task, &mixed), foreign);
+        assert_eq!(other.refusal(task, results), foreign);
+    }
+    // A committed input is not in the statement: its proof would verify, but tell of another input.
+    let committed = Case { input_salt: Salt::fresh().unwrap(), ..*case };
+    let other = Case { input: &input, ..committed };
+    let (results, _) = run_in_order(&committed);
+    assert_eq!(other.refusal(TaskId::Outer, &results), foreign);
 }

@@ -2,11 +2,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::keys::{ApiKeys, Entry, KeyState, NewKey};
+use super::keys::{ApiKeys, Entry, KeyState, N_PREFIX_DIGITS, NewKey, START as KEY_START};
 use super::line::{check_name, check_tenant, time_text};
 use super::scope::Scopes;
 use super::{AccessFileError, read_text};
@@ -131,7 +131,9 @@ impl KeyFile {
         let text = read_text(&self.path)?;
         self.parse(&text)?;
         let now = SystemTime::now();
-        let digits = given.strip_prefix("zki_").unwrap_or(given);
+        // Of a whole key, what tells it: the rest is nobody's business, and not to be printed.
+        let given = given.get(..KEY_START.len() + N_PREFIX_DIGITS).filter(|_| given.starts_with(KEY_START)).unwrap_or(given);
+        let digits = given.strip_prefix(KEY_START).unwrap_or(given);
         let is_meant = |line: &str| {
             let Ok(Some(entry)) = Entry::parse(line) else { return false };
             let is_named = format!("{}/{}", entry.principal.tenant, entry.principal.name) == given;
@@ -165,11 +167,19 @@ impl KeyFile {
         locked.map_err(|source| KeyFileError::Write { path, source })
     }
 
-    /// Puts a file that only this user can read in the place of the file.
+    /// Puts a file in the place of the file: with the owner and the mode of the one before, so that who could read that can read this; a first one is
+    /// readable by this user alone.
     fn replace(&self, text: &str) -> Result<(), KeyFileError> {
         let partial = self.beside("partial");
         let write = || {
             let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&partial)?;
+            if let Some(before) = metadata(&self.path)? {
+                let made = file.metadata()?;
+                if (before.uid(), before.gid()) != (made.uid(), made.gid()) {
+                    fchown(&file, Some(before.uid()), Some(before.gid()))?;
+                }
+                file.set_permissions(before.permissions())?;
+            }
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             std::fs::rename(&partial, &self.path)
@@ -182,6 +192,15 @@ impl KeyFile {
         name.push(".");
         name.push(ending);
         name.into()
+    }
+}
+
+/// `None`: there is no file.
+fn metadata(path: &Path) -> io::Result<Option<std::fs::Metadata>> {
+    match std::fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -200,13 +219,14 @@ mod tests {
         let path = folder.path().join("keys");
         let by_hand = format!("# ours\nacme old {}", "ab".repeat(32));
         std::fs::write(&path, &by_hand).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         let file = KeyFile::at(&path);
         let scopes = Scopes::parse("jobs.read,verify").unwrap();
         let first = file.create("acme", "laptop", scopes, None).unwrap();
         let second = file.create("acme", "laptop", scopes, Some(SystemTime::now() - Duration::from_secs(1))).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with(&by_hand) && !text.contains(first.secret.expose_secret()));
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(mode(&path), 0o640, "who could read the file still can");
 
         let states = || file.list().unwrap().iter().map(|key| key.state).collect::<Vec<_>>();
         assert_eq!(states(), [KeyState::Active, KeyState::Active, KeyState::Expired]);
@@ -215,10 +235,26 @@ mod tests {
         assert!(matches!(file.revoke("acme/laptop"), Err(KeyFileError::Ambiguous { count: 2, .. })));
         file.revoke(&first.prefix).unwrap();
         file.revoke("acme/old").unwrap();
-        file.revoke(&format!("zki_{}", second.prefix)).unwrap();
+        file.revoke(second.secret.expose_secret()).unwrap();
         assert_eq!(states(), [KeyState::Revoked; 3]);
-        assert!(matches!(file.revoke(&first.prefix), Err(KeyFileError::NoKey { .. })));
+        let refused = file.revoke(first.secret.expose_secret()).unwrap_err();
+        assert!(
+            matches!(&refused, KeyFileError::NoKey { .. }) && !refused.to_string().contains(&first.secret.expose_secret()[20..]),
+            "{refused}"
+        );
         assert!(std::fs::read_to_string(&path).unwrap().starts_with("# ours\n"));
+    }
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_first_key_makes_a_file_that_its_user_alone_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        KeyFile::at(&path).create("acme", "laptop", Scopes::of_tenant(), None).unwrap();
+        assert_eq!(mode(&path), 0o600);
     }
 
     #[test]

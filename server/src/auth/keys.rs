@@ -3,7 +3,7 @@
 //! An entry is a line `TENANT NAME SHA256-IN-HEX prefix=DIGITS scopes=LIST created=TIME expires=TIME revoked=TIME`; the attributes may be
 //! missing. Without a prefix the key is compared with every presented one; without scopes it may do all but administer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::time::SystemTime;
 
@@ -16,9 +16,9 @@ use super::line::{Line, LineError, check_name, check_tenant, parse_lines, time_t
 use super::scope::Scopes;
 use super::{Principal, Refused};
 
-const START: &str = "zki_";
+pub(super) const START: &str = "zki_";
 const N_SECRET_BYTES: usize = 32;
-const N_PREFIX_DIGITS: usize = 8;
+pub(super) const N_PREFIX_DIGITS: usize = 8;
 const ATTRIBUTES: [&str; 5] = ["prefix", "scopes", "created", "expires", "revoked"];
 const FORM: &str = "TENANT NAME SHA256-IN-HEX [prefix=DIGITS] [scopes=LIST] [created=TIME] [expires=TIME] [revoked=TIME]";
 
@@ -107,7 +107,14 @@ impl ApiKeys {
     /// # Errors
     /// A line is wrong.
     pub fn parse(text: &str) -> Result<Self, LineError> {
-        let entries = parse_lines(text, FORM, Entry::parse)?;
+        let mut hashes = HashSet::new();
+        let entries = parse_lines(text, FORM, |line| {
+            let entry = Entry::parse(line)?;
+            match &entry {
+                Some(entry) if !hashes.insert(entry.sha256) => Err("the key stands on an earlier line too".to_owned()),
+                _ => Ok(entry),
+            }
+        })?;
         let mut by_prefix: HashMap<String, Vec<usize>> = HashMap::new();
         let mut without_prefix = Vec::new();
         for (i, entry) in entries.iter().enumerate() {
@@ -246,6 +253,14 @@ mod tests {
             let error = ApiKeys::parse(&format!("# a comment\n{line}")).unwrap_err();
             assert!(error.line == 2 && error.problem.contains(problem), "{line}: {error}");
         }
+    }
+
+    #[test]
+    fn a_key_that_stands_there_twice_is_refused() {
+        let line = key("laptop", None).line;
+        let words: Vec<&str> = line.split(' ').take(3).collect();
+        let error = ApiKeys::parse(&format!("{}\n{line} revoked=2026-01-01T00:00:00Z", words.join(" "))).unwrap_err();
+        assert!(error.line == 2 && error.problem.contains("earlier line"), "{error}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Admission of jobs, one or a batch: everything that is wrong is named, and what is admitted is on disk before the answer.
 
+use prost::Message as _;
 use zkinfer_proto::name::{ArtifactName, JobName, ModelName};
 use zkinfer_proto::v1;
 
@@ -12,6 +13,8 @@ use crate::engine::{EngineError, NewJob, now_ms, timestamp};
 
 /// Seconds of the year 9999's end, the largest time of the wire format.
 const MAX_SECONDS: i64 = 253_402_300_799;
+/// What admission adds to a job, and a list to each of its messages, at most.
+const JOB_OVERHEAD_BYTES: usize = 64;
 
 /// Random field words: 63 bits each.
 pub(crate) fn random_words() -> Result<[u8; 32], ApiError> {
@@ -57,6 +60,7 @@ pub(super) async fn create_batch(
         let new = prepare(app, &caller, single.job.unwrap_or_default(), salt).await;
         batch.push(new.map_err(|error| error.within(&place(index)))?);
     }
+    check_answer(app, &batch)?;
     let models: Vec<String> = batch.iter().map(|new| new.job.model.clone()).collect();
     let created = app.engine.create_jobs(&caller.tenant, batch, key).await.map_err(|error| match error {
         EngineError::InBatch { index, source } => {
@@ -67,6 +71,17 @@ pub(super) async fn create_batch(
     })?;
     app.hub.task_ready();
     Ok(v1::BatchCreateJobsResponse { jobs: created })
+}
+
+/// Refuses a batch whose answer, all jobs of it, would be larger than a message: it would be admitted, and told as a failure.
+fn check_answer(app: &App, batch: &[NewJob]) -> Result<(), ApiError> {
+    let (answer_bytes, limit) =
+        (batch.iter().map(|new| new.job.encoded_len() + JOB_OVERHEAD_BYTES).sum::<usize>(), app.limits.message_bytes);
+    if answer_bytes <= limit {
+        return Ok(());
+    }
+    let description = format!("the answer would have {answer_bytes} bytes, more than a message's {limit}; split the batch");
+    Err(ApiError::invalid("requests", description))
 }
 
 /// Where a job stands in the request of a batch.

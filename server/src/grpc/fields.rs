@@ -8,6 +8,8 @@ use zkinfer_proto::name::is_uuid;
 use super::error::{ApiError, Violation};
 use crate::prover::{DigestBytes, is_canonical};
 
+/// Wrong fields that an answer names.
+const MAX_VIOLATIONS: usize = 20;
 /// Bytes of free text.
 const TEXT_BYTES: usize = 255;
 const LABEL_KEY_BYTES: usize = 63;
@@ -20,8 +22,14 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    /// Answers an error if a field was wrong.
-    pub(crate) fn finish(self) -> Result<(), ApiError> {
+    /// Answers an error if a field was wrong. An answer without a body travels in headers, which clients take up to a size: beyond so many fields, the
+    /// rest is counted.
+    pub(crate) fn finish(mut self) -> Result<(), ApiError> {
+        let rest = self.violations.len().saturating_sub(MAX_VIOLATIONS);
+        if rest > 0 {
+            self.violations.truncate(MAX_VIOLATIONS);
+            self.wrong("*", format!("{rest} more fields are wrong"));
+        }
         if self.violations.is_empty() { Ok(()) } else { Err(ApiError::Invalid(self.violations)) }
     }
 

@@ -72,3 +72,27 @@ async fn what_is_wrong_with_one_job_refuses_the_batch_and_names_its_place() {
     assert!(all.jobs.is_empty(), "of a refused batch nothing is admitted");
     service.stop().await;
 }
+
+/// Naming every one of so many wrong fields would exceed the headers that a client takes, and cost it the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_wrong_throughout_is_refused_in_few_words_and_a_large_answer_beforehand() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.limits.message_bytes = 64 << 10;
+    config.limits.chunk_bytes = 16 << 10;
+    config.limits.inline_input_bytes = 16 << 10;
+    let service = Service::start(config).await;
+    let mut client = service.client().await;
+    let status = client.proofs.batch_create_jobs(batch("", &[""; 256])).await.unwrap_err();
+    let details = expect_error(&status, Code::InvalidArgument, "INVALID_FIELDS");
+    let found = fields(&details);
+    assert_eq!((found.len(), found[0], found[20]), (21, "requests[0].job.model", "*"));
+    assert!(status.message().ends_with("492 more fields are wrong"), "{}", status.message());
+
+    let model = client.ready_model("mlp").await.name;
+    let status = client.proofs.batch_create_jobs(batch(&model, &["steps=1"; 240])).await.unwrap_err();
+    assert_eq!(fields(&expect_error(&status, Code::InvalidArgument, "INVALID_FIELDS")), ["requests"]);
+    let all = client.proofs.list_jobs(v1::ListJobsRequest::default()).await.unwrap().into_inner();
+    assert!(all.jobs.is_empty());
+    service.stop().await;
+}

@@ -1,8 +1,8 @@
 //! An inference as tasks that different workers can do: each reads the results of those before it, as bytes, and gives bytes.
 //!
 //! All tasks but the last are deterministic: done again, anywhere, they give the same bytes. What a task reads is what others wrote, so it is
-//! checked where it is used: lists by the model's sizes, the oracle committed again by its link, nodes by verifying them, and the end by verifying
-//! the published proof.
+//! checked where it is used: lists by the model's sizes, the challenges by deriving them again from the request's own input, the oracle committed again
+//! by its link, nodes by verifying them, and the end by verifying the published proof.
 
 mod artifacts;
 mod graph;
@@ -124,7 +124,7 @@ impl<'a, B: Backend> InferenceTasks<'a, B> {
 
     fn layer(&self, index: usize, results: &dyn Results) -> Result<ProvedLayer, PipelineError> {
         self.check_layer(TaskId::Layer(index), index)?;
-        let (tensors, bound) = (self.tensors(results)?, self.bound(results)?);
+        let (tensors, bound) = self.bound_tensors(results)?;
         let main = match self.kept.take(index) {
             Some(main) => main,
             None => self.commit_again(&tensors, index)?,
@@ -137,7 +137,7 @@ impl<'a, B: Backend> InferenceTasks<'a, B> {
 
     fn leaf(&self, index: usize, results: &dyn Results) -> Result<NodeProof, PipelineError> {
         let node = self.inference.plan.get(index).ok_or(ResultError::NoSuchTask(TaskId::Leaf(index)))?;
-        let (tensors, bound) = (self.tensors(results)?, self.bound(results)?);
+        let (tensors, bound) = self.bound_tensors(results)?;
         let layers = node.layers.clone().map(|layer| read::<ProvedLayer>(results, TaskId::Layer(layer)));
         let layers = layers.collect::<Result<Vec<_>, ResultError>>()?;
         let chains = self.inference.chains(&bound.links[..node.layers.start]);
@@ -157,7 +157,8 @@ impl<'a, B: Backend> InferenceTasks<'a, B> {
     fn outer(&self, results: &dyn Results) -> Result<ProvedInference, PipelineError> {
         let graph = self.graph();
         let root = graph.last().and_then(|node| node.needs.last()).copied().ok_or(ResultError::NoSuchTask(TaskId::Outer))?;
-        let proved = self.inference.outer(&self.tensors(results)?, &self.bound(results)?, &self.node(root, results)?)?;
+        let (tensors, bound) = self.bound_tensors(results)?;
+        let proved = self.inference.outer(&tensors, &bound, &self.node(root, results)?)?;
         self.inference.verify(&proved)?;
         Ok(proved)
     }
@@ -175,9 +176,15 @@ impl<'a, B: Backend> InferenceTasks<'a, B> {
         if fits { Ok(tensors) } else { Err(ResultError::Foreign(TaskId::Witness)) }
     }
 
-    fn bound(&self, results: &dyn Results) -> Result<Bound, ResultError> {
-        let bound: Bound = read(results, TaskId::Bind)?;
-        if bound.links.len() == self.inference.model.layers.len() { Ok(bound) } else { Err(ResultError::Foreign(TaskId::Bind)) }
+    /// The tensors with what was bound to them: derived once more from this request's own input, so that the results of another inference, right as
+    /// they may be, are not taken for this one's.
+    fn bound_tensors(&self, results: &dyn Results) -> Result<(Tensors, Bound), PipelineError> {
+        let (tensors, bound): (Tensors, Bound) = (self.tensors(results)?, read(results, TaskId::Bind)?);
+        let is_of_model = bound.links.len() == self.inference.model.layers.len();
+        if is_of_model && self.inference.bind(&tensors, bound.links.clone())? == bound {
+            return Ok((tensors, bound));
+        }
+        Err(ResultError::Foreign(TaskId::Bind).into())
     }
 
     fn node(&self, task: TaskId, results: &dyn Results) -> Result<NodeProof, ResultError> {
