@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, SanType};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 use zkinfer_proto::v1;
@@ -192,15 +193,56 @@ async fn shown(address: SocketAddr, authority: &Authority) -> CertificateDer<'st
     stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
 }
 
-async fn handshake(address: SocketAddr, authority: &Authority) -> tokio_rustls::client::TlsStream<TcpStream> {
+async fn handshake(address: SocketAddr, authority: &Authority) -> TlsStream<TcpStream> {
+    handshake_with(address, &Arc::new(client_config(authority))).await
+}
+
+/// A client that shows a certificate if it is asked for one.
+fn client_config(authority: &Authority) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(authority.0.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    let own = authority.server();
+    let key = PrivateKeyDer::from_pem_slice(own.1.as_bytes()).unwrap();
+    let mut config = builder.with_root_certificates(roots).with_client_auth_cert(vec![der(&own)], key).unwrap();
     config.alpn_protocols = vec![b"h2".to_vec()];
+    config
+}
+
+async fn handshake_with(address: SocketAddr, config: &Arc<ClientConfig>) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(address).await.unwrap();
-    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap()
+    TlsConnector::from(config.clone()).connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap()
+}
+
+/// How the second of two connections of one client begins, after the first has spoken.
+async fn second_handshake(address: SocketAddr, authority: &Authority) -> Option<HandshakeKind> {
+    let config = Arc::new(client_config(authority));
+    let mut first = handshake_with(address, &config).await;
+    first.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    // The service's settings come behind its tickets.
+    let n_read = first.read(&mut [0; 64]).await.unwrap();
+    assert!(n_read > 0);
+    handshake_with(address, &config).await.get_ref().1.handshake_kind()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificate_is_verified_anew_for_every_connection() {
+    let (files, authority) = (Files::new(), Authority::new());
+    files.put_pair(&authority.server());
+    let ca = files.put("ca.pem", &authority.pem());
+    let service = Service::start(files.config(ClientCertificates::None)).await;
+    assert_eq!(
+        second_handshake(service.address, &authority).await,
+        Some(HandshakeKind::Resumed),
+        "where no client is asked, sessions go on"
+    );
+    service.stop().await;
+    for clients in [ClientCertificates::Required(ca.clone()), ClientCertificates::Optional(ca.clone())] {
+        let service = Service::start(files.config(clients)).await;
+        assert_eq!(second_handshake(service.address, &authority).await, Some(HandshakeKind::Full));
+        service.stop().await;
+    }
 }
 
 fn der(pair: &(String, String)) -> CertificateDer<'static> {
