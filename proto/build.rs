@@ -4,13 +4,14 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "zkinfer/v1/artifact.proto",
     "zkinfer/v1/model.proto",
     "zkinfer/v1/progress.proto",
     "zkinfer/v1/proof.proto",
     "zkinfer/v1/statement.proto",
     "zkinfer/v1/system.proto",
+    "zkinfer/v1/task.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -1,14 +1,17 @@
 //! What the service remembers: models, jobs, their tasks and events, artifacts' facts, uploads, request ids.
 //!
-//! [`Engine`] is the seam. Its contract, which every implementation keeps and the tests check:
+//! [`Engine`] is the seam. Its contract, which every implementation keeps and one conformance suite checks:
 //! - what was answered survives a crash: a method returns after its transaction is on disk;
-//! - a worker's write carries the epoch it was given at [`Tasks::claim`]; with another epoch it changes nothing and
-//!   answers [`EngineError::Fenced`];
-//! - a final state never changes; a result appears in the same transaction as SUCCEEDED or READY;
+//! - a subject's tasks, all of its graph, are written in the transaction that admits it;
+//! - a worker's write carries the epoch it was given at [`TaskEngine::lease`]; with another epoch, or after its lease was given to another, it changes
+//!   nothing and answers [`EngineError::Fenced`];
+//! - a final state never changes; a result appears in the same transaction as SUCCEEDED or READY, once;
 //! - events of a subject are numbered 1, 2, 3 … without gaps, each written in the transaction that it tells of.
 
 mod document;
-pub mod sqlite;
+pub mod graph;
+pub mod sql;
+mod verdict;
 
 use futures::future::BoxFuture;
 use zkinfer_proto::v1;
@@ -55,6 +58,9 @@ pub enum EngineError {
     /// A worker wrote with an epoch that is not the newest.
     #[error("the task was given to another worker")]
     Fenced,
+    /// A worker's session was closed, or never opened.
+    #[error("the session is not open; open another")]
+    NoSession,
     /// The database did not answer in time.
     #[error("the database is busy")]
     Busy(#[source] sqlx::Error),
@@ -89,22 +95,31 @@ pub struct Subject {
     pub id: String,
 }
 
-/// A task as given to a worker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Task {
+/// A task of a subject.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TaskKey {
     /// What it works for.
     pub subject: Subject,
-    /// Rises with every claim.
-    pub epoch: i64,
-    /// From 1; a release gives it back.
-    pub attempt: u32,
+    /// Its name in the subject's graph, such as `register`, `prove` or `layer-0007`.
+    pub name: String,
 }
 
-/// A claimed task with all that is needed to do it.
-#[derive(Debug)]
-pub struct Claimed {
+/// A task in the hands of a worker. Whoever holds an older epoch of it can change nothing any more.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Lease {
     /// The task.
-    pub task: Task,
+    pub task: TaskKey,
+    /// Rises each time the task is given to somebody, and when it is taken away.
+    pub epoch: i64,
+}
+
+/// A leased task with all that is needed to do it.
+#[derive(Debug)]
+pub struct Leased {
+    /// The task and its epoch.
+    pub lease: Lease,
+    /// From 1; a release gives it back.
+    pub attempt: u32,
     /// The work.
     pub work: Work,
 }
@@ -120,19 +135,29 @@ pub enum Work {
         /// Seed of the rest.
         seed: [u8; 32],
     },
-    /// Proves a job.
-    Prove {
+    /// Proves a job from its first step to its last.
+    Prove(Box<ProofWork>),
+    /// Does one step of a job's proof.
+    Step {
         /// The job.
-        job: Box<v1::Job>,
-        /// Its model.
-        model: Box<v1::Model>,
-        /// Internal artifact of the model.
-        private_digest: Digest,
-        /// Salt of the input commitment.
-        input_salt: [u8; 32],
-        /// Seed of the rest.
-        seed: [u8; 32],
+        proof: Box<ProofWork>,
+        /// The results that the step reads, by the names of their tasks: internal artifacts of the job's tenant.
+        results: Vec<(String, Digest)>,
     },
+}
+
+/// A job with what its proof needs.
+pub struct ProofWork {
+    /// The job.
+    pub job: v1::Job,
+    /// Its model.
+    pub model: v1::Model,
+    /// Internal artifact of the model.
+    pub private_digest: Digest,
+    /// Salt of the input commitment.
+    pub input_salt: [u8; 32],
+    /// Seed of the rest.
+    pub seed: [u8; 32],
 }
 
 impl std::fmt::Debug for Work {
@@ -140,9 +165,125 @@ impl std::fmt::Debug for Work {
         // Salts and seeds stay out of every log.
         match self {
             Self::Register { model, .. } => f.debug_tuple("Register").field(&model.name).finish(),
-            Self::Prove { job, .. } => f.debug_tuple("Prove").field(&job.name).finish(),
+            Self::Prove(proof) => f.debug_tuple("Prove").field(&proof.job.name).finish(),
+            Self::Step { proof, .. } => f.debug_tuple("Step").field(&proof.job.name).finish(),
         }
     }
+}
+
+/// What a task gave.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// A registration, with its artifacts.
+    Registered {
+        /// What clients see.
+        registered: Box<v1::RegisteredModel>,
+        /// What proving needs: an internal artifact.
+        private_digest: Digest,
+        /// The tasks of each of its jobs.
+        graph: v1::TaskGraph,
+        /// All artifacts that it made.
+        artifacts: Vec<ArtifactFacts>,
+    },
+    /// Bytes for other tasks of the job: an internal artifact.
+    Result(ArtifactFacts),
+    /// A job's result, with its artifacts.
+    Proved {
+        /// What clients see.
+        result: Box<v1::JobResult>,
+        /// All artifacts that it made.
+        artifacts: Vec<ArtifactFacts>,
+    },
+}
+
+/// What an attempt took.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Usage {
+    /// Where it ran, such as `cpu` or `cuda:0`.
+    pub device: String,
+    /// Why it ran elsewhere than it should have, such as a device that failed; empty if it did not.
+    pub fallback: String,
+    /// Largest resident memory of the process since its start; 0 if it cannot be told.
+    pub peak_host_bytes: i64,
+    /// Largest memory taken on the device since its start; 0 if it cannot be told.
+    pub peak_device_bytes: i64,
+    /// How long each stage took.
+    pub stage_times: Vec<v1::StageTime>,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedAttempt {
+    /// The kind of failure, which decides what becomes of the task.
+    pub cause: FailureCause,
+    /// Stable reason for the client, such as `SHAPE_MISMATCH`; empty: the cause's own.
+    pub reason: String,
+    /// For people; never inputs, weights or salts.
+    pub message: String,
+}
+
+/// Kinds of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureCause {
+    /// The caller's fault: another attempt gives the same.
+    InvalidInput,
+    /// A bug: another attempt gives the same.
+    Internal,
+    /// The host's memory did not suffice.
+    HostMemory,
+    /// The device's memory did not suffice.
+    DeviceMemory,
+    /// The device failed.
+    DeviceLost,
+    /// Stored bytes could not be read or written.
+    Storage,
+    /// The proof just made did not verify.
+    VerifyFailed,
+    /// It took too long.
+    Timeout,
+}
+
+/// A worker that asks for tasks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewSession {
+    /// Name for people, such as a pod's; no identity.
+    pub worker: String,
+    /// It is part of the process that has the database: it is dead when that process starts again.
+    pub is_local: bool,
+    /// Its devices, for people.
+    pub devices: Vec<String>,
+}
+
+/// A session's name, made by the engine.
+pub type SessionId = String;
+
+/// What a session can take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// Tasks, at most.
+    pub max_tasks: u32,
+    /// Free memory of its freest device; tasks that need more are not given. `u64::MAX` for a host without devices, which pages nothing to one.
+    pub free_device_bytes: u64,
+    /// Models that it holds ready, by their private digests: their tasks are preferred.
+    pub cached_models: Vec<Digest>,
+}
+
+/// The answer to a sign of life.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Renewal {
+    /// No longer this session's: stop, and write nothing.
+    pub lost: Vec<Lease>,
+    /// No longer wanted: stop, and fail or release them.
+    pub stop: Vec<Lease>,
+}
+
+/// What the reaper did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reaped {
+    /// Subjects whose tasks wait again for a worker.
+    pub requeued: Vec<Subject>,
+    /// Subjects that ended: their tasks died with too many workers.
+    pub ended: Vec<Subject>,
 }
 
 /// Makes a create idempotent.
@@ -296,36 +437,105 @@ pub trait ArtifactRecords: Send + Sync {
     fn forget_before(&self, created_ms: i64) -> EngineFuture<'_, Vec<String>>;
 }
 
-/// The queue, as workers see it.
-pub trait Tasks: Send + Sync {
-    /// After a crash: what was running is queued again, or fails if it has had `max_attempts`. Answers how many were
-    /// queued and how many failed.
-    fn recover(&self, max_attempts: u32) -> EngineFuture<'_, (u32, u32)>;
-    /// Takes the first ready task, if any.
-    fn claim(&self) -> EngineFuture<'_, Option<Claimed>>;
+/// The queue, as workers and the scheduler see it.
+pub trait TaskEngine: Send + Sync {
+    /// Opens a session.
+    fn open_session(&self, new: NewSession) -> EngineFuture<'_, SessionId>;
+    /// Ends a session. Its tasks are taken away: a `crashed` one counts against them, otherwise no attempt is counted.
+    fn close_session(&self, session: &str, crashed: bool) -> EngineFuture<'_, Reaped>;
+    /// Gives ready tasks to a session, until its next renewals or the lease's end.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSession`] if the session was closed.
+    fn lease(&self, session: &str, offer: Offer) -> EngineFuture<'_, Vec<Leased>>;
+    /// A sign of life: renews the leases that a session holds.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSession`] if the session was closed.
+    fn renew(&self, session: &str, held: Vec<Lease>) -> EngineFuture<'_, Renewal>;
     /// Records progress. Answers whether the task should go on.
-    fn progress(&self, task: &Task, progress: v1::Progress) -> EngineFuture<'_, TaskFlow>;
-    /// Publishes a registration together with its artifacts.
-    fn complete_model(
-        &self,
-        task: &Task,
-        registered: v1::RegisteredModel,
-        private_digest: Digest,
-        artifacts: Vec<ArtifactFacts>,
-    ) -> EngineFuture<'_, ()>;
-    /// Publishes a job's result together with its artifacts, unless the job was told to stop: then it ends that way.
-    fn complete_job(&self, task: &Task, result: v1::JobResult, artifacts: Vec<ArtifactFacts>) -> EngineFuture<'_, ()>;
-    /// Ends a subject as FAILED, or as CANCELLED or EXPIRED if it was told to stop.
-    fn fail(&self, task: &Task, failure: v1::Failure) -> EngineFuture<'_, ()>;
-    /// Queues a task again, not before a time. A job that was told to stop ends that way.
-    fn retry(&self, task: &Task, not_before_ms: i64) -> EngineFuture<'_, ()>;
+    fn progress(&self, lease: &Lease, progress: v1::Progress) -> EngineFuture<'_, TaskFlow>;
+    /// Ends a task well: its successors become ready, or its subject ends. A job that was told to stop ends that way instead.
+    fn complete(&self, lease: &Lease, outcome: Outcome, usage: Usage) -> EngineFuture<'_, ()>;
+    /// Ends an attempt badly: the task is queued again or its subject fails, as the cause and the attempts so far decide.
+    fn fail(&self, lease: &Lease, failed: FailedAttempt, usage: Usage) -> EngineFuture<'_, ()>;
     /// Gives a task back unharmed: it is queued again and the attempt does not count.
-    fn release(&self, task: &Task) -> EngineFuture<'_, ()>;
+    fn release(&self, lease: &Lease) -> EngineFuture<'_, ()>;
+    /// Takes away the tasks of sessions that gave no sign of life for the length of a lease.
+    fn reap(&self) -> EngineFuture<'_, Reaped>;
+    /// After a start: takes away the tasks of sessions that were part of the earlier process.
+    fn recover(&self) -> EngineFuture<'_, Reaped>;
     /// Ends jobs whose deadline has passed; answers those that are running and must be told to stop, and those that
     /// have ended.
     fn expire(&self) -> EngineFuture<'_, Expired>;
-    /// Tasks that are ready or running.
-    fn open_tasks(&self) -> EngineFuture<'_, u64>;
+    /// Tasks by state.
+    fn queue(&self) -> EngineFuture<'_, QueueFacts>;
+    /// The tasks of a subject with their attempts, in the order of the graph.
+    fn tasks(&self, subject: &Subject) -> EngineFuture<'_, Vec<TaskFacts>>;
+    /// Sessions that are open, newest first.
+    fn sessions(&self) -> EngineFuture<'_, Vec<SessionFacts>>;
+    /// Gives a session no more tasks, or some again. Answers whether there is such a session.
+    fn cordon(&self, session: &str, cordoned: bool) -> EngineFuture<'_, bool>;
+}
+
+/// The queue in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueFacts {
+    /// Waiting for other tasks.
+    pub waiting: u64,
+    /// Waiting for a worker.
+    pub ready: u64,
+    /// In the hands of a worker.
+    pub running: u64,
+}
+
+/// A task as it is told to clients.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskFacts {
+    /// Its name in the graph.
+    pub name: String,
+    /// The kind of step, such as `layer`.
+    pub step: String,
+    /// `WAITING`, `READY`, `RUNNING`, `DONE`, `FAILED` or `CANCELLED`.
+    pub state: String,
+    /// Names of the tasks that it reads.
+    pub needs: Vec<String>,
+    /// All attempts, oldest first.
+    pub attempts: Vec<AttemptFacts>,
+}
+
+/// One attempt at a task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttemptFacts {
+    /// The worker's name.
+    pub worker: String,
+    /// Where it ran; empty while it runs.
+    pub device: String,
+    /// When it was leased.
+    pub started_ms: i64,
+    /// When it ended; `None` while it runs.
+    pub ended_ms: Option<i64>,
+    /// `DONE`, `RELEASED`, `LOST` or a cause of failure; empty while it runs.
+    pub outcome: String,
+}
+
+/// A worker's session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionFacts {
+    /// Its name.
+    pub id: SessionId,
+    /// The worker's name.
+    pub worker: String,
+    /// Its devices.
+    pub devices: Vec<String>,
+    /// When it was opened.
+    pub opened_ms: i64,
+    /// Its last sign of life.
+    pub seen_ms: i64,
+    /// It is given no tasks.
+    pub is_cordoned: bool,
+    /// Tasks in its hands.
+    pub running: u64,
 }
 
 /// Jobs whose deadline has passed.
@@ -342,14 +552,14 @@ pub struct Expired {
 pub enum TaskFlow {
     /// Go on.
     Continue,
-    /// Its job was cancelled or has expired.
+    /// Its job was cancelled, has expired or has failed.
     Stop,
 }
 
 /// The whole engine.
-pub trait Engine: Resources + ArtifactRecords + Tasks + 'static {}
+pub trait Engine: Resources + ArtifactRecords + TaskEngine + 'static {}
 
-impl<T: Resources + ArtifactRecords + Tasks + 'static> Engine for T {}
+impl<T: Resources + ArtifactRecords + TaskEngine + 'static> Engine for T {}
 
 /// Milliseconds since 1970.
 pub fn now_ms() -> i64 {

@@ -1,0 +1,115 @@
+//! The tasks of a job as a graph: checks and the longest way to the end. Pure functions.
+
+use zkinfer_proto::v1;
+
+/// The single task of a registration.
+pub const REGISTER: &str = "register";
+/// The single task of a job whose steps are not worth to be given to different workers.
+pub const PROVE: &str = "prove";
+/// Most tasks of a job.
+pub const MAX_TASKS: usize = 1 << 16;
+
+/// Not a graph that can be run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GraphError {
+    /// Nothing to do, or too much.
+    #[error("the graph has {0} tasks; 1 to {MAX_TASKS} can be run")]
+    Size(usize),
+    /// A name twice, or none.
+    #[error("task {0} has no name of its own")]
+    Name(usize),
+    /// A task needs one that does not come before it.
+    #[error("task {task} needs task {needs}, which does not come before it")]
+    Order {
+        /// The task.
+        task: usize,
+        /// What it needs.
+        needs: usize,
+    },
+    /// A task that is not the last and that no other needs.
+    #[error("the result of task {0} is not used")]
+    Unused(usize),
+}
+
+/// A graph of one task.
+pub fn single(name: &str, estimated_ms: i64) -> v1::TaskGraph {
+    let node =
+        v1::TaskNode { name: name.into(), step: name.into(), needs: Vec::new(), estimated_ms, rank_ms: estimated_ms, device_bytes: 0 };
+    v1::TaskGraph { nodes: vec![node] }
+}
+
+/// Checks a graph: each task comes after those that it needs, and all lead to the last.
+///
+/// # Errors
+/// What is wrong first.
+pub fn check(graph: &v1::TaskGraph) -> Result<(), GraphError> {
+    let n = graph.nodes.len();
+    if n == 0 || n > MAX_TASKS {
+        return Err(GraphError::Size(n));
+    }
+    let mut names = std::collections::HashSet::new();
+    let mut is_needed = vec![false; n];
+    for (task, node) in graph.nodes.iter().enumerate() {
+        if node.name.is_empty() || !names.insert(node.name.as_str()) {
+            return Err(GraphError::Name(task));
+        }
+        for &needs in &node.needs {
+            let needs = needs as usize;
+            if needs >= task {
+                return Err(GraphError::Order { task, needs });
+            }
+            is_needed[needs] = true;
+        }
+    }
+    match is_needed[..n - 1].iter().position(|is_needed| !is_needed) {
+        Some(task) => Err(GraphError::Unused(task)),
+        None => Ok(()),
+    }
+}
+
+/// Sets each task's rank: the time from its start to the end of the job if nothing waits. The graph was checked.
+pub fn set_ranks(graph: &mut v1::TaskGraph) {
+    for task in (0..graph.nodes.len()).rev() {
+        let (before, rest) = graph.nodes.split_at_mut(task);
+        let node = &mut rest[0];
+        // What follows has raised it already, to the longest way behind this task.
+        node.rank_ms = node.rank_ms.saturating_add(node.estimated_ms);
+        for &needs in &node.needs {
+            if let Some(needed) = before.get_mut(needs as usize) {
+                needed.rank_ms = needed.rank_ms.max(node.rank_ms);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn graph(tasks: &[(&str, &[u32], i64)]) -> v1::TaskGraph {
+        let node = |&(name, needs, estimated_ms): &(&str, &[u32], i64)| v1::TaskNode {
+            name: name.into(),
+            needs: needs.to_vec(),
+            estimated_ms,
+            ..Default::default()
+        };
+        v1::TaskGraph { nodes: tasks.iter().map(node).collect() }
+    }
+
+    #[test]
+    fn graphs_that_cannot_be_run_are_refused() {
+        assert_eq!(check(&single(PROVE, 5)), Ok(()));
+        assert_eq!(check(&graph(&[])), Err(GraphError::Size(0)));
+        assert_eq!(check(&graph(&[("a", &[], 1), ("a", &[0], 1)])), Err(GraphError::Name(1)));
+        assert_eq!(check(&graph(&[("a", &[0], 1)])), Err(GraphError::Order { task: 0, needs: 0 }));
+        assert_eq!(check(&graph(&[("a", &[], 1), ("b", &[], 1)])), Err(GraphError::Unused(0)));
+    }
+
+    #[test]
+    fn a_rank_is_the_longest_way_to_the_end() {
+        let mut graph = graph(&[("a", &[], 1), ("b", &[0], 10), ("c", &[0], 2), ("d", &[1, 2], 5)]);
+        assert_eq!(check(&graph), Ok(()));
+        set_ranks(&mut graph);
+        assert_eq!(graph.nodes.iter().map(|node| node.rank_ms).collect::<Vec<_>>(), [16, 15, 7, 5]);
+    }
+}
