@@ -74,8 +74,13 @@ pub struct Limits {
     /// How long request ids and unfinished uploads are kept.
     #[serde(rename = "retention_seconds", with = "seconds")]
     pub retention: Duration,
-    /// Attempts at a job or a registration.
+    /// Attempts at a task, at most, whatever spoils them; causes have smaller budgets of their own.
     pub attempts: u32,
+    /// A task that so many workers died with is not given to another.
+    pub worker_deaths: u32,
+    /// A task whose worker gave no sign of life for so long is given to another.
+    #[serde(rename = "lease_seconds", with = "seconds")]
+    pub lease: Duration,
     /// Wait before the second attempt; doubles each time.
     #[serde(rename = "retry_backoff_seconds", with = "seconds")]
     pub retry_backoff: Duration,
@@ -125,6 +130,7 @@ impl Limits {
             ("streams_per_connection", self.streams_per_connection.into()),
             ("connections", self.connections as u64),
             ("attempts", self.attempts.into()),
+            ("worker_deaths", self.worker_deaths.into()),
         ];
         let times = [
             ("first_byte_seconds", self.first_byte),
@@ -181,7 +187,9 @@ impl Default for Limits {
             connection_age: Duration::from_secs(30 * 60),
             connection_age_grace: Duration::from_secs(60),
             retention: Duration::from_secs(24 * 3600),
-            attempts: 3,
+            attempts: 8,
+            worker_deaths: 2,
+            lease: Duration::from_secs(30),
             retry_backoff: Duration::from_secs(1),
         }
     }

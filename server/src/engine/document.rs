@@ -5,6 +5,9 @@ use zkinfer_proto::v1;
 
 use super::{EngineError, SubjectKind, timestamp};
 
+/// Notes that a job keeps.
+const MAX_NOTES: usize = 32;
+
 /// A stored model or job.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Document {
@@ -20,6 +23,8 @@ pub(super) enum Change {
     /// Attempt number `.0` starts.
     Started(u32),
     Progressed(v1::Progress),
+    /// Something happened to a task of it.
+    Noted(v1::TaskNote),
     /// Back in the queue, after so many attempts.
     Requeued(u32),
     Registered(Box<v1::RegisteredModel>),
@@ -53,6 +58,11 @@ impl Document {
             Self::Model(model) => model.state,
             Self::Job(job) => job.state,
         }
+    }
+
+    /// A job that no worker has begun, or that waits again as a whole.
+    pub(super) fn is_queued(&self) -> bool {
+        matches!(self, Self::Job(job) if job.state() == v1::job::State::Queued)
     }
 
     pub(super) fn is_final(&self) -> bool {
@@ -141,8 +151,8 @@ fn apply_to_model(model: &mut v1::Model, change: Change, now_ms: i64) -> v1::Mod
             model.failure = Some(failure.clone());
             detail = Some(Detail::Failure(failure));
         }
-        // A registration is neither proved nor cancelled; an event without a change is harmless.
-        Change::Proved(_) | Change::Cancelling => {}
+        // A registration is neither proved nor cancelled, and of one task; an event without a change is harmless.
+        Change::Proved(_) | Change::Cancelling | Change::Noted(_) => {}
     }
     model.last_sequence += 1;
     model.etag = model.last_sequence.to_string();
@@ -167,6 +177,13 @@ fn apply_to_job(job: &mut v1::Job, change: Change, now_ms: i64) -> v1::JobEvent 
             job.progress = Some(started_progress(attempt));
         }
         Change::Progressed(progress) => job.progress = Some(progress),
+        Change::Noted(note) => {
+            job.notes.push(note.clone());
+            // The oldest go first: a job stays a small document whatever happens to it.
+            let surplus = job.notes.len().saturating_sub(MAX_NOTES);
+            job.notes.drain(..surplus);
+            detail = Some(Detail::Note(note));
+        }
         Change::Requeued(attempts) => {
             job.set_state(State::Queued);
             job.progress = Some(queued_progress(attempts));

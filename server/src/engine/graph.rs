@@ -31,6 +31,11 @@ pub enum GraphError {
     Unused(usize),
 }
 
+/// The task is all that its subject has.
+pub fn is_whole(name: &str) -> bool {
+    name == REGISTER || name == PROVE
+}
+
 /// A graph of one task.
 pub fn single(name: &str, estimated_ms: i64) -> v1::TaskGraph {
     let node =

@@ -476,6 +476,17 @@ pub trait TaskEngine: Send + Sync {
     fn sessions(&self) -> EngineFuture<'_, Vec<SessionFacts>>;
     /// Gives a session no more tasks, or some again. Answers whether there is such a session.
     fn cordon(&self, session: &str, cordoned: bool) -> EngineFuture<'_, bool>;
+    /// What other processes on the same database do, as hints that may be lost; `None` if no other process can share it.
+    fn notices(&self) -> Option<tokio::sync::broadcast::Receiver<Notice>>;
+}
+
+/// A hint from another process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A task may be ready.
+    Ready,
+    /// Something happened to a subject.
+    Changed(Subject),
 }
 
 /// The queue in numbers.

@@ -1,20 +1,20 @@
-//! Artifacts and uploads on SQLite.
+//! Artifacts and uploads.
 
 use prost::Message as _;
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row as _};
 use zkinfer_proto::v1;
 
-use super::super::{ArtifactFacts, ArtifactRecords, Digest, EngineError, EngineFuture, RequestKey, UploadFacts, now_ms};
-use super::tasks::fixed;
-use super::{SqliteEngine, idempotency};
+use super::super::{ArtifactFacts, ArtifactRecords, Digest, EngineError, EngineFuture, RequestKey, UploadFacts};
+use super::{SqlEngine, fixed, idempotency};
 use crate::artifacts::Class;
 
-impl ArtifactRecords for SqliteEngine {
+impl ArtifactRecords for SqlEngine {
     fn add_artifact(&self, facts: ArtifactFacts) -> EngineFuture<'_, ()> {
         Box::pin(async move {
-            let mut transaction = self.begin().await?;
-            insert_artifact(&mut transaction, &facts).await?;
-            transaction.commit().await?;
+            let mut writing = self.begin().await?;
+            insert_artifact(writing.connection(), &facts).await?;
+            self.commit(writing).await?;
             Ok(())
         })
     }
@@ -24,11 +24,11 @@ impl ArtifactRecords for SqliteEngine {
         Box::pin(async move {
             let row: Option<(i64, String, i64)> = sqlx::query_as(
                 "SELECT size_bytes, media_type, created_ms FROM artifacts \
-                 WHERE tenant = ? AND class = ? AND digest = ?",
+                 WHERE tenant = $1 AND class = $2 AND digest = $3",
             )
             .bind(&tenant)
             .bind(class.as_str())
-            .bind(digest.as_slice())
+            .bind(digest.to_vec())
             .fetch_optional(&self.readers)
             .await?;
             Ok(row.map(|(size_bytes, media_type, created_ms)| ArtifactFacts {
@@ -49,7 +49,7 @@ impl ArtifactRecords for SqliteEngine {
     fn upload(&self, tenant: &str, id: &str) -> EngineFuture<'_, Option<UploadFacts>> {
         let (tenant, id) = (tenant.to_owned(), id.to_owned());
         Box::pin(async move {
-            let row = sqlx::query("SELECT * FROM uploads WHERE tenant = ? AND id = ?")
+            let row = sqlx::query("SELECT * FROM uploads WHERE tenant = $1 AND id = $2")
                 .bind(tenant)
                 .bind(id)
                 .fetch_optional(&self.readers)
@@ -61,14 +61,14 @@ impl ArtifactRecords for SqliteEngine {
     fn set_committed(&self, tenant: &str, id: &str, bytes: u64) -> EngineFuture<'_, ()> {
         let (tenant, id) = (tenant.to_owned(), id.to_owned());
         Box::pin(async move {
-            let mut transaction = self.begin().await?;
-            sqlx::query("UPDATE uploads SET committed_bytes = ? WHERE tenant = ? AND id = ?")
+            let mut writing = self.begin().await?;
+            sqlx::query("UPDATE uploads SET committed_bytes = $1 WHERE tenant = $2 AND id = $3")
                 .bind(column(bytes))
                 .bind(tenant)
                 .bind(id)
-                .execute(&mut *transaction)
+                .execute(writing.connection())
                 .await?;
-            transaction.commit().await?;
+            self.commit(writing).await?;
             Ok(())
         })
     }
@@ -76,88 +76,88 @@ impl ArtifactRecords for SqliteEngine {
     fn complete_upload(&self, id: &str, facts: ArtifactFacts) -> EngineFuture<'_, ()> {
         let id = id.to_owned();
         Box::pin(async move {
-            let mut transaction = self.begin().await?;
-            insert_artifact(&mut transaction, &facts).await?;
+            let mut writing = self.begin().await?;
+            insert_artifact(writing.connection(), &facts).await?;
             sqlx::query(
                 "UPDATE uploads SET is_complete = 1, committed_bytes = size_bytes \
-                 WHERE tenant = ? AND id = ?",
+                 WHERE tenant = $1 AND id = $2",
             )
             .bind(&facts.tenant)
             .bind(id)
-            .execute(&mut *transaction)
+            .execute(writing.connection())
             .await?;
-            transaction.commit().await?;
+            self.commit(writing).await?;
             Ok(())
         })
     }
 
     fn forget_before(&self, created_ms: i64) -> EngineFuture<'_, Vec<String>> {
         Box::pin(async move {
-            let mut transaction = self.begin().await?;
-            sqlx::query("DELETE FROM idempotency WHERE created_ms < ?").bind(created_ms).execute(&mut *transaction).await?;
-            let forgotten = sqlx::query_scalar("DELETE FROM uploads WHERE created_ms < ? RETURNING id")
+            let mut writing = self.begin().await?;
+            sqlx::query("DELETE FROM idempotency WHERE created_ms < $1").bind(created_ms).execute(writing.connection()).await?;
+            let forgotten = sqlx::query_scalar("DELETE FROM uploads WHERE created_ms < $1 RETURNING id")
                 .bind(created_ms)
-                .fetch_all(&mut *transaction)
+                .fetch_all(writing.connection())
                 .await?;
-            transaction.commit().await?;
+            self.commit(writing).await?;
             Ok(forgotten)
         })
     }
 }
 
-impl SqliteEngine {
+impl SqlEngine {
     async fn insert_upload(&self, upload: UploadFacts, key: Option<RequestKey>) -> Result<UploadFacts, EngineError> {
         const METHOD: &str = "BeginUpload";
-        let mut transaction = self.begin().await?;
-        let known = idempotency::replay(&mut transaction, &upload.tenant, METHOD, key.as_ref()).await?;
+        let mut writing = self.begin().await?;
+        let known = idempotency::replay(&mut writing, &upload.tenant, METHOD, key.as_ref()).await?;
         if let Some(response) = known {
             // The answer that counts is how far the upload is now.
             let first = v1::UploadSession::decode(response.as_slice()).map_err(EngineError::Damaged)?;
-            let row = sqlx::query("SELECT * FROM uploads WHERE tenant = ? AND id = ?")
+            let row = sqlx::query("SELECT * FROM uploads WHERE tenant = $1 AND id = $2")
                 .bind(&upload.tenant)
                 .bind(first.upload)
-                .fetch_optional(&mut *transaction)
+                .fetch_optional(writing.connection())
                 .await?;
             return row.as_ref().map_or(Ok(upload), upload_facts);
         }
-        let open: u32 = sqlx::query_scalar("SELECT count(*) FROM uploads WHERE tenant = ? AND is_complete = 0")
+        let open: i64 = sqlx::query_scalar("SELECT count(*) FROM uploads WHERE tenant = $1 AND is_complete = 0")
             .bind(&upload.tenant)
-            .fetch_one(&mut *transaction)
+            .fetch_one(writing.connection())
             .await?;
-        if open >= self.uploads_per_tenant && !upload.is_complete {
-            let limit = self.uploads_per_tenant;
+        if open >= i64::from(self.rules.uploads_per_tenant) && !upload.is_complete {
+            let limit = self.rules.uploads_per_tenant;
             return Err(EngineError::QuotaExceeded { what: "unfinished uploads", limit });
         }
         sqlx::query(
             "INSERT INTO uploads(tenant, id, digest, size_bytes, media_type, committed_bytes, \
-             is_complete, created_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+             is_complete, created_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(&upload.tenant)
         .bind(&upload.id)
-        .bind(upload.digest.as_slice())
+        .bind(upload.digest.to_vec())
         .bind(column(upload.size_bytes))
         .bind(&upload.media_type)
         .bind(column(upload.committed_bytes))
-        .bind(upload.is_complete)
-        .bind(now_ms())
-        .execute(&mut *transaction)
+        .bind(i64::from(upload.is_complete))
+        .bind(writing.now_ms)
+        .execute(writing.connection())
         .await?;
         let response = v1::UploadSession { upload: upload.id.clone(), ..Default::default() }.encode_to_vec();
-        idempotency::record(&mut transaction, &upload.tenant, METHOD, key.as_ref(), response).await?;
-        transaction.commit().await?;
+        idempotency::record(&mut writing, &upload.tenant, METHOD, key.as_ref(), response).await?;
+        self.commit(writing).await?;
         Ok(upload)
     }
 }
 
-fn upload_facts(row: &SqliteRow) -> Result<UploadFacts, EngineError> {
+fn upload_facts(row: &AnyRow) -> Result<UploadFacts, EngineError> {
     Ok(UploadFacts {
         tenant: row.try_get("tenant")?,
         id: row.try_get("id")?,
-        digest: fixed(row.try_get("digest")?)?,
+        digest: fixed(&row.try_get::<Vec<u8>, _>("digest")?)?,
         size_bytes: row.try_get::<i64, _>("size_bytes")?.unsigned_abs(),
         media_type: row.try_get("media_type")?,
         committed_bytes: row.try_get::<i64, _>("committed_bytes")?.unsigned_abs(),
-        is_complete: row.try_get("is_complete")?,
+        is_complete: row.try_get::<i64, _>("is_complete")? != 0,
     })
 }
 
@@ -166,14 +166,14 @@ fn column(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }
 
-pub(super) async fn insert_artifact(connection: &mut SqliteConnection, facts: &ArtifactFacts) -> Result<(), EngineError> {
+pub(super) async fn insert_artifact(connection: &mut AnyConnection, facts: &ArtifactFacts) -> Result<(), EngineError> {
     sqlx::query(
         "INSERT INTO artifacts(tenant, class, digest, size_bytes, media_type, created_ms) \
-         VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
     )
     .bind(&facts.tenant)
     .bind(facts.class.as_str())
-    .bind(facts.digest.as_slice())
+    .bind(facts.digest.to_vec())
     .bind(column(facts.size_bytes))
     .bind(&facts.media_type)
     .bind(facts.created_ms)

@@ -1,0 +1,244 @@
+//! Admission: a subject, its whole graph of tasks and its first event, in one transaction.
+
+use prost::Message as _;
+use zkinfer_proto::name::{JobName, ModelName};
+use zkinfer_proto::v1;
+
+use super::super::document::{Change, Document};
+use super::super::{EngineError, NewJob, NewModel, Notice, RequestKey, Subject, SubjectKind, graph, timestamp_ms};
+use super::{SqlEngine, Writing, append_event, idempotency, load, subject};
+
+impl SqlEngine {
+    pub(super) async fn insert_model(&self, new: NewModel) -> Result<v1::Model, EngineError> {
+        const METHOD: &str = "CreateModel";
+        // The service makes names, so this cannot fail; if it does, nothing is written.
+        let name = ModelName::parse(&new.model.name).map_err(|_| EngineError::ModelNotFound)?;
+        let subject = subject(SubjectKind::Model, &name.tenant, &name.model_id);
+        let mut writing = self.begin().await?;
+        if let Some(response) = idempotency::replay(&mut writing, &name.tenant, METHOD, new.key.as_ref()).await? {
+            return v1::Model::decode(response.as_slice()).map_err(EngineError::Damaged);
+        }
+        if load(writing.connection(), &subject).await?.is_some() {
+            return Err(EngineError::AlreadyExists);
+        }
+        self.check_queue(&mut writing, &subject.tenant, 1).await?;
+        let created_ms = new.model.create_time.as_ref().map_or(0, timestamp_ms);
+        let mut document = Document::Model(Box::new(new.model));
+        let body = document.apply(Change::Admitted, created_ms);
+        sqlx::query("INSERT INTO models(tenant, id, state, created_ms, last_seq, doc, salt, seed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)")
+            .bind(&subject.tenant)
+            .bind(&subject.id)
+            .bind(i64::from(document.state()))
+            .bind(created_ms)
+            .bind(document.last_sequence())
+            .bind(document.encode())
+            .bind(new.salt.to_vec())
+            .bind(new.seed.to_vec())
+            .execute(writing.connection())
+            .await?;
+        append_event(&mut writing, &subject, document.last_sequence(), body).await?;
+        let plan = Plan { graph: graph::single(graph::REGISTER, 0), priority: 0, created_ms, model_digest: None };
+        insert_graph(&mut writing, &subject, &plan).await?;
+        idempotency::record(&mut writing, &subject.tenant, METHOD, new.key.as_ref(), document.encode()).await?;
+        self.commit(writing).await?;
+        let Document::Model(model) = document else { return Err(EngineError::ModelNotFound) };
+        Ok(*model)
+    }
+
+    pub(super) async fn insert_job(&self, new: NewJob) -> Result<v1::Job, EngineError> {
+        const METHOD: &str = "CreateJob";
+        let name = JobName::parse(&new.job.name).map_err(|_| EngineError::ModelNotFound)?;
+        let mut writing = self.begin().await?;
+        let key = new.key.clone();
+        if let Some(response) = idempotency::replay(&mut writing, &name.tenant, METHOD, key.as_ref()).await? {
+            return v1::Job::decode(response.as_slice()).map_err(EngineError::Damaged);
+        }
+        self.check_queue(&mut writing, &name.tenant, 1).await?;
+        let job = admit(&mut writing, new).await?;
+        idempotency::record(&mut writing, &name.tenant, METHOD, key.as_ref(), job.encode_to_vec()).await?;
+        self.commit(writing).await?;
+        Ok(job)
+    }
+
+    pub(super) async fn insert_jobs(
+        &self,
+        tenant: &str,
+        batch: Vec<NewJob>,
+        key: Option<&RequestKey>,
+    ) -> Result<Vec<v1::Job>, EngineError> {
+        const METHOD: &str = "BatchCreateJobs";
+        let mut writing = self.begin().await?;
+        if let Some(response) = idempotency::replay(&mut writing, tenant, METHOD, key).await? {
+            let response = v1::BatchCreateJobsResponse::decode(response.as_slice()).map_err(EngineError::Damaged)?;
+            return Ok(response.jobs);
+        }
+        let mut jobs = Vec::with_capacity(batch.len());
+        let room = self.room(&mut writing, tenant).await?;
+        for (index, new) in batch.into_iter().enumerate() {
+            let admitted = match index as i64 >= room.free {
+                true => Err(room.exceeded()),
+                false => admit(&mut writing, new).await,
+            };
+            jobs.push(admitted.map_err(|error| EngineError::InBatch { index, source: Box::new(error) })?);
+        }
+        let response = v1::BatchCreateJobsResponse { jobs };
+        idempotency::record(&mut writing, tenant, METHOD, key, response.encode_to_vec()).await?;
+        self.commit(writing).await?;
+        Ok(response.jobs)
+    }
+
+    async fn check_queue(&self, writing: &mut Writing, tenant: &str, n: i64) -> Result<(), EngineError> {
+        let room = self.room(writing, tenant).await?;
+        if room.free < n { Err(room.exceeded()) } else { Ok(()) }
+    }
+
+    /// How many more subjects of a tenant may wait.
+    async fn room(&self, writing: &mut Writing, tenant: &str) -> Result<Room, EngineError> {
+        let own: Option<Option<i64>> = sqlx::query_scalar("SELECT max_queued FROM tenants WHERE tenant = $1")
+            .bind(tenant)
+            .fetch_optional(writing.connection())
+            .await?;
+        let limit = own.flatten().unwrap_or(i64::from(self.rules.queued_per_tenant));
+        let waiting: i64 = sqlx::query_scalar(
+            "SELECT (SELECT count(*) FROM jobs WHERE tenant = $1 AND state = 1) \
+               + (SELECT count(*) FROM tasks WHERE kind = 'REGISTER' AND tenant = $1 AND state = 'READY')",
+        )
+        .bind(tenant)
+        .fetch_one(writing.connection())
+        .await?;
+        Ok(Room { free: limit - waiting, limit })
+    }
+}
+
+struct Room {
+    free: i64,
+    limit: i64,
+}
+
+impl Room {
+    fn exceeded(&self) -> EngineError {
+        EngineError::QuotaExceeded { what: "queued jobs", limit: u32::try_from(self.limit).unwrap_or(u32::MAX) }
+    }
+}
+
+/// What is known of a ready model.
+struct ReadyModel {
+    graph: v1::TaskGraph,
+    private_digest: Option<Vec<u8>>,
+}
+
+async fn ready_model(writing: &mut Writing, name: &ModelName) -> Result<ReadyModel, EngineError> {
+    let row: Option<(Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>)> =
+        sqlx::query_as("SELECT doc, graph, private_digest FROM models WHERE tenant = $1 AND id = $2")
+            .bind(&name.tenant)
+            .bind(&name.model_id)
+            .fetch_optional(writing.connection())
+            .await?;
+    let (document, graph, private_digest) = row.ok_or(EngineError::ModelNotFound)?;
+    let model = v1::Model::decode(document.as_slice()).map_err(EngineError::Damaged)?;
+    if model.state() != v1::model::State::Ready {
+        return Err(EngineError::ModelNotReady(model.state()));
+    }
+    let graph = match graph {
+        Some(bytes) => v1::TaskGraph::decode(bytes.as_slice()).map_err(EngineError::Damaged)?,
+        None => graph::single(graph::PROVE, 0),
+    };
+    Ok(ReadyModel { graph, private_digest })
+}
+
+/// Writes a job with its tasks and its first event.
+async fn admit(writing: &mut Writing, new: NewJob) -> Result<v1::Job, EngineError> {
+    let name = JobName::parse(&new.job.name).map_err(|_| EngineError::ModelNotFound)?;
+    let model_name = ModelName::parse(&new.job.model).map_err(|_| EngineError::ModelNotFound)?;
+    let subject = subject(SubjectKind::Job, &name.tenant, &name.job_id);
+    let model = ready_model(writing, &model_name).await?;
+    let created_ms = new.job.create_time.as_ref().map_or(0, timestamp_ms);
+    let priority = i64::from(new.job.priority);
+    let mut document = Document::Job(Box::new(new.job));
+    let body = document.apply(Change::Admitted, created_ms);
+    let Document::Job(job) = document else { return Err(EngineError::ModelNotFound) };
+    sqlx::query(
+        "INSERT INTO jobs(tenant, id, model_id, state, created_ms, deadline_ms, priority, last_seq, doc, input_salt, seed) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    )
+    .bind(&subject.tenant)
+    .bind(&subject.id)
+    .bind(&model_name.model_id)
+    .bind(i64::from(job.state))
+    .bind(created_ms)
+    .bind(job.deadline.as_ref().map(timestamp_ms))
+    .bind(priority)
+    .bind(job.last_sequence)
+    .bind(job.encode_to_vec())
+    .bind(new.input_salt.to_vec())
+    .bind(new.seed.to_vec())
+    .execute(writing.connection())
+    .await?;
+    insert_labels(writing, &subject, &job).await?;
+    append_event(writing, &subject, job.last_sequence, body).await?;
+    insert_graph(writing, &subject, &Plan { graph: model.graph, priority, created_ms, model_digest: model.private_digest }).await?;
+    Ok(*job)
+}
+
+async fn insert_labels(writing: &mut Writing, subject: &Subject, job: &v1::Job) -> Result<(), EngineError> {
+    for (key, value) in &job.labels {
+        sqlx::query("INSERT INTO job_labels(tenant, job, key, value) VALUES ($1, $2, $3, $4)")
+            .bind(&subject.tenant)
+            .bind(&subject.id)
+            .bind(key)
+            .bind(value)
+            .execute(writing.connection())
+            .await?;
+    }
+    Ok(())
+}
+
+/// What all tasks of a subject share.
+struct Plan {
+    graph: v1::TaskGraph,
+    priority: i64,
+    created_ms: i64,
+    model_digest: Option<Vec<u8>>,
+}
+
+async fn insert_graph(writing: &mut Writing, subject: &Subject, plan: &Plan) -> Result<(), EngineError> {
+    for (ordinal, node) in plan.graph.nodes.iter().enumerate() {
+        let state = if node.needs.is_empty() { "READY" } else { "WAITING" };
+        sqlx::query(
+            "INSERT INTO tasks(kind, tenant, subject, ordinal, name, step, state, waiting_on, priority, created_ms, rank_ms, estimated_ms, \
+               device_bytes, model_digest) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        )
+        .bind(subject.kind.task_kind())
+        .bind(&subject.tenant)
+        .bind(&subject.id)
+        .bind(ordinal as i64)
+        .bind(&node.name)
+        .bind(&node.step)
+        .bind(state)
+        .bind(node.needs.len() as i64)
+        .bind(plan.priority)
+        .bind(plan.created_ms)
+        .bind(node.rank_ms)
+        .bind(node.estimated_ms)
+        .bind(node.device_bytes)
+        .bind(plan.model_digest.clone())
+        .execute(writing.connection())
+        .await?;
+        for &needs in &node.needs {
+            insert_dependency(writing, subject, i64::from(needs), ordinal as i64).await?;
+        }
+    }
+    writing.changed.push(Notice::Ready);
+    Ok(())
+}
+
+async fn insert_dependency(writing: &mut Writing, subject: &Subject, needs: i64, task: i64) -> Result<(), EngineError> {
+    sqlx::query("INSERT INTO deps(tenant, job, needs, task) VALUES ($1, $2, $3, $4)")
+        .bind(&subject.tenant)
+        .bind(&subject.id)
+        .bind(needs)
+        .bind(task)
+        .execute(writing.connection())
+        .await?;
+    Ok(())
+}

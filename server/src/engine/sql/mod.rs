@@ -1,0 +1,290 @@
+//! The engine over SQL: one code for two databases.
+//!
+//! SQLite is embedded: one file, one writer. PostgreSQL makes a cluster: many servers, many writers. All statements are those of both; where they
+//! differ, [`Dialect::pick`] holds the two texts side by side. A transaction that changes a subject locks its row first and then its tasks, in this
+//! order everywhere, so that no two wait for each other; in SQLite the one writer does the same.
+
+mod admission;
+mod artifact_records;
+mod expiry;
+mod facts;
+mod idempotency;
+mod lease;
+mod notices;
+mod postgres;
+mod reaping;
+mod resources;
+mod settle;
+mod sqlite;
+mod stopping;
+mod task_engine;
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Instant;
+
+use sqlx::{Any, AnyConnection, AnyPool, Transaction};
+
+use super::document::{Change, Document};
+use super::{EngineError, Notice, Subject, SubjectKind, now_ms};
+use crate::limits::Limits;
+use notices::Notices;
+pub use postgres::PostgresError;
+pub use sqlite::OpenError;
+
+/// Which database it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+impl Dialect {
+    /// The text for this database.
+    pub(super) fn pick(self, sqlite: &'static str, postgres: &'static str) -> &'static str {
+        match self {
+            Self::Sqlite => sqlite,
+            Self::Postgres => postgres,
+        }
+    }
+}
+
+/// What the engine takes from the service's limits.
+#[derive(Debug, Clone)]
+struct Rules {
+    queued_per_tenant: u32,
+    uploads_per_tenant: u32,
+    page_bytes: usize,
+    attempts: u32,
+    deaths: u32,
+    retry_backoff: std::time::Duration,
+    lease_ms: i64,
+}
+
+impl Rules {
+    fn new(limits: &Limits) -> Self {
+        Self {
+            queued_per_tenant: limits.queued_per_tenant,
+            uploads_per_tenant: limits.uploads_per_tenant,
+            // Room for names, tags and lengths.
+            page_bytes: limits.message_bytes / 4 * 3,
+            attempts: limits.attempts,
+            deaths: limits.worker_deaths,
+            retry_backoff: limits.retry_backoff,
+            lease_ms: i64::try_from(limits.lease.as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+}
+
+/// The clock of an embedded database: no jump of the wall clock moves it while the process lives.
+#[derive(Debug)]
+struct ProcessClock {
+    started: Instant,
+    started_ms: i64,
+}
+
+impl ProcessClock {
+    fn start() -> Self {
+        Self { started: Instant::now(), started_ms: now_ms() }
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.started_ms.saturating_add(i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+/// The engine on SQLite or PostgreSQL.
+#[derive(Debug)]
+pub struct SqlEngine {
+    dialect: Dialect,
+    writers: AnyPool,
+    readers: AnyPool,
+    rules: Rules,
+    clock: ProcessClock,
+    notices: Arc<Notices>,
+    // SQLite: held as long as anything may still write, and released by the system if the process dies.
+    _lock: Option<File>,
+}
+
+/// A transaction that may write, and the database's time at its start.
+struct Writing {
+    transaction: Transaction<'static, Any>,
+    dialect: Dialect,
+    now_ms: i64,
+    changed: Vec<Notice>,
+}
+
+impl Writing {
+    fn connection(&mut self) -> &mut AnyConnection {
+        &mut self.transaction
+    }
+}
+
+impl SqlEngine {
+    async fn begin(&self) -> Result<Writing, EngineError> {
+        let begin = self.dialect.pick("BEGIN IMMEDIATE", "BEGIN");
+        let mut transaction = self.writers.begin_with(begin).await?;
+        let now_ms = match self.dialect {
+            Dialect::Sqlite => self.clock.now_ms(),
+            Dialect::Postgres => database_ms(&mut transaction).await?,
+        };
+        Ok(Writing { transaction, dialect: self.dialect, now_ms, changed: Vec::new() })
+    }
+
+    /// Commits, then tells other processes what changed: a hint that may be lost.
+    async fn commit(&self, writing: Writing) -> Result<(), EngineError> {
+        writing.transaction.commit().await?;
+        self.notices.tell(writing.changed);
+        Ok(())
+    }
+
+    /// The database's time, outside of a transaction.
+    async fn now(&self) -> Result<i64, EngineError> {
+        match self.dialect {
+            Dialect::Sqlite => Ok(self.clock.now_ms()),
+            Dialect::Postgres => Ok(database_ms(&mut *self.readers.acquire().await?).await?),
+        }
+    }
+}
+
+async fn database_ms(connection: &mut AnyConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint").fetch_one(connection).await
+}
+
+/// A code of SQLite is a number; SQLSTATE has five characters.
+fn code(error: &sqlx::Error) -> Option<String> {
+    Some(error.as_database_error()?.code()?.into_owned())
+}
+
+impl From<sqlx::Error> for EngineError {
+    fn from(error: sqlx::Error) -> Self {
+        if matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_)) {
+            return Self::Busy(error);
+        }
+        let Some(code) = code(&error) else { return Self::Database(error) };
+        if code.len() == 5 {
+            return match code.as_str() {
+                "53100" | "53200" => Self::Full(error),
+                // Serialization, deadlock, no connections, shutting down, starting up, lost connection, cancelled by a time-out.
+                "40001" | "40P01" | "53300" | "57P01" | "57P02" | "57P03" | "57014" | "55P03" | "25006" => Self::Busy(error),
+                code if code.starts_with("08") => Self::Busy(error),
+                "23505" => Self::AlreadyExists,
+                _ => Self::Database(error),
+            };
+        }
+        match code.parse::<i32>().map(|code| code & 0xff) {
+            // SQLITE_BUSY, SQLITE_LOCKED
+            Ok(5 | 6) => Self::Busy(error),
+            // SQLITE_FULL
+            Ok(13) => Self::Full(error),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+impl SubjectKind {
+    /// As the columns `kind` of tasks and events name it.
+    fn task_kind(self) -> &'static str {
+        match self {
+            Self::Model => "REGISTER",
+            Self::Job => "PROVE",
+        }
+    }
+
+    fn from_task_kind(kind: &str) -> Self {
+        if kind == "REGISTER" { Self::Model } else { Self::Job }
+    }
+}
+
+fn subject(kind: SubjectKind, tenant: &str, id: &str) -> Subject {
+    Subject { kind, tenant: tenant.to_owned(), id: id.to_owned() }
+}
+
+/// Reads a document.
+async fn load(connection: &mut AnyConnection, subject: &Subject) -> Result<Option<Document>, EngineError> {
+    let sql = match subject.kind {
+        SubjectKind::Model => "SELECT doc FROM models WHERE tenant = $1 AND id = $2",
+        SubjectKind::Job => "SELECT doc FROM jobs WHERE tenant = $1 AND id = $2",
+    };
+    let bytes: Option<Vec<u8>> = sqlx::query_scalar(sql).bind(&subject.tenant).bind(&subject.id).fetch_optional(connection).await?;
+    bytes.map(|bytes| Document::decode(subject.kind, &bytes)).transpose()
+}
+
+/// Reads a document and locks its row until the transaction ends.
+async fn lock(writing: &mut Writing, subject: &Subject) -> Result<Option<Document>, EngineError> {
+    let sql = match subject.kind {
+        SubjectKind::Model => writing.dialect.pick(
+            "SELECT doc FROM models WHERE tenant = $1 AND id = $2",
+            "SELECT doc FROM models WHERE tenant = $1 AND id = $2 FOR UPDATE",
+        ),
+        SubjectKind::Job => writing
+            .dialect
+            .pick("SELECT doc FROM jobs WHERE tenant = $1 AND id = $2", "SELECT doc FROM jobs WHERE tenant = $1 AND id = $2 FOR UPDATE"),
+    };
+    let bytes: Option<Vec<u8>> =
+        sqlx::query_scalar(sql).bind(&subject.tenant).bind(&subject.id).fetch_optional(writing.connection()).await?;
+    bytes.map(|bytes| Document::decode(subject.kind, &bytes)).transpose()
+}
+
+/// Applies a change to a document, and writes it, its event, and what webhooks are to be told.
+async fn apply(writing: &mut Writing, subject: &Subject, document: &mut Document, change: Change) -> Result<(), EngineError> {
+    let body = document.apply(change, writing.now_ms);
+    let sql = match subject.kind {
+        SubjectKind::Model => "UPDATE models SET state = $1, last_seq = $2, doc = $3 WHERE tenant = $4 AND id = $5",
+        SubjectKind::Job => "UPDATE jobs SET state = $1, last_seq = $2, doc = $3 WHERE tenant = $4 AND id = $5",
+    };
+    sqlx::query(sql)
+        .bind(i64::from(document.state()))
+        .bind(document.last_sequence())
+        .bind(document.encode())
+        .bind(&subject.tenant)
+        .bind(&subject.id)
+        .execute(writing.connection())
+        .await?;
+    append_event(writing, subject, document.last_sequence(), body).await?;
+    if document.is_final() && subject.kind == SubjectKind::Job {
+        end_job(writing, subject, document.last_sequence()).await?;
+    }
+    writing.changed.push(Notice::Changed(subject.clone()));
+    Ok(())
+}
+
+/// What follows from a job's end: its secrets are erased, and webhooks are to hear of it.
+async fn end_job(writing: &mut Writing, subject: &Subject, sequence: i64) -> Result<(), EngineError> {
+    sqlx::query("UPDATE jobs SET input_salt = NULL, seed = NULL WHERE tenant = $1 AND id = $2")
+        .bind(&subject.tenant)
+        .bind(&subject.id)
+        .execute(writing.connection())
+        .await?;
+    let now_ms = writing.now_ms;
+    sqlx::query(
+        "INSERT INTO outbox(tenant, webhook, job, seq, not_before_ms) SELECT tenant, id, $1, $2, $3 FROM webhooks WHERE tenant = $4",
+    )
+    .bind(&subject.id)
+    .bind(sequence)
+    .bind(now_ms)
+    .bind(&subject.tenant)
+    .execute(writing.connection())
+    .await?;
+    Ok(())
+}
+
+async fn append_event(writing: &mut Writing, subject: &Subject, sequence: i64, body: Vec<u8>) -> Result<(), EngineError> {
+    sqlx::query("INSERT INTO events(kind, tenant, subject, seq, body) VALUES ($1, $2, $3, $4, $5)")
+        .bind(subject.kind.task_kind())
+        .bind(&subject.tenant)
+        .bind(&subject.id)
+        .bind(sequence)
+        .bind(body)
+        .execute(writing.connection())
+        .await?;
+    Ok(())
+}
+
+/// A column of 32 bytes.
+fn fixed(bytes: &[u8]) -> Result<[u8; 32], EngineError> {
+    bytes.try_into().map_err(|_| {
+        let source = std::io::Error::new(std::io::ErrorKind::InvalidData, "not 32 bytes");
+        EngineError::Database(sqlx::Error::Decode(source.into()))
+    })
+}

@@ -1,0 +1,135 @@
+//! Opening PostgreSQL 15 or later: a pool of connections, each with its own bounds on how long a statement, a lock and an idle transaction may
+//! last. Migrations are embedded and only go forward; an advisory lock keeps two servers from running them at once.
+
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
+
+use super::notices::Notices;
+use super::{Dialect, ProcessClock, Rules, SqlEngine};
+use crate::limits::Limits;
+
+/// The oldest version that is tested.
+const MIN_VERSION: i32 = 150_000;
+
+/// Why PostgreSQL cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresError {
+    /// The URL cannot be read.
+    #[error("the database's URL cannot be read; write it as postgres://USER:PASSWORD@HOST:PORT/DATABASE")]
+    Url(#[source] sqlx::Error),
+    /// Nobody answers, or refuses.
+    #[error("the database at {place} cannot be reached")]
+    Connect {
+        /// Host and database, without credentials.
+        place: String,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// Too old.
+    #[error("the database is PostgreSQL {found}; version 15 or later is needed")]
+    Version {
+        /// As the server writes it.
+        found: String,
+    },
+    /// The schema is older.
+    #[error("the database's schema is of an earlier version; run `zkinferd migrate` with the same --database")]
+    NotMigrated,
+    /// The schema is newer, or a migration failed.
+    #[error("the database cannot be brought to this version's schema")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+}
+
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/postgres");
+
+impl SqlEngine {
+    /// Opens a PostgreSQL database whose schema is up to date.
+    ///
+    /// # Errors
+    /// See [`PostgresError`].
+    pub async fn open_postgres(url: &str, n_connections: u32, limits: &Limits) -> Result<Self, PostgresError> {
+        let mut connection = connect(url).await?;
+        check_schema(&mut connection).await?;
+        // A connection that does not close well was only looking.
+        let _ = connection.close().await;
+        sqlx::any::install_default_drivers();
+        let options = AnyConnectOptions::from_str(url).map_err(PostgresError::Url)?.disable_statement_logging();
+        let pool = AnyPoolOptions::new()
+            .max_connections(n_connections)
+            .acquire_timeout(Duration::from_secs(10))
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    connection.execute("SET statement_timeout = '30s'").await?;
+                    connection.execute("SET lock_timeout = '10s'").await?;
+                    connection.execute("SET idle_in_transaction_session_timeout = '60s'").await?;
+                    Ok(())
+                })
+            })
+            .connect_with(options)
+            .await
+            .map_err(|source| PostgresError::Connect { place: place(url), source })?;
+        Ok(Self {
+            dialect: Dialect::Postgres,
+            writers: pool.clone(),
+            readers: pool,
+            rules: Rules::new(limits),
+            clock: ProcessClock::start(),
+            notices: Notices::over(url).map_err(PostgresError::Url)?,
+            _lock: None,
+        })
+    }
+
+    /// Brings a PostgreSQL database to this version's schema; answers the version.
+    ///
+    /// # Errors
+    /// See [`PostgresError`].
+    pub async fn migrate_postgres(url: &str) -> Result<i64, PostgresError> {
+        let mut connection = connect(url).await?;
+        MIGRATOR.run(&mut connection).await.map_err(PostgresError::Migrate)?;
+        let _ = connection.close().await;
+        Ok(newest())
+    }
+}
+
+fn newest() -> i64 {
+    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+async fn connect(url: &str) -> Result<PgConnection, PostgresError> {
+    let options = PgConnectOptions::from_str(url).map_err(PostgresError::Url)?.disable_statement_logging();
+    let failed = |source| PostgresError::Connect { place: place(url), source };
+    let mut connection = options.connect().await.map_err(failed)?;
+    let (number, text): (i32, String) =
+        sqlx::query_as("SELECT current_setting('server_version_num')::int, current_setting('server_version')")
+            .fetch_one(&mut connection)
+            .await
+            .map_err(failed)?;
+    if number < MIN_VERSION {
+        return Err(PostgresError::Version { found: text });
+    }
+    Ok(connection)
+}
+
+/// Refuses a schema that is older or newer: servers do not race to migrate.
+async fn check_schema(connection: &mut PgConnection) -> Result<(), PostgresError> {
+    let applied: Result<Option<i64>, sqlx::Error> =
+        sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success").fetch_one(connection).await;
+    match applied {
+        Ok(Some(version)) if version == newest() => Ok(()),
+        Ok(Some(version)) if version > newest() => Err(PostgresError::Migrate(sqlx::migrate::MigrateError::VersionMissing(version))),
+        // Older, or no table of migrations.
+        Ok(_) | Err(_) => Err(PostgresError::NotMigrated),
+    }
+}
+
+/// Where the database is, without who asks.
+fn place(url: &str) -> String {
+    PgConnectOptions::from_str(url).map_or_else(
+        |_| "an unreadable URL".to_owned(),
+        |options| format!("{}:{}/{}", options.get_host(), options.get_port(), options.get_database().unwrap_or("")),
+    )
+}

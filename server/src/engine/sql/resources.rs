@@ -1,0 +1,209 @@
+//! Models and jobs as clients read them.
+
+use prost::Message as _;
+use sqlx::any::AnyArguments;
+use sqlx::{AnyConnection, Arguments as _, AssertSqlSafe, Row as _};
+use zkinfer_proto::v1;
+
+use super::super::document::Document;
+use super::super::{
+    EngineError, EngineFuture, JobFilter, NewJob, NewModel, Page, PageRequest, RequestKey, Resources, StoredEvent, Subject, SubjectKind,
+};
+use super::stopping::Stop;
+use super::{SqlEngine, load, subject};
+
+impl Resources for SqlEngine {
+    fn create_model(&self, new: NewModel) -> EngineFuture<'_, v1::Model> {
+        Box::pin(self.insert_model(new))
+    }
+
+    fn model(&self, tenant: &str, id: &str) -> EngineFuture<'_, Option<v1::Model>> {
+        let subject = subject(SubjectKind::Model, tenant, id);
+        Box::pin(async move {
+            let mut reader = self.readers.acquire().await?;
+            let Some(Document::Model(mut model)) = load(&mut reader, &subject).await? else {
+                return Ok(None);
+            };
+            if model.state() == v1::model::State::Compiling {
+                set_queue_position(&mut reader, &subject, &mut model.progress).await?;
+            }
+            Ok(Some(*model))
+        })
+    }
+
+    fn list_models(&self, tenant: &str, page: PageRequest) -> EngineFuture<'_, Page<v1::Model>> {
+        let mut query = ListQuery::new("SELECT created_ms, id, doc FROM models WHERE tenant = ");
+        query.push_text(tenant);
+        Box::pin(async move { self.page(query, page, |bytes| v1::Model::decode(bytes).map_err(EngineError::Damaged)).await })
+    }
+
+    fn create_job(&self, new: NewJob) -> EngineFuture<'_, v1::Job> {
+        Box::pin(self.insert_job(new))
+    }
+
+    fn create_jobs(&self, tenant: &str, batch: Vec<NewJob>, key: Option<RequestKey>) -> EngineFuture<'_, Vec<v1::Job>> {
+        let tenant = tenant.to_owned();
+        Box::pin(async move { self.insert_jobs(&tenant, batch, key.as_ref()).await })
+    }
+
+    fn job(&self, tenant: &str, id: &str) -> EngineFuture<'_, Option<v1::Job>> {
+        let subject = subject(SubjectKind::Job, tenant, id);
+        Box::pin(async move {
+            let mut reader = self.readers.acquire().await?;
+            let Some(Document::Job(mut job)) = load(&mut reader, &subject).await? else {
+                return Ok(None);
+            };
+            if job.state() == v1::job::State::Queued {
+                set_queue_position(&mut reader, &subject, &mut job.progress).await?;
+            }
+            Ok(Some(*job))
+        })
+    }
+
+    fn list_jobs(&self, tenant: &str, filter: JobFilter, page: PageRequest) -> EngineFuture<'_, Page<v1::Job>> {
+        let mut query = ListQuery::new("SELECT created_ms, id, doc FROM jobs WHERE tenant = ");
+        query.push_text(tenant);
+        push_job_filter(&mut query, filter);
+        Box::pin(async move { self.page(query, page, |bytes| v1::Job::decode(bytes).map_err(EngineError::Damaged)).await })
+    }
+
+    fn cancel_job(&self, tenant: &str, id: &str, note: &str) -> EngineFuture<'_, Option<v1::Job>> {
+        let (subject, stop) = (subject(SubjectKind::Job, tenant, id), Stop::cancel(note.to_owned()));
+        Box::pin(async move {
+            let Some(Document::Job(job)) = self.stop(&subject, &stop).await? else { return Ok(None) };
+            Ok(Some(*job))
+        })
+    }
+
+    fn events(&self, subject: &Subject, from: i64, limit: u32) -> EngineFuture<'_, Vec<StoredEvent>> {
+        let subject = subject.clone();
+        Box::pin(async move {
+            let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
+                "SELECT seq, body FROM events WHERE kind = $1 AND tenant = $2 AND subject = $3 AND seq >= $4 ORDER BY seq LIMIT $5",
+            )
+            .bind(subject.kind.task_kind())
+            .bind(&subject.tenant)
+            .bind(&subject.id)
+            .bind(from)
+            .bind(i64::from(limit))
+            .fetch_all(&self.readers)
+            .await?;
+            Ok(rows.into_iter().map(|(sequence, body)| StoredEvent { sequence, body }).collect())
+        })
+    }
+}
+
+/// A statement that grows with its values. Only literals become text of it.
+struct ListQuery {
+    sql: String,
+    values: AnyArguments,
+}
+
+impl ListQuery {
+    fn new(sql: &'static str) -> Self {
+        Self { sql: sql.to_owned(), values: AnyArguments::default() }
+    }
+
+    fn push(&mut self, sql: &'static str) {
+        self.sql.push_str(sql);
+    }
+
+    fn push_number(&mut self, value: i64) {
+        // Adding a number or a text to the list of values cannot fail.
+        let _ = self.values.add(value);
+        self.push_placeholder();
+    }
+
+    fn push_text(&mut self, value: &str) {
+        let _ = self.values.add(value.to_owned());
+        self.push_placeholder();
+    }
+
+    fn push_placeholder(&mut self) {
+        self.sql.push('$');
+        self.sql.push_str(&self.values.len().to_string());
+    }
+}
+
+impl SqlEngine {
+    async fn page<T>(
+        &self,
+        mut query: ListQuery,
+        page: PageRequest,
+        decode: impl Fn(&[u8]) -> Result<T, EngineError>,
+    ) -> Result<Page<T>, EngineError> {
+        if let Some((created_ms, id)) = page.after {
+            query.push(" AND (created_ms, id) < (");
+            query.push_number(created_ms);
+            query.push(", ");
+            query.push_text(&id);
+            query.push(")");
+        }
+        query.push(" ORDER BY created_ms DESC, id DESC LIMIT ");
+        query.push_number(i64::from(page.size) + 1);
+        let rows = sqlx::query_with(AssertSqlSafe(query.sql), query.values).fetch_all(&self.readers).await?;
+        let mut items = Vec::new();
+        let mut n_bytes = 0;
+        for row in rows.iter().take(page.size as usize) {
+            let document: Vec<u8> = row.try_get("doc")?;
+            n_bytes += document.len();
+            // A page is one message; a short page is a page like any other.
+            if n_bytes > self.rules.page_bytes && !items.is_empty() {
+                break;
+            }
+            items.push(decode(&document)?);
+        }
+        let next = match items.len().checked_sub(1).and_then(|last| rows.get(last)) {
+            Some(last) if items.len() < rows.len() => Some((last.try_get("created_ms")?, last.try_get("id")?)),
+            _ => None,
+        };
+        Ok(Page { items, next })
+    }
+}
+
+/// How many of the tenant's own go first, of those that wait as a whole. A subject that a worker has, or had, is at no place.
+async fn set_queue_position(
+    connection: &mut AnyConnection,
+    subject: &Subject,
+    progress: &mut Option<v1::Progress>,
+) -> Result<(), EngineError> {
+    let sql = match subject.kind {
+        SubjectKind::Job => {
+            "SELECT (SELECT count(*) FROM jobs AS other WHERE other.tenant = mine.tenant AND other.state = 1 \
+               AND (other.priority > mine.priority OR (other.priority = mine.priority AND other.id < mine.id))) \
+             FROM jobs AS mine WHERE tenant = $1 AND id = $2 AND state = 1"
+        }
+        SubjectKind::Model => {
+            "SELECT (SELECT count(*) FROM tasks AS other WHERE other.kind = 'REGISTER' AND other.tenant = mine.tenant AND other.state = 'READY' \
+               AND (other.created_ms < mine.created_ms OR (other.created_ms = mine.created_ms AND other.subject < mine.subject))) \
+             FROM tasks AS mine WHERE kind = 'REGISTER' AND tenant = $1 AND subject = $2 AND state = 'READY'"
+        }
+    };
+    let ahead: Option<i64> = sqlx::query_scalar(sql).bind(&subject.tenant).bind(&subject.id).fetch_optional(connection).await?;
+    progress.get_or_insert_default().queue_position = ahead.map_or(-1, |ahead| i32::try_from(ahead).unwrap_or(i32::MAX));
+    Ok(())
+}
+
+fn push_job_filter(query: &mut ListQuery, filter: JobFilter) {
+    if let Some(model_id) = filter.model_id {
+        query.push(" AND model_id = ");
+        query.push_text(&model_id);
+    }
+    if !filter.states.is_empty() {
+        query.push(" AND state IN (");
+        for (i, state) in filter.states.into_iter().enumerate() {
+            query.push(if i == 0 { "" } else { ", " });
+            query.push_number(i64::from(state as i32));
+        }
+        query.push(")");
+    }
+    for (key, value) in filter.labels {
+        query.push(
+            " AND EXISTS (SELECT 1 FROM job_labels AS label WHERE label.tenant = jobs.tenant AND label.job = jobs.id AND label.key = ",
+        );
+        query.push_text(&key);
+        query.push(" AND label.value = ");
+        query.push_text(&value);
+        query.push(")");
+    }
+}

@@ -1,0 +1,350 @@
+//! What becomes of a task whose worker reports: progress, success, failure, release.
+
+use zkinfer_proto::v1;
+
+use super::super::document::{Change, Document};
+use super::super::verdict::{Failures, Verdict, decide};
+use super::super::{ArtifactFacts, EngineError, FailedAttempt, Lease, Notice, Outcome, Subject, SubjectKind, TaskFlow, Usage, graph};
+use super::artifact_records::insert_artifact;
+use super::stopping::{Stop, cancel_all, end_if_idle, load_stop};
+use super::{SqlEngine, Writing, apply, lock};
+
+/// A running task whose epoch was checked, its subject locked.
+pub(super) struct Held {
+    pub(super) subject: Subject,
+    pub(super) name: String,
+    pub(super) ordinal: i64,
+    pub(super) epoch: i64,
+    pub(super) attempts: u32,
+    pub(super) failures: Failures,
+    pub(super) document: Document,
+    pub(super) stop: Option<Stop>,
+}
+
+impl Held {
+    /// The task is all that its subject has.
+    fn is_whole(&self) -> bool {
+        graph::is_whole(&self.name)
+    }
+}
+
+/// Locks the subject and checks that the lease is the newest.
+pub(super) async fn hold(writing: &mut Writing, lease: &Lease) -> Result<Held, EngineError> {
+    let subject = &lease.task.subject;
+    let document = lock(writing, subject).await?.ok_or(EngineError::Fenced)?;
+    let row: Option<(i64, i64, i64, i64, i64, i64)> = sqlx::query_as(
+        "SELECT ordinal, attempts, failed_task, failed_infra, failed_memory, deaths FROM tasks \
+         WHERE kind = $1 AND tenant = $2 AND subject = $3 AND name = $4 AND epoch = $5 AND state = 'RUNNING'",
+    )
+    .bind(subject.kind.task_kind())
+    .bind(&subject.tenant)
+    .bind(&subject.id)
+    .bind(&lease.task.name)
+    .bind(lease.epoch)
+    .fetch_optional(writing.connection())
+    .await?;
+    let (ordinal, attempts, task, infra, memory, deaths) = row.ok_or(EngineError::Fenced)?;
+    let count = |column: i64| u32::try_from(column).unwrap_or(u32::MAX);
+    Ok(Held {
+        subject: subject.clone(),
+        name: lease.task.name.clone(),
+        ordinal,
+        epoch: lease.epoch,
+        attempts: count(attempts),
+        failures: Failures { task: count(task), infra: count(infra), memory: count(memory), deaths: count(deaths) },
+        document,
+        stop: load_stop(writing, subject).await?,
+    })
+}
+
+impl SqlEngine {
+    pub(super) async fn note_progress(&self, lease: &Lease, progress: v1::Progress) -> Result<TaskFlow, EngineError> {
+        let mut writing = self.begin().await?;
+        let mut held = hold(&mut writing, lease).await?;
+        // A step is not told of: the job's progress counts whole tasks.
+        if held.is_whole() {
+            apply(&mut writing, &held.subject, &mut held.document, Change::Progressed(progress)).await?;
+            self.commit(writing).await?;
+        }
+        Ok(if held.stop.is_some() { TaskFlow::Stop } else { TaskFlow::Continue })
+    }
+
+    pub(super) async fn complete_task(&self, lease: &Lease, outcome: Outcome, usage: &Usage) -> Result<(), EngineError> {
+        let mut writing = self.begin().await?;
+        let mut held = hold(&mut writing, lease).await?;
+        if let Some(stop) = held.stop.clone() {
+            end_task(&mut writing, &held, "CANCELLED", usage).await?;
+            end_if_idle(&mut writing, &held.subject, &mut held.document, &stop).await?;
+            return self.commit(writing).await;
+        }
+        end_task(&mut writing, &held, "DONE", usage).await?;
+        note_fallback(&mut writing, &mut held, usage).await?;
+        match outcome {
+            Outcome::Registered { registered, private_digest, graph, artifacts } => {
+                insert_artifacts(&mut writing, &artifacts).await?;
+                keep_model(&mut writing, &held.subject, private_digest, &graph).await?;
+                apply(&mut writing, &held.subject, &mut held.document, Change::Registered(registered)).await?;
+            }
+            Outcome::Result(facts) => {
+                insert_artifacts(&mut writing, std::slice::from_ref(&facts)).await?;
+                hand_on(&mut writing, &held, &facts).await?;
+                let progress = graph_progress(&mut writing, &held).await?;
+                apply(&mut writing, &held.subject, &mut held.document, Change::Progressed(progress)).await?;
+            }
+            Outcome::Proved { mut result, artifacts } => {
+                insert_artifacts(&mut writing, &artifacts).await?;
+                if !held.is_whole() {
+                    result.stage_times = step_times(&mut writing, &held.subject).await?;
+                }
+                publish(&mut writing, &held.subject, &result).await?;
+                apply(&mut writing, &held.subject, &mut held.document, Change::Proved(result)).await?;
+            }
+        }
+        self.commit(writing).await
+    }
+
+    pub(super) async fn fail_task(&self, lease: &Lease, failed: &FailedAttempt, usage: &Usage) -> Result<(), EngineError> {
+        let mut writing = self.begin().await?;
+        let mut held = hold(&mut writing, lease).await?;
+        let attempts = held.attempts;
+        let (failures, verdict) = decide(failed, held.failures, attempts, self.rules.attempts, self.rules.retry_backoff);
+        held.failures = failures;
+        end_attempt(&mut writing, &held, failed.cause.as_str(), usage).await?;
+        self.follow(&mut writing, &mut held, verdict, failed.cause.as_str(), &failed.message).await?;
+        self.commit(writing).await
+    }
+
+    pub(super) async fn release_task(&self, lease: &Lease) -> Result<(), EngineError> {
+        let mut writing = self.begin().await?;
+        let mut held = hold(&mut writing, lease).await?;
+        self.give_back(&mut writing, &mut held).await?;
+        self.commit(writing).await
+    }
+
+    /// Queues a task again; the attempt does not count.
+    pub(super) async fn give_back(&self, writing: &mut Writing, held: &mut Held) -> Result<(), EngineError> {
+        end_attempt(writing, held, "RELEASED", &Usage::default()).await?;
+        held.attempts = held.attempts.saturating_sub(1);
+        if let Some(stop) = held.stop.clone() {
+            set_state(writing, held, "CANCELLED").await?;
+            end_if_idle(writing, &held.subject, &mut held.document, &stop).await?;
+            return Ok(());
+        }
+        requeue(writing, held, writing.now_ms).await
+    }
+
+    /// Does what was decided after an attempt went wrong. A job that was told to stop ends that way.
+    pub(super) async fn follow(
+        &self,
+        writing: &mut Writing,
+        held: &mut Held,
+        verdict: Verdict,
+        outcome: &str,
+        message: &str,
+    ) -> Result<(), EngineError> {
+        if let Some(stop) = held.stop.clone() {
+            set_state(writing, held, "CANCELLED").await?;
+            end_if_idle(writing, &held.subject, &mut held.document, &stop).await?;
+            return Ok(());
+        }
+        match verdict {
+            Verdict::Retry { after } => {
+                let after_ms = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
+                let not_before_ms = writing.now_ms.saturating_add(after_ms);
+                note(writing, held, outcome, message).await?;
+                requeue(writing, held, not_before_ms).await
+            }
+            Verdict::Fail(mut failure) => {
+                set_state(writing, held, "FAILED").await?;
+                cancel_all(writing, &held.subject).await?;
+                if !held.is_whole() {
+                    failure.stage = held.name.clone();
+                }
+                apply(writing, &held.subject, &mut held.document, Change::Failed(failure)).await
+            }
+        }
+    }
+}
+
+/// Ends a task and its attempt.
+async fn end_task(writing: &mut Writing, held: &Held, state: &'static str, usage: &Usage) -> Result<(), EngineError> {
+    set_state(writing, held, state).await?;
+    end_attempt(writing, held, state, usage).await
+}
+
+async fn set_state(writing: &mut Writing, held: &Held, state: &'static str) -> Result<(), EngineError> {
+    sqlx::query("UPDATE tasks SET state = $1, session = NULL WHERE kind = $2 AND tenant = $3 AND subject = $4 AND ordinal = $5")
+        .bind(state)
+        .bind(held.subject.kind.task_kind())
+        .bind(&held.subject.tenant)
+        .bind(&held.subject.id)
+        .bind(held.ordinal)
+        .execute(writing.connection())
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn end_attempt(writing: &mut Writing, held: &Held, outcome: &str, usage: &Usage) -> Result<(), EngineError> {
+    let now_ms = writing.now_ms;
+    sqlx::query(
+        "UPDATE attempts SET ended_ms = $1, outcome = $2, device = $3 \
+         WHERE kind = $4 AND tenant = $5 AND subject = $6 AND ordinal = $7 AND epoch = $8",
+    )
+    .bind(now_ms)
+    .bind(outcome)
+    .bind(&usage.device)
+    .bind(held.subject.kind.task_kind())
+    .bind(&held.subject.tenant)
+    .bind(&held.subject.id)
+    .bind(held.ordinal)
+    .bind(held.epoch)
+    .execute(writing.connection())
+    .await?;
+    Ok(())
+}
+
+/// Queues a task again, with its failures so far and a new epoch. A subject without other tasks waits again as a whole.
+async fn requeue(writing: &mut Writing, held: &mut Held, not_before_ms: i64) -> Result<(), EngineError> {
+    let Failures { task, infra, memory, deaths } = held.failures;
+    sqlx::query(
+        "UPDATE tasks SET state = 'READY', epoch = epoch + 1, session = NULL, not_before_ms = $1, attempts = $2, failed_task = $3, \
+           failed_infra = $4, failed_memory = $5, deaths = $6 \
+         WHERE kind = $7 AND tenant = $8 AND subject = $9 AND ordinal = $10",
+    )
+    .bind(not_before_ms)
+    .bind(i64::from(held.attempts))
+    .bind(i64::from(task))
+    .bind(i64::from(infra))
+    .bind(i64::from(memory))
+    .bind(i64::from(deaths))
+    .bind(held.subject.kind.task_kind())
+    .bind(&held.subject.tenant)
+    .bind(&held.subject.id)
+    .bind(held.ordinal)
+    .execute(writing.connection())
+    .await?;
+    if held.is_whole() {
+        apply(writing, &held.subject, &mut held.document, Change::Requeued(held.attempts)).await?;
+    }
+    writing.changed.push(Notice::Ready);
+    Ok(())
+}
+
+/// Tells clients of something that happened to a task and did not end the job.
+async fn note(writing: &mut Writing, held: &mut Held, outcome: &str, message: &str) -> Result<(), EngineError> {
+    if held.subject.kind == SubjectKind::Model {
+        return Ok(());
+    }
+    let note = v1::TaskNote { task: held.name.clone(), attempt: held.attempts, outcome: outcome.to_owned(), message: message.to_owned() };
+    apply(writing, &held.subject, &mut held.document, Change::Noted(note)).await
+}
+
+async fn note_fallback(writing: &mut Writing, held: &mut Held, usage: &Usage) -> Result<(), EngineError> {
+    match usage.fallback.as_str() {
+        "" => Ok(()),
+        reason => note(writing, held, "FALLBACK", reason).await,
+    }
+}
+
+async fn insert_artifacts(writing: &mut Writing, artifacts: &[ArtifactFacts]) -> Result<(), EngineError> {
+    for facts in artifacts {
+        insert_artifact(writing.connection(), facts).await?;
+    }
+    Ok(())
+}
+
+async fn keep_model(writing: &mut Writing, subject: &Subject, private: [u8; 32], graph: &v1::TaskGraph) -> Result<(), EngineError> {
+    use prost::Message as _;
+    sqlx::query("UPDATE models SET private_digest = $1, graph = $2 WHERE tenant = $3 AND id = $4")
+        .bind(private.to_vec())
+        .bind(graph.encode_to_vec())
+        .bind(&subject.tenant)
+        .bind(&subject.id)
+        .execute(writing.connection())
+        .await?;
+    Ok(())
+}
+
+/// Gives a task's result to those that wait for it.
+async fn hand_on(writing: &mut Writing, held: &Held, facts: &ArtifactFacts) -> Result<(), EngineError> {
+    debug_assert_eq!(held.subject.kind, SubjectKind::Job, "a registration is one task");
+    sqlx::query("UPDATE tasks SET output = $1 WHERE kind = 'PROVE' AND tenant = $2 AND subject = $3 AND ordinal = $4")
+        .bind(facts.digest.to_vec())
+        .bind(&held.subject.tenant)
+        .bind(&held.subject.id)
+        .bind(held.ordinal)
+        .execute(writing.connection())
+        .await?;
+    sqlx::query(
+        "UPDATE tasks SET waiting_on = waiting_on - 1, state = CASE WHEN waiting_on = 1 THEN 'READY' ELSE state END \
+         WHERE kind = 'PROVE' AND tenant = $1 AND subject = $2 AND state = 'WAITING' \
+           AND ordinal IN (SELECT task FROM deps WHERE deps.tenant = $1 AND deps.job = $2 AND deps.needs = $3)",
+    )
+    .bind(&held.subject.tenant)
+    .bind(&held.subject.id)
+    .bind(held.ordinal)
+    .execute(writing.connection())
+    .await?;
+    writing.changed.push(Notice::Ready);
+    Ok(())
+}
+
+/// The job's one result. A second one breaks the key.
+async fn publish(writing: &mut Writing, subject: &Subject, result: &v1::JobResult) -> Result<(), EngineError> {
+    let now_ms = writing.now_ms;
+    sqlx::query("INSERT INTO results(tenant, job, proof, published_ms) VALUES ($1, $2, $3, $4)")
+        .bind(&subject.tenant)
+        .bind(&subject.id)
+        .bind(&result.proof_artifact)
+        .bind(now_ms)
+        .execute(writing.connection())
+        .await?;
+    Ok(())
+}
+
+/// How far a job of several tasks is: its steps in the order of the graph.
+async fn graph_progress(writing: &mut Writing, held: &Held) -> Result<v1::Progress, EngineError> {
+    let rows: Vec<(String, i64, i64, i64, i64)> = sqlx::query_as(
+        "SELECT step, count(*), count(CASE WHEN state = 'DONE' THEN 1 END), CAST(sum(estimated_ms + 1) AS BIGINT), \
+           CAST(coalesce(sum(CASE WHEN state = 'DONE' THEN estimated_ms + 1 END), 0) AS BIGINT) \
+         FROM tasks WHERE kind = 'PROVE' AND tenant = $1 AND subject = $2 GROUP BY step ORDER BY min(ordinal)",
+    )
+    .bind(&held.subject.tenant)
+    .bind(&held.subject.id)
+    .fetch_all(writing.connection())
+    .await?;
+    let (total_ms, done_ms) = rows.iter().fold((0, 0), |(total, done), row| (total + row.3, done + row.4));
+    let count = |column: i64| u32::try_from(column).unwrap_or(u32::MAX);
+    let stage = |(name, total, done, _, _): &(String, i64, i64, i64, i64)| v1::Stage {
+        name: name.clone(),
+        total: count(*total),
+        done: count(*done),
+        elapsed: None,
+    };
+    let phase = rows.iter().find(|row| row.2 < row.1).map(|row| row.0.clone()).unwrap_or_default();
+    Ok(v1::Progress {
+        stages: rows.iter().map(stage).collect(),
+        fraction: if total_ms > 0 { done_ms as f64 / total_ms as f64 } else { 0.0 },
+        eta: None,
+        queue_position: -1,
+        phase,
+        attempt: 1,
+    })
+}
+
+/// How long the steps of a job took, all attempts that gave a result added up.
+async fn step_times(writing: &mut Writing, subject: &Subject) -> Result<Vec<v1::StageTime>, EngineError> {
+    let rows: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT tasks.step, CAST(sum(attempts.ended_ms - attempts.started_ms) AS BIGINT) FROM attempts \
+           JOIN tasks ON tasks.kind = attempts.kind AND tasks.tenant = attempts.tenant AND tasks.subject = attempts.subject \
+             AND tasks.ordinal = attempts.ordinal \
+         WHERE attempts.kind = 'PROVE' AND attempts.tenant = $1 AND attempts.subject = $2 AND attempts.outcome = 'DONE' \
+         GROUP BY tasks.step ORDER BY min(tasks.ordinal)",
+    )
+    .bind(&subject.tenant)
+    .bind(&subject.id)
+    .fetch_all(writing.connection())
+    .await?;
+    let duration = |ms: i64| prost_types::Duration { seconds: ms / 1000, nanos: (ms % 1000) as i32 * 1_000_000 };
+    Ok(rows.into_iter().map(|(name, ms)| v1::StageTime { name, elapsed: Some(duration(ms.max(0))) }).collect())
+}

@@ -1,0 +1,84 @@
+//! The queue's calls, each in its file.
+
+use zkinfer_proto::v1;
+
+use super::super::{
+    EngineFuture, Expired, FailedAttempt, Lease, Leased, NewSession, Notice, Offer, Outcome, QueueFacts, Reaped, Renewal, SessionFacts,
+    SessionId, Subject, TaskEngine, TaskFacts, TaskFlow, Usage,
+};
+use super::SqlEngine;
+
+impl TaskEngine for SqlEngine {
+    fn open_session(&self, new: NewSession) -> EngineFuture<'_, SessionId> {
+        Box::pin(self.insert_session(new))
+    }
+
+    fn close_session(&self, session: &str, crashed: bool) -> EngineFuture<'_, Reaped> {
+        let session = session.to_owned();
+        Box::pin(async move { self.end_session(&session, crashed).await })
+    }
+
+    fn lease(&self, session: &str, offer: Offer) -> EngineFuture<'_, Vec<Leased>> {
+        let session = session.to_owned();
+        Box::pin(async move { self.lease_tasks(&session, &offer).await })
+    }
+
+    fn renew(&self, session: &str, held: Vec<Lease>) -> EngineFuture<'_, Renewal> {
+        let session = session.to_owned();
+        Box::pin(async move { self.renew_leases(&session, held).await })
+    }
+
+    fn progress(&self, lease: &Lease, progress: v1::Progress) -> EngineFuture<'_, TaskFlow> {
+        let lease = lease.clone();
+        Box::pin(async move { self.note_progress(&lease, progress).await })
+    }
+
+    fn complete(&self, lease: &Lease, outcome: Outcome, usage: Usage) -> EngineFuture<'_, ()> {
+        let lease = lease.clone();
+        Box::pin(async move { self.complete_task(&lease, outcome, &usage).await })
+    }
+
+    fn fail(&self, lease: &Lease, failed: FailedAttempt, usage: Usage) -> EngineFuture<'_, ()> {
+        let lease = lease.clone();
+        Box::pin(async move { self.fail_task(&lease, &failed, &usage).await })
+    }
+
+    fn release(&self, lease: &Lease) -> EngineFuture<'_, ()> {
+        let lease = lease.clone();
+        Box::pin(async move { self.release_task(&lease).await })
+    }
+
+    fn reap(&self) -> EngineFuture<'_, Reaped> {
+        Box::pin(self.reap_silent())
+    }
+
+    fn recover(&self) -> EngineFuture<'_, Reaped> {
+        Box::pin(self.recover_local())
+    }
+
+    fn expire(&self) -> EngineFuture<'_, Expired> {
+        Box::pin(self.expire_jobs())
+    }
+
+    fn queue(&self) -> EngineFuture<'_, QueueFacts> {
+        Box::pin(self.queue_facts())
+    }
+
+    fn tasks(&self, subject: &Subject) -> EngineFuture<'_, Vec<TaskFacts>> {
+        let subject = subject.clone();
+        Box::pin(async move { self.task_facts(&subject).await })
+    }
+
+    fn sessions(&self) -> EngineFuture<'_, Vec<SessionFacts>> {
+        Box::pin(self.session_facts())
+    }
+
+    fn cordon(&self, session: &str, cordoned: bool) -> EngineFuture<'_, bool> {
+        let session = session.to_owned();
+        Box::pin(async move { self.set_cordoned(&session, cordoned).await })
+    }
+
+    fn notices(&self) -> Option<tokio::sync::broadcast::Receiver<Notice>> {
+        self.notices.subscribe()
+    }
+}

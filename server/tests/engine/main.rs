@@ -1,0 +1,58 @@
+//! One conformance suite for the engine, instantiated on SQLite and on PostgreSQL.
+//!
+//! PostgreSQL is a throwaway instance; where it is not installed, its half of the suite prints so and is not run.
+
+mod chaos;
+mod leases;
+mod lifecycle;
+mod migration;
+mod order;
+#[path = "../support/postgres.rs"]
+mod postgres;
+mod stops;
+mod world;
+
+/// Instantiates tests, async functions of a [`world::World`], for each database.
+macro_rules! conformance {
+    ($($module:ident::$test:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $test() {
+                crate::$module::$test(crate::world::World::sqlite().await).await;
+            })*
+        }
+
+        mod postgresql {
+            $(#[tokio::test]
+            async fn $test() {
+                let Some(world) = crate::world::World::postgres(stringify!($test)).await else { return };
+                crate::$module::$test(world).await;
+            })*
+        }
+    };
+}
+
+conformance! {
+    lifecycle::a_model_and_a_job_end_with_their_results_and_counted_events,
+    lifecycle::the_same_request_is_admitted_once_also_at_the_same_time,
+    lifecycle::a_batch_is_admitted_as_a_whole_or_not_at_all,
+    lifecycle::lists_are_filtered_and_paged,
+    lifecycle::a_tenant_has_a_place_for_so_many,
+    leases::a_task_waits_for_all_it_needs_and_is_given_their_results,
+    leases::an_older_epoch_changes_nothing,
+    leases::a_silent_worker_loses_its_task_and_what_it_sends_later_is_refused,
+    leases::a_task_that_workers_die_of_is_poisoned,
+    leases::a_failed_task_is_tried_again_later_until_its_budget_ends,
+    leases::what_the_process_left_is_taken_up_at_its_next_start,
+    leases::a_released_task_costs_no_attempt,
+    leases::a_failed_step_ends_the_job_and_fences_the_others,
+    leases::sessions_are_listed_cordoned_and_closed,
+    leases::a_fallback_is_told_with_its_reason,
+    order::tenants_share_by_their_weights,
+    order::the_oldest_job_of_the_highest_priority_goes_first_along_its_longest_way,
+    order::a_model_at_hand_and_free_memory_decide,
+    stops::a_waiting_job_is_cancelled_at_once_and_a_running_one_when_it_stops,
+    stops::a_result_that_comes_after_the_cancellation_is_not_published,
+    stops::a_passed_deadline_ends_a_job,
+    chaos::crashing_workers_lose_and_double_nothing,
+}

@@ -1,0 +1,63 @@
+use zkinfer_server::engine::Offer;
+
+use crate::world::{World, diamond, finish, offer, whole};
+
+pub(crate) async fn tenants_share_by_their_weights(world: World) {
+    for tenant in ["a", "b", "c"] {
+        world.ready_model(tenant, "net", whole()).await;
+    }
+    world.execute("INSERT INTO tenants(tenant, share_milli) VALUES ('b', 3000)").await;
+    world.execute("INSERT INTO tenants(tenant, is_paused) VALUES ('c', 1)").await;
+    for tenant in ["a", "b", "c"] {
+        for _ in 0..12 {
+            world.job(tenant, "net").await;
+        }
+    }
+    let session = world.session().await;
+    let mut given = Vec::new();
+    for _ in 0..8 {
+        given.push(world.lease(&session).await.lease.task.subject.tenant);
+    }
+    let count = |tenant: &str| given.iter().filter(|given| *given == tenant).count();
+    assert_eq!([count("a"), count("b"), count("c")], [2, 6, 0], "three to one, and nothing to who is paused");
+    world.execute("UPDATE tenants SET max_running = 6 WHERE tenant = 'b'").await;
+    for _ in 0..3 {
+        assert_eq!(world.lease(&session).await.lease.task.subject.tenant, "a", "b runs as many as it may");
+    }
+}
+
+pub(crate) async fn the_oldest_job_of_the_highest_priority_goes_first_along_its_longest_way(world: World) {
+    world.ready_model("acme", "net", diamond()).await;
+    let old = world.job("acme", "net").await;
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    let young = world.job("acme", "net").await;
+    let urgent = world.job_with("acme", "net", |job| job.priority = 5).await;
+    let session = world.session().await;
+    let mut order = Vec::new();
+    for _ in 0..5 {
+        let lease = world.lease(&session).await.lease;
+        finish(&world, &lease).await.unwrap();
+        order.push((lease.task.subject, lease.task.name));
+    }
+    let expected = [(&urgent, "first"), (&urgent, "right"), (&urgent, "left"), (&urgent, "last"), (&old, "first")];
+    assert_eq!(order, expected.map(|(subject, name)| (subject.clone(), name.to_owned())));
+    assert_eq!(world.get(&young).await.progress.unwrap().queue_position, 0);
+}
+
+pub(crate) async fn a_model_at_hand_and_free_memory_decide(world: World) {
+    let mut large = whole();
+    large.nodes[0].device_bytes = 1 << 30;
+    world.ready_model("acme", "large", large).await;
+    world.ready_model("acme", "small", whole()).await;
+    let large_job = world.job("acme", "large").await;
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    let session = world.session().await;
+    let tight = Offer { free_device_bytes: 1 << 20, ..offer() };
+    assert!(world.engine.lease(&session, tight.clone()).await.unwrap().is_empty(), "it does not fit");
+    let small_job = world.job("acme", "small").await;
+    let given = world.engine.lease(&session, tight).await.unwrap();
+    assert_eq!(given[0].lease.task.subject, small_job, "the one that does is given");
+    world.engine.release(&given[0].lease).await.unwrap();
+    let given = world.engine.lease(&session, Offer { max_tasks: 4, ..offer() }).await.unwrap();
+    assert_eq!(given.iter().map(|leased| leased.lease.task.subject.clone()).collect::<Vec<_>>(), [large_job, small_job]);
+}

@@ -1,0 +1,241 @@
+//! An engine with helpers that admit subjects and act as workers.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use prost::Message as _;
+use tempfile::TempDir;
+use zkinfer_proto::v1;
+use zkinfer_server::artifacts::Class;
+use zkinfer_server::engine::sql::SqlEngine;
+use zkinfer_server::engine::{
+    ArtifactFacts, Engine, Lease, Leased, NewJob, NewModel, NewSession, Offer, Outcome, RequestKey, StoredEvent, Subject, SubjectKind,
+    Usage, graph, now_ms, timestamp,
+};
+use zkinfer_server::limits::Limits;
+
+use crate::postgres::Postgres;
+
+/// Long enough that no lease ends unless a test waits for it.
+pub(crate) const LEASE: Duration = Duration::from_secs(2);
+
+pub(crate) fn limits() -> Limits {
+    Limits { lease: LEASE, retry_backoff: Duration::from_millis(500), queued_per_tenant: 200, ..Limits::default() }
+}
+
+/// An engine under test. What it lies on goes with it.
+pub(crate) struct World {
+    pub(crate) engine: Arc<dyn Engine>,
+    folder: Option<TempDir>,
+    url: Option<String>,
+}
+
+fn server() -> Result<&'static Postgres, &'static str> {
+    static SERVER: OnceLock<Result<Postgres, String>> = OnceLock::new();
+    SERVER.get_or_init(Postgres::start).as_ref().map_err(String::as_str)
+}
+
+impl World {
+    pub(crate) async fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Arc::new(SqlEngine::open_sqlite(folder.path(), &limits()).await.unwrap());
+        Self { engine, folder: Some(folder), url: None }
+    }
+
+    pub(crate) async fn postgres(database: &str) -> Option<Self> {
+        let server = match server() {
+            Ok(server) => server,
+            Err(reason) => {
+                println!("not run: {reason}");
+                return None;
+            }
+        };
+        // Names of databases are cut at 63 characters.
+        let name = format!("t{}", blake3::hash(database.as_bytes()).to_hex().split_at(20).0);
+        let url = server.create_database(&name);
+        SqlEngine::migrate_postgres(&url).await.unwrap();
+        let engine = Arc::new(SqlEngine::open_postgres(&url, 8, &limits()).await.unwrap());
+        Some(Self { engine, folder: None, url: Some(url) })
+    }
+
+    /// Another engine on the same database, after this process's sessions are gone.
+    pub(crate) async fn restart(self) -> Self {
+        let Self { engine, folder, url } = self;
+        drop(engine);
+        let engine: Arc<dyn Engine> = match (&folder, &url) {
+            (Some(folder), _) => loop {
+                // The pools of the old engine close in the background.
+                match SqlEngine::open_sqlite(folder.path(), &limits()).await {
+                    Ok(engine) => break Arc::new(engine),
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            },
+            (None, Some(url)) => Arc::new(SqlEngine::open_postgres(url, 8, &limits()).await.unwrap()),
+            (None, None) => unreachable!("one of them is there"),
+        };
+        Self { engine, folder, url }
+    }
+
+    /// Runs statements by hand, as an operator would.
+    pub(crate) async fn execute(&self, sql: &str) {
+        sqlx::any::install_default_drivers();
+        let url = match (&self.folder, &self.url) {
+            (Some(folder), _) => format!("sqlite://{}/zkinfer.db", folder.path().display()),
+            (None, Some(url)) => url.clone(),
+            (None, None) => unreachable!("one of them is there"),
+        };
+        let pool = sqlx::any::AnyPoolOptions::new().max_connections(1).connect(&url).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).execute(&pool).await.unwrap();
+        pool.close().await;
+    }
+
+    pub(crate) async fn session(&self) -> String {
+        self.engine.open_session(NewSession { worker: "test".into(), is_local: false, devices: vec!["cpu".into()] }).await.unwrap()
+    }
+
+    pub(crate) async fn local_session(&self) -> String {
+        self.engine.open_session(NewSession { worker: "local".into(), is_local: true, devices: Vec::new() }).await.unwrap()
+    }
+
+    /// Leases one task, which is there.
+    pub(crate) async fn lease(&self, session: &str) -> Leased {
+        self.try_lease(session).await.expect("a task is ready")
+    }
+
+    pub(crate) async fn try_lease(&self, session: &str) -> Option<Leased> {
+        self.engine.lease(session, offer()).await.unwrap().pop()
+    }
+
+    /// A ready model whose jobs have this graph.
+    pub(crate) async fn ready_model(&self, tenant: &str, id: &str, graph: v1::TaskGraph) -> Subject {
+        self.engine.create_model(new_model(tenant, id)).await.unwrap();
+        let session = self.session().await;
+        let leased = self.lease(&session).await;
+        assert_eq!(leased.lease.task.name, graph::REGISTER);
+        self.engine.complete(&leased.lease, registered(tenant, graph), Usage::default()).await.unwrap();
+        self.engine.close_session(&session, false).await.unwrap();
+        Subject { kind: SubjectKind::Model, tenant: tenant.into(), id: id.into() }
+    }
+
+    /// Admits a job of a tenant's model.
+    pub(crate) async fn job(&self, tenant: &str, model: &str) -> Subject {
+        self.job_with(tenant, model, |_| {}).await
+    }
+
+    pub(crate) async fn job_with(&self, tenant: &str, model: &str, change: impl FnOnce(&mut v1::Job)) -> Subject {
+        let mut new = new_job(tenant, model);
+        change(&mut new.job);
+        let job = self.engine.create_job(new).await.unwrap();
+        subject_of(&job)
+    }
+
+    pub(crate) async fn get(&self, subject: &Subject) -> v1::Job {
+        self.engine.job(&subject.tenant, &subject.id).await.unwrap().expect("the job is there")
+    }
+
+    /// The state of each task of a job, by name.
+    pub(crate) async fn states(&self, subject: &Subject) -> BTreeMap<String, String> {
+        self.engine.tasks(subject).await.unwrap().into_iter().map(|task| (task.name, task.state)).collect()
+    }
+
+    /// All events of a subject; checks that they are counted without gaps and end as the document says.
+    pub(crate) async fn events(&self, subject: &Subject) -> Vec<v1::JobEvent> {
+        let stored: Vec<StoredEvent> = self.engine.events(subject, 1, 10_000).await.unwrap();
+        let events: Vec<v1::JobEvent> = stored.iter().map(|event| v1::JobEvent::decode(event.body.as_slice()).unwrap()).collect();
+        for (i, (stored, event)) in stored.iter().zip(&events).enumerate() {
+            assert_eq!((stored.sequence, event.sequence), (i as i64 + 1, i as i64 + 1), "{subject:?}");
+        }
+        events
+    }
+}
+
+pub(crate) fn offer() -> Offer {
+    Offer { max_tasks: 1, free_device_bytes: u64::MAX, cached_models: Vec::new() }
+}
+
+pub(crate) fn subject_of(job: &v1::Job) -> Subject {
+    let name = zkinfer_proto::name::JobName::parse(&job.name).unwrap();
+    Subject { kind: SubjectKind::Job, tenant: name.tenant, id: name.job_id }
+}
+
+pub(crate) fn new_model(tenant: &str, id: &str) -> NewModel {
+    let model = v1::Model {
+        name: format!("tenants/{tenant}/models/{id}"),
+        state: v1::model::State::Compiling as i32,
+        create_time: Some(timestamp(now_ms())),
+        ..Default::default()
+    };
+    NewModel { model, salt: [1; 32], seed: [2; 32], key: None }
+}
+
+pub(crate) fn new_job(tenant: &str, model: &str) -> NewJob {
+    let job = v1::Job {
+        name: format!("tenants/{tenant}/jobs/{}", uuid::Uuid::now_v7()),
+        model: format!("tenants/{tenant}/models/{model}"),
+        state: v1::job::State::Queued as i32,
+        create_time: Some(timestamp(now_ms())),
+        ..Default::default()
+    };
+    NewJob { job, input_salt: [3; 32], seed: [4; 32], key: None }
+}
+
+pub(crate) fn key(request_id: &str, body: u8) -> Option<RequestKey> {
+    Some(RequestKey { request_id: request_id.into(), request_hash: [body; 32] })
+}
+
+pub(crate) fn artifact(tenant: &str, class: Class, content: &[u8]) -> ArtifactFacts {
+    ArtifactFacts {
+        class,
+        tenant: tenant.into(),
+        digest: *blake3::hash(content).as_bytes(),
+        size_bytes: content.len() as u64,
+        media_type: "application/octet-stream".into(),
+        created_ms: now_ms(),
+    }
+}
+
+pub(crate) fn registered(tenant: &str, graph: v1::TaskGraph) -> Outcome {
+    let private = artifact(tenant, Class::Internal, b"private");
+    Outcome::Registered { registered: Box::default(), private_digest: private.digest, graph, artifacts: vec![private] }
+}
+
+pub(crate) fn step_result(tenant: &str, content: &str) -> Outcome {
+    Outcome::Result(artifact(tenant, Class::Internal, content.as_bytes()))
+}
+
+pub(crate) fn proved(tenant: &str, content: &str) -> Outcome {
+    let proof = artifact(tenant, Class::Public, content.as_bytes());
+    let result = v1::JobResult { proof_artifact: content.into(), ..Default::default() };
+    Outcome::Proved { result: Box::new(result), artifacts: vec![proof] }
+}
+
+/// `first` → `left`, `right` → `last`; `right` takes longer.
+pub(crate) fn diamond() -> v1::TaskGraph {
+    let node = |name: &str, needs: &[u32], estimated_ms| v1::TaskNode {
+        name: name.into(),
+        step: name.into(),
+        needs: needs.to_vec(),
+        estimated_ms,
+        ..Default::default()
+    };
+    let nodes = vec![node("first", &[], 10), node("left", &[0], 10), node("right", &[0], 50), node("last", &[1, 2], 30)];
+    let mut graph = v1::TaskGraph { nodes };
+    graph::check(&graph).unwrap();
+    graph::set_ranks(&mut graph);
+    graph
+}
+
+pub(crate) fn whole() -> v1::TaskGraph {
+    graph::single(graph::PROVE, 100)
+}
+
+/// Completes a task as its place in the graph asks.
+pub(crate) async fn finish(world: &World, lease: &Lease) -> Result<(), zkinfer_server::engine::EngineError> {
+    let tenant = &lease.task.subject.tenant;
+    let outcome = match lease.task.name.as_str() {
+        "prove" | "last" => proved(tenant, &format!("proof of {}", lease.task.subject.id)),
+        name => step_result(tenant, name),
+    };
+    world.engine.complete(lease, outcome, Usage { device: "cpu".into(), ..Usage::default() }).await
+}
