@@ -4,7 +4,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 9] = [
+    "zkinfer/v1/admin.proto",
     "zkinfer/v1/artifact.proto",
     "zkinfer/v1/model.proto",
     "zkinfer/v1/progress.proto",
@@ -12,6 +13,7 @@ const FILES: [&str; 7] = [
     "zkinfer/v1/statement.proto",
     "zkinfer/v1/system.proto",
     "zkinfer/v1/task.proto",
+    "zkinfer/v1/webhook.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

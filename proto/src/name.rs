@@ -1,5 +1,5 @@
 //! Resource names: `tenants/{tenant}/models/{model id}`, `tenants/{tenant}/artifacts/{blake3 in hex}`,
-//! `tenants/{tenant}/uploads/{uuid}`, `tenants/{tenant}/jobs/{uuid}`.
+//! `tenants/{tenant}/uploads/{uuid}`, `tenants/{tenant}/jobs/{uuid}`, `tenants/{tenant}/batches/{uuid}`, `tenants/{tenant}/webhooks/{uuid}`.
 //!
 //! Parsing accepts exactly what formatting writes, so a name can be compared as a string, and no segment can hold
 //! a `/`, a `.` or anything else that means something to a file system.
@@ -105,6 +105,62 @@ impl ArtifactName {
 impl fmt::Display for ArtifactName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "tenants/{}/artifacts/{}", self.tenant, hex::encode(self.blake3))
+    }
+}
+
+/// Name of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BatchName {
+    /// Owner.
+    pub tenant: String,
+    /// UUID.
+    pub batch_id: String,
+}
+
+impl BatchName {
+    /// Parses `tenants/{tenant}/batches/{uuid}`.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn parse(name: &str) -> Result<Self, NameError> {
+        segments(name, "batches")
+            .filter(|(_, id)| is_uuid(id))
+            .map(|(tenant, id)| Self { tenant: tenant.into(), batch_id: id.into() })
+            .ok_or(NameError { expected: "tenants/{tenant}/batches/{uuid}" })
+    }
+}
+
+impl fmt::Display for BatchName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tenants/{}/batches/{}", self.tenant, self.batch_id)
+    }
+}
+
+/// Name of a webhook.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct WebhookName {
+    /// Owner.
+    pub tenant: String,
+    /// UUID.
+    pub webhook_id: String,
+}
+
+impl WebhookName {
+    /// Parses `tenants/{tenant}/webhooks/{uuid}`.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn parse(name: &str) -> Result<Self, NameError> {
+        segments(name, "webhooks")
+            .filter(|(_, id)| is_uuid(id))
+            .map(|(tenant, id)| Self { tenant: tenant.into(), webhook_id: id.into() })
+            .ok_or(NameError { expected: "tenants/{tenant}/webhooks/{uuid}" })
+    }
+}
+
+impl fmt::Display for WebhookName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tenants/{}/webhooks/{}", self.tenant, self.webhook_id)
     }
 }
 

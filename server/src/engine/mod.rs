@@ -319,6 +319,18 @@ pub struct NewJob {
     pub key: Option<RequestKey>,
 }
 
+/// Jobs to create together.
+pub struct NewBatch {
+    /// Owner.
+    pub tenant: String,
+    /// UUID of the batch.
+    pub id: String,
+    /// In order; their own keys are not looked at.
+    pub jobs: Vec<NewJob>,
+    /// Request id, if the client gave one.
+    pub key: Option<RequestKey>,
+}
+
 /// Which page of a list.
 #[derive(Debug, Clone)]
 pub struct PageRequest {
@@ -346,6 +358,8 @@ pub struct JobFilter {
     pub states: Vec<v1::job::State>,
     /// With all of these labels.
     pub labels: Vec<(String, String)>,
+    /// Of this batch.
+    pub batch_id: Option<String>,
 }
 
 /// Facts of a stored artifact.
@@ -403,12 +417,17 @@ pub trait Resources: Send + Sync {
     fn list_models(&self, tenant: &str, page: PageRequest) -> EngineFuture<'_, Page<v1::Model>>;
     /// Admits a job; answers the job, or the first answer if the request id is known.
     fn create_job(&self, new: NewJob) -> EngineFuture<'_, v1::Job>;
-    /// Admits all jobs of a batch of one tenant's, or none; answers the jobs in order, or the first answer if the request id is known. The keys of the
-    /// single jobs are not looked at.
+    /// Admits all jobs of a batch, or none; answers the jobs in order, or the first answer if the request id is known.
     ///
     /// # Errors
     /// [`EngineError::InBatch`] for what is wrong with one of them.
-    fn create_jobs(&self, tenant: &str, batch: Vec<NewJob>, key: Option<RequestKey>) -> EngineFuture<'_, Vec<v1::Job>>;
+    fn create_jobs(&self, new: NewBatch) -> EngineFuture<'_, v1::BatchCreateJobsResponse>;
+    /// How far a batch is.
+    fn batch(&self, tenant: &str, id: &str) -> EngineFuture<'_, Option<v1::Batch>>;
+    /// Ids of a batch's jobs that are final, in order.
+    fn ended_of_batch(&self, tenant: &str, id: &str) -> EngineFuture<'_, Vec<String>>;
+    /// The tasks of a subject with their attempts, in the order of the graph.
+    fn tasks(&self, subject: &Subject) -> EngineFuture<'_, Vec<TaskFacts>>;
     /// A job.
     fn job(&self, tenant: &str, id: &str) -> EngineFuture<'_, Option<v1::Job>>;
     /// Jobs of a tenant, newest first.
@@ -470,8 +489,6 @@ pub trait TaskEngine: Send + Sync {
     fn expire(&self) -> EngineFuture<'_, Expired>;
     /// Tasks by state.
     fn queue(&self) -> EngineFuture<'_, QueueFacts>;
-    /// The tasks of a subject with their attempts, in the order of the graph.
-    fn tasks(&self, subject: &Subject) -> EngineFuture<'_, Vec<TaskFacts>>;
     /// Sessions that are open, newest first.
     fn sessions(&self) -> EngineFuture<'_, Vec<SessionFacts>>;
     /// Gives a session no more tasks, or some again. Answers whether there is such a session.
@@ -567,10 +584,78 @@ pub enum TaskFlow {
     Stop,
 }
 
-/// The whole engine.
-pub trait Engine: Resources + ArtifactRecords + TaskEngine + 'static {}
+/// Webhooks, and what is still to be sent to them.
+pub trait Webhooks: Send + Sync {
+    /// Keeps a webhook.
+    ///
+    /// # Errors
+    /// [`EngineError::QuotaExceeded`] if the tenant has `limit` of them.
+    fn create_webhook(&self, new: NewWebhook, limit: u32) -> EngineFuture<'_, ()>;
+    /// A tenant's webhooks, oldest first.
+    fn webhooks(&self, tenant: &str) -> EngineFuture<'_, Vec<v1::Webhook>>;
+    /// Forgets a webhook and what was to be sent to it. Answers whether there was one.
+    fn delete_webhook(&self, tenant: &str, id: &str) -> EngineFuture<'_, bool>;
+    /// Takes what is due, each for so long that no other process sends it meanwhile; oldest first.
+    fn take_deliveries(&self, limit: u32, hold: std::time::Duration) -> EngineFuture<'_, Vec<Delivery>>;
+    /// A delivery was received, or is given up.
+    fn delivered(&self, delivery: &DeliveryKey) -> EngineFuture<'_, ()>;
+    /// A delivery is tried again after this has passed.
+    fn postpone(&self, delivery: &DeliveryKey, after: std::time::Duration) -> EngineFuture<'_, ()>;
+}
 
-impl<T: Resources + ArtifactRecords + TaskEngine + 'static> Engine for T {}
+/// A webhook to keep.
+#[derive(Clone)]
+pub struct NewWebhook {
+    /// Owner.
+    pub tenant: String,
+    /// UUID.
+    pub id: String,
+    /// Where to send.
+    pub url: String,
+    /// Key of the signatures.
+    pub secret: [u8; 32],
+}
+
+/// Names what is sent to whom.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct DeliveryKey {
+    /// Owner.
+    pub tenant: String,
+    /// UUID of the webhook.
+    pub webhook: String,
+    /// UUID of the job.
+    pub job: String,
+    /// Sequence of the event that it tells of.
+    pub sequence: i64,
+}
+
+/// What is to be sent to a webhook.
+#[derive(Clone)]
+pub struct Delivery {
+    /// Its name.
+    pub key: DeliveryKey,
+    /// Where to.
+    pub url: String,
+    /// Key of the signature.
+    pub secret: [u8; 32],
+    /// The job as it is.
+    pub job: v1::Job,
+    /// Tries before this one.
+    pub tries: u32,
+}
+
+/// What tenants may take.
+pub trait Quotas: Send + Sync {
+    /// A tenant's quota; the usual one if none was set.
+    fn quota(&self, tenant: &str) -> EngineFuture<'_, v1::Quota>;
+    /// Replaces a tenant's quota.
+    fn set_quota(&self, tenant: &str, quota: v1::Quota) -> EngineFuture<'_, ()>;
+}
+
+/// The whole engine.
+pub trait Engine: Resources + ArtifactRecords + TaskEngine + Webhooks + Quotas + 'static {}
+
+impl<T: Resources + ArtifactRecords + TaskEngine + Webhooks + Quotas + 'static> Engine for T {}
 
 /// Milliseconds since 1970.
 pub fn now_ms() -> i64 {

@@ -1,8 +1,11 @@
+use std::time::Duration;
+
+use zkinfer_proto::name::BatchName;
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
-use zkinfer_server::engine::{EngineError, JobFilter, PageRequest, SubjectKind, Work};
+use zkinfer_server::engine::{EngineError, JobFilter, NewWebhook, PageRequest, SubjectKind, Work};
 
-use crate::world::{World, finish, key, new_job, new_model, whole};
+use crate::world::{World, finish, key, new_batch, new_job, new_model, whole};
 
 pub(crate) async fn a_model_and_a_job_end_with_their_results_and_counted_events(world: World) {
     world.ready_model("acme", "net", whole()).await;
@@ -44,15 +47,68 @@ pub(crate) async fn the_same_request_is_admitted_once_also_at_the_same_time(worl
 
 pub(crate) async fn a_batch_is_admitted_as_a_whole_or_not_at_all(world: World) {
     world.ready_model("acme", "net", whole()).await;
-    let batch = |models: &[&str]| models.iter().map(|model| new_job("acme", model)).collect();
-    let refused = world.engine.create_jobs("acme", batch(&["net", "missing"]), None).await;
+    let refused = world.engine.create_jobs(new_batch(&["net", "missing"], None)).await;
     let Err(EngineError::InBatch { index: 1, source }) = refused else { panic!("{refused:?}") };
     assert!(matches!(*source, EngineError::ModelNotFound));
     assert_eq!(world.engine.queue().await.unwrap().ready, 0);
-    let first = world.engine.create_jobs("acme", batch(&["net", "net"]), key("77", 1)).await.unwrap();
-    let again = world.engine.create_jobs("acme", batch(&["net", "net"]), key("77", 1)).await.unwrap();
+    let first = world.engine.create_jobs(new_batch(&["net", "net"], key("77", 1))).await.unwrap();
+    let again = world.engine.create_jobs(new_batch(&["net", "net"], key("77", 1))).await.unwrap();
     assert_eq!(first, again);
     assert_eq!(world.engine.queue().await.unwrap().ready, 2);
+}
+
+pub(crate) async fn a_batch_counts_its_jobs(world: World) {
+    world.ready_model("acme", "net", whole()).await;
+    let created = world.engine.create_jobs(new_batch(&["net", "net", "net"], None)).await.unwrap();
+    world.job("acme", "net").await;
+    let id = BatchName::parse(&created.batch).unwrap().batch_id;
+    let session = world.session().await;
+    let (done, running) = (world.lease(&session).await, world.lease(&session).await);
+    finish(&world, &done.lease).await.unwrap();
+    let batch = world.engine.batch("acme", &id).await.unwrap().unwrap();
+    assert_eq!((batch.total, batch.queued, batch.running, batch.succeeded), (3, 1, 1, 1));
+    assert_eq!(world.engine.ended_of_batch("acme", &id).await.unwrap(), [done.lease.task.subject.id]);
+    world.engine.release(&running.lease).await.unwrap();
+    let of_batch = JobFilter { batch_id: Some(id.clone()), ..JobFilter::default() };
+    let page = world.engine.list_jobs("acme", of_batch, PageRequest { size: 10, after: None }).await.unwrap();
+    assert!(page.items.len() == 3 && page.items.iter().all(|job| job.batch == created.batch));
+    assert_eq!(world.engine.batch("other", &id).await.unwrap(), None);
+}
+
+pub(crate) async fn the_end_of_a_job_is_told_until_it_was_heard(world: World) {
+    world.ready_model("acme", "net", whole()).await;
+    let new = |id: &str| NewWebhook { tenant: "acme".into(), id: id.into(), url: format!("https://{id}.example/"), secret: [9; 32] };
+    world.engine.create_webhook(new("one"), 2).await.unwrap();
+    world.engine.create_webhook(new("two"), 2).await.unwrap();
+    assert!(matches!(world.engine.create_webhook(new("three"), 2).await, Err(EngineError::QuotaExceeded { limit: 2, .. })));
+    assert_eq!(world.engine.webhooks("acme").await.unwrap().len(), 2);
+    let job = world.job("acme", "net").await;
+    let (hold, now) = (Duration::from_secs(60), Duration::ZERO);
+    assert!(world.engine.take_deliveries(10, hold).await.unwrap().is_empty());
+    let session = world.session().await;
+    let leased = world.lease(&session).await;
+    finish(&world, &leased.lease).await.unwrap();
+    let due = world.engine.take_deliveries(10, hold).await.unwrap();
+    assert_eq!(due.len(), 2);
+    assert!(due.iter().all(|delivery| delivery.job.state() == State::Succeeded && delivery.key.job == job.id && delivery.tries == 0));
+    assert!(world.engine.take_deliveries(10, hold).await.unwrap().is_empty(), "nobody else sends them meanwhile");
+    world.engine.delivered(&due[0].key).await.unwrap();
+    world.engine.postpone(&due[1].key, now).await.unwrap();
+    let again = world.engine.take_deliveries(10, now).await.unwrap();
+    assert_eq!(again.iter().map(|delivery| (&delivery.key, delivery.tries)).collect::<Vec<_>>(), [(&due[1].key, 1)]);
+    assert!(world.engine.delete_webhook("acme", &due[1].key.webhook).await.unwrap());
+    assert!(world.engine.take_deliveries(10, now).await.unwrap().is_empty());
+    assert!(!world.engine.delete_webhook("acme", "missing").await.unwrap());
+}
+
+pub(crate) async fn a_quota_is_set_and_read(world: World) {
+    let usual = world.engine.quota("acme").await.unwrap();
+    assert_eq!((usual.share_milli, usual.max_queued, usual.max_running, usual.paused), (1000, 0, 0, false));
+    let quota = v1::Quota { tenant: "tenants/acme".into(), share_milli: 2500, max_queued: 7, max_running: 3, paused: true };
+    for _ in 0..2 {
+        world.engine.set_quota("acme", quota.clone()).await.unwrap();
+        assert_eq!(world.engine.quota("acme").await.unwrap(), quota);
+    }
 }
 
 pub(crate) async fn lists_are_filtered_and_paged(world: World) {
@@ -90,7 +146,7 @@ pub(crate) async fn a_tenant_has_a_place_for_so_many(world: World) {
     world.job("acme", "net").await;
     let refused = world.engine.create_job(new_job("acme", "net")).await;
     assert!(matches!(refused, Err(EngineError::QuotaExceeded { limit: 2, .. })), "{refused:?}");
-    let batch = world.engine.create_jobs("acme", vec![new_job("acme", "net")], None).await;
+    let batch = world.engine.create_jobs(new_batch(&["net"], None)).await;
     assert!(matches!(batch, Err(EngineError::InBatch { index: 0, .. })), "{batch:?}");
     assert_eq!(first.kind, SubjectKind::Job);
     let session = world.session().await;

@@ -10,8 +10,8 @@ use zkinfer_proto::v1;
 use zkinfer_server::artifacts::Class;
 use zkinfer_server::engine::sql::SqlEngine;
 use zkinfer_server::engine::{
-    ArtifactFacts, Engine, Lease, Leased, NewJob, NewModel, NewSession, Offer, Outcome, RequestKey, StoredEvent, Subject, SubjectKind,
-    Usage, graph, now_ms, timestamp,
+    ArtifactFacts, Engine, Lease, Leased, NewBatch, NewJob, NewModel, NewSession, Offer, Outcome, RequestKey, StoredEvent, Subject,
+    SubjectKind, Usage, graph, now_ms, timestamp,
 };
 use zkinfer_server::limits::Limits;
 
@@ -178,6 +178,11 @@ pub(crate) fn new_job(tenant: &str, model: &str) -> NewJob {
         ..Default::default()
     };
     NewJob { job, input_salt: [3; 32], seed: [4; 32], key: None }
+}
+
+pub(crate) fn new_batch(models: &[&str], key: Option<RequestKey>) -> NewBatch {
+    let jobs = models.iter().map(|model| new_job("acme", model)).collect();
+    NewBatch { tenant: "acme".into(), id: uuid::Uuid::now_v7().to_string(), jobs, key }
 }
 
 pub(crate) fn key(request_id: &str, body: u8) -> Option<RequestKey> {

@@ -1,11 +1,11 @@
 //! Admission: a subject, its whole graph of tasks and its first event, in one transaction.
 
 use prost::Message as _;
-use zkinfer_proto::name::{JobName, ModelName};
+use zkinfer_proto::name::{BatchName, JobName, ModelName};
 use zkinfer_proto::v1;
 
 use super::super::document::{Change, Document};
-use super::super::{EngineError, NewJob, NewModel, Notice, RequestKey, Subject, SubjectKind, graph, timestamp_ms};
+use super::super::{EngineError, NewBatch, NewJob, NewModel, Notice, Subject, SubjectKind, graph, timestamp, timestamp_ms};
 use super::{SqlEngine, Writing, append_event, idempotency, load, subject};
 
 impl SqlEngine {
@@ -60,31 +60,57 @@ impl SqlEngine {
         Ok(job)
     }
 
-    pub(super) async fn insert_jobs(
-        &self,
-        tenant: &str,
-        batch: Vec<NewJob>,
-        key: Option<&RequestKey>,
-    ) -> Result<Vec<v1::Job>, EngineError> {
+    pub(super) async fn insert_jobs(&self, new: NewBatch) -> Result<v1::BatchCreateJobsResponse, EngineError> {
         const METHOD: &str = "BatchCreateJobs";
+        let NewBatch { tenant, id, jobs, key } = new;
         let mut writing = self.begin().await?;
-        if let Some(response) = idempotency::replay(&mut writing, tenant, METHOD, key).await? {
-            let response = v1::BatchCreateJobsResponse::decode(response.as_slice()).map_err(EngineError::Damaged)?;
-            return Ok(response.jobs);
+        if let Some(response) = idempotency::replay(&mut writing, &tenant, METHOD, key.as_ref()).await? {
+            return v1::BatchCreateJobsResponse::decode(response.as_slice()).map_err(EngineError::Damaged);
         }
-        let mut jobs = Vec::with_capacity(batch.len());
-        let room = self.room(&mut writing, tenant).await?;
-        for (index, new) in batch.into_iter().enumerate() {
+        let batch = BatchName { tenant: tenant.clone(), batch_id: id.clone() }.to_string();
+        insert_batch(&mut writing, &tenant, &id, jobs.len()).await?;
+        let mut response = v1::BatchCreateJobsResponse { jobs: Vec::with_capacity(jobs.len()), batch: batch.clone() };
+        let room = self.room(&mut writing, &tenant).await?;
+        for (index, mut new) in jobs.into_iter().enumerate() {
+            new.job.batch = batch.clone();
             let admitted = match index as i64 >= room.free {
                 true => Err(room.exceeded()),
                 false => admit(&mut writing, new).await,
             };
-            jobs.push(admitted.map_err(|error| EngineError::InBatch { index, source: Box::new(error) })?);
+            response.jobs.push(admitted.map_err(|error| EngineError::InBatch { index, source: Box::new(error) })?);
         }
-        let response = v1::BatchCreateJobsResponse { jobs };
-        idempotency::record(&mut writing, tenant, METHOD, key, response.encode_to_vec()).await?;
+        idempotency::record(&mut writing, &tenant, METHOD, key.as_ref(), response.encode_to_vec()).await?;
         self.commit(writing).await?;
-        Ok(response.jobs)
+        Ok(response)
+    }
+
+    pub(super) async fn batch_facts(&self, tenant: &str, id: &str) -> Result<Option<v1::Batch>, EngineError> {
+        let row: Option<(i64, i64)> = sqlx::query_as("SELECT n_jobs, created_ms FROM batches WHERE tenant = $1 AND id = $2")
+            .bind(tenant)
+            .bind(id)
+            .fetch_optional(&self.readers)
+            .await?;
+        let Some((n_jobs, created_ms)) = row else { return Ok(None) };
+        let states: Vec<(i64, i64)> =
+            sqlx::query_as("SELECT state, count(*) FROM jobs WHERE tenant = $1 AND batch = $2 GROUP BY state ORDER BY state")
+                .bind(tenant)
+                .bind(id)
+                .fetch_all(&self.readers)
+                .await?;
+        use v1::job::State;
+        let column = |count: i64| i32::try_from(count).unwrap_or(i32::MAX);
+        let count = |wanted: State| states.iter().find(|(state, _)| *state == wanted as i64).map_or(0, |(_, count)| column(*count));
+        Ok(Some(v1::Batch {
+            name: BatchName { tenant: tenant.into(), batch_id: id.into() }.to_string(),
+            create_time: Some(timestamp(created_ms)),
+            total: column(n_jobs),
+            queued: count(State::Queued),
+            running: count(State::Running) + count(State::Cancelling),
+            succeeded: count(State::Succeeded),
+            failed: count(State::Failed),
+            cancelled: count(State::Cancelled),
+            expired: count(State::Expired),
+        }))
     }
 
     async fn check_queue(&self, writing: &mut Writing, tenant: &str, n: i64) -> Result<(), EngineError> {
@@ -108,6 +134,18 @@ impl SqlEngine {
         .await?;
         Ok(Room { free: limit - waiting, limit })
     }
+}
+
+async fn insert_batch(writing: &mut Writing, tenant: &str, id: &str, n_jobs: usize) -> Result<(), EngineError> {
+    let now_ms = writing.now_ms;
+    sqlx::query("INSERT INTO batches(tenant, id, n_jobs, created_ms) VALUES ($1, $2, $3, $4)")
+        .bind(tenant)
+        .bind(id)
+        .bind(n_jobs as i64)
+        .bind(now_ms)
+        .execute(writing.connection())
+        .await?;
+    Ok(())
 }
 
 struct Room {
@@ -158,8 +196,8 @@ async fn admit(writing: &mut Writing, new: NewJob) -> Result<v1::Job, EngineErro
     let body = document.apply(Change::Admitted, created_ms);
     let Document::Job(job) = document else { return Err(EngineError::ModelNotFound) };
     sqlx::query(
-        "INSERT INTO jobs(tenant, id, model_id, state, created_ms, deadline_ms, priority, last_seq, doc, input_salt, seed) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        "INSERT INTO jobs(tenant, id, model_id, state, created_ms, deadline_ms, priority, last_seq, doc, input_salt, seed, batch) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind(&subject.tenant)
     .bind(&subject.id)
@@ -172,6 +210,7 @@ async fn admit(writing: &mut Writing, new: NewJob) -> Result<v1::Job, EngineErro
     .bind(job.encode_to_vec())
     .bind(new.input_salt.to_vec())
     .bind(new.seed.to_vec())
+    .bind(BatchName::parse(&job.batch).ok().map(|name| name.batch_id))
     .execute(writing.connection())
     .await?;
     insert_labels(writing, &subject, &job).await?;

@@ -12,12 +12,14 @@ mod idempotency;
 mod lease;
 mod notices;
 mod postgres;
+mod quotas;
 mod reaping;
 mod resources;
 mod settle;
 mod sqlite;
 mod stopping;
 mod task_engine;
+mod webhooks;
 
 use std::fs::File;
 use std::sync::Arc;

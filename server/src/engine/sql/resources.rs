@@ -7,7 +7,8 @@ use zkinfer_proto::v1;
 
 use super::super::document::Document;
 use super::super::{
-    EngineError, EngineFuture, JobFilter, NewJob, NewModel, Page, PageRequest, RequestKey, Resources, StoredEvent, Subject, SubjectKind,
+    EngineError, EngineFuture, JobFilter, NewBatch, NewJob, NewModel, Page, PageRequest, Resources, StoredEvent, Subject, SubjectKind,
+    TaskFacts,
 };
 use super::stopping::Stop;
 use super::{SqlEngine, load, subject};
@@ -41,9 +42,26 @@ impl Resources for SqlEngine {
         Box::pin(self.insert_job(new))
     }
 
-    fn create_jobs(&self, tenant: &str, batch: Vec<NewJob>, key: Option<RequestKey>) -> EngineFuture<'_, Vec<v1::Job>> {
-        let tenant = tenant.to_owned();
-        Box::pin(async move { self.insert_jobs(&tenant, batch, key.as_ref()).await })
+    fn create_jobs(&self, new: NewBatch) -> EngineFuture<'_, v1::BatchCreateJobsResponse> {
+        Box::pin(self.insert_jobs(new))
+    }
+
+    fn batch(&self, tenant: &str, id: &str) -> EngineFuture<'_, Option<v1::Batch>> {
+        let (tenant, id) = (tenant.to_owned(), id.to_owned());
+        Box::pin(async move { self.batch_facts(&tenant, &id).await })
+    }
+
+    fn ended_of_batch(&self, tenant: &str, id: &str) -> EngineFuture<'_, Vec<String>> {
+        let (tenant, id) = (tenant.to_owned(), id.to_owned());
+        Box::pin(async move {
+            let ended = sqlx::query_scalar("SELECT id FROM jobs WHERE tenant = $1 AND batch = $2 AND state > 3 ORDER BY id");
+            Ok(ended.bind(tenant).bind(id).fetch_all(&self.readers).await?)
+        })
+    }
+
+    fn tasks(&self, subject: &Subject) -> EngineFuture<'_, Vec<TaskFacts>> {
+        let subject = subject.clone();
+        Box::pin(async move { self.task_facts(&subject).await })
     }
 
     fn job(&self, tenant: &str, id: &str) -> EngineFuture<'_, Option<v1::Job>> {
@@ -196,6 +214,10 @@ fn push_job_filter(query: &mut ListQuery, filter: JobFilter) {
             query.push_number(i64::from(state as i32));
         }
         query.push(")");
+    }
+    if let Some(batch_id) = filter.batch_id {
+        query.push(" AND batch = ");
+        query.push_text(&batch_id);
     }
     for (key, value) in filter.labels {
         query.push(

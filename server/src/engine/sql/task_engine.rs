@@ -4,7 +4,7 @@ use zkinfer_proto::v1;
 
 use super::super::{
     EngineFuture, Expired, FailedAttempt, Lease, Leased, NewSession, Notice, Offer, Outcome, QueueFacts, Reaped, Renewal, SessionFacts,
-    SessionId, Subject, TaskEngine, TaskFacts, TaskFlow, Usage,
+    SessionId, TaskEngine, TaskFlow, Usage,
 };
 use super::SqlEngine;
 
@@ -62,11 +62,6 @@ impl TaskEngine for SqlEngine {
 
     fn queue(&self) -> EngineFuture<'_, QueueFacts> {
         Box::pin(self.queue_facts())
-    }
-
-    fn tasks(&self, subject: &Subject) -> EngineFuture<'_, Vec<TaskFacts>> {
-        let subject = subject.clone();
-        Box::pin(async move { self.task_facts(&subject).await })
     }
 
     fn sessions(&self) -> EngineFuture<'_, Vec<SessionFacts>> {
