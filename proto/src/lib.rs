@@ -8,7 +8,9 @@ pub mod v1 {
     tonic::include_proto!("zkinfer.v1");
 }
 
-/// The encoded `FileDescriptorSet` of the package and its imports, for server reflection.
+/// The encoded `FileDescriptorSet` of the package and its imports, for server reflection; without what workers
+/// speak.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/zkinfer_descriptor.bin"));
 
 pub mod name;
+mod secret;
