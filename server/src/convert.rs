@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use zkinfer_proto::v1;
 
-use crate::prover::{Cost, ModelFacts, Quantization, StatementFields, TensorFacts};
+use crate::engine::graph;
+use crate::prover::{Cost, ModelFacts, Quantization, StatementFields, StepPlan, TensorFacts};
 
 /// Percentile used when the client asks for one without saying which.
 pub(crate) const DEFAULT_PERCENTILE: f64 = 99.99;
@@ -61,6 +62,28 @@ pub(crate) fn cost(cost: &Cost) -> v1::CostEstimate {
     }
 }
 
+/// The tasks of each job of a model: its steps, or a single one if all of them together are expected to take less than `fuse_below`.
+pub(crate) fn task_graph(steps: &[StepPlan], fuse_below: Duration) -> v1::TaskGraph {
+    let whole_ms: u64 = steps.iter().map(|step| step.estimated_ms).sum();
+    if steps.is_empty() || u128::from(whole_ms) < fuse_below.as_millis() {
+        let mut graph = graph::single(graph::PROVE, signed(whole_ms));
+        let device_bytes = steps.iter().map(|step| step.device_bytes).max();
+        graph.nodes.iter_mut().for_each(|node| node.device_bytes = signed(device_bytes.unwrap_or(0)));
+        return graph;
+    }
+    let node = |step: &StepPlan| v1::TaskNode {
+        name: step.name.clone(),
+        step: step.kind.to_owned(),
+        needs: step.needs.clone(),
+        estimated_ms: signed(step.estimated_ms),
+        rank_ms: 0,
+        device_bytes: signed(step.device_bytes),
+    };
+    let mut graph = v1::TaskGraph { nodes: steps.iter().map(node).collect() };
+    graph::set_ranks(&mut graph);
+    graph
+}
+
 pub(crate) fn statement(fields: &StatementFields) -> v1::Statement {
     v1::Statement {
         version: fields.version,
@@ -80,4 +103,28 @@ pub(crate) fn duration(time: Duration) -> prost_types::Duration {
 
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_job_is_one_task_and_a_long_one_has_a_task_for_each_step() {
+        let step = |name: &str, needs: &[u32], estimated_ms| StepPlan {
+            name: name.to_owned(),
+            kind: "layer",
+            needs: needs.to_vec(),
+            estimated_ms,
+            device_bytes: estimated_ms,
+        };
+        let steps = [step("witness", &[], 10), step("layer-0000", &[0], 700), step("outer", &[0, 1], 300)];
+        let fused = task_graph(&steps, Duration::from_millis(1011));
+        assert_eq!(fused.nodes.len(), 1);
+        let node = &fused.nodes[0];
+        assert_eq!((node.name.as_str(), node.estimated_ms, node.rank_ms, node.device_bytes), ("prove", 1010, 1010, 700));
+        let split = task_graph(&steps, Duration::ZERO);
+        assert_eq!(graph::check(&split), Ok(()));
+        assert_eq!(split.nodes.iter().map(|node| node.rank_ms).collect::<Vec<_>>(), [1010, 1000, 300]);
+    }
 }

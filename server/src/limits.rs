@@ -84,6 +84,16 @@ pub struct Limits {
     /// Wait before the second attempt; doubles each time.
     #[serde(rename = "retry_backoff_seconds", with = "seconds")]
     pub retry_backoff: Duration,
+    /// A job that is expected to take less on the CPU is not split into tasks; 0: all are.
+    #[serde(rename = "fuse_below_seconds", with = "seconds")]
+    pub fuse_below: Duration,
+    /// A task that runs longer has failed, and its worker is ended.
+    #[serde(rename = "task_seconds", with = "seconds")]
+    pub task: Duration,
+    /// A result of a worker elsewhere, and anything else that it reads or writes.
+    pub task_artifact_bytes: u64,
+    /// Tasks that a worker elsewhere asks for, or holds, at a time.
+    pub tasks_per_worker: usize,
 }
 
 /// Bytes of a chunk's message beside its data.
@@ -131,6 +141,8 @@ impl Limits {
             ("connections", self.connections as u64),
             ("attempts", self.attempts.into()),
             ("worker_deaths", self.worker_deaths.into()),
+            ("task_artifact_bytes", self.task_artifact_bytes),
+            ("tasks_per_worker", self.tasks_per_worker as u64),
         ];
         let times = [
             ("first_byte_seconds", self.first_byte),
@@ -141,6 +153,8 @@ impl Limits {
             ("keepalive_interval_seconds", self.keepalive_interval),
             ("keepalive_timeout_seconds", self.keepalive_timeout),
             ("connection_age_seconds", self.connection_age),
+            ("lease_seconds", self.lease),
+            ("task_seconds", self.task),
         ];
         let zero_count = counts.iter().find(|(_, value)| *value == 0).map(|(field, _)| *field);
         let zero_time = times.iter().find(|(_, value)| value.is_zero()).map(|(field, _)| *field);
@@ -191,6 +205,10 @@ impl Default for Limits {
             worker_deaths: 2,
             lease: Duration::from_secs(30),
             retry_backoff: Duration::from_secs(1),
+            fuse_below: Duration::from_secs(20),
+            task: Duration::from_secs(3600),
+            task_artifact_bytes: 2 << 30,
+            tasks_per_worker: 256,
         }
     }
 }

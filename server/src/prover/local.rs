@@ -1,9 +1,10 @@
 //! The prover of this process: `zkinfer-circuits` over the compute backends of this machine.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
 use zkinfer_circuits::backend::{Backend, BackendError};
 use zkinfer_circuits::compile::{Compiled, compile};
 use zkinfer_circuits::encoding::{Canonical, digest_bytes, parse_digest};
@@ -13,6 +14,7 @@ use zkinfer_circuits::model::{
     quantize, quantize_qdq, read_npy,
 };
 use zkinfer_circuits::pipeline::registration::registration_stages;
+use zkinfer_circuits::pipeline::tasks::{InferenceTasks, NotATask, Results, TaskId, TaskOutput};
 use zkinfer_circuits::pipeline::{
     Cancelled, CommittedModel, InferenceRequest, LayerAggregator, ModelSecret, Observer, PipelineError, ProvedInference, Stage,
     prove_inference, register,
@@ -25,12 +27,14 @@ use zkinfer_circuits::security::{ProfileName, SecurityFloor};
 use zkinfer_circuits::statement::{ContextNonce, Statement};
 use zkinfer_circuits::verify::{AcceptableParams, verify_bytes};
 
+use super::kept::job_key;
+use super::observer::Reporter;
 use super::places::{Place, Places};
+use super::steps::steps;
 use super::store::FileStore;
 use super::{
     BackendInfo, Cost, DigestBytes, InputEncoding, ModelFacts, ModelMaterial, ProgressSink, ProveRequest, ProvedJob, Prover, ProverError,
-    Quantization, RegisterRequest, RegisteredModel, Rejection, StageEdge, StageEvent, StagePlan, StatementFields, TensorFacts,
-    VerifyFailure,
+    Quantization, RegisterRequest, RegisteredModel, Rejection, StatementFields, StepOutput, StepResults, TensorFacts, VerifyFailure,
 };
 use crate::prover::input::input_bytes;
 
@@ -58,6 +62,7 @@ impl ParameterSet {
 pub struct LocalProver<B: Backend> {
     places: Places<B>,
     reason: String,
+    fallbacks: fn(&B) -> Vec<String>,
     sets: Vec<ParameterSet>,
     store: FileStore,
 }
@@ -84,7 +89,16 @@ impl<B: Backend> LocalProver<B> {
         let places = Places::new(backends).ok_or_else(|| SetupError("there is no backend to compute on".to_owned()))?;
         let store = FileStore::open(cache.to_owned()).map_err(|error| SetupError(describe(&error)))?;
         let sets = PARAMETER_SETS.iter().map(|&(_, profile)| ParameterSet::new(profile, &store)).collect::<Result<_, _>>()?;
-        Ok(Self { places, reason, sets, store })
+        Ok(Self { places, reason, fallbacks: |_| Vec::new(), sets, store })
+    }
+
+    /// Asks backends why they computed elsewhere than they should have, in order, such as [`FallbackBackend::reasons`]. Reasons of each attempt are told
+    /// to its sink.
+    ///
+    /// [`FallbackBackend::reasons`]: zkinfer_kernels::FallbackBackend::reasons
+    #[must_use]
+    pub fn with_fallbacks(self, fallbacks: fn(&B) -> Vec<String>) -> Self {
+        Self { fallbacks, ..self }
     }
 
     /// Backends that share the jobs.
@@ -108,6 +122,71 @@ impl<B: Backend> LocalProver<B> {
         Ok(model)
     }
 
+    /// Does something on a place, and tells the sink where that was, and why not elsewhere.
+    fn at<T>(&self, place: &Place<B>, sink: &dyn ProgressSink, work: impl FnOnce() -> Result<T, ProverError>) -> Result<T, ProverError> {
+        let known = (self.fallbacks)(&place.backend).len();
+        let done = work();
+        let reasons = (self.fallbacks)(&place.backend);
+        // A backend keeps only so many reasons; a retired device is the last of them.
+        let mut new = reasons.get(known..).unwrap_or_default().to_vec();
+        if new.is_empty() && place.backend.is_degraded() {
+            new.extend(reasons.last().cloned());
+        }
+        sink.ran_on(&place.backend.name(), &new.join("; "));
+        done
+    }
+
+    /// Does something with what is proved.
+    fn inference<T>(
+        &self,
+        material: &dyn ModelMaterial,
+        request: &ProveRequest<'_>,
+        then: impl FnOnce(InferenceRequest<'_>) -> Result<T, ProverError>,
+    ) -> Result<T, ProverError> {
+        let input = match request.encoding {
+            InputEncoding::Uint8 => request.input.to_vec(),
+            InputEncoding::Npy => {
+                let key = VerifierKey::from_bytes(&material.verifier_key()?).map_err(|error| ProverError::Storage(describe(&error)))?;
+                input_bytes(request.input, &key.input)?
+            }
+        };
+        let nonce = ContextNonce::from_bytes(request.nonce).map_err(|error| ProverError::Internal(describe(&error)))?;
+        then(InferenceRequest { input: &input, input_salt: salt(request.input_salt)?, nonce })
+    }
+
+    fn run_step(
+        &self,
+        place: &Place<B>,
+        material: &dyn ModelMaterial,
+        request: &ProveRequest<'_>,
+        step: Step<'_>,
+        reporter: &Reporter<'_>,
+    ) -> Result<StepOutput, ProverError> {
+        let model = self.model(place, material)?;
+        let set = self.set(model.profile)?;
+        let kept = place.kept.of(step.job);
+        let stage = stage(step.task);
+        reporter.plan(&[(stage, 1)]);
+        let stopped = |Cancelled| ProverError::Stopped(super::Stopped);
+        reporter.begin(stage, 0).map_err(stopped)?;
+        let output = self.inference(material, request, |inference| {
+            let tasks =
+                InferenceTasks::new(&place.backend, &set.aggregator, &model, inference, &kept).map_err(|error| failed(place, error))?;
+            match tasks.run(step.task, &Named(step.results)).map_err(|error| failed(place, error))? {
+                TaskOutput::Internal(bytes) => Ok(StepOutput::Internal(Zeroizing::new(bytes))),
+                TaskOutput::Published(proved) => proved_job(*proved).map(StepOutput::Proved),
+            }
+        })?;
+        match step.task {
+            TaskId::Commit(layer) => place.kept.committed(step.job, layer),
+            TaskId::Layer(layer) => place.kept.proved(step.job, layer),
+            TaskId::Outer => place.kept.forget(Some(step.job)),
+            TaskId::Witness | TaskId::Bind | TaskId::Leaf(_) | TaskId::Join { .. } => {}
+        }
+        reporter.end(stage, 0);
+        Ok(output)
+    }
+
     fn set(&self, profile: ProfileName) -> Result<&ParameterSet, ProverError> {
         let set = self.sets.iter().find(|set| set.profile == profile);
         set.ok_or_else(|| ProverError::Internal(format!("profile {profile:?} is not set up")))
@@ -120,6 +199,41 @@ impl<B: Backend> LocalProver<B> {
             rejected(Rejection::ModelInvalid, format!("parameter_set is {name:?}: this service offers {offered}"))
         })
     }
+}
+
+/// One step of a job.
+#[derive(Clone, Copy)]
+struct Step<'a> {
+    job: DigestBytes,
+    task: TaskId,
+    results: &'a dyn StepResults,
+}
+
+/// Results by the names of their tasks.
+struct Named<'a>(&'a dyn StepResults);
+
+impl Results for Named<'_> {
+    fn result(&self, task: TaskId) -> Option<&[u8]> {
+        self.0.result(&task.to_string())
+    }
+}
+
+fn stage(task: TaskId) -> Stage {
+    match task {
+        TaskId::Witness => Stage::Witness,
+        TaskId::Commit(_) => Stage::Commit,
+        TaskId::Bind => Stage::Bind,
+        TaskId::Layer(_) => Stage::Layer,
+        TaskId::Leaf(_) => Stage::Leaf,
+        TaskId::Join { .. } => Stage::Join,
+        TaskId::Outer => Stage::Outer,
+    }
+}
+
+fn proved_job(proved: ProvedInference) -> Result<ProvedJob, ProverError> {
+    let ProvedInference { statement, proof } = proved;
+    let fields = fields(&statement).map_err(|error| ProverError::Internal(error.to_string()))?;
+    Ok(ProvedJob { proof, statement: statement.to_bytes(), fields })
 }
 
 /// The service's error. After a device failed, models in memory may lie on it: the next attempt commits them again, where the backend then
@@ -168,58 +282,6 @@ fn backend_failure(error: &BackendError, text: String) -> ProverError {
         BackendError::Device { .. } => ProverError::DeviceLost(text),
         BackendError::Damaged(_) => ProverError::Storage(text),
         BackendError::Unsupported(_) | BackendError::Disagreement { .. } | BackendError::Witness(_) => ProverError::Internal(text),
-    }
-}
-
-/// Passes stages on to the service.
-struct Reporter<'a> {
-    sink: &'a dyn ProgressSink,
-    totals: Mutex<Vec<(Stage, usize)>>,
-}
-
-impl<'a> Reporter<'a> {
-    fn new(sink: &'a dyn ProgressSink) -> Self {
-        Self { sink, totals: Mutex::new(Vec::new()) }
-    }
-
-    fn event(&self, stage: Stage, step: usize, edge: StageEdge) -> Result<(), Cancelled> {
-        let totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
-        let total = totals.iter().find(|(known, _)| *known == stage).map_or(1, |(_, total)| *total);
-        let event = StageEvent { name: stage.name(), index: step as u32, total: total as u32, edge };
-        self.sink.report(event).map_err(|super::Stopped| Cancelled)
-    }
-}
-
-/// Expected time of one step, measured on two cores; only the proportions matter.
-fn step_cost_ms(stage: Stage) -> u64 {
-    match stage {
-        Stage::Witness | Stage::Bind => 2,
-        Stage::Verify | Stage::Commit => 15,
-        Stage::Weights => 60,
-        Stage::Layer => 80,
-        Stage::Leaf | Stage::Join => 2_000,
-        Stage::Outer => 2_500,
-    }
-}
-
-impl Observer for Reporter<'_> {
-    fn plan(&self, stages: &[(Stage, usize)]) {
-        *self.totals.lock().unwrap_or_else(PoisonError::into_inner) = stages.to_vec();
-        let plan: Vec<StagePlan> = stages
-            .iter()
-            .filter(|(_, total)| *total > 0)
-            .map(|&(stage, total)| StagePlan { name: stage.name(), total: total as u32, cost_ms: step_cost_ms(stage) * total as u64 })
-            .collect();
-        self.sink.plan(&plan);
-    }
-
-    fn begin(&self, stage: Stage, step: usize) -> Result<(), Cancelled> {
-        self.event(stage, step, StageEdge::Begin)
-    }
-
-    fn end(&self, stage: Stage, step: usize) {
-        // A stop is noticed at the next begin.
-        let _ = self.event(stage, step, StageEdge::End);
     }
 }
 
@@ -312,8 +374,11 @@ impl<B: Backend> Prover for LocalProver<B> {
         let secret = ModelSecret { profile: set.profile, program, constants, salt: salt(request.salt)? };
         let private = secret.to_secret_bytes();
         let place = self.places.take(None);
-        let model = Arc::new(self.commit(&place, secret, &reporter)?);
-        let registration_proof = register(&place.backend, &set.aggregator, &model, &reporter).map_err(|error| failed(&place, error))?;
+        let (model, registration_proof) = self.at(&place, progress, || {
+            let model = Arc::new(self.commit(&place, secret, &reporter)?);
+            let proof = register(&place.backend, &set.aggregator, &model, &reporter).map_err(|error| failed(&place, error))?;
+            Ok((model, proof))
+        })?;
         let key = VerifierKey {
             profile: set.profile,
             parameters_id: set.parameters.id(),
@@ -335,7 +400,8 @@ impl<B: Backend> Prover for LocalProver<B> {
             parameter_count: graph.n_parameters(),
             unit_cost: cost(&graph),
         };
-        Ok(RegisteredModel { private, verifier_key: key.to_bytes(), report_json, facts })
+        let steps = steps(&model.program).map_err(failure)?;
+        Ok(RegisteredModel { private, verifier_key: key.to_bytes(), report_json, facts, steps })
     }
 
     fn prove(
@@ -346,21 +412,38 @@ impl<B: Backend> Prover for LocalProver<B> {
     ) -> Result<ProvedJob, ProverError> {
         let reporter = Reporter::new(progress);
         let place = self.places.take(Some(material.id()));
-        let model = self.model(&place, material)?;
-        let set = self.set(model.profile)?;
-        let input = match request.encoding {
-            InputEncoding::Uint8 => request.input.to_vec(),
-            InputEncoding::Npy => {
-                let key = VerifierKey::from_bytes(&material.verifier_key()?).map_err(|error| ProverError::Storage(describe(&error)))?;
-                input_bytes(request.input, &key.input)?
-            }
-        };
-        let nonce = ContextNonce::from_bytes(request.nonce).map_err(|error| ProverError::Internal(describe(&error)))?;
-        let inference = InferenceRequest { input: &input, input_salt: salt(request.input_salt)?, nonce };
-        let ProvedInference { statement, proof } =
-            prove_inference(&place.backend, &set.aggregator, &model, &inference, &reporter).map_err(|error| failed(&place, error))?;
-        let fields = fields(&statement).map_err(|error| ProverError::Internal(error.to_string()))?;
-        Ok(ProvedJob { proof, statement: statement.to_bytes(), fields })
+        self.at(&place, progress, || {
+            let model = self.model(&place, material)?;
+            let set = self.set(model.profile)?;
+            self.inference(material, request, |inference| {
+                let proved = prove_inference(&place.backend, &set.aggregator, &model, &inference, &reporter);
+                proved.map_err(|error| failed(&place, error)).and_then(proved_job)
+            })
+        })
+    }
+
+    fn prove_step(
+        &self,
+        material: &dyn ModelMaterial,
+        request: &ProveRequest<'_>,
+        step: &str,
+        results: &dyn StepResults,
+        progress: &dyn ProgressSink,
+    ) -> Result<StepOutput, ProverError> {
+        let task: TaskId = step.parse().map_err(|error: NotATask| ProverError::Internal(error.to_string()))?;
+        let job = job_key(material.id(), request);
+        let layer = if let TaskId::Layer(layer) = task { Some(layer) } else { None };
+        let place = self.places.take_for_step(material.id(), job, layer);
+        let step = Step { job, task, results };
+        self.at(&place, progress, || self.run_step(&place, material, request, step, &Reporter::new(progress)))
+    }
+
+    fn cached_models(&self) -> Vec<DigestBytes> {
+        self.places.cached()
+    }
+
+    fn is_degraded(&self) -> bool {
+        self.places.is_degraded()
     }
 
     fn verify(&self, key: &[u8], statement: &[u8], proof: &[u8]) -> Result<(), VerifyFailure> {

@@ -5,8 +5,11 @@
 //! go on. For equal requests (seeds and salts included) all results but the outer proof are equal.
 
 pub mod input;
+mod kept;
 pub mod local;
+mod observer;
 mod places;
+mod steps;
 pub mod store;
 
 use std::fmt;
@@ -75,6 +78,9 @@ pub trait ProgressSink: Sync {
     /// # Errors
     /// As [`ProgressSink::report`].
     fn check(&self) -> Result<(), Stopped>;
+
+    /// Tells where the work was done, such as `cuda:0`, and why not where it should have been: empty if it was there.
+    fn ran_on(&self, _device: &str, _fallback: &str) {}
 }
 
 /// Cancelled, expired or shutting down.
@@ -135,7 +141,41 @@ pub struct RegisteredModel {
     pub report_json: Vec<u8>,
     /// Facts for the model's page.
     pub facts: ModelFacts,
+    /// The steps of each proof, in an order in which each comes after those that it needs; the last is the one that gives the proof.
+    pub steps: Vec<StepPlan>,
 }
+
+/// A step of a proof that a worker can do by itself, given the results of others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepPlan {
+    /// Its name, such as `layer-0007`.
+    pub name: String,
+    /// What kind of step it is, such as `layer`.
+    pub kind: &'static str,
+    /// Places in the list of the steps whose results it reads.
+    pub needs: Vec<u32>,
+    /// Expected time on the CPU.
+    pub estimated_ms: u64,
+    /// Device memory that it needs, if it is done on a device.
+    pub device_bytes: u64,
+}
+
+/// Results of other steps, by their names.
+pub trait StepResults {
+    /// The bytes that a step gave.
+    fn result(&self, step: &str) -> Option<&[u8]>;
+}
+
+/// What a step gives.
+pub enum StepOutput {
+    /// Bytes for other steps; private.
+    Internal(Zeroizing<Vec<u8>>),
+    /// The proof: the step was the last.
+    Proved(ProvedJob),
+}
+
+/// Name of the step that gives the proof.
+pub const LAST_STEP: &str = "outer";
 
 /// Facts about a registered model.
 #[derive(Debug, Clone, PartialEq)]
@@ -350,6 +390,29 @@ pub trait Prover: Send + Sync + 'static {
     /// # Errors
     /// See [`ProverError`].
     fn prove(&self, model: &dyn ModelMaterial, request: &ProveRequest<'_>, progress: &dyn ProgressSink) -> Result<ProvedJob, ProverError>;
+
+    /// Does one step of a proof: one of [`RegisteredModel::steps`]. All but the last give the same bytes wherever they are done.
+    ///
+    /// # Errors
+    /// See [`ProverError`].
+    fn prove_step(
+        &self,
+        model: &dyn ModelMaterial,
+        request: &ProveRequest<'_>,
+        step: &str,
+        results: &dyn StepResults,
+        progress: &dyn ProgressSink,
+    ) -> Result<StepOutput, ProverError>;
+
+    /// Models that are held ready, by [`ModelMaterial::id`].
+    fn cached_models(&self) -> Vec<DigestBytes> {
+        Vec::new()
+    }
+
+    /// Whether a device has failed, so that something slower computes in its stead from then on.
+    fn is_degraded(&self) -> bool {
+        false
+    }
 
     /// Verifies as any client would: registration proof, statement, outer proof.
     ///

@@ -10,6 +10,7 @@ use zkinfer_circuits::backend::Backend;
 use zkinfer_circuits::pipeline::CommittedModel;
 
 use super::DigestBytes;
+use super::kept::KeptJobs;
 
 /// Committed models kept in memory, for each backend.
 const CACHED_MODELS: usize = 4;
@@ -18,13 +19,15 @@ const CACHED_MODELS: usize = 4;
 pub(super) struct Place<B: Backend> {
     pub(super) backend: B,
     running: AtomicUsize,
+    /// What steps of jobs left here.
+    pub(super) kept: KeptJobs<B>,
     /// The one used last comes first.
     models: Mutex<Vec<(DigestBytes, Arc<CommittedModel<B>>)>>,
 }
 
 impl<B: Backend> Place<B> {
     fn new(backend: B) -> Self {
-        Self { backend, running: AtomicUsize::new(0), models: Mutex::new(Vec::new()) }
+        Self { backend, running: AtomicUsize::new(0), kept: KeptJobs::default(), models: Mutex::new(Vec::new()) }
     }
 
     /// The committed model, if it is in memory.
@@ -41,8 +44,14 @@ impl<B: Backend> Place<B> {
         models.truncate(CACHED_MODELS);
     }
 
-    /// Forgets all models: they may lie on a device that failed.
+    /// The models in memory.
+    fn cached(&self) -> Vec<DigestBytes> {
+        self.models.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(id, _)| *id).collect()
+    }
+
+    /// Forgets all models and oracles: they may lie on a device that failed.
     pub(super) fn forget(&self) {
+        self.kept.forget(None);
         self.models.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
@@ -80,14 +89,37 @@ impl<B: Backend> Places<B> {
 
     /// Takes a place for a job, on this model if it is known already.
     pub(super) fn take(&self, model: Option<DigestBytes>) -> Taken<'_, B> {
+        self.take_best(|place| (place.running.load(Ordering::Relaxed), model.is_some_and(|id| place.model(id).is_none())))
+    }
+
+    /// Takes a place for a step of a job: rather the one that committed the layer that the step proves, even if one job more runs there.
+    pub(super) fn take_for_step(&self, model: DigestBytes, job: DigestBytes, layer: Option<usize>) -> Taken<'_, B> {
+        self.take_best(|place| {
+            let is_kept = layer.is_some_and(|layer| place.kept.has(job, layer));
+            let running = place.running.load(Ordering::Relaxed) + usize::from(!is_kept);
+            (running, !is_kept, place.model(model).is_none())
+        })
+    }
+
+    /// The place that ranks least of those where nothing has failed, if there are such.
+    fn take_best<R: Ord>(&self, rank: impl Fn(&Place<B>) -> R) -> Taken<'_, B> {
         let _choosing = self.choosing.lock().unwrap_or_else(PoisonError::into_inner);
-        let rank = |place: &&Place<B>| {
-            let lacks_model = model.is_some_and(|id| place.model(id).is_none());
-            (place.backend.is_degraded(), place.running.load(Ordering::Relaxed), lacks_model)
-        };
-        let place = self.places.iter().min_by_key(rank).expect("there is a place");
+        let place = self.places.iter().min_by_key(|place| (place.backend.is_degraded(), rank(place))).expect("there is a place");
         place.running.fetch_add(1, Ordering::Relaxed);
         Taken(place)
+    }
+
+    /// Whether a backend computes on something slower than it was made for.
+    pub(super) fn is_degraded(&self) -> bool {
+        self.places.iter().any(|place| place.backend.is_degraded())
+    }
+
+    /// The models in memory, on any place.
+    pub(super) fn cached(&self) -> Vec<DigestBytes> {
+        let mut models: Vec<DigestBytes> = self.places.iter().flat_map(Place::cached).collect();
+        models.sort_unstable();
+        models.dedup();
+        models
     }
 
     /// Names of the backends, in order.
@@ -148,6 +180,22 @@ mod tests {
         assert_eq!([index(&places, &first), index(&places, &second)], [1, 1]);
         lose(&places.places[1], &switches[1]);
         assert_eq!(index(&places, &places.take(None)), 0, "with none left, jobs spread over what computes in their stead");
+    }
+
+    #[test]
+    fn a_layer_is_proved_where_it_was_committed_unless_much_runs_there() {
+        let (places, _) = places(2);
+        let (model, job) = ([1; 32], [2; 32]);
+        let committed = &places.places[1].kept;
+        committed.of(job);
+        committed.committed(job, 5);
+        let first = places.take_for_step(model, job, Some(5));
+        let second = places.take_for_step(model, job, Some(5));
+        let third = places.take_for_step(model, job, Some(5));
+        assert_eq!([&first, &second, &third].map(|taken| index(&places, taken)), [1, 1, 0]);
+        drop((first, second, third));
+        assert_eq!(index(&places, &places.take_for_step(model, job, Some(6))), 0, "another layer");
+        assert_eq!(index(&places, &places.take_for_step(model, job, None)), 0, "no layer");
     }
 
     #[test]
