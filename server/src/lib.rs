@@ -4,8 +4,10 @@
 //! - [`prover`]: the seam to the mathematics;
 //! - [`engine`]: what survives a crash, behind a trait, on SQLite;
 //! - [`artifacts`]: bytes by their hash, public and internal;
-//! - [`scheduler`]: workers on threads of their own;
+//! - [`worker`]: the loop that does tasks, in this process or elsewhere;
+//! - [`scheduler`]: deadlines, and workers that went silent;
 //! - `grpc`: handlers, and the one file that makes a `tonic::Status`;
+//! - [`worker_listener`]: where workers elsewhere connect;
 //! - [`auth`], [`tls`], [`limits`].
 
 pub mod artifacts;
@@ -21,5 +23,7 @@ mod reload;
 pub mod scheduler;
 mod serve;
 pub mod tls;
+pub mod worker;
+pub mod worker_listener;
 
-pub use serve::{Config, Ended, Lacks, ServeError, run};
+pub use serve::{Config, Ended, Lacks, Role, ServeError, run};

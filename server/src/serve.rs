@@ -16,17 +16,40 @@ use tonic_health::ServingStatus;
 use crate::artifacts::{ArtifactBytes, BytesError, PublicArtifacts, Uploads};
 use crate::auth::Authentication;
 use crate::directory::make_private_directory;
-use crate::engine::sqlite::{OpenError, SqliteEngine};
-use crate::engine::{Engine, EngineError};
+use crate::engine::sql::{OpenError, SqlEngine};
+use crate::engine::{EngineError, NewSession, TaskEngine as _};
 use crate::grpc::{self, App, GuardLayer};
 use crate::limits::{Limits, LimitsError};
 use crate::prover::Prover;
-use crate::scheduler::{CpuPool, Hub, Running, Scheduler, SchedulerParts};
+use crate::scheduler::{CpuPool, Hub, Scheduler};
 use crate::tls::Transport;
+use crate::worker::{AfterDeviceLoss, LocalSource, Running, WorkerParts, WorkerPool};
+use crate::worker_listener::{WorkerListener, WorkerListenerError};
 
 /// Health service names: alive at all, and ready for work.
 const LIVE: &str = "live";
 const READY: &str = "ready";
+
+/// What a process of the service does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Everything.
+    All,
+    /// Answers calls, of clients and of workers; does no tasks and keeps no time.
+    Api,
+    /// Keeps time: deadlines, workers that went silent, what is old.
+    Scheduler,
+}
+
+impl Role {
+    fn has_workers(self) -> bool {
+        self == Self::All
+    }
+
+    fn keeps_time(self) -> bool {
+        matches!(self, Self::All | Self::Scheduler)
+    }
+}
 
 /// How to run.
 #[derive(Debug, Clone)]
@@ -41,8 +64,12 @@ pub struct Config {
     pub reload: Duration,
     /// Limits.
     pub limits: Limits,
-    /// Proofs at a time. Each proof uses all cores by itself.
+    /// Proofs at a time in this process; 0: all are made by workers elsewhere. Each proof uses all cores by itself.
     pub workers: usize,
+    /// What it does.
+    pub role: Role,
+    /// Where workers elsewhere connect; `None`: nowhere.
+    pub worker_listener: Option<WorkerListener>,
     /// At shutdown, running work may finish within this.
     pub drain: Duration,
     /// Then it is stopped, and may take this long to notice.
@@ -59,6 +86,8 @@ impl Config {
             reload: Duration::from_secs(5),
             limits: Limits::default(),
             workers: 1,
+            role: Role::All,
+            worker_listener: None,
             drain: Duration::from_secs(30),
             drain_grace: Duration::from_secs(10),
         }
@@ -105,6 +134,9 @@ pub enum ServeError {
         "client certificates are to tell who calls, but the listener asks for none; give TLS the authority that signs them (--tls-client-ca)"
     )]
     NoClientCertificates,
+    /// Others than workers could act as such.
+    #[error(transparent)]
+    WorkerListener(#[from] WorkerListenerError),
     /// The limits do not work.
     #[error(transparent)]
     Limits(#[from] LimitsError),
@@ -172,6 +204,7 @@ pub async fn run(
         .add_routes(routes)
         .serve_with_incoming_shutdown(grpc::incoming(listener, &config.transport, &config.limits), closing.clone().cancelled_owned());
     let mut server = tokio::spawn(server);
+    let workers = serve_workers(&config, &service)?;
     tokio::spawn(reload(config.authentication.clone(), config.transport.clone(), config.reload, closing));
     tracing::info!(%address, "serving");
     tokio::select! {
@@ -185,6 +218,10 @@ pub async fn run(
     health.set_service_status(READY, ServingStatus::NotServing).await;
     health.set_service_status("", ServingStatus::NotServing).await;
     let is_idle = service.stop(config.drain, config.drain_grace).await;
+    if let Some(workers) = workers {
+        // What they hold is theirs until it is settled, here or at the next process.
+        workers.abort();
+    }
     // Streams were told to end; connections that do not are cut.
     let is_closed = tokio::time::timeout(config.drain_grace, &mut server).await;
     server.abort();
@@ -194,6 +231,22 @@ pub async fn run(
     };
     tracing::info!(?ended, "stopped");
     Ok(ended)
+}
+
+/// Serves workers elsewhere, until the service closes.
+fn serve_workers(config: &Config, service: &Service) -> Result<Option<tokio::task::JoinHandle<()>>, ServeError> {
+    let Some(listener) = &config.worker_listener else { return Ok(None) };
+    let address = listener.check(config.authentication.is_none())?;
+    let incoming = grpc::incoming(listener.listen()?, &listener.transport, &config.limits);
+    let routes = grpc::worker_routes(&service.app, service.source.clone(), listener.token.clone());
+    let closing = service.app.closing.clone().cancelled_owned();
+    let server = builder(&config.limits).add_routes(routes).serve_with_incoming_shutdown(incoming, closing);
+    tracing::info!(%address, "serving workers");
+    Ok(Some(tokio::spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "workers are not served any more");
+        }
+    })))
 }
 
 type Joined = Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>;
@@ -271,7 +324,8 @@ fn builder(limits: &Limits) -> Server {
 /// The service without its transport.
 struct Service {
     app: Arc<App>,
-    scheduler: Scheduler,
+    source: LocalSource,
+    workers: Option<WorkerPool>,
 }
 
 impl Service {
@@ -280,26 +334,41 @@ impl Service {
         make_directory(&config.data_dir)?;
         let (artifacts_dir, uploads_dir) = (folder("artifacts")?, folder("uploads")?);
         let limits = &config.limits;
-        let engine = Arc::new(SqliteEngine::open(&config.data_dir, limits).await?);
+        let engine = Arc::new(SqlEngine::open(&config.data_dir, limits).await?);
         let bytes = ArtifactBytes::local(&artifacts_dir).map_err(ServeError::Artifacts)?;
         let backend = prover.backend();
         tracing::info!(backend = backend.name, reason = backend.reason, "compute backend");
-        let (requeued, failed) = crate::engine::Tasks::recover(&*engine, limits.attempts).await.map_err(ServeError::Recover)?;
-        if requeued + failed > 0 {
-            tracing::warn!(requeued, failed, "took up what an earlier run left unfinished");
+        let reaped = engine.recover().await.map_err(ServeError::Recover)?;
+        let (requeued, ended) = (reaped.requeued.len(), reaped.ended.len());
+        if requeued + ended > 0 {
+            tracing::warn!(requeued, ended, "took up what an earlier run left unfinished");
         }
         let uploads = Uploads::new(engine.clone(), bytes.clone(), &uploads_dir);
         let (hub, running) = (Arc::new(Hub::default()), Arc::new(Running::default()));
-        let parts = SchedulerParts {
-            engine: engine.clone() as Arc<dyn Engine>,
-            bytes: bytes.clone(),
-            uploads: uploads.clone(),
+        let source = LocalSource::new(engine.clone(), bytes.clone(), hub.clone(), limits.clone());
+        let parts = WorkerParts {
+            source: Arc::new(source.clone()),
             prover: prover.clone(),
+            running: running.clone(),
+            session: NewSession { worker: "serve".to_owned(), is_local: true, devices: vec![backend.name] },
+            device_bytes: None,
+            after_device_loss: AfterDeviceLoss::GoOn,
+            on_session: None,
+            on_beat: None,
+        };
+        let n_workers = if config.role.has_workers() { config.workers } else { 0 };
+        let workers = (n_workers > 0).then(|| WorkerPool::start(parts, n_workers)).transpose()?;
+        let keeper = Scheduler {
+            engine: engine.clone(),
+            uploads: uploads.clone(),
             hub: hub.clone(),
             running: running.clone(),
             limits: limits.clone(),
         };
-        let scheduler = Scheduler::start(parts, config.workers)?;
+        let draining = CancellationToken::new();
+        if config.role.keeps_time() {
+            tokio::spawn(keeper.run(draining.clone()));
+        }
         let app = Arc::new(App {
             artifacts: PublicArtifacts::new(engine.clone(), bytes),
             engine,
@@ -310,16 +379,19 @@ impl Service {
             running,
             limits: limits.clone(),
             watchers: Arc::new(Semaphore::new(limits.watchers)),
-            draining: CancellationToken::new(),
+            draining,
             closing: CancellationToken::new(),
         });
-        Ok(Self { app, scheduler })
+        Ok(Self { app, source, workers })
     }
 
     /// Admits nothing more, ends the workers, then the streams. Answers whether all workers have ended.
     async fn stop(self, patience: Duration, grace: Duration) -> bool {
         self.app.draining.cancel();
-        let is_idle = self.scheduler.drain(patience, grace).await;
+        let is_idle = match self.workers {
+            Some(workers) => workers.drain(patience, grace).await,
+            None => true,
+        };
         self.app.closing.cancel();
         is_idle
     }

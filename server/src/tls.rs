@@ -33,6 +33,11 @@ impl Transport {
         matches!(self, Self::Tls(tls) if tls.asks_clients)
     }
 
+    /// Whether clients without a certificate cannot connect.
+    pub fn requires_clients(&self) -> bool {
+        matches!(self, Self::Tls(tls) if tls.requires_clients)
+    }
+
     /// Reads the files again that have changed. Files that are wrong now change nothing, and the log says why.
     pub fn reload_changed(&self) {
         if let Self::Tls(tls) = self {
@@ -129,6 +134,7 @@ pub enum TlsError {
 pub struct Tls {
     config: Reloaded<Arc<ServerConfig>>,
     asks_clients: bool,
+    requires_clients: bool,
 }
 
 impl Tls {
@@ -140,8 +146,9 @@ impl Tls {
         let mut paths = vec![files.certificate.clone(), files.key.clone()];
         paths.extend(files.clients.authority().map(Path::to_owned));
         let asks_clients = files.clients != ClientCertificates::None;
+        let requires_clients = matches!(files.clients, ClientCertificates::Required(_));
         let config = Reloaded::open("TLS certificates", paths, move || server_config(&files).map(Arc::new))?;
-        Ok(Self { config, asks_clients })
+        Ok(Self { config, asks_clients, requires_clients })
     }
 
     /// For a new connection.

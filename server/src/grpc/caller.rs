@@ -15,7 +15,8 @@ use crate::auth::Principal;
 use crate::engine::{ArtifactFacts, Resources};
 use crate::limits::Limits;
 use crate::prover::Prover;
-use crate::scheduler::{CpuPool, Hub, Running};
+use crate::scheduler::{CpuPool, Hub};
+use crate::worker::Running;
 
 /// The service, as handlers see it. Internal artifacts and the queue are out of reach.
 pub(crate) struct App {

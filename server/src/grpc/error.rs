@@ -8,7 +8,8 @@ use crate::artifacts::{ArtifactError, BytesError, UploadError};
 use crate::auth::Scope;
 use crate::engine::{EngineError, UploadFacts};
 use crate::prover::ProverError;
-use crate::scheduler::{CpuPoolError, rejection_reason};
+use crate::scheduler::CpuPoolError;
+use crate::worker::rejection_reason;
 
 /// A field of a request that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]

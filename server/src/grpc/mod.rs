@@ -15,17 +15,23 @@ mod status;
 mod system;
 mod verify;
 mod watch;
+mod workers;
 
 use std::sync::Arc;
 
 pub(crate) use caller::App;
 pub(crate) use connection::incoming;
 pub(crate) use guard::GuardLayer;
-use tonic::service::Routes;
+use tonic::service::{Interceptor, Routes};
+use tonic::{Request, Status};
 use zkinfer_proto::v1::artifact_service_server::ArtifactServiceServer;
 use zkinfer_proto::v1::model_service_server::ModelServiceServer;
 use zkinfer_proto::v1::proof_service_server::ProofServiceServer;
 use zkinfer_proto::v1::system_service_server::SystemServiceServer;
+use zkinfer_proto::v1::worker_service_server::WorkerServiceServer;
+
+use crate::worker::LocalSource;
+use crate::worker_listener::WorkerToken;
 
 /// Adds the four services to `routes`.
 pub(crate) fn add_services(mut routes: Routes, app: &Arc<App>) -> Routes {
@@ -42,4 +48,25 @@ pub(crate) fn add_services(mut routes: Routes, app: &Arc<App>) -> Routes {
     routes.add_service(
         SystemServiceServer::new(system::System(app.clone())).max_decoding_message_size(limit).max_encoding_message_size(limit),
     )
+}
+
+/// Lets workers in: those that show the token, if there is one.
+#[derive(Clone)]
+struct WorkerGuard(Option<WorkerToken>);
+
+impl Interceptor for WorkerGuard {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        match &self.0 {
+            Some(token) if !token.is_shown(request.metadata()) => Err(error::ApiError::Unauthenticated.into()),
+            _ => Ok(request),
+        }
+    }
+}
+
+/// The service for workers, which is on no other listener than theirs.
+pub(crate) fn worker_routes(app: &Arc<App>, source: LocalSource, token: Option<WorkerToken>) -> Routes {
+    let limit = app.limits.message_bytes;
+    let workers = workers::Workers { app: app.clone(), source, known: Arc::default() };
+    let service = WorkerServiceServer::new(workers).max_decoding_message_size(limit).max_encoding_message_size(limit);
+    Routes::new(tonic::service::interceptor::InterceptedService::new(service, WorkerGuard(token)))
 }

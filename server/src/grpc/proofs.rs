@@ -14,7 +14,7 @@ use super::fields::Fields;
 use super::watch::{JobWatch, WatchStream, is_final_job, watch};
 use super::{admission, models, page, verify};
 use crate::engine::{JobFilter, Subject, SubjectKind};
-use crate::scheduler::StopReason;
+use crate::worker::StopReason;
 
 const MAX_WAIT: Duration = Duration::from_secs(60);
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);

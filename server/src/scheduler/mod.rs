@@ -1,124 +1,100 @@
-//! Does the work that the engine remembers: takes tasks, runs the prover on threads of its own, settles the outcome.
-//!
-//! A prover call never runs on the async runtime. Each worker is a thread; it claims a task, runs it with a
-//! `reporter::Reporter` as its sink, and writes what came out. A panic inside the prover is an outcome like any
-//! other. Cancelling, expiring and shutting down raise a flag that the sink passes on.
+//! Keeps time for the engine: takes tasks away from workers that went silent, ends jobs whose deadline has passed, forgets what is old. Beside it the
+//! hub that wakes who waits, and the threads for short computations.
 
-mod causes;
 mod cpu_pool;
 mod hub;
-mod reporter;
-mod running;
-mod worker;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(crate) use causes::rejection_reason;
 pub use cpu_pool::{CpuPool, CpuPoolError};
 pub use hub::{Hub, Subscription};
-pub use running::{Running, StopReason};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use worker::Worker;
 
-use crate::artifacts::{ArtifactBytes, Uploads};
-use crate::engine::{Engine, now_ms};
+use crate::artifacts::Uploads;
+use crate::engine::{Engine, Subject, now_ms};
 use crate::limits::Limits;
-use crate::prover::Prover;
+use crate::worker::{Running, StopReason};
 
-/// How often deadlines are looked at, and an idle worker looks for tasks unasked.
+/// How often deadlines are looked at.
 const POLL: Duration = Duration::from_millis(500);
+/// How often workers that went silent are looked for, at least.
+const REAP_EVERY: Duration = Duration::from_secs(5);
 /// How often old request ids and uploads are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(600);
 
 /// What the scheduler works with.
 #[derive(Clone)]
-pub struct SchedulerParts {
+pub struct Scheduler {
     /// Memory.
     pub engine: Arc<dyn Engine>,
-    /// Bytes of both classes.
-    pub bytes: ArtifactBytes,
     /// Uploads, to clean up after.
     pub uploads: Uploads,
-    /// The mathematics.
-    pub prover: Arc<dyn Prover>,
     /// Who waits for what.
     pub hub: Arc<Hub>,
-    /// What runs.
+    /// What runs in this process.
     pub running: Arc<Running>,
-    /// Attempts, backoff, retention.
+    /// Lease, retention.
     pub limits: Limits,
 }
 
-/// The running workers.
-pub struct Scheduler {
-    running: Arc<Running>,
-    draining: CancellationToken,
-    // Every worker holds a sender: the channel closes when the last has ended.
-    ended: mpsc::Receiver<()>,
-}
-
 impl Scheduler {
-    /// Starts `n_workers` threads and the keeper of deadlines.
-    ///
-    /// # Errors
-    /// The system gives no thread.
-    pub fn start(parts: SchedulerParts, n_workers: usize) -> std::io::Result<Self> {
-        let draining = CancellationToken::new();
-        let (alive, ended) = mpsc::channel(1);
-        for i in 0..n_workers {
-            let worker = Worker { parts: parts.clone(), draining: draining.clone(), runtime: tokio::runtime::Handle::current() };
-            let alive = alive.clone();
-            std::thread::Builder::new()
-                .name(format!("prover-{i}"))
-                // Recursion circuits are built with deep call chains.
-                .stack_size(16 << 20)
-                .spawn(move || {
-                    worker.run();
-                    drop(alive);
-                })?;
+    /// Keeps time until `draining`.
+    pub async fn run(self, draining: CancellationToken) {
+        let reap_every = REAP_EVERY.min(self.limits.lease / 3);
+        let (mut last_reap, mut last_forget): (Option<Instant>, Option<Instant>) = (None, None);
+        let is_due = |last: Option<Instant>, every: Duration| last.is_none_or(|at| at.elapsed() >= every);
+        loop {
+            self.expire().await;
+            if is_due(last_reap, reap_every) {
+                last_reap = Some(Instant::now());
+                self.reap().await;
+            }
+            if is_due(last_forget, FORGET_EVERY) {
+                last_forget = Some(Instant::now());
+                self.forget().await;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(POLL.min(reap_every)) => {}
+                () = draining.cancelled() => return,
+            }
         }
-        let running = parts.running.clone();
-        tokio::spawn(keep_deadlines(parts, draining.clone()));
-        Ok(Self { running, draining, ended })
     }
 
-    /// Takes no new task, waits for running ones up to `patience`, then asks them to stop and gives them back to the
-    /// queue, and waits up to `grace` more. Answers whether all workers have ended.
-    pub async fn drain(mut self, patience: Duration, grace: Duration) -> bool {
-        self.draining.cancel();
-        if tokio::time::timeout(patience, self.ended.recv()).await.is_ok() {
-            return true;
-        }
-        self.running.stop_all(StopReason::Release);
-        tokio::time::timeout(grace, self.ended.recv()).await.is_ok()
-    }
-}
-
-async fn keep_deadlines(parts: SchedulerParts, draining: CancellationToken) {
-    let mut last_forget: Option<Instant> = None;
-    loop {
-        match parts.engine.expire().await {
+    async fn expire(&self) {
+        match self.engine.expire().await {
             Ok(expired) => {
                 for subject in expired.stopping.iter().chain(&expired.ended) {
-                    parts.running.stop(subject, StopReason::Ended);
-                    parts.hub.changed(subject);
+                    self.running.stop(subject, StopReason::Ended);
+                    self.hub.changed(subject);
                 }
             }
             Err(error) => tracing::warn!(%error, "cannot look for passed deadlines"),
         }
-        if last_forget.is_none_or(|at| at.elapsed() > FORGET_EVERY) {
-            last_forget = Some(Instant::now());
-            let retention = i64::try_from(parts.limits.retention.as_millis()).unwrap_or(i64::MAX);
-            match parts.engine.forget_before(now_ms().saturating_sub(retention)).await {
-                Ok(uploads) => parts.uploads.remove_files(&uploads).await,
-                Err(error) => tracing::warn!(%error, "cannot forget old uploads"),
+    }
+
+    async fn reap(&self) {
+        match self.engine.reap().await {
+            Ok(reaped) => {
+                let told = |subject: &Subject, what: &str| {
+                    tracing::warn!(id = subject.id, "a worker went silent; {what}");
+                    self.hub.changed(subject);
+                };
+                reaped.requeued.iter().for_each(|subject| told(subject, "its task waits for another"));
+                reaped.ended.iter().for_each(|subject| told(subject, "its task is not given to another"));
+                if !reaped.requeued.is_empty() {
+                    self.hub.task_ready();
+                }
             }
+            Err(error) => tracing::warn!(%error, "cannot look for workers that went silent"),
         }
-        tokio::select! {
-            () = tokio::time::sleep(POLL) => {}
-            () = draining.cancelled() => return,
+    }
+
+    async fn forget(&self) {
+        let retention = i64::try_from(self.limits.retention.as_millis()).unwrap_or(i64::MAX);
+        match self.engine.forget_before(now_ms().saturating_sub(retention)).await {
+            Ok(uploads) => self.uploads.remove_files(&uploads).await,
+            Err(error) => tracing::warn!(%error, "cannot forget old uploads"),
         }
     }
 }

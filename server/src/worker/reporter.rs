@@ -8,45 +8,61 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use zkinfer_proto::v1;
 
-use super::hub::Hub;
 use super::running::{StopFlag, StopReason};
-use crate::engine::{Engine, EngineError, Task, TaskFlow};
+use super::source::{Holding, SourceError, TaskSource};
+use crate::engine::{Lease, TaskFlow};
 use crate::prover::{ProgressSink, StageEdge, StageEvent, StagePlan, Stopped};
 
-/// Progress is written at most this often.
-const WRITE_EVERY: Duration = Duration::from_millis(25);
+/// The last progress is waited for at most so long.
+const LAST_WRITE: Duration = Duration::from_secs(1);
+
+/// Where an attempt was computed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Such as `cpu`.
+    pub(super) device: String,
+    /// Why not elsewhere.
+    pub(super) fallback: String,
+}
 
 /// The sink of one attempt.
 pub(super) struct Reporter {
     stages: Mutex<Stages>,
+    place: Mutex<Place>,
     newest: watch::Sender<v1::Progress>,
     flag: Arc<StopFlag>,
     writer: JoinHandle<()>,
 }
 
+/// What is reported about.
+pub(super) struct Reported {
+    pub(super) source: Arc<dyn TaskSource>,
+    pub(super) session: String,
+    pub(super) lease: Lease,
+    pub(super) attempt: u32,
+    /// Added behind the planned stages, or to the planned stage of its name.
+    pub(super) last_stage: Option<StagePlan>,
+}
+
 impl Reporter {
-    /// Starts the writer on `runtime`. `last_stage` is added behind the planned ones, or to the planned stage of its name.
-    pub(super) fn start(
-        runtime: &tokio::runtime::Handle,
-        engine: Arc<dyn Engine>,
-        hub: Arc<Hub>,
-        task: Task,
-        flag: Arc<StopFlag>,
-        last_stage: Option<StagePlan>,
-    ) -> Self {
+    /// Starts the writer on `runtime`.
+    pub(super) fn start(runtime: &tokio::runtime::Handle, reported: Reported, flag: Arc<StopFlag>) -> Self {
         let (newest, receiver) = watch::channel(v1::Progress::default());
-        let stages = Mutex::new(Stages::new(task.attempt, last_stage));
-        let writer = runtime.spawn(write(receiver, engine, hub, task, flag.clone()));
-        Self { stages, newest, flag, writer }
+        let stages = Mutex::new(Stages::new(reported.attempt, reported.last_stage.clone()));
+        let writer = runtime.spawn(write(receiver, reported, flag.clone()));
+        Self { stages, place: Mutex::default(), newest, flag, writer }
     }
 
-    /// Waits until the last progress is written; answers how long each stage took.
-    pub(super) fn finish(self, runtime: &tokio::runtime::Handle) -> Vec<v1::StageTime> {
+    /// Waits until the last progress is written; answers how long each stage took, and where.
+    pub(super) fn finish(self, runtime: &tokio::runtime::Handle) -> (Vec<v1::StageTime>, Place) {
         drop(self.newest);
-        if let Err(error) = runtime.block_on(self.writer) {
-            tracing::warn!(%error, "the progress writer ended early");
+        // The outcome does not wait for a service that is away.
+        let written = async { tokio::time::timeout(LAST_WRITE, self.writer).await };
+        if !matches!(runtime.block_on(written), Ok(Ok(()))) {
+            tracing::warn!("the last progress was not written");
         }
-        self.stages.into_inner().unwrap_or_else(PoisonError::into_inner).times()
+        let times = self.stages.into_inner().unwrap_or_else(PoisonError::into_inner).times();
+        (times, self.place.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Why the attempt was stopped, if it was.
@@ -77,20 +93,26 @@ impl ProgressSink for Reporter {
     fn check(&self) -> Result<(), Stopped> {
         if self.flag.reason().is_some() { Err(Stopped) } else { Ok(()) }
     }
+
+    fn ran_on(&self, device: &str, fallback: &str) {
+        let place = Place { device: device.to_owned(), fallback: fallback.to_owned() };
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
+    }
 }
 
-async fn write(mut newest: watch::Receiver<v1::Progress>, engine: Arc<dyn Engine>, hub: Arc<Hub>, task: Task, flag: Arc<StopFlag>) {
+async fn write(mut newest: watch::Receiver<v1::Progress>, reported: Reported, flag: Arc<StopFlag>) {
+    let Reported { source, session, lease, .. } = &reported;
+    let holding = Holding { session, lease };
     while newest.changed().await.is_ok() {
         let progress = newest.borrow_and_update().clone();
-        match engine.progress(&task, progress).await {
+        match source.progress(holding, progress).await {
             Ok(TaskFlow::Continue) => {}
             Ok(TaskFlow::Stop) => flag.raise(StopReason::Ended),
-            Err(EngineError::Fenced) => flag.raise(StopReason::Fenced),
+            Err(SourceError::Fenced) => flag.raise(StopReason::Fenced),
             // Progress may be lost; the outcome is not, it is written again and again.
             Err(error) => tracing::warn!(%error, "cannot write progress"),
         }
-        hub.changed(&task.subject);
-        tokio::time::sleep(WRITE_EVERY).await;
+        tokio::time::sleep(source.progress_interval()).await;
     }
 }
 

@@ -3,17 +3,18 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::engine::Subject;
+use crate::engine::{Lease, Subject};
 
 /// Why a running task is told to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
     /// Its job was cancelled or has expired: the engine knows how to end it.
     Ended,
-    /// The service shuts down: the task goes back to the queue.
+    /// The worker shuts down: the task goes back to the queue.
     Release,
-    /// Another worker has it: nothing may be written.
+    /// Another worker has it, or it was settled already: nothing may be written.
     Fenced,
 }
 
@@ -42,38 +43,102 @@ impl StopFlag {
     }
 }
 
+#[derive(Debug)]
+struct Entry {
+    flag: Arc<StopFlag>,
+    session: String,
+    started: Instant,
+}
+
 /// All running tasks.
 #[derive(Debug, Default)]
 pub struct Running {
-    flags: Mutex<HashMap<Subject, Arc<StopFlag>>>,
+    tasks: Mutex<HashMap<Lease, Entry>>,
 }
 
 impl Running {
-    /// Tells a subject's task to stop, if it runs here.
+    /// Tells the tasks of a subject to stop, if they run here.
     pub fn stop(&self, subject: &Subject, reason: StopReason) {
-        if let Some(flag) = self.lock().get(subject) {
-            flag.raise(reason);
+        for (lease, entry) in &*self.lock() {
+            if lease.task.subject == *subject {
+                entry.flag.raise(reason);
+            }
         }
     }
 
     /// Tells every task to stop.
     pub fn stop_all(&self, reason: StopReason) {
-        for flag in self.lock().values() {
-            flag.raise(reason);
+        for entry in self.lock().values() {
+            entry.flag.raise(reason);
         }
     }
 
-    pub(super) fn enter(&self, subject: &Subject) -> Arc<StopFlag> {
+    pub(super) fn stop_lease(&self, lease: &Lease, reason: StopReason) {
+        if let Some(entry) = self.lock().get(lease) {
+            entry.flag.raise(reason);
+        }
+    }
+
+    /// Tells every task of a session to stop.
+    pub(super) fn stop_session(&self, session: &str, reason: StopReason) {
+        for entry in self.lock().values().filter(|entry| entry.session == session) {
+            entry.flag.raise(reason);
+        }
+    }
+
+    /// What a session holds.
+    pub(super) fn held(&self, session: &str) -> Vec<Lease> {
+        self.lock().iter().filter(|(_, entry)| entry.session == session).map(|(lease, _)| lease.clone()).collect()
+    }
+
+    /// What has run for longer, and was not told to stop because of that.
+    pub(super) fn older_than(&self, limit: Duration) -> Vec<Lease> {
+        let tasks = self.lock();
+        let is_late = |entry: &Entry| entry.started.elapsed() > limit && entry.flag.reason() != Some(StopReason::Fenced);
+        tasks.iter().filter(|(_, entry)| is_late(entry)).map(|(lease, _)| lease.clone()).collect()
+    }
+
+    pub(super) fn enter(&self, lease: &Lease, session: &str) -> Arc<StopFlag> {
         let flag = Arc::new(StopFlag::default());
-        self.lock().insert(subject.clone(), flag.clone());
+        let entry = Entry { flag: flag.clone(), session: session.to_owned(), started: Instant::now() };
+        self.lock().insert(lease.clone(), entry);
         flag
     }
 
-    pub(super) fn leave(&self, subject: &Subject) {
-        self.lock().remove(subject);
+    pub(super) fn leave(&self, lease: &Lease) {
+        self.lock().remove(lease);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Subject, Arc<StopFlag>>> {
-        self.flags.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<Lease, Entry>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{SubjectKind, TaskKey};
+
+    fn lease(job: &str, name: &str) -> Lease {
+        let subject = Subject { kind: SubjectKind::Job, tenant: "a".into(), id: job.into() };
+        Lease { task: TaskKey { subject, name: name.into() }, epoch: 1 }
+    }
+
+    #[test]
+    fn tasks_are_stopped_by_subject_by_session_and_one_by_one_and_the_first_reason_stays() {
+        let running = Running::default();
+        let leases = [lease("1", "layer-0000"), lease("1", "layer-0001"), lease("2", "prove")];
+        let flags: Vec<_> = leases.iter().zip(["s", "t", "t"]).map(|(lease, session)| running.enter(lease, session)).collect();
+        let reasons = || flags.iter().map(|flag| flag.reason()).collect::<Vec<_>>();
+        running.stop_lease(&leases[2], StopReason::Fenced);
+        assert_eq!(reasons(), [None, None, Some(StopReason::Fenced)]);
+        running.stop(&leases[0].task.subject, StopReason::Ended);
+        running.stop_session("t", StopReason::Release);
+        running.stop_all(StopReason::Release);
+        assert_eq!(reasons(), [Some(StopReason::Ended), Some(StopReason::Ended), Some(StopReason::Fenced)]);
+        assert_eq!(running.held("s"), leases[..1]);
+        running.leave(&leases[0]);
+        assert!(running.held("s").is_empty());
+        assert_eq!(running.older_than(Duration::ZERO), [leases[1].clone()]);
     }
 }

@@ -1,0 +1,325 @@
+//! `WorkerService`: tasks to workers elsewhere, on a listener of its own. Handlers check what came, and pass it to the source that workers of this
+//! process use.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use zkinfer_proto::name::ArtifactName;
+use zkinfer_proto::v1;
+use zkinfer_proto::v1::worker_service_server::WorkerService;
+
+use super::caller::App;
+use super::error::ApiError;
+use super::status;
+use crate::artifacts::Class;
+use crate::engine::{FailedAttempt, FailureCause, Lease, NewSession, Offer, Outcome, TaskFlow};
+use crate::worker::wire::{self, WireError};
+use crate::worker::{Holding, LocalSource, SourceError, TaskSource as _};
+
+/// Names and texts that a worker gives.
+const MAX_TEXT_BYTES: usize = 4096;
+/// Devices that a worker names, and models that it holds.
+const MAX_LISTED: usize = 1024;
+/// Messages of a download on their way.
+const IN_FLIGHT: usize = 2;
+/// Leases that are known to be held, before all are looked up again.
+const MAX_KNOWN: usize = 4096;
+
+/// The service.
+pub(crate) struct Workers {
+    pub(crate) app: Arc<App>,
+    pub(crate) source: LocalSource,
+    /// Leases that a session was found to hold lately, so that not every artifact asks the database.
+    pub(crate) known: Arc<Mutex<HashMap<(String, Lease), Instant>>>,
+}
+
+impl From<WireError> for ApiError {
+    fn from(error: WireError) -> Self {
+        Self::invalid(error.0, "is missing or malformed")
+    }
+}
+
+impl From<SourceError> for ApiError {
+    fn from(error: SourceError) -> Self {
+        let precondition =
+            |reason, error: SourceError| Self::Precondition { reason, subject: "worker".to_owned(), message: error.to_string() };
+        match error {
+            SourceError::Fenced => precondition("TASK_LOST", error),
+            SourceError::NoSession => precondition("NO_SESSION", error),
+            SourceError::Unavailable(message) => Self::Unavailable { reason: "NOT_NOW", message, retry: Duration::from_secs(1) },
+            SourceError::Refused(_) => Self::Internal { context: "a worker's call failed", source: error.into() },
+        }
+    }
+}
+
+fn text(value: &str, field: &'static str) -> Result<(), ApiError> {
+    if value.len() <= MAX_TEXT_BYTES { Ok(()) } else { Err(ApiError::invalid(field, format!("has more than {MAX_TEXT_BYTES} bytes"))) }
+}
+
+fn count(n: usize, limit: usize, field: &'static str) -> Result<(), ApiError> {
+    if n <= limit { Ok(()) } else { Err(ApiError::invalid(field, format!("has {n} entries; at most {limit} are taken"))) }
+}
+
+fn message_duration(time: Duration) -> Option<prost_types::Duration> {
+    Some(crate::convert::duration(time))
+}
+
+impl Workers {
+    async fn unary<R>(&self, answer: impl Future<Output = Result<R, ApiError>>) -> Result<Response<R>, Status> {
+        match tokio::time::timeout(self.app.limits.unary, answer).await {
+            Ok(answer) => Ok(Response::new(answer?)),
+            Err(_) => Err(ApiError::Deadline.into()),
+        }
+    }
+
+    async fn open(&self, request: v1::OpenSessionRequest) -> Result<v1::OpenSessionResponse, ApiError> {
+        text(&request.worker, "worker")?;
+        count(request.devices.len(), MAX_LISTED, "devices")?;
+        request.devices.iter().try_for_each(|device| text(device, "devices"))?;
+        let terms = self.source.open(NewSession { worker: request.worker, is_local: false, devices: request.devices }).await?;
+        Ok(v1::OpenSessionResponse {
+            session: terms.session,
+            lease: message_duration(terms.lease),
+            fuse_below: message_duration(terms.fuse_below),
+            task_limit: message_duration(terms.task_limit),
+            chunk_bytes: u32::try_from(self.app.limits.chunk_bytes).unwrap_or(u32::MAX),
+        })
+    }
+
+    async fn lease(&self, request: v1::LeaseTasksRequest) -> Result<v1::LeaseTasksResponse, ApiError> {
+        let limit = self.app.limits.tasks_per_worker;
+        if request.max_tasks == 0 || request.max_tasks as usize > limit {
+            return Err(ApiError::invalid("max_tasks", format!("must be from 1 to {limit}")));
+        }
+        count(request.cached_models.len(), MAX_LISTED, "cached_models")?;
+        let models = request.cached_models.iter().map(|digest| wire::digest(digest, "cached_models"));
+        let offer = Offer {
+            max_tasks: request.max_tasks,
+            free_device_bytes: request.free_device_bytes.unwrap_or(u64::MAX),
+            cached_models: models.collect::<Result<_, _>>()?,
+        };
+        let leased = tokio::select! {
+            leased = self.source.lease(&request.session, offer) => leased?,
+            // The worker asks again, whoever answers then.
+            () = self.app.closing.cancelled() => Vec::new(),
+        };
+        Ok(v1::LeaseTasksResponse { tasks: leased.into_iter().map(wire::leased_message).collect() })
+    }
+
+    async fn renew(&self, request: v1::RenewLeasesRequest) -> Result<v1::RenewLeasesResponse, ApiError> {
+        let limit = self.app.limits.tasks_per_worker;
+        count(request.held.len(), limit, "held")?;
+        count(request.progress.len(), limit, "progress")?;
+        let mut renewal = self.source.renew(&request.session, wire::leases(request.held)?).await?;
+        for told in request.progress {
+            let lease = wire::lease(told.lease)?;
+            let holding = Holding { session: &request.session, lease: &lease };
+            match self.source.progress(holding, told.progress.unwrap_or_default()).await {
+                Ok(TaskFlow::Continue) => {}
+                Ok(TaskFlow::Stop) => renewal.stop.push(lease),
+                Err(SourceError::Fenced) => renewal.lost.push(lease),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(v1::RenewLeasesResponse { lost: wire::lease_messages(&renewal.lost), stop: wire::lease_messages(&renewal.stop) })
+    }
+
+    async fn complete(&self, request: v1::CompleteTaskRequest) -> Result<v1::SettleResponse, ApiError> {
+        let lease = wire::lease(request.lease)?;
+        let outcome = wire::outcome(request.outcome, &lease.task.subject.tenant)?;
+        let usage = wire::usage(request.usage);
+        let holding = Holding { session: &request.session, lease: &lease };
+        match self.check_proof(holding, &outcome).await? {
+            None => accepted(self.source.complete(holding, outcome, usage).await),
+            Some(failed) => accepted(self.source.fail(holding, failed, usage).await),
+        }
+    }
+
+    /// A worker verifies what it publishes; so does the service, which cannot know whether the worker did. Answers what is wrong.
+    async fn check_proof(&self, holding: Holding<'_>, outcome: &Outcome) -> Result<Option<FailedAttempt>, ApiError> {
+        let Outcome::Proved { result, .. } = outcome else { return Ok(None) };
+        match self.hold(holding).await {
+            Ok(()) => {}
+            Err(SourceError::Fenced) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        let key = self.published(holding, &result.verifier_key_artifact).await?;
+        let statement = self.published(holding, &result.statement_artifact).await?;
+        let proof = self.published(holding, &result.proof_artifact).await?;
+        let prover = self.app.prover.clone();
+        let verified = self.app.cpu.run(move || prover.verify(&key, &statement, &proof)).await?;
+        Ok(verified.err().map(|failure| FailedAttempt {
+            cause: FailureCause::VerifyFailed,
+            reason: String::new(),
+            message: format!("the proof of a worker does not verify: {failure}"),
+        }))
+    }
+
+    async fn published(&self, holding: Holding<'_>, name: &str) -> Result<bytes::Bytes, ApiError> {
+        let name = ArtifactName::parse(name).map_err(|error| ApiError::invalid("result", error.to_string()))?;
+        if name.tenant != holding.lease.task.subject.tenant {
+            return Err(ApiError::invalid("result", "names an artifact of another tenant"));
+        }
+        Ok(self.source.read(holding, Class::Public, name.blake3).await?)
+    }
+
+    async fn fail(&self, request: v1::FailTaskRequest) -> Result<v1::SettleResponse, ApiError> {
+        let lease = wire::lease(request.lease)?;
+        text(&request.reason, "reason")?;
+        let mut message = request.message;
+        message.truncate(message.floor_char_boundary(MAX_TEXT_BYTES));
+        let failed = wire::failed(&request.cause, request.reason, message)?;
+        let holding = Holding { session: &request.session, lease: &lease };
+        accepted(self.source.fail(holding, failed, wire::usage(request.usage)).await)
+    }
+
+    /// Whether the session holds the task, as far as the last look at the database goes.
+    async fn hold(&self, holding: Holding<'_>) -> Result<(), SourceError> {
+        let key = (holding.session.to_owned(), holding.lease.clone());
+        let trusted = self.app.limits.lease / 3;
+        let is_known = |at: &Instant| at.elapsed() < trusted;
+        if self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).is_some_and(is_known) {
+            return Ok(());
+        }
+        if !self.source.renew(holding.session, vec![holding.lease.clone()]).await?.lost.is_empty() {
+            return Err(SourceError::Fenced);
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert(key, Instant::now());
+        Ok(())
+    }
+
+    async fn read(
+        &self,
+        request: v1::ReadTaskArtifactRequest,
+    ) -> Result<ReceiverStream<Result<v1::ReadTaskArtifactResponse, Status>>, ApiError> {
+        let lease = wire::lease(request.lease)?;
+        let (class, digest) = (wire::class(request.class)?, wire::digest(&request.blake3, "blake3")?);
+        let holding = Holding { session: &request.session, lease: &lease };
+        self.hold(holding).await?;
+        let mut bytes = self.source.read(holding, class, digest).await?;
+        let (sender, receiver) = mpsc::channel(IN_FLIGHT);
+        let (chunk_bytes, patience) = (self.app.limits.chunk_bytes, self.app.limits.unary);
+        tokio::spawn(async move {
+            while !bytes.is_empty() {
+                let data = bytes.split_to(chunk_bytes.min(bytes.len()));
+                // A worker that does not read holds nothing for longer than this.
+                let sent = tokio::time::timeout(patience, sender.send(Ok(v1::ReadTaskArtifactResponse { data }))).await;
+                if !matches!(sent, Ok(Ok(()))) {
+                    return;
+                }
+            }
+        });
+        Ok(ReceiverStream::new(receiver))
+    }
+
+    async fn write(&self, mut stream: Streaming<v1::WriteTaskArtifactRequest>) -> Result<v1::TaskArtifact, Status> {
+        let missing = || Status::from(ApiError::invalid("session", "is required in the first message"));
+        let first = self.next_chunk(&mut stream).await?.ok_or_else(missing)?;
+        let lease = wire::lease(first.lease).map_err(ApiError::from)?;
+        let class = wire::class(first.class).map_err(ApiError::from)?;
+        let media_type = wire::media_type(first.media_type).map_err(ApiError::from)?;
+        let limit = self.app.limits.task_artifact_bytes;
+        let size = usize::try_from(first.size_bytes).ok().filter(|_| first.size_bytes <= limit);
+        let size = size.ok_or_else(|| ApiError::invalid("size_bytes", format!("must be at most {limit}")))?;
+        let holding = Holding { session: &first.session, lease: &lease };
+        self.hold(holding).await.map_err(ApiError::from)?;
+        // Grows with what comes, not with what is announced.
+        let mut bytes = BytesMut::from(&first.data[..]);
+        while let Some(message) = self.next_chunk(&mut stream).await? {
+            bytes.extend_from_slice(&message.data);
+            if bytes.len() > size {
+                break;
+            }
+        }
+        if bytes.len() != size {
+            return Err(ApiError::invalid("size_bytes", "is not the number of bytes that came").into());
+        }
+        let facts = self.source.write(holding, class, &media_type, bytes.freeze()).await.map_err(ApiError::from)?;
+        Ok(wire::artifact_message(&facts))
+    }
+
+    async fn next_chunk(
+        &self,
+        stream: &mut Streaming<v1::WriteTaskArtifactRequest>,
+    ) -> Result<Option<v1::WriteTaskArtifactRequest>, Status> {
+        match tokio::time::timeout(self.app.limits.upload_idle, stream.message()).await {
+            Ok(message) => message.map_err(|error| status::complete(&error)),
+            Err(_) => Err(ApiError::Deadline.into()),
+        }
+    }
+}
+
+/// Whether the task was the session's to settle.
+fn accepted(settled: Result<(), SourceError>) -> Result<v1::SettleResponse, ApiError> {
+    match settled {
+        Ok(()) => Ok(v1::SettleResponse { accepted: true }),
+        Err(SourceError::Fenced) => Ok(v1::SettleResponse { accepted: false }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[tonic::async_trait]
+impl WorkerService for Workers {
+    async fn open_session(&self, request: Request<v1::OpenSessionRequest>) -> Result<Response<v1::OpenSessionResponse>, Status> {
+        self.unary(self.open(request.into_inner())).await
+    }
+
+    async fn lease_tasks(&self, request: Request<v1::LeaseTasksRequest>) -> Result<Response<v1::LeaseTasksResponse>, Status> {
+        self.unary(self.lease(request.into_inner())).await
+    }
+
+    async fn renew_leases(&self, request: Request<v1::RenewLeasesRequest>) -> Result<Response<v1::RenewLeasesResponse>, Status> {
+        self.unary(self.renew(request.into_inner())).await
+    }
+
+    async fn complete_task(&self, request: Request<v1::CompleteTaskRequest>) -> Result<Response<v1::SettleResponse>, Status> {
+        self.unary(self.complete(request.into_inner())).await
+    }
+
+    async fn fail_task(&self, request: Request<v1::FailTaskRequest>) -> Result<Response<v1::SettleResponse>, Status> {
+        self.unary(self.fail(request.into_inner())).await
+    }
+
+    async fn release_task(&self, request: Request<v1::ReleaseTaskRequest>) -> Result<Response<v1::SettleResponse>, Status> {
+        let v1::ReleaseTaskRequest { session, lease } = request.into_inner();
+        self.unary(async {
+            let lease = wire::lease(lease)?;
+            accepted(self.source.release(Holding { session: &session, lease: &lease }).await)
+        })
+        .await
+    }
+
+    async fn close_session(&self, request: Request<v1::CloseSessionRequest>) -> Result<Response<v1::CloseSessionResponse>, Status> {
+        let v1::CloseSessionRequest { session, crashed } = request.into_inner();
+        self.unary(async {
+            self.source.close(&session, crashed).await?;
+            Ok(v1::CloseSessionResponse {})
+        })
+        .await
+    }
+
+    type ReadTaskArtifactStream = ReceiverStream<Result<v1::ReadTaskArtifactResponse, Status>>;
+
+    async fn read_task_artifact(
+        &self,
+        request: Request<v1::ReadTaskArtifactRequest>,
+    ) -> Result<Response<Self::ReadTaskArtifactStream>, Status> {
+        self.unary(self.read(request.into_inner())).await
+    }
+
+    async fn write_task_artifact(
+        &self,
+        request: Request<Streaming<v1::WriteTaskArtifactRequest>>,
+    ) -> Result<Response<v1::TaskArtifact>, Status> {
+        self.write(request.into_inner()).await.map(Response::new)
+    }
+}

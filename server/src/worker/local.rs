@@ -1,0 +1,186 @@
+//! Tasks from the engine of this process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use zkinfer_proto::v1;
+
+use super::source::{Holding, SourceError, SourceFuture, TaskSource, Terms};
+use crate::artifacts::{ArtifactBytes, BytesError, Class};
+use crate::engine::{
+    ArtifactFacts, Digest, Engine, EngineError, FailedAttempt, Lease, Leased, NewSession, Offer, Outcome, Renewal, Subject, TaskFlow,
+    Usage, now_ms,
+};
+use crate::limits::Limits;
+use crate::scheduler::Hub;
+
+/// Longest wait for a task.
+const WAIT: Duration = Duration::from_secs(20);
+/// How often tasks are looked for unasked: a wake-up of another process does not arrive here.
+const POLL: Duration = Duration::from_millis(500);
+/// Progress is written at most this often.
+const PROGRESS_EVERY: Duration = Duration::from_millis(25);
+
+/// The engine and the artifacts of this process. Cheap to clone.
+#[derive(Clone)]
+pub struct LocalSource {
+    engine: Arc<dyn Engine>,
+    bytes: ArtifactBytes,
+    hub: Arc<Hub>,
+    limits: Limits,
+    runtime: tokio::runtime::Handle,
+}
+
+impl LocalSource {
+    /// On the runtime that it is called on.
+    pub fn new(engine: Arc<dyn Engine>, bytes: ArtifactBytes, hub: Arc<Hub>, limits: Limits) -> Self {
+        Self { engine, bytes, hub, limits, runtime: tokio::runtime::Handle::current() }
+    }
+
+    /// Runs on the runtime of the database's connections, whichever runtime asks.
+    fn there<'a, T, F>(&self, work: impl FnOnce(Self) -> F) -> SourceFuture<'a, T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, SourceError>> + Send + 'static,
+    {
+        let running = self.runtime.spawn(work(self.clone()));
+        Box::pin(async move { running.await.unwrap_or_else(|error| Err(SourceError::Unavailable(error.to_string()))) })
+    }
+
+    /// Who watches the subject is told, and who waits for tasks: others may have become ready.
+    fn changed(&self, subject: &Subject) {
+        self.hub.changed(subject);
+        self.hub.task_ready();
+    }
+
+    async fn wait_for_tasks(&self, session: &str, offer: Offer) -> Result<Vec<Leased>, SourceError> {
+        let end = tokio::time::Instant::now() + WAIT;
+        loop {
+            let leased = self.engine.lease(session, offer.clone()).await?;
+            if !leased.is_empty() {
+                // More may be ready: let another worker look.
+                self.hub.task_ready();
+                leased.iter().for_each(|leased| self.hub.changed(&leased.lease.task.subject));
+                return Ok(leased);
+            }
+            if tokio::time::Instant::now() >= end {
+                return Ok(leased);
+            }
+            // Nobody is woken for a wait after a failed attempt, nor by another process.
+            let _ = tokio::time::timeout(POLL, self.hub.wait_for_task()).await;
+        }
+    }
+}
+
+impl From<EngineError> for SourceError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Fenced => Self::Fenced,
+            EngineError::NoSession => Self::NoSession,
+            EngineError::Busy(_) | EngineError::Full(_) | EngineError::Database(_) => Self::Unavailable(describe(&error)),
+            other => Self::Refused(describe(&other)),
+        }
+    }
+}
+
+impl From<BytesError> for SourceError {
+    fn from(error: BytesError) -> Self {
+        match error {
+            BytesError::Missing | BytesError::Damaged => Self::Refused(error.to_string()),
+            BytesError::Full(_) | BytesError::Store(_) | BytesError::File(_) => Self::Unavailable(describe(&error)),
+        }
+    }
+}
+
+fn describe(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+impl TaskSource for LocalSource {
+    fn open(&self, new: NewSession) -> SourceFuture<'_, Terms> {
+        self.there(|here| async move {
+            let session = here.engine.open_session(new).await?;
+            let Limits { lease, fuse_below, task, .. } = here.limits;
+            Ok(Terms { session, lease, fuse_below, task_limit: task })
+        })
+    }
+
+    fn lease<'a>(&'a self, session: &'a str, offer: Offer) -> SourceFuture<'a, Vec<Leased>> {
+        // Not spawned: who no longer waits must not be given tasks.
+        Box::pin(self.wait_for_tasks(session, offer))
+    }
+
+    fn renew<'a>(&'a self, session: &'a str, held: Vec<Lease>) -> SourceFuture<'a, Renewal> {
+        let session = session.to_owned();
+        self.there(|here| async move { Ok(here.engine.renew(&session, held).await?) })
+    }
+
+    fn progress<'a>(&'a self, holding: Holding<'a>, progress: v1::Progress) -> SourceFuture<'a, TaskFlow> {
+        Box::pin(async move {
+            let flow = self.engine.progress(holding.lease, progress).await?;
+            self.hub.changed(&holding.lease.task.subject);
+            Ok(flow)
+        })
+    }
+
+    fn progress_interval(&self) -> Duration {
+        PROGRESS_EVERY
+    }
+
+    fn complete<'a>(&'a self, holding: Holding<'a>, outcome: Outcome, usage: Usage) -> SourceFuture<'a, ()> {
+        let lease = holding.lease.clone();
+        self.there(|here| async move {
+            here.engine.complete(&lease, outcome, usage).await?;
+            here.changed(&lease.task.subject);
+            Ok(())
+        })
+    }
+
+    fn fail<'a>(&'a self, holding: Holding<'a>, failed: FailedAttempt, usage: Usage) -> SourceFuture<'a, ()> {
+        let lease = holding.lease.clone();
+        self.there(|here| async move {
+            here.engine.fail(&lease, failed, usage).await?;
+            here.changed(&lease.task.subject);
+            Ok(())
+        })
+    }
+
+    fn release<'a>(&'a self, holding: Holding<'a>) -> SourceFuture<'a, ()> {
+        let lease = holding.lease.clone();
+        self.there(|here| async move {
+            here.engine.release(&lease).await?;
+            here.changed(&lease.task.subject);
+            Ok(())
+        })
+    }
+
+    fn close<'a>(&'a self, session: &'a str, crashed: bool) -> SourceFuture<'a, ()> {
+        let session = session.to_owned();
+        self.there(|here| async move {
+            let reaped = here.engine.close_session(&session, crashed).await?;
+            reaped.requeued.iter().chain(&reaped.ended).for_each(|subject| here.changed(subject));
+            Ok(())
+        })
+    }
+
+    fn read<'a>(&'a self, holding: Holding<'a>, class: Class, digest: Digest) -> SourceFuture<'a, Bytes> {
+        Box::pin(async move { Ok(self.bytes.get(class, &holding.lease.task.subject.tenant, digest).await?) })
+    }
+
+    fn write<'a>(&'a self, holding: Holding<'a>, class: Class, media_type: &'a str, bytes: Bytes) -> SourceFuture<'a, ArtifactFacts> {
+        Box::pin(async move {
+            let tenant = holding.lease.task.subject.tenant.clone();
+            let size_bytes = bytes.len() as u64;
+            let digest = self.bytes.put(class, &tenant, bytes).await?;
+            Ok(ArtifactFacts { class, tenant, digest, size_bytes, media_type: media_type.to_owned(), created_ms: now_ms() })
+        })
+    }
+
+    fn beside(&self) -> Arc<dyn TaskSource> {
+        Arc::new(self.clone())
+    }
+}

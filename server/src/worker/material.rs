@@ -1,0 +1,81 @@
+//! Stored bytes of a task, read through the source when they are asked for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+use zkinfer_proto::name::ArtifactName;
+use zkinfer_proto::v1;
+
+use super::source::{Holding, SourceError, TaskSource};
+use crate::artifacts::Class;
+use crate::engine::Digest;
+use crate::prover::{DigestBytes, ModelMaterial, ProverError, StepResults};
+
+/// Reads and writes for one task.
+#[derive(Clone, Copy)]
+pub(super) struct Desk<'a> {
+    pub(super) runtime: &'a tokio::runtime::Handle,
+    pub(super) source: &'a Arc<dyn TaskSource>,
+    pub(super) holding: Holding<'a>,
+}
+
+impl<'a> Desk<'a> {
+    pub(super) fn read(&self, class: Class, digest: Digest) -> Result<bytes::Bytes, ProverError> {
+        self.runtime.block_on(self.source.read(self.holding, class, digest)).map_err(|error| match error {
+            // The heartbeat learns of it too, and knows what to do.
+            SourceError::Fenced | SourceError::NoSession => ProverError::Stopped(crate::prover::Stopped),
+            other => ProverError::Storage(other.to_string()),
+        })
+    }
+
+    /// A public artifact of the task's tenant.
+    pub(super) fn read_named(&self, name: &str) -> Result<bytes::Bytes, ProverError> {
+        let name = ArtifactName::parse(name).map_err(|_| ProverError::Internal("a stored artifact name is invalid".into()))?;
+        if name.tenant != self.holding.lease.task.subject.tenant {
+            return Err(ProverError::Internal("a task names an artifact of another tenant".into()));
+        }
+        self.read(Class::Public, name.blake3)
+    }
+
+    pub(super) fn material(self, model: &v1::Model, private_digest: Digest) -> Result<Material<'a>, ProverError> {
+        let registered = model.registered.as_ref().ok_or_else(|| ProverError::Internal("the stored model is incomplete".into()))?;
+        Ok(Material { desk: self, private_digest, key: registered.verifier_key_artifact.clone() })
+    }
+
+    /// All results that a step reads.
+    pub(super) fn results(&self, results: &[(String, Digest)]) -> Result<TaskResults, ProverError> {
+        let read = |(name, digest): &(String, Digest)| Ok((name.clone(), Zeroizing::new(self.read(Class::Internal, *digest)?.to_vec())));
+        Ok(TaskResults(results.iter().map(read).collect::<Result<_, ProverError>>()?))
+    }
+}
+
+/// A model's stored bytes.
+pub(super) struct Material<'a> {
+    desk: Desk<'a>,
+    private_digest: Digest,
+    key: String,
+}
+
+impl ModelMaterial for Material<'_> {
+    fn id(&self) -> DigestBytes {
+        self.private_digest
+    }
+
+    fn private(&self) -> Result<Zeroizing<Vec<u8>>, ProverError> {
+        Ok(Zeroizing::new(self.desk.read(Class::Internal, self.private_digest)?.to_vec()))
+    }
+
+    fn verifier_key(&self) -> Result<Vec<u8>, ProverError> {
+        Ok(self.desk.read_named(&self.key)?.to_vec())
+    }
+}
+
+/// Results of other tasks, by their names.
+pub(super) struct TaskResults(HashMap<String, Zeroizing<Vec<u8>>>);
+
+impl StepResults for TaskResults {
+    fn result(&self, step: &str) -> Option<&[u8]> {
+        self.0.get(step).map(|bytes| bytes.as_slice())
+    }
+}

@@ -1,0 +1,158 @@
+//! Does tasks: takes them from a source, runs the prover on threads of its own, settles the outcome. One loop for workers in the service's process
+//! and for those elsewhere.
+//!
+//! A prover call never runs on the async runtime. Each worker is a thread; it leases a task, runs it with a `reporter::Reporter` as its sink, and writes
+//! what came out. A panic inside the prover is an outcome like any other. Cancelling, expiring and shutting down raise a flag that the sink passes on.
+//! Signs of life are given by one more thread.
+
+mod attempt;
+mod cause;
+mod heartbeat;
+mod local;
+mod material;
+mod remote;
+mod reporter;
+mod running;
+mod session;
+mod source;
+pub(crate) mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use attempt::Worker;
+pub(crate) use cause::rejection_reason;
+use heartbeat::Heartbeat;
+pub use heartbeat::OnBeat;
+pub use local::LocalSource;
+pub use remote::{RemoteError, RemoteOptions, RemoteSource};
+pub use running::{Running, StopReason};
+pub use session::OnSession;
+use session::Session;
+pub use source::{Holding, SourceError, SourceFuture, TaskSource, Terms};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::NewSession;
+use crate::prover::Prover;
+
+/// The last words to the service are waited for at most so long.
+const CLOSE: Duration = Duration::from_secs(5);
+
+/// What a worker does after its device has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterDeviceLoss {
+    /// It goes on, on the CPU.
+    GoOn,
+    /// It takes no more tasks: whoever started its process starts another.
+    End,
+}
+
+/// What workers work with.
+pub struct WorkerParts {
+    /// Tasks.
+    pub source: Arc<dyn TaskSource>,
+    /// The mathematics.
+    pub prover: Arc<dyn Prover>,
+    /// What runs, for whoever wants to stop it.
+    pub running: Arc<Running>,
+    /// Who asks.
+    pub session: NewSession,
+    /// Memory of the device; `None`: there is none.
+    pub device_bytes: Option<u64>,
+    /// After its device has failed.
+    pub after_device_loss: AfterDeviceLoss,
+    /// Told of each session.
+    pub on_session: Option<OnSession>,
+    /// Told of each sign of life.
+    pub on_beat: Option<OnBeat>,
+}
+
+/// The running workers.
+pub struct WorkerPool {
+    source: Arc<dyn TaskSource>,
+    session: Arc<Session>,
+    running: Arc<Running>,
+    draining: CancellationToken,
+    has_lost_device: Arc<AtomicBool>,
+    heartbeat: CancellationToken,
+    // Every worker holds a sender: the channel closes when the last has ended.
+    ended: mpsc::Receiver<()>,
+}
+
+impl WorkerPool {
+    /// Starts `n_workers` threads, and the one that gives signs of life; on the runtime that it is called on.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(parts: WorkerParts, n_workers: usize) -> std::io::Result<Self> {
+        let WorkerParts { source, prover, running, session, device_bytes, after_device_loss, on_session, on_beat } = parts;
+        let session = Arc::new(Session::new(session, on_session));
+        let (draining, heartbeat) = (CancellationToken::new(), CancellationToken::new());
+        let has_lost_device = Arc::new(AtomicBool::new(false));
+        let (alive, ended) = mpsc::channel(1);
+        let beats =
+            Heartbeat { source: source.clone(), session: session.clone(), running: running.clone(), ended: heartbeat.clone(), on_beat };
+        beats.start()?;
+        for i in 0..n_workers {
+            let worker = Worker {
+                source: source.clone(),
+                prover: prover.clone(),
+                running: running.clone(),
+                session: session.clone(),
+                device_bytes,
+                after_device_loss,
+                has_lost_device: has_lost_device.clone(),
+                draining: draining.clone(),
+                runtime: tokio::runtime::Handle::current(),
+            };
+            let alive = alive.clone();
+            std::thread::Builder::new()
+                .name(format!("prover-{i}"))
+                // Recursion circuits are built with deep call chains.
+                .stack_size(16 << 20)
+                .spawn(move || {
+                    worker.run();
+                    drop(alive);
+                })?;
+        }
+        Ok(Self { source, session, running, draining, has_lost_device, heartbeat, ended })
+    }
+
+    /// Waits until all workers have ended by themselves: their device is lost.
+    pub async fn ended(&mut self) {
+        let _ = self.ended.recv().await;
+    }
+
+    /// Whether the device was lost.
+    pub fn has_lost_device(&self) -> bool {
+        self.has_lost_device.load(Ordering::Acquire)
+    }
+
+    /// Takes no new task, waits for running ones up to `patience`, then asks them to stop and gives them back to the queue, and waits up to `grace` more.
+    /// Answers whether all workers have ended.
+    pub async fn drain(mut self, patience: Duration, grace: Duration) -> bool {
+        self.draining.cancel();
+        let mut is_idle = tokio::time::timeout(patience, self.ended.recv()).await.is_ok();
+        if !is_idle {
+            self.running.stop_all(StopReason::Release);
+            is_idle = tokio::time::timeout(grace, self.ended.recv()).await.is_ok();
+        }
+        if let Some(terms) = self.session.terms() {
+            let closed = tokio::time::timeout(CLOSE.min(grace), self.source.close(&terms.session, false)).await;
+            if !matches!(closed, Ok(Ok(()) | Err(SourceError::NoSession))) {
+                tracing::warn!(session = terms.session, "the session could not be closed; it ends with its lease");
+            }
+        }
+        is_idle
+    }
+}
+
+/// Signs of life end with the pool, however it ends: what still runs is taken away, and given to others.
+impl Drop for WorkerPool {
+    fn drop(&mut self) {
+        self.draining.cancel();
+        self.heartbeat.cancel();
+    }
+}
