@@ -5,6 +5,7 @@
 //! - [`engine`]: what survives a crash, behind a trait, on SQLite;
 //! - [`artifacts`]: bytes by their hash, public and internal;
 //! - [`worker`]: the loop that does tasks, in this process or elsewhere;
+//! - [`supervisor`]: one child process for each device;
 //! - [`scheduler`]: deadlines, and workers that went silent;
 //! - `grpc`: handlers, and the one file that makes a `tonic::Status`;
 //! - [`worker_listener`]: where workers elsewhere connect;
@@ -22,6 +23,7 @@ pub mod prover;
 mod reload;
 pub mod scheduler;
 mod serve;
+pub mod supervisor;
 pub mod tls;
 pub mod worker;
 pub mod worker_listener;

@@ -68,8 +68,8 @@ pub struct Config {
     pub workers: usize,
     /// What it does.
     pub role: Role,
-    /// Where workers elsewhere connect; `None`: nowhere.
-    pub worker_listener: Option<WorkerListener>,
+    /// Where workers elsewhere connect.
+    pub worker_listeners: Vec<WorkerListener>,
     /// At shutdown, running work may finish within this.
     pub drain: Duration,
     /// Then it is stopped, and may take this long to notice.
@@ -87,10 +87,19 @@ impl Config {
             limits: Limits::default(),
             workers: 1,
             role: Role::All,
-            worker_listener: None,
+            worker_listeners: Vec::new(),
             drain: Duration::from_secs(30),
             drain_grace: Duration::from_secs(10),
         }
+    }
+}
+
+impl Config {
+    /// Reads the files of authentication and TLS again that have changed.
+    pub fn reload_changed(&self) {
+        self.authentication.reload_changed();
+        self.transport.reload_changed();
+        self.worker_listeners.iter().for_each(|listener| listener.transport.reload_changed());
     }
 }
 
@@ -197,7 +206,7 @@ pub async fn run(
         health.set_service_status(name, ServingStatus::Serving).await;
     }
     let routes = Routes::new(health_service).add_service(reflection()?);
-    let routes = grpc::add_services(routes, &service.app);
+    let routes = if config.role == Role::Scheduler { routes } else { grpc::add_services(routes, &service.app) };
     let closing = service.app.closing.clone();
     let server = builder(&config.limits)
         .layer(GuardLayer::new(config.authentication.clone()))
@@ -205,7 +214,7 @@ pub async fn run(
         .serve_with_incoming_shutdown(grpc::incoming(listener, &config.transport, &config.limits), closing.clone().cancelled_owned());
     let mut server = tokio::spawn(server);
     let workers = serve_workers(&config, &service)?;
-    tokio::spawn(reload(config.authentication.clone(), config.transport.clone(), config.reload, closing));
+    tokio::spawn(reload(config.clone(), closing));
     tracing::info!(%address, "serving");
     tokio::select! {
         () = shutdown => {}
@@ -218,10 +227,8 @@ pub async fn run(
     health.set_service_status(READY, ServingStatus::NotServing).await;
     health.set_service_status("", ServingStatus::NotServing).await;
     let is_idle = service.stop(config.drain, config.drain_grace).await;
-    if let Some(workers) = workers {
-        // What they hold is theirs until it is settled, here or at the next process.
-        workers.abort();
-    }
+    // What workers hold is theirs until it is settled, here or at the next process.
+    workers.iter().for_each(tokio::task::JoinHandle::abort);
     // Streams were told to end; connections that do not are cut.
     let is_closed = tokio::time::timeout(config.drain_grace, &mut server).await;
     server.abort();
@@ -234,19 +241,22 @@ pub async fn run(
 }
 
 /// Serves workers elsewhere, until the service closes.
-fn serve_workers(config: &Config, service: &Service) -> Result<Option<tokio::task::JoinHandle<()>>, ServeError> {
-    let Some(listener) = &config.worker_listener else { return Ok(None) };
-    let address = listener.check(config.authentication.is_none())?;
-    let incoming = grpc::incoming(listener.listen()?, &listener.transport, &config.limits);
-    let routes = grpc::worker_routes(&service.app, service.source.clone(), listener.token.clone());
-    let closing = service.app.closing.clone().cancelled_owned();
-    let server = builder(&config.limits).add_routes(routes).serve_with_incoming_shutdown(incoming, closing);
-    tracing::info!(%address, "serving workers");
-    Ok(Some(tokio::spawn(async move {
-        if let Err(error) = server.await {
-            tracing::error!(%error, "workers are not served any more");
-        }
-    })))
+fn serve_workers(config: &Config, service: &Service) -> Result<Vec<tokio::task::JoinHandle<()>>, ServeError> {
+    let serve = |listener: &WorkerListener| {
+        let address = listener.check(config.authentication.is_none())?;
+        let incoming = grpc::incoming(listener.listen()?, &listener.transport, &config.limits);
+        let routes = grpc::worker_routes(&service.app, service.source.clone(), listener.token.clone());
+        let closing = service.app.closing.clone().cancelled_owned();
+        let server = builder(&config.limits).add_routes(routes).serve_with_incoming_shutdown(incoming, closing);
+        tracing::info!(%address, "serving workers");
+        Ok(tokio::spawn(async move {
+            if let Err(error) = server.await {
+                tracing::error!(%error, "workers are not served any more");
+            }
+        }))
+    };
+    let listeners = if config.role == Role::Scheduler { &[] } else { config.worker_listeners.as_slice() };
+    listeners.iter().map(serve).collect()
 }
 
 type Joined = Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>;
@@ -284,16 +294,12 @@ fn warn_of_plaintext(address: SocketAddr, transport: &Transport) {
 }
 
 /// Looks at the files until the service closes.
-async fn reload(authentication: Authentication, transport: Transport, interval: Duration, closing: CancellationToken) {
-    let mut ticks = tokio::time::interval(interval.max(Duration::from_millis(1)));
+async fn reload(config: Config, closing: CancellationToken) {
+    let mut ticks = tokio::time::interval(config.reload.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while closing.run_until_cancelled(ticks.tick()).await.is_some() {
-        let (authentication, transport) = (authentication.clone(), transport.clone());
-        let look = move || {
-            authentication.reload_changed();
-            transport.reload_changed();
-        };
-        if let Err(error) = tokio::task::spawn_blocking(look).await {
+        let config = config.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || config.reload_changed()).await {
             tracing::error!(%error, "changed files were not read");
         }
     }

@@ -1,6 +1,6 @@
 //! Arguments about who may call and how bytes travel, and what `serve` makes of them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -77,6 +77,22 @@ impl AccessArguments {
             Some(authority) if self.tls_client_optional => ClientCertificates::Optional(authority),
             Some(authority) => ClientCertificates::Required(authority),
         };
+        Ok(Transport::Tls(Arc::new(Tls::open(TlsFiles { certificate, key, clients })?)))
+    }
+
+    /// For the listener of workers: the service's certificate, and the authority of theirs.
+    pub(super) fn worker_transport(&self, authority: Option<&Path>) -> anyhow::Result<Transport> {
+        let Some(authority) = authority else { return Ok(Transport::Plaintext) };
+        let (Some(certificate), Some(key)) = (self.tls_cert.clone(), self.tls_key.clone()) else {
+            anyhow::bail!("--worker-tls-client-ca needs the service's own certificate (--tls-cert with --tls-key)");
+        };
+        let is_same = |clients: &PathBuf| std::fs::canonicalize(clients).ok() == std::fs::canonicalize(authority).ok();
+        if self.tls_client_ca.as_ref().is_some_and(is_same) {
+            anyhow::bail!(
+                "--worker-tls-client-ca is the authority of clients (--tls-client-ca): any client could act as a worker; sign workers' certificates by another"
+            );
+        }
+        let clients = ClientCertificates::Required(authority.to_owned());
         Ok(Transport::Tls(Arc::new(Tls::open(TlsFiles { certificate, key, clients })?)))
     }
 }

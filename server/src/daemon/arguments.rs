@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use zkinfer_kernels::select::{DeviceChoice, Selection};
+use zkinfer_server::Role;
 
 use super::access::AccessArguments;
 use super::certs::CertsArguments;
 use super::keys::KeysCommand;
+use super::worker::WorkerArguments;
 
 /// The zkinfer proving service.
 #[derive(Debug, Parser)]
@@ -22,6 +24,8 @@ pub(crate) struct Arguments {
 pub(super) enum Command {
     /// Serves until SIGTERM or SIGINT, then drains; a second signal ends at once.
     Serve(Box<ServeArguments>),
+    /// Does tasks of a service elsewhere until SIGTERM or SIGINT, then drains; a second signal ends at once. A process for each device.
+    Worker(Box<WorkerArguments>),
     /// Makes, lists and revokes API keys.
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -50,6 +54,18 @@ pub(super) struct ServeArguments {
     /// JSON file with limits that differ from the defaults, see `limits`.
     #[arg(long, env = "ZKINFER_LIMITS")]
     pub(super) limits: Option<PathBuf>,
+    /// What this process does: `all`; `api`, which answers calls only; or `scheduler`, which keeps time for all processes of one database.
+    #[arg(long, env = "ZKINFER_ROLE", default_value = "all", value_parser = parse_role, value_name = "all|api|scheduler")]
+    pub(super) role: Role,
+    /// Where workers elsewhere connect (`zkinferd worker`). Beyond loopback it needs their certificates.
+    #[arg(long, env = "ZKINFER_WORKER_LISTEN", value_name = "ADDRESS")]
+    pub(super) worker_listen: Option<SocketAddr>,
+    /// Only workers whose certificate one of these authorities signed can connect; PEM. Not the authority of clients.
+    #[arg(long, env = "ZKINFER_WORKER_TLS_CLIENT_CA", value_name = "FILE", requires = "worker_listen")]
+    pub(super) worker_tls_client_ca: Option<PathBuf>,
+    /// Computes on devices in this process, and not in one of its own for each: an error of a device's driver can then end the service.
+    #[arg(long, env = "ZKINFER_WORKERS_IN_PROCESS")]
+    pub(super) workers_in_process: bool,
     /// Proofs at a time; default: one for each device, or one on the CPU, whose cores each proof uses all.
     #[arg(long, env = "ZKINFER_WORKERS", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(super) workers: Option<u16>,
@@ -66,12 +82,24 @@ pub(super) struct ServeArguments {
     /// Writes the address that it listens on to this file, once it does (useful with port 0).
     #[arg(long, env = "ZKINFER_ADDRESS_FILE")]
     pub(super) address_file: Option<PathBuf>,
+    /// The same for the address where workers connect.
+    #[arg(long, env = "ZKINFER_WORKER_ADDRESS_FILE", requires = "worker_listen")]
+    pub(super) worker_address_file: Option<PathBuf>,
     /// Which log lines: a level, or `target=level` pairs.
     #[arg(long, env = "ZKINFER_LOG", default_value = "info")]
     pub(super) log: String,
     /// Log lines as JSON objects.
     #[arg(long, env = "ZKINFER_LOG_JSON")]
     pub(super) log_json: bool,
+}
+
+fn parse_role(text: &str) -> Result<Role, String> {
+    match text {
+        "all" => Ok(Role::All),
+        "api" => Ok(Role::Api),
+        "scheduler" => Ok(Role::Scheduler),
+        _ => Err("expected `all`, `api` or `scheduler`".to_owned()),
+    }
 }
 
 impl ServeArguments {
@@ -90,6 +118,9 @@ pub(super) struct DevicesArguments {
     /// Prints a JSON object.
     #[arg(long)]
     pub(super) json: bool,
+    /// Prints the numbers of the devices only, as a JSON array, and opens none.
+    #[arg(long, hide = true)]
+    pub(super) list: bool,
 }
 
 #[cfg(test)]

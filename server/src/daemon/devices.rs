@@ -26,6 +26,10 @@ struct Report {
 
 /// Exit code 1 if a test failed.
 pub(super) fn devices_command(arguments: &DevicesArguments) -> anyhow::Result<ExitCode> {
+    if arguments.list {
+        let ordinals: Vec<usize> = devices().map(|found| found.iter().map(|device| device.ordinal).collect()).unwrap_or_default();
+        return print(&serde_json::to_string(&ordinals)?);
+    }
     let report = Report::make(arguments.self_test)?;
     let printed = if arguments.json { print(&serde_json::to_string_pretty(&report.json())?)? } else { print(&report.text())? };
     Ok(if report.has_failed() { ExitCode::FAILURE } else { printed })

@@ -7,6 +7,7 @@ mod devices;
 mod keys;
 mod logging;
 mod serve;
+mod worker;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ use zkinfer_server::limits::Limits;
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Serve(arguments) => serve::serve(*arguments),
+        Command::Worker(arguments) => worker::worker(&arguments),
         Command::Keys(command) => keys::keys(command),
         Command::Certs(arguments) => certs::certs(&arguments),
         Command::Devices(arguments) => devices::devices_command(&arguments),

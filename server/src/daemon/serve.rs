@@ -1,22 +1,30 @@
 //! `zkinferd serve`.
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use zkinfer_kernels::select::{Selected, select};
+use tokio::signal::unix::{Signal, SignalKind, signal as signal_of};
+use tokio_util::sync::CancellationToken;
+use zkinfer_kernels::FallbackBackend;
+use zkinfer_kernels::select::{DeviceChoice, Selected, select};
 use zkinfer_server::limits::Limits;
 use zkinfer_server::prover::local::LocalProver;
-use zkinfer_server::{Config, Ended};
+use zkinfer_server::supervisor::Supervisor;
+use zkinfer_server::tls::Transport;
+use zkinfer_server::worker::{RemoteOptions, RemoteSource};
+use zkinfer_server::worker_listener::{WorkerListener, WorkerToken};
+use zkinfer_server::{Config, Ended, Role};
 
 use super::arguments::ServeArguments;
 use super::logging;
+use super::worker::{self, WorkerArguments};
 
-const FORCED: u8 = 3;
+pub(super) const FORCED: u8 = 3;
 
 pub(super) fn serve(arguments: ServeArguments) -> anyhow::Result<ExitCode> {
     logging::start(&arguments.log, arguments.log_json)?;
@@ -32,18 +40,87 @@ pub(super) fn serve(arguments: ServeArguments) -> anyhow::Result<ExitCode> {
 
 async fn run(arguments: ServeArguments) -> anyhow::Result<Ended> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "zkinferd");
+    let signal = shutdown_signal()?;
     let mut config = config(&arguments)?;
-    let Selected { backends, reason } = select(&arguments.selection())?;
-    config.workers = arguments.workers.map_or(backends.len(), usize::from);
-    let cache_dir = arguments.cache_dir.unwrap_or_else(|| arguments.data_dir.join("cache"));
-    let prover = LocalProver::over(backends, reason, &cache_dir)?;
+    let cache_dir = arguments.cache_dir.clone().unwrap_or_else(|| arguments.data_dir.join("cache"));
+    let ordinals = if has_children(&arguments) { worker::ordinals(&arguments.device).await? } else { Vec::new() };
+    let mut selection = arguments.selection();
+    if !ordinals.is_empty() {
+        // Devices are their children's: this process verifies, which the CPU does.
+        selection.device = DeviceChoice::Cpu;
+    }
+    let Selected { backends, reason } = select(&selection)?;
+    config.workers = if ordinals.is_empty() { arguments.workers.map_or(backends.len(), usize::from) } else { 0 };
+    let prover = LocalProver::over(backends, reason, &cache_dir)?.with_fallbacks(FallbackBackend::reasons);
+    let devices = match ordinals.as_slice() {
+        [] => None,
+        ordinals => Some(DeviceWorkers::start(&arguments, ordinals, cache_dir, &mut config)?),
+    };
     let listener = TcpListener::bind(arguments.listen).await.with_context(|| format!("cannot listen on {}", arguments.listen))?;
     if let Some(file) = &arguments.address_file {
-        write_address(file, &listener)?;
+        write_address(file, listener.local_addr()?)?;
     }
-    tokio::spawn(reload_at_hangup(signal(SignalKind::hangup())?, config.clone()));
-    let shutdown = shutdown(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    if let (Some(file), Some(workers)) = (&arguments.worker_address_file, config.worker_listeners.first()) {
+        write_address(file, workers.socket.local_addr()?)?;
+    }
+    tokio::spawn(reload_at_hangup(signal_of(SignalKind::hangup())?, config.clone()));
+    let shutdown = async move {
+        signal.await;
+        if let Some(devices) = devices {
+            // They settle what they do with this service, which therefore ends after them.
+            devices.drain().await;
+        }
+    };
     Ok(zkinfer_server::run(config, Arc::new(prover), listener, shutdown).await?)
+}
+
+/// Whether devices are given to processes of their own.
+fn has_children(arguments: &ServeArguments) -> bool {
+    arguments.role == Role::All && !arguments.workers_in_process && arguments.device != DeviceChoice::Cpu
+}
+
+/// One worker for each device, in a process of its own.
+struct DeviceWorkers {
+    draining: CancellationToken,
+    kept: tokio::task::JoinHandle<bool>,
+}
+
+impl DeviceWorkers {
+    fn start(arguments: &ServeArguments, ordinals: &[usize], cache_dir: PathBuf, config: &mut Config) -> anyhow::Result<Self> {
+        let socket = Arc::new(std::net::TcpListener::bind("127.0.0.1:0").context("cannot listen for workers")?);
+        let server = format!("http://{}", socket.local_addr()?);
+        let token = WorkerToken::random().context("no random bytes")?;
+        let of_worker = WorkerArguments {
+            server: server.clone(),
+            tls_ca: None,
+            tls_cert: None,
+            tls_key: None,
+            name: "serve".to_owned(),
+            cache_dir,
+            device: arguments.device.clone(),
+            device_memory_mib: arguments.device_memory_mib,
+            workers: arguments.workers.unwrap_or(1),
+            drain_seconds: arguments.drain_seconds,
+            log: arguments.log.clone(),
+            log_json: arguments.log_json,
+            child: false,
+        };
+        let children = worker::children(&of_worker, ordinals, Some(token.secret()))?;
+        let options = RemoteOptions { server, authorities: None, identity: None, token: Some(token.secret().clone()) };
+        let supervisor =
+            Supervisor { source: Arc::new(RemoteSource::new(&options)?), health: worker::health(ordinals), patience: of_worker.patience() };
+        config.worker_listeners.push(WorkerListener { socket, transport: Transport::Plaintext, token: Some(token) });
+        let draining = CancellationToken::new();
+        let kept = tokio::spawn(supervisor.run(children, draining.clone()));
+        Ok(Self { draining, kept })
+    }
+
+    async fn drain(self) {
+        self.draining.cancel();
+        if !matches!(self.kept.await, Ok(true)) {
+            tracing::warn!("a worker of a device had to be killed");
+        }
+    }
 }
 
 fn config(arguments: &ServeArguments) -> anyhow::Result<Config> {
@@ -52,6 +129,13 @@ fn config(arguments: &ServeArguments) -> anyhow::Result<Config> {
     config.transport = arguments.access.transport()?;
     if let Some(file) = &arguments.limits {
         config.limits = read_limits(file).with_context(|| format!("the limits file {}", file.display()))?;
+    }
+    config.role = arguments.role;
+    if let Some(address) = arguments.worker_listen {
+        let socket = std::net::TcpListener::bind(address).with_context(|| format!("cannot listen for workers on {address}"))?;
+        let transport = arguments.access.worker_transport(arguments.worker_tls_client_ca.as_deref())?;
+        let token = std::env::var(worker::TOKEN).ok().filter(|token| !token.is_empty()).map(|token| WorkerToken::new(token.into()));
+        config.worker_listeners.push(WorkerListener { socket: Arc::new(socket), transport, token });
     }
     config.drain = Duration::from_secs(arguments.drain_seconds.into());
     Ok(config)
@@ -64,9 +148,9 @@ fn read_limits(file: &Path) -> anyhow::Result<Limits> {
 }
 
 /// In one step, so that a reader never sees half of it.
-fn write_address(file: &Path, listener: &TcpListener) -> anyhow::Result<()> {
+fn write_address(file: &Path, address: SocketAddr) -> anyhow::Result<()> {
     let partial = file.with_extension("partial");
-    std::fs::write(&partial, listener.local_addr()?.to_string())
+    std::fs::write(&partial, address.to_string())
         .and_then(|()| std::fs::rename(&partial, file))
         .with_context(|| format!("cannot write {}", file.display()))
 }
@@ -75,24 +159,23 @@ fn write_address(file: &Path, listener: &TcpListener) -> anyhow::Result<()> {
 async fn reload_at_hangup(mut hangup: Signal, config: Config) {
     while hangup.recv().await.is_some() {
         let config = config.clone();
-        let look = move || {
-            config.authentication.reload_changed();
-            config.transport.reload_changed();
-        };
-        if let Err(error) = tokio::task::spawn_blocking(look).await {
+        if let Err(error) = tokio::task::spawn_blocking(move || config.reload_changed()).await {
             tracing::error!(%error, "changed files were not read");
         }
     }
 }
 
 /// Ready at the first signal. The second ends the process: what was admitted is on disk.
-async fn shutdown(mut terminate: Signal, mut interrupt: Signal) {
-    next(&mut terminate, &mut interrupt).await;
-    tokio::spawn(async move {
+pub(super) fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal_of(SignalKind::terminate())?, signal_of(SignalKind::interrupt())?);
+    Ok(async move {
         next(&mut terminate, &mut interrupt).await;
-        tracing::warn!("ended by a second signal");
-        std::process::exit(FORCED.into());
-    });
+        tokio::spawn(async move {
+            next(&mut terminate, &mut interrupt).await;
+            tracing::warn!("ended by a second signal");
+            std::process::exit(FORCED.into());
+        });
+    })
 }
 
 async fn next(terminate: &mut Signal, interrupt: &mut Signal) {

@@ -2,7 +2,8 @@
 //!
 //! A script is words: `steps=N` (reports so many steps of the stage `layer`), `ms=N` (each takes so long), `panic`,
 //! `reject`, `device` (a lost device, every time), `device-once`, `wrong` (a proof that does not verify), `deaf` (does not look at the sink
-//! while it sleeps). Its proofs are hashes: enough to tell whether the service mixes anything up.
+//! while it sleeps). A source with `layers=N` gives a model whose jobs have a task for each step: `witness`, N of `commit` and of `layer`, `bind`, `outer`;
+//! the layers do what the input says. Its proofs are hashes: enough to tell whether the service mixes anything up.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -11,7 +12,8 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 use zkinfer_server::prover::{
     BackendInfo, Cost, ModelFacts, ModelMaterial, Privacy, ProgressSink, ProveRequest, ProvedJob, Prover, ProverError, RegisterRequest,
-    RegisteredModel, Rejection, StageEdge, StageEvent, StagePlan, StatementFields, TensorFacts, VerifyFailure,
+    RegisteredModel, Rejection, StageEdge, StageEvent, StagePlan, StatementFields, StepOutput, StepPlan, StepResults, TensorFacts,
+    VerifyFailure,
 };
 
 pub(crate) const PRIVATE_MARK: &[u8] = b"private material of the model";
@@ -36,6 +38,20 @@ impl<'a> Script<'a> {
         let value = self.0.split_whitespace().find_map(|w| w.strip_prefix(key)?.strip_prefix('='));
         value.map_or(0, |v| v.parse().unwrap())
     }
+}
+
+/// The steps of a job of a model with so many layers.
+fn steps(n_layers: u32) -> Vec<StepPlan> {
+    if n_layers == 0 {
+        return Vec::new();
+    }
+    let step = |name: String, kind, needs: Vec<u32>| StepPlan { name, kind, needs, estimated_ms: 30_000, device_bytes: 0 };
+    let mut steps = vec![step("witness".into(), "witness", vec![])];
+    steps.extend((0..n_layers).map(|k| step(format!("commit-{k:04}"), "commit", vec![0])));
+    steps.push(step("bind".into(), "bind", (0..=n_layers).collect()));
+    steps.extend((0..n_layers).map(|k| step(format!("layer-{k:04}"), "layer", vec![0, n_layers + 1])));
+    steps.push(step("outer".into(), "outer", (n_layers + 2..2 * n_layers + 2).collect()));
+    steps
 }
 
 impl ScriptedProver {
@@ -81,6 +97,20 @@ fn words(label: &str, parts: &[&[u8]]) -> [u8; 32] {
     words
 }
 
+impl ScriptedProver {
+    fn proved(&self, model: &dyn ModelMaterial, request: &ProveRequest<'_>) -> Result<ProvedJob, ProverError> {
+        let key = model.verifier_key()?;
+        let input = words("input", &[request.input, request.input_salt]);
+        let statement = [&key[..], &input, request.nonce].concat();
+        let mut proof = words("proof", &[&key, &statement]).to_vec();
+        if Script::parse(request.input).has("wrong") {
+            proof[0] ^= 1;
+        }
+        let fields = self.decode_statement(&statement).map_err(|f| ProverError::Internal(f.message))?;
+        Ok(ProvedJob { proof, statement, fields })
+    }
+}
+
 impl Prover for ScriptedProver {
     fn backend(&self) -> BackendInfo {
         BackendInfo { name: "scripted".into(), reason: "a test of the service".into() }
@@ -108,6 +138,7 @@ impl Prover for ScriptedProver {
                 parameter_count: 12,
                 unit_cost: Cost { layer_count: 2, task_count: 4, ..Cost::default() },
             },
+            steps: steps(Script::parse(request.source).number("layers")),
         })
     }
 
@@ -119,15 +150,37 @@ impl Prover for ScriptedProver {
             assert_ne!(request.input_salt, &[0; 32]);
         }
         self.act(request.input, progress)?;
-        let key = model.verifier_key()?;
-        let input = words("input", &[request.input, request.input_salt]);
-        let statement = [&key[..], &input, request.nonce].concat();
-        let mut proof = words("proof", &[&key, &statement]).to_vec();
-        if Script::parse(request.input).has("wrong") {
-            proof[0] ^= 1;
+        self.proved(model, request)
+    }
+
+    fn prove_step(
+        &self,
+        model: &dyn ModelMaterial,
+        request: &ProveRequest<'_>,
+        step: &str,
+        results: &dyn StepResults,
+        progress: &dyn ProgressSink,
+    ) -> Result<StepOutput, ProverError> {
+        assert!(model.private()?.starts_with(PRIVATE_MARK));
+        // What a step gives tells what it read.
+        let digest = |step: &str| words("step", &[step.as_bytes(), request.seed, request.input]).to_vec();
+        let needs: &[&str] = match step.split('-').next() {
+            Some("commit" | "bind") => &["witness"],
+            Some("layer") => &["witness", "bind"],
+            _ => &[],
+        };
+        for need in needs {
+            assert_eq!(results.result(need), Some(&digest(need)[..]), "{step} reads {need}");
         }
-        let fields = self.decode_statement(&statement).map_err(|f| ProverError::Internal(f.message))?;
-        Ok(ProvedJob { proof, statement, fields })
+        match step {
+            "outer" => {
+                assert_eq!(results.result("layer-0000"), Some(&digest("layer-0000")[..]));
+                return self.proved(model, request).map(StepOutput::Proved);
+            }
+            layer if layer.starts_with("layer") => self.act(request.input, progress)?,
+            _ => progress.check()?,
+        }
+        Ok(StepOutput::Internal(Zeroizing::new(digest(step))))
     }
 
     fn verify(&self, key: &[u8], statement: &[u8], proof: &[u8]) -> Result<(), VerifyFailure> {

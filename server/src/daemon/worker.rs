@@ -1,0 +1,337 @@
+//! `zkinferd worker`: does tasks of a service elsewhere. The process that is started keeps one child for each device, see [`zkinfer_server::supervisor`]; a
+//! child is the same command with `--child`.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{ExitCode, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::Args;
+use secrecy::SecretString;
+use tokio::io::AsyncReadExt as _;
+use tokio_util::sync::CancellationToken;
+use zkinfer_kernels::FallbackBackend;
+use zkinfer_kernels::devices::devices;
+use zkinfer_kernels::select::{DeviceChoice, Selected, Selection, select};
+use zkinfer_server::engine::NewSession;
+use zkinfer_server::prover::local::LocalProver;
+use zkinfer_server::supervisor::health::{DeviceHealth, NvmlHealth, Unwatched};
+use zkinfer_server::supervisor::{ChildSpec, DEVICE_LOST, MakeCommand, Patience, Supervisor, Word};
+use zkinfer_server::worker::{AfterDeviceLoss, RemoteOptions, RemoteSource, Running, WorkerParts, WorkerPool};
+
+use super::logging;
+use super::serve::{FORCED, shutdown_signal};
+
+/// The environment's variable with the token; no option, which all users of the machine could read.
+pub(super) const TOKEN: &str = "ZKINFER_WORKER_TOKEN";
+/// Devices are numbered as the management library does.
+const DEVICE_ORDER: (&str, &str) = ("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
+/// A child that was told to stop may take this long to notice.
+const GRACE: Duration = Duration::from_secs(5);
+/// Beyond a child's own patience.
+const KILL_AFTER: Duration = Duration::from_secs(10);
+/// Between two words of a child, at least.
+const WORDS_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Args)]
+pub(super) struct WorkerArguments {
+    /// Address of the service's listener for workers, such as `https://api:50062`.
+    #[arg(long, env = "ZKINFER_SERVER", value_name = "URL")]
+    pub(super) server: String,
+    /// TLS: authorities, as PEM, one of which signed the service's certificate.
+    #[arg(long, env = "ZKINFER_TLS_CA", value_name = "FILE")]
+    pub(super) tls_ca: Option<PathBuf>,
+    /// TLS: this worker's certificate, as PEM.
+    #[arg(long, env = "ZKINFER_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub(super) tls_cert: Option<PathBuf>,
+    /// TLS: the private key of the certificate, as PEM.
+    #[arg(long, env = "ZKINFER_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub(super) tls_key: Option<PathBuf>,
+    /// Name of this worker, for people.
+    #[arg(long, env = "ZKINFER_WORKER_NAME", default_value = "worker")]
+    pub(super) name: String,
+    /// Circuits and committed weights that can be rebuilt.
+    #[arg(long, env = "ZKINFER_CACHE_DIR", default_value = "zkinfer-cache")]
+    pub(super) cache_dir: PathBuf,
+    /// Where tasks are done: `auto` (a process for each device, or one on the CPU if there are none), `cpu`, or the numbers of devices as `devices` lists
+    /// them, such as `0,2`.
+    #[arg(long, env = "ZKINFER_DEVICE", default_value = "auto", value_name = "auto|cpu|ORDINAL,...")]
+    pub(super) device: DeviceChoice,
+    /// Memory in MiB that buffers on each device take at most; default: all that it has.
+    #[arg(long, env = "ZKINFER_DEVICE_MEMORY_MIB", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) device_memory_mib: Option<u32>,
+    /// Tasks at a time, for each process.
+    #[arg(long, env = "ZKINFER_WORKERS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(super) workers: u16,
+    /// At SIGTERM, running tasks may finish within this many seconds; then they are given back.
+    #[arg(long, env = "ZKINFER_DRAIN_SECONDS", default_value_t = 30)]
+    pub(super) drain_seconds: u32,
+    /// Which log lines: a level, or `target=level` pairs.
+    #[arg(long, env = "ZKINFER_LOG", default_value = "info")]
+    pub(super) log: String,
+    /// Log lines as JSON objects.
+    #[arg(long, env = "ZKINFER_LOG_JSON")]
+    pub(super) log_json: bool,
+    /// Is a child: does tasks itself, tells its supervisor on standard output, and drains when standard input ends.
+    #[arg(long, hide = true)]
+    pub(super) child: bool,
+}
+
+pub(super) fn worker(arguments: &WorkerArguments) -> anyhow::Result<ExitCode> {
+    logging::start(&arguments.log, arguments.log_json)?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let ended = if arguments.child { runtime.block_on(child(arguments)) } else { runtime.block_on(supervise(arguments)) };
+    // Threads that did not stop must not hold the process.
+    runtime.shutdown_background();
+    ended
+}
+
+impl WorkerArguments {
+    fn options(&self) -> anyhow::Result<RemoteOptions> {
+        let read = |file: &PathBuf| std::fs::read(file).with_context(|| format!("cannot read {}", file.display()));
+        let authorities = self.tls_ca.as_ref().map(read).transpose()?;
+        let identity = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => {
+                let text = std::fs::read_to_string(key).with_context(|| format!("cannot read {}", key.display()))?;
+                Some((read(certificate)?, SecretString::from(text)))
+            }
+            _ => None,
+        };
+        let token = std::env::var(TOKEN).ok().filter(|token| !token.is_empty()).map(SecretString::from);
+        Ok(RemoteOptions { server: self.server.clone(), authorities, identity, token })
+    }
+
+    fn memory_limit_bytes(&self) -> u64 {
+        self.device_memory_mib.map_or(u64::MAX, |mebibytes| u64::from(mebibytes) << 20)
+    }
+
+    /// The command line of a child on a device.
+    pub(super) fn child_line(&self, device: &str) -> Vec<OsString> {
+        let mut line: Vec<OsString> =
+            ["worker", "--child", "--server", &self.server, "--name", &self.name, "--device", device].map(Into::into).into();
+        let mut option = |name: &str, value: Option<OsString>| {
+            if let Some(value) = value {
+                line.extend([name.into(), value]);
+            }
+        };
+        option("--tls-ca", self.tls_ca.clone().map(Into::into));
+        option("--tls-cert", self.tls_cert.clone().map(Into::into));
+        option("--tls-key", self.tls_key.clone().map(Into::into));
+        option("--cache-dir", Some(self.cache_dir.clone().into()));
+        option("--device-memory-mib", self.device_memory_mib.map(|limit| limit.to_string().into()));
+        option("--workers", Some(self.workers.to_string().into()));
+        option("--drain-seconds", Some(self.drain_seconds.to_string().into()));
+        option("--log", Some(self.log.clone().into()));
+        if self.log_json {
+            line.push("--log-json".into());
+        }
+        line
+    }
+
+    pub(super) fn patience(&self) -> Patience {
+        let drain = Duration::from_secs(self.drain_seconds.into()) + GRACE + KILL_AFTER;
+        Patience { drain, ..Patience::default() }
+    }
+}
+
+/// Starts `line` of this program. `token` is for children of `serve`; others have it from the environment.
+fn command(line: Vec<OsString>, token: Option<SecretString>) -> anyhow::Result<MakeCommand> {
+    use secrecy::ExposeSecret as _;
+    let program = std::env::current_exe().context("this program cannot be found")?;
+    Ok(Arc::new(move || {
+        let mut command = tokio::process::Command::new(&program);
+        command.args(&line).stderr(Stdio::inherit());
+        if std::env::var_os(DEVICE_ORDER.0).is_none() {
+            command.env(DEVICE_ORDER.0, DEVICE_ORDER.1);
+        }
+        if let Some(token) = &token {
+            // What the environment says of TLS is about the public listener.
+            ["ZKINFER_TLS_CA", "ZKINFER_TLS_CERT", "ZKINFER_TLS_KEY"].iter().for_each(|name| {
+                command.env_remove(name);
+            });
+            command.env(TOKEN, token.expose_secret());
+        }
+        command
+    }))
+}
+
+/// The numbers of the devices that are to be used: none for the CPU.
+///
+/// A process of its own looks at the driver, so that whatever the driver does happens to nobody else.
+pub(super) async fn ordinals(choice: &DeviceChoice) -> anyhow::Result<Vec<usize>> {
+    match choice {
+        DeviceChoice::Cpu => return Ok(Vec::new()),
+        DeviceChoice::Ordinals(ordinals) => return Ok(ordinals.clone()),
+        DeviceChoice::Auto => {}
+    }
+    let make = command(vec!["devices".into(), "--list".into()], None)?;
+    let listing = make().stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = tokio::time::timeout(Duration::from_secs(60), listing).await.context("the devices cannot be listed in time")??;
+    anyhow::ensure!(output.status.success(), "the devices cannot be listed");
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// A child for each device, or one on the CPU.
+pub(super) fn children(arguments: &WorkerArguments, ordinals: &[usize], token: Option<&SecretString>) -> anyhow::Result<Vec<ChildSpec>> {
+    let spec = |name: String, ordinal: Option<usize>| {
+        let device = ordinal.map_or("cpu".to_owned(), |ordinal| ordinal.to_string());
+        Ok(ChildSpec { name, ordinal, command: command(arguments.child_line(&device), token.cloned())? })
+    };
+    if ordinals.is_empty() {
+        return Ok(vec![spec("cpu".to_owned(), None)?]);
+    }
+    ordinals.iter().map(|&ordinal| spec(format!("cuda:{ordinal}"), Some(ordinal))).collect()
+}
+
+/// Health of the devices, as far as it can be told.
+pub(super) fn health(ordinals: &[usize]) -> Arc<dyn DeviceHealth> {
+    if ordinals.is_empty() {
+        return Arc::new(Unwatched);
+    }
+    match NvmlHealth::start(ordinals) {
+        Ok(health) => Arc::new(health),
+        Err(error) => {
+            tracing::warn!(%error, "the health of devices is not watched");
+            Arc::new(Unwatched)
+        }
+    }
+}
+
+async fn supervise(arguments: &WorkerArguments) -> anyhow::Result<ExitCode> {
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), server = arguments.server, "zkinferd worker");
+    let source = Arc::new(RemoteSource::new(&arguments.options()?)?);
+    let signal = shutdown_signal()?;
+    let ordinals = ordinals(&arguments.device).await?;
+    let children = children(arguments, &ordinals, None)?;
+    let draining = CancellationToken::new();
+    let supervisor = Supervisor { source, health: health(&ordinals), patience: arguments.patience() };
+    let kept = tokio::spawn(supervisor.run(children, draining.clone()));
+    signal.await;
+    tracing::info!("draining");
+    draining.cancel();
+    let has_drained = kept.await.context("the supervisor failed")?;
+    Ok(if has_drained { ExitCode::SUCCESS } else { ExitCode::from(FORCED) })
+}
+
+async fn child(arguments: &WorkerArguments) -> anyhow::Result<ExitCode> {
+    let signal = shutdown_signal()?;
+    let selection = Selection { device: arguments.device.clone(), memory_limit_bytes: arguments.memory_limit_bytes() };
+    let Selected { backends, reason } = select(&selection)?;
+    tracing::info!(reason, "compute backend");
+    let prover = LocalProver::over(backends, reason, &arguments.cache_dir)?.with_fallbacks(FallbackBackend::reasons);
+    let devices = vec![device_name(&arguments.device)];
+    let parts = WorkerParts {
+        source: Arc::new(RemoteSource::new(&arguments.options()?)?),
+        prover: Arc::new(prover),
+        running: Arc::new(Running::default()),
+        session: NewSession { worker: arguments.name.clone(), is_local: false, devices },
+        device_bytes: device_bytes(arguments),
+        after_device_loss: AfterDeviceLoss::End,
+        on_session: Some(Box::new(|session| say(&Word::Session(session.to_owned())))),
+        on_beat: Some(beat()),
+    };
+    let mut pool = WorkerPool::start(parts, arguments.workers.into())?;
+    tokio::select! {
+        () = signal => {}
+        () = end_of_orders() => {}
+        () = pool.ended() => {}
+    }
+    let has_lost_device = pool.has_lost_device();
+    let has_drained = pool.drain(Duration::from_secs(arguments.drain_seconds.into()), GRACE).await;
+    Ok(match (has_lost_device, has_drained) {
+        (true, _) => ExitCode::from(DEVICE_LOST),
+        (false, true) => ExitCode::SUCCESS,
+        (false, false) => ExitCode::from(FORCED),
+    })
+}
+
+fn device_name(choice: &DeviceChoice) -> String {
+    match choice {
+        DeviceChoice::Auto => "auto".to_owned(),
+        DeviceChoice::Cpu => "cpu".to_owned(),
+        DeviceChoice::Ordinals(ordinals) => ordinals.iter().map(|ordinal| format!("cuda:{ordinal}")).collect::<Vec<_>>().join(","),
+    }
+}
+
+/// Memory of the smallest device that the child uses: what one task at a time may take.
+fn device_bytes(arguments: &WorkerArguments) -> Option<u64> {
+    let DeviceChoice::Ordinals(ordinals) = &arguments.device else { return None };
+    let found = devices().ok()?;
+    let bytes = ordinals.iter().filter_map(|&ordinal| found.get(ordinal)).map(|device| device.memory_bytes).min()?;
+    Some(bytes.min(arguments.memory_limit_bytes()) / u64::from(arguments.workers))
+}
+
+/// Who listens is the supervisor; if it is gone, standard input has ended too.
+fn say(word: &Word) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{word}").and_then(|()| out.flush());
+}
+
+fn beat() -> Box<dyn Fn() + Send + Sync> {
+    let last: Mutex<Option<Instant>> = Mutex::new(None);
+    Box::new(move || {
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|at| at.elapsed() >= WORDS_EVERY) {
+            *last = Some(Instant::now());
+            say(&Word::Beat);
+        }
+    })
+}
+
+/// Ready when standard input ends: the supervisor asks for the end, or is dead.
+async fn end_of_orders() {
+    let mut orders = tokio::io::stdin();
+    let mut buffer = [0; 64];
+    while orders.read(&mut buffer).await.is_ok_and(|n| n > 0) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::super::arguments::{Arguments, Command};
+
+    #[test]
+    fn a_childs_command_line_says_the_same_and_names_one_device() {
+        let line = [
+            "zkinferd",
+            "worker",
+            "--server",
+            "https://api:50062",
+            "--tls-ca",
+            "a",
+            "--tls-cert",
+            "c",
+            "--tls-key",
+            "k",
+            "--name",
+            "n",
+            "--cache-dir",
+            "d",
+            "--device",
+            "0,2",
+            "--device-memory-mib",
+            "512",
+            "--workers",
+            "2",
+            "--drain-seconds",
+            "7",
+            "--log",
+            "debug",
+            "--log-json",
+        ];
+        let parse = |line: Vec<std::ffi::OsString>| {
+            let Command::Worker(arguments) = Arguments::try_parse_from(line).unwrap().command else { panic!("worker is worker") };
+            arguments
+        };
+        let parent = parse(line.map(Into::into).into());
+        let mut of_child = parse([vec!["zkinferd".into()], parent.child_line("2")].concat());
+        assert!(of_child.child && !parent.child);
+        assert_eq!(of_child.device, "2".parse().unwrap());
+        (of_child.child, of_child.device) = (false, parent.device.clone());
+        assert_eq!(format!("{of_child:?}"), format!("{parent:?}"));
+    }
+}

@@ -1,0 +1,219 @@
+//! One child: started, listened to, ended, and started again.
+
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines, Take};
+use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::backoff::Backoff;
+use super::words::Word;
+use super::{ChildSpec, Supervisor};
+use crate::worker::SourceError;
+
+/// A child says little: one that says more than this in its life is not listened to any more.
+const MAX_WORDS_BYTES: u64 = 1 << 30;
+/// How long, and how often, the service is told of a crash.
+const TELL: Duration = Duration::from_secs(5);
+const TELL_TIMES: u32 = 12;
+
+/// How the keeping of a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// As it was told to.
+    Drained,
+    /// It had to be killed.
+    Killed,
+}
+
+/// Why a running child is ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Why {
+    /// The supervisor ends.
+    Draining,
+    /// Its device is not to be trusted.
+    Sick(String),
+}
+
+pub(super) struct Keeper {
+    pub(super) parts: Arc<Supervisor>,
+    pub(super) spec: ChildSpec,
+    pub(super) draining: CancellationToken,
+}
+
+/// A child that runs.
+struct Running {
+    child: Child,
+    // Dropped to make it drain.
+    order: Option<ChildStdin>,
+    words: Lines<BufReader<Take<ChildStdout>>>,
+    session: Option<String>,
+    started: Instant,
+    last_word: Option<Instant>,
+}
+
+impl Keeper {
+    /// Keeps the child until the supervisor drains.
+    pub(super) async fn keep(self) -> Ended {
+        let mut backoff = Backoff::default();
+        while !self.draining.is_cancelled() {
+            let started = Instant::now();
+            match self.start() {
+                Ok(running) => {
+                    tracing::info!(child = self.spec.name, pid = running.child.id(), "started");
+                    if let Some(ended) = self.attend(running).await {
+                        return ended;
+                    }
+                }
+                Err(error) => tracing::error!(child = self.spec.name, %error, "cannot be started"),
+            }
+            let pause = backoff.pause(started.elapsed(), &self.parts.patience);
+            tracing::warn!(child = self.spec.name, ?pause, "is started again");
+            let _ = tokio::time::timeout(pause, self.draining.cancelled()).await;
+        }
+        Ended::Drained
+    }
+
+    fn start(&self) -> std::io::Result<Running> {
+        let mut child = (self.spec.command)().stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+        let lacks = || std::io::Error::other("the child has no pipes");
+        let words = BufReader::new(child.stdout.take().ok_or_else(lacks)?.take(MAX_WORDS_BYTES)).lines();
+        let order = Some(child.stdin.take().ok_or_else(lacks)?);
+        Ok(Running { child, order, words, session: None, started: Instant::now(), last_word: None })
+    }
+
+    /// Attends to a child until it ends. `None`: start another.
+    async fn attend(&self, mut running: Running) -> Option<Ended> {
+        let why = self.listen(&mut running).await;
+        let (status, was_killed) = match &why {
+            None => (running.child.wait().await, false),
+            Some(why) => {
+                if let Why::Sick(reason) = why {
+                    tracing::error!(child = self.spec.name, reason, "its device is cordoned");
+                }
+                self.drain(&mut running).await
+            }
+        };
+        self.settle(&running, status).await;
+        match why {
+            None => None,
+            Some(Why::Draining) => Some(if was_killed { Ended::Killed } else { Ended::Drained }),
+            Some(Why::Sick(_)) => {
+                // Nobody computes there until an operator has looked at it, and starts the supervisor again.
+                self.draining.cancelled().await;
+                Some(Ended::Drained)
+            }
+        }
+    }
+
+    /// Listens until the child has ended (`None`), or must.
+    async fn listen(&self, running: &mut Running) -> Option<Why> {
+        let mut health = tokio::time::interval(self.parts.patience.health);
+        health.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut is_open = true;
+        loop {
+            let silent_at = self.silent_at(running);
+            tokio::select! {
+                _ = running.child.wait() => return None,
+                () = self.draining.cancelled() => return Some(Why::Draining),
+                line = running.words.next_line(), if is_open => match line {
+                    Ok(Some(line)) => running.hear(&line),
+                    Ok(None) | Err(_) => is_open = false,
+                },
+                () = tokio::time::sleep_until(silent_at) => {
+                    tracing::error!(child = self.spec.name, "says nothing; it is killed");
+                    kill(&mut running.child).await;
+                    return None;
+                }
+                _ = health.tick() => {
+                    if let Some(reason) = self.sickness().await {
+                        return Some(Why::Sick(reason));
+                    }
+                }
+            }
+        }
+    }
+
+    fn silent_at(&self, running: &Running) -> Instant {
+        match running.last_word {
+            None => running.started + self.parts.patience.start,
+            Some(at) => at + self.parts.patience.silence,
+        }
+    }
+
+    async fn sickness(&self) -> Option<String> {
+        let (health, ordinal) = (self.parts.health.clone(), self.spec.ordinal?);
+        tokio::task::spawn_blocking(move || health.sickness(ordinal)).await.ok().flatten()
+    }
+
+    /// Lets the child finish or give back what it does; kills it if that takes too long. Answers whether it was killed.
+    async fn drain(&self, running: &mut Running) -> (std::io::Result<ExitStatus>, bool) {
+        drop(running.order.take());
+        let end = Instant::now() + self.parts.patience.drain;
+        loop {
+            tokio::select! {
+                status = running.child.wait() => return (status, false),
+                // It must not wait for somebody to listen.
+                line = running.words.next_line() => match line {
+                    Ok(Some(line)) => running.hear(&line),
+                    Ok(None) | Err(_) => break,
+                },
+                () = tokio::time::sleep_until(end) => break,
+            }
+        }
+        match tokio::time::timeout_at(end, running.child.wait()).await {
+            Ok(status) => (status, false),
+            Err(_) => {
+                tracing::error!(child = self.spec.name, "does not end; it is killed");
+                kill(&mut running.child).await;
+                (running.child.wait().await, true)
+            }
+        }
+    }
+
+    /// A child that ended by itself closed its session; one that was killed, or crashed, could not.
+    async fn settle(&self, running: &Running, status: std::io::Result<ExitStatus>) {
+        let has_closed = status.as_ref().is_ok_and(|status| status.code().is_some_and(|code| code == 0 || code == i32::from(DEVICE_LOST)));
+        match &status {
+            Ok(status) => tracing::warn!(child = self.spec.name, %status, "ended"),
+            Err(error) => tracing::error!(child = self.spec.name, %error, "its end is not known"),
+        }
+        let Some(session) = running.session.as_ref().filter(|_| !has_closed) else { return };
+        for _ in 0..TELL_TIMES {
+            match tokio::time::timeout(TELL, self.parts.source.close(session, true)).await {
+                Ok(Ok(()) | Err(SourceError::NoSession)) => return,
+                Ok(Err(error)) => tracing::warn!(session, %error, "the service could not be told of a crash"),
+                Err(_) => tracing::warn!(session, "the service did not answer to a crash"),
+            }
+            if self.draining.is_cancelled() {
+                break;
+            }
+            let _ = tokio::time::timeout(TELL, self.draining.cancelled()).await;
+        }
+        tracing::warn!(session, "the crashed session ends with its lease");
+    }
+}
+
+/// Exit code of a child whose device was lost, after it settled what it did.
+pub const DEVICE_LOST: u8 = 4;
+
+impl Running {
+    fn hear(&mut self, line: &str) {
+        match line.parse() {
+            Ok(Word::Session(session)) => self.session = Some(session),
+            Ok(Word::Beat) => {}
+            // A library of a driver may print.
+            Err(_) => return,
+        }
+        self.last_word = Some(Instant::now());
+    }
+}
+
+async fn kill(child: &mut Child) {
+    if let Err(error) = child.kill().await {
+        tracing::error!(%error, "a child cannot be killed");
+    }
+}

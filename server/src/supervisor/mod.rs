@@ -1,0 +1,102 @@
+//! Keeps one child process for each device. What a device does to its process, a sticky error of its driver above all, ends the child and nothing else:
+//! the supervisor starts another, and tells the service that the session of the dead one has crashed.
+//!
+//! A child says on its standard output which session it opened, and that it lives ([`Word`]); it ends when its standard input does, so that it never
+//! outlives its supervisor for long.
+
+mod backoff;
+mod child;
+pub mod health;
+mod words;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use child::DEVICE_LOST;
+use child::{Ended, Keeper};
+use futures::future::join_all;
+use health::DeviceHealth;
+use tokio_util::sync::CancellationToken;
+pub use words::Word;
+
+use crate::worker::TaskSource;
+
+/// Makes the command that starts a child.
+pub type MakeCommand = Arc<dyn Fn() -> tokio::process::Command + Send + Sync>;
+
+/// A child to keep.
+#[derive(Clone)]
+pub struct ChildSpec {
+    /// For logs, such as `cuda:0`.
+    pub name: String,
+    /// Its device, as the driver numbers them; `None`: the CPU.
+    pub ordinal: Option<usize>,
+    /// Starts it.
+    pub command: MakeCommand,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// From the start of a child to its first word.
+    pub start: Duration,
+    /// Between two words.
+    pub silence: Duration,
+    /// From the order to drain to the end.
+    pub drain: Duration,
+    /// Before a child that died is started again; doubles each time.
+    pub first_pause: Duration,
+    /// Longest pause.
+    pub longest_pause: Duration,
+    /// A child that lived for so long is no failure of the start.
+    pub proven: Duration,
+    /// Between two looks at a device's health.
+    pub health: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            start: Duration::from_secs(300),
+            silence: Duration::from_secs(60),
+            drain: Duration::from_secs(40),
+            first_pause: Duration::from_secs(1),
+            longest_pause: Duration::from_secs(60),
+            proven: Duration::from_secs(300),
+            health: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What the supervisor works with.
+pub struct Supervisor {
+    /// Told of sessions that crashed.
+    pub source: Arc<dyn TaskSource>,
+    /// Health of the devices.
+    pub health: Arc<dyn DeviceHealth>,
+    /// How long things may take.
+    pub patience: Patience,
+}
+
+impl Supervisor {
+    /// Keeps the children until `draining`, then lets them drain. Answers whether all of them ended by themselves.
+    pub async fn run(self, children: Vec<ChildSpec>, draining: CancellationToken) -> bool {
+        let parts = Arc::new(self);
+        let keep = |spec: ChildSpec| {
+            let keeper = Keeper { parts: parts.clone(), spec, draining: draining.clone() };
+            tokio::spawn(keeper.keep())
+        };
+        let kept: Vec<_> = children.into_iter().map(keep).collect();
+        let mut all_drained = true;
+        for ended in join_all(kept).await {
+            match ended {
+                Ok(ended) => all_drained &= ended == Ended::Drained,
+                Err(error) => {
+                    tracing::error!(%error, "a child is not kept any more");
+                    all_drained = false;
+                }
+            }
+        }
+        all_drained
+    }
+}
