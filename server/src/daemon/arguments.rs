@@ -66,8 +66,9 @@ pub(super) struct ServeArguments {
     /// Computes on devices in this process, and not in one of its own for each: an error of a device's driver can then end the service.
     #[arg(long, env = "ZKINFER_WORKERS_IN_PROCESS")]
     pub(super) workers_in_process: bool,
-    /// Proofs at a time; default: one for each device, or one on the CPU, whose cores each proof uses all.
-    #[arg(long, env = "ZKINFER_WORKERS", value_parser = clap::value_parser!(u16).range(1..=64))]
+    /// Proofs at a time; default: one for each device, or one on the CPU, whose cores each proof uses all. 0: none in this process, all by workers
+    /// elsewhere.
+    #[arg(long, env = "ZKINFER_WORKERS", value_parser = clap::value_parser!(u16).range(..=64))]
     pub(super) workers: Option<u16>,
     /// Where proofs are made: `auto` (on all devices that pass their test, or else on the CPU), `cpu`, or the numbers of devices as `devices` lists
     /// them, such as `0,2`. Each proof takes one device; what that cannot do is done on the CPU.

@@ -76,7 +76,7 @@ async fn run(arguments: ServeArguments) -> anyhow::Result<Ended> {
 
 /// Whether devices are given to processes of their own.
 fn has_children(arguments: &ServeArguments) -> bool {
-    arguments.role == Role::All && !arguments.workers_in_process && arguments.device != DeviceChoice::Cpu
+    arguments.role == Role::All && !arguments.workers_in_process && arguments.workers != Some(0) && arguments.device != DeviceChoice::Cpu
 }
 
 /// One worker for each device, in a process of its own.
@@ -99,7 +99,7 @@ impl DeviceWorkers {
             cache_dir,
             device: arguments.device.clone(),
             device_memory_mib: arguments.device_memory_mib,
-            workers: arguments.workers.unwrap_or(1),
+            workers: arguments.workers.unwrap_or(1).max(1),
             drain_seconds: arguments.drain_seconds,
             log: arguments.log.clone(),
             log_json: arguments.log_json,

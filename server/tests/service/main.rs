@@ -14,3 +14,5 @@ mod scripted_prover;
 mod tls;
 mod tokens;
 mod watch;
+mod worker_processes;
+mod workers;

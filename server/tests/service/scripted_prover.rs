@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -21,6 +22,8 @@ pub(crate) const PRIVATE_MARK: &[u8] = b"private material of the model";
 #[derive(Default)]
 pub(crate) struct ScriptedProver {
     seen: Mutex<HashSet<Vec<u8>>>,
+    /// Whole proofs and steps that were begun.
+    pub(crate) n_begun: AtomicUsize,
 }
 
 struct Script<'a>(&'a str);
@@ -143,6 +146,7 @@ impl Prover for ScriptedProver {
     }
 
     fn prove(&self, model: &dyn ModelMaterial, request: &ProveRequest<'_>, progress: &dyn ProgressSink) -> Result<ProvedJob, ProverError> {
+        self.n_begun.fetch_add(1, Ordering::Relaxed);
         assert!(model.private()?.starts_with(PRIVATE_MARK));
         if request.privacy == Privacy::InputPublic {
             assert_eq!(request.input_salt, &[0; 32]);
@@ -161,6 +165,7 @@ impl Prover for ScriptedProver {
         results: &dyn StepResults,
         progress: &dyn ProgressSink,
     ) -> Result<StepOutput, ProverError> {
+        self.n_begun.fetch_add(1, Ordering::Relaxed);
         assert!(model.private()?.starts_with(PRIVATE_MARK));
         // What a step gives tells what it read.
         let digest = |step: &str| words("step", &[step.as_bytes(), request.seed, request.input]).to_vec();
