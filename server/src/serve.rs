@@ -340,7 +340,7 @@ impl Service {
         make_directory(&config.data_dir)?;
         let (artifacts_dir, uploads_dir) = (folder("artifacts")?, folder("uploads")?);
         let limits = &config.limits;
-        let engine = Arc::new(SqlEngine::open(&config.data_dir, limits).await?);
+        let engine = Arc::new(SqlEngine::open_sqlite(&config.data_dir, limits).await?);
         let bytes = ArtifactBytes::local(&artifacts_dir).map_err(ServeError::Artifacts)?;
         let backend = prover.backend();
         tracing::info!(backend = backend.name, reason = backend.reason, "compute backend");
