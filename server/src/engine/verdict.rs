@@ -12,8 +12,6 @@ pub(super) const MAX_TASK_FAILURES: u32 = 3;
 pub(super) const MAX_INFRA_FAILURES: u32 = 8;
 /// Attempts that memory may spoil.
 pub(super) const MAX_MEMORY_FAILURES: u32 = 3;
-/// A task that this many workers died of is not given to another.
-pub(super) const MAX_DEATHS: u32 = 2;
 /// Doublings of the wait before the next attempt.
 const MAX_DOUBLINGS: u32 = 10;
 
@@ -81,14 +79,24 @@ pub(super) fn decide(failed: &FailedAttempt, before: Failures, attempts: u32, bu
     (failures, Verdict::Fail(failure))
 }
 
-/// Decides after a worker died, or gave no sign of life for the length of a lease.
-pub(super) fn decide_death(before: Failures, attempts: u32, budget: u32) -> (Failures, Verdict) {
-    let failures = Failures { deaths: before.deaths + 1, infra: before.infra + 1, ..before };
-    let limit = MAX_DEATHS.min(budget);
-    if failures.deaths < limit && failures.infra < MAX_INFRA_FAILURES {
+/// Decides after a worker died, or gave no sign of life for the length of a lease; `limit` deaths are too many.
+pub(super) fn decide_death(before: Failures, attempts: u32, limit: u32) -> (Failures, Verdict) {
+    let failures = Failures { deaths: before.deaths + 1, ..before };
+    if failures.deaths < limit {
         return (failures, Verdict::Retry { after: Duration::ZERO });
     }
     let message = format!("{} workers died, or went silent, while working on it", failures.deaths);
+    let failure = v1::Failure { reason: "POISONED".into(), message, retryable: false, attempts, stage: String::new() };
+    (failures, Verdict::Fail(failure))
+}
+
+/// Decides after the service itself died with a task of its own workers: whose fault that was is not known, so that more of it is borne.
+pub(super) fn decide_service_death(before: Failures, attempts: u32, budget: u32) -> (Failures, Verdict) {
+    let failures = Failures { infra: before.infra + 1, ..before };
+    if failures.infra < MAX_INFRA_FAILURES.max(budget) {
+        return (failures, Verdict::Retry { after: Duration::ZERO });
+    }
+    let message = format!("the service died {} times while working on it", failures.infra);
     let failure = v1::Failure { reason: "POISONED".into(), message, retryable: false, attempts, stage: String::new() };
     (failures, Verdict::Fail(failure))
 }
@@ -154,10 +162,22 @@ mod tests {
 
     #[test]
     fn a_task_that_workers_die_of_is_given_up() {
-        let (failures, verdict) = decide_death(Failures::default(), 1, 8);
+        let (failures, verdict) = decide_death(Failures::default(), 1, 2);
         assert_eq!(verdict, Verdict::Retry { after: Duration::ZERO });
-        let (_, verdict) = decide_death(failures, 2, 8);
+        let (_, verdict) = decide_death(failures, 2, 2);
         let Verdict::Fail(failure) = verdict else { panic!("fails") };
         assert_eq!((failure.reason.as_str(), failure.attempts), ("POISONED", 2));
+    }
+
+    #[test]
+    fn more_deaths_of_the_service_are_borne() {
+        let mut failures = Failures::default();
+        for attempts in 1..MAX_INFRA_FAILURES {
+            let (after, verdict) = decide_service_death(failures, attempts, 1);
+            assert_eq!(verdict, Verdict::Retry { after: Duration::ZERO });
+            failures = after;
+        }
+        let (_, verdict) = decide_service_death(failures, MAX_INFRA_FAILURES, 1);
+        assert!(matches!(verdict, Verdict::Fail(failure) if failure.reason == "POISONED"));
     }
 }

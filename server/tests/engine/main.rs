@@ -3,6 +3,7 @@
 //! PostgreSQL is a throwaway instance; where it is not installed, its half of the suite prints so and is not run.
 
 mod chaos;
+mod hooks;
 mod leases;
 mod lifecycle;
 mod migration;
@@ -57,5 +58,6 @@ conformance! {
     stops::a_waiting_job_is_cancelled_at_once_and_a_running_one_when_it_stops,
     stops::a_result_that_comes_after_the_cancellation_is_not_published,
     stops::a_passed_deadline_ends_a_job,
+    hooks::a_receiver_gets_the_signed_end_of_a_job_again_until_it_answers_well,
     chaos::crashing_workers_lose_and_double_nothing,
 }

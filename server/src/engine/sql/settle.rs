@@ -59,14 +59,36 @@ pub(super) async fn hold(writing: &mut Writing, lease: &Lease) -> Result<Held, E
 
 impl SqlEngine {
     pub(super) async fn note_progress(&self, lease: &Lease, progress: v1::Progress) -> Result<TaskFlow, EngineError> {
+        // A step is not told of: the job's progress counts whole tasks.
+        if !graph::is_whole(&lease.task.name) {
+            return self.flow(lease).await;
+        }
         let mut writing = self.begin().await?;
         let mut held = hold(&mut writing, lease).await?;
-        // A step is not told of: the job's progress counts whole tasks.
-        if held.is_whole() {
-            apply(&mut writing, &held.subject, &mut held.document, Change::Progressed(progress)).await?;
-            self.commit(writing).await?;
-        }
+        apply(&mut writing, &held.subject, &mut held.document, Change::Progressed(progress)).await?;
+        self.commit(writing).await?;
         Ok(if held.stop.is_some() { TaskFlow::Stop } else { TaskFlow::Continue })
+    }
+
+    /// Whether a step is still wanted, without a write.
+    async fn flow(&self, lease: &Lease) -> Result<TaskFlow, EngineError> {
+        let subject = &lease.task.subject;
+        let stop: Option<Option<String>> = sqlx::query_scalar(
+            "SELECT jobs.stop_cause FROM tasks JOIN jobs ON jobs.tenant = tasks.tenant AND jobs.id = tasks.subject \
+             WHERE tasks.kind = 'PROVE' AND tasks.tenant = $1 AND tasks.subject = $2 AND tasks.name = $3 AND tasks.epoch = $4 \
+               AND tasks.state = 'RUNNING'",
+        )
+        .bind(&subject.tenant)
+        .bind(&subject.id)
+        .bind(&lease.task.name)
+        .bind(lease.epoch)
+        .fetch_optional(&self.readers)
+        .await?;
+        match stop {
+            None => Err(EngineError::Fenced),
+            Some(None) => Ok(TaskFlow::Continue),
+            Some(Some(_)) => Ok(TaskFlow::Stop),
+        }
     }
 
     pub(super) async fn complete_task(&self, lease: &Lease, outcome: Outcome, usage: &Usage) -> Result<(), EngineError> {
