@@ -14,6 +14,7 @@
 pub mod artifacts;
 pub mod auth;
 mod convert;
+pub mod database;
 mod directory;
 pub mod engine;
 mod grpc;
@@ -25,6 +26,7 @@ pub mod scheduler;
 mod serve;
 pub mod supervisor;
 pub mod tls;
+pub mod webhooks;
 pub mod worker;
 pub mod worker_listener;
 

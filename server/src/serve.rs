@@ -16,13 +16,15 @@ use tonic_health::ServingStatus;
 use crate::artifacts::{ArtifactBytes, BytesError, PublicArtifacts, Uploads};
 use crate::auth::Authentication;
 use crate::directory::make_private_directory;
-use crate::engine::sql::{OpenError, SqlEngine};
+use crate::database::{Database, DatabaseError, forward_notices};
+use crate::engine::sql::SqlEngine;
 use crate::engine::{EngineError, NewSession, TaskEngine as _};
 use crate::grpc::{self, App, GuardLayer};
 use crate::limits::{Limits, LimitsError};
 use crate::prover::Prover;
 use crate::scheduler::{CpuPool, Hub, Scheduler};
 use crate::tls::Transport;
+use crate::webhooks::{Reach, Sender};
 use crate::worker::{AfterDeviceLoss, LocalSource, Running, WorkerParts, WorkerPool};
 use crate::worker_listener::{WorkerListener, WorkerListenerError};
 
@@ -68,6 +70,10 @@ pub struct Config {
     pub workers: usize,
     /// What it does.
     pub role: Role,
+    /// What remembers.
+    pub database: Database,
+    /// Where webhooks may be sent.
+    pub reach: Reach,
     /// Where workers elsewhere connect.
     pub worker_listeners: Vec<WorkerListener>,
     /// At shutdown, running work may finish within this.
@@ -87,6 +93,8 @@ impl Config {
             limits: Limits::default(),
             workers: 1,
             role: Role::All,
+            database: Database::default(),
+            reach: Reach::default(),
             worker_listeners: Vec::new(),
             drain: Duration::from_secs(30),
             drain_grace: Duration::from_secs(10),
@@ -160,7 +168,13 @@ pub enum ServeError {
     },
     /// The database.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Database(#[from] DatabaseError),
+    /// Roles in different processes need a database that they share.
+    #[error("--role api and --role scheduler are for several processes, which share a PostgreSQL database; give --database postgres://...")]
+    RoleNeedsPostgres,
+    /// The sender of webhooks.
+    #[error("cannot set up the sender of webhooks")]
+    Webhooks(#[source] reqwest::Error),
     /// The queue could not be recovered.
     #[error("cannot recover the queue")]
     Recover(#[source] EngineError),
@@ -340,14 +354,15 @@ impl Service {
         make_directory(&config.data_dir)?;
         let (artifacts_dir, uploads_dir) = (folder("artifacts")?, folder("uploads")?);
         let limits = &config.limits;
-        let engine = Arc::new(SqlEngine::open_sqlite(&config.data_dir, limits).await?);
+        if config.database.is_own() && config.role != Role::All {
+            return Err(ServeError::RoleNeedsPostgres);
+        }
+        let engine = config.database.open(&config.data_dir, limits).await?;
         let bytes = ArtifactBytes::local(&artifacts_dir).map_err(ServeError::Artifacts)?;
         let backend = prover.backend();
         tracing::info!(backend = backend.name, reason = backend.reason, "compute backend");
-        let reaped = engine.recover().await.map_err(ServeError::Recover)?;
-        let (requeued, ended) = (reaped.requeued.len(), reaped.ended.len());
-        if requeued + ended > 0 {
-            tracing::warn!(requeued, ended, "took up what an earlier run left unfinished");
+        if config.database.is_own() {
+            take_up(&engine).await?;
         }
         let uploads = Uploads::new(engine.clone(), bytes.clone(), &uploads_dir);
         let (hub, running) = (Arc::new(Hub::default()), Arc::new(Running::default()));
@@ -356,7 +371,7 @@ impl Service {
             source: Arc::new(source.clone()),
             prover: prover.clone(),
             running: running.clone(),
-            session: NewSession { worker: "serve".to_owned(), is_local: true, devices: vec![backend.name] },
+            session: NewSession { worker: "serve".to_owned(), is_local: config.database.is_own(), devices: vec![backend.name] },
             device_bytes: None,
             after_device_loss: AfterDeviceLoss::GoOn,
             on_session: None,
@@ -371,12 +386,18 @@ impl Service {
             running: running.clone(),
             limits: limits.clone(),
         };
-        let draining = CancellationToken::new();
+        let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
+        forward_notices(&engine, hub.clone(), closing.clone());
         if config.role.keeps_time() {
             tokio::spawn(keeper.run(draining.clone()));
+            let sender = Sender::new(engine.clone(), config.reach).map_err(ServeError::Webhooks)?;
+            tokio::spawn(sender.run(draining.clone()));
         }
         let app = Arc::new(App {
             artifacts: PublicArtifacts::new(engine.clone(), bytes),
+            webhooks: engine.clone(),
+            operations: engine.clone(),
+            reach: config.reach,
             engine,
             uploads,
             prover,
@@ -386,7 +407,7 @@ impl Service {
             limits: limits.clone(),
             watchers: Arc::new(Semaphore::new(limits.watchers)),
             draining,
-            closing: CancellationToken::new(),
+            closing,
         });
         Ok(Self { app, source, workers })
     }
@@ -401,6 +422,16 @@ impl Service {
         self.app.closing.cancel();
         is_idle
     }
+}
+
+/// Takes up what an earlier run of this process left unfinished.
+async fn take_up(engine: &SqlEngine) -> Result<(), ServeError> {
+    let reaped = engine.recover().await.map_err(ServeError::Recover)?;
+    let (requeued, ended) = (reaped.requeued.len(), reaped.ended.len());
+    if requeued + ended > 0 {
+        tracing::warn!(requeued, ended, "took up what an earlier run left unfinished");
+    }
+    Ok(())
 }
 
 fn make_directory(path: &Path) -> Result<PathBuf, ServeError> {

@@ -31,11 +31,22 @@ const METHODS: &[(&str, Access)] = &[
     ("/zkinfer.v1.ProofService/BatchCreateJobs", Access::Scope(Scope::JobsCreate)),
     ("/zkinfer.v1.ProofService/CancelJob", Access::Scope(Scope::JobsCreate)),
     ("/zkinfer.v1.ProofService/EstimateJob", Access::Scope(Scope::JobsCreate)),
+    ("/zkinfer.v1.ProofService/GetBatch", Access::Scope(Scope::JobsRead)),
+    ("/zkinfer.v1.ProofService/WatchBatch", Access::Scope(Scope::JobsRead)),
+    ("/zkinfer.v1.ProofService/ListJobTasks", Access::Scope(Scope::JobsRead)),
     ("/zkinfer.v1.ProofService/GetJob", Access::Scope(Scope::JobsRead)),
     ("/zkinfer.v1.ProofService/ListJobs", Access::Scope(Scope::JobsRead)),
     ("/zkinfer.v1.ProofService/WaitJob", Access::Scope(Scope::JobsRead)),
     ("/zkinfer.v1.ProofService/WatchJob", Access::Scope(Scope::JobsRead)),
     ("/zkinfer.v1.ProofService/VerifyProof", Access::Scope(Scope::Verify)),
+    ("/zkinfer.v1.WebhookService/CreateWebhook", Access::Scope(Scope::JobsCreate)),
+    ("/zkinfer.v1.WebhookService/DeleteWebhook", Access::Scope(Scope::JobsCreate)),
+    ("/zkinfer.v1.WebhookService/ListWebhooks", Access::Scope(Scope::JobsRead)),
+    ("/zkinfer.v1.AdminService/ListWorkers", Access::Scope(Scope::Admin)),
+    ("/zkinfer.v1.AdminService/CordonWorker", Access::Scope(Scope::Admin)),
+    ("/zkinfer.v1.AdminService/GetQuota", Access::Scope(Scope::Admin)),
+    ("/zkinfer.v1.AdminService/SetQuota", Access::Scope(Scope::Admin)),
+    ("/zkinfer.v1.AdminService/GetQueue", Access::Scope(Scope::Admin)),
 ];
 
 /// What the method at a request's path asks for; `None`: there is no such method.

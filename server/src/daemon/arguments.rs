@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use secrecy::SecretString;
 use zkinfer_kernels::select::{DeviceChoice, Selection};
 use zkinfer_server::Role;
+use zkinfer_server::database::Database;
 
 use super::access::AccessArguments;
 use super::certs::CertsArguments;
@@ -34,6 +36,8 @@ pub(super) enum Command {
     /// Lists accelerators and the CPU's vector levels, and says which backend would compute and why. Exit codes: 0 all right, 1 a device or level
     /// failed its self-test.
     Devices(DevicesArguments),
+    /// Brings a PostgreSQL database to this version's schema. Once at a time: a second call waits for the first.
+    Migrate(MigrateArguments),
     /// Prints all limits with their defaults, as a file for `serve --limits`.
     Limits,
 }
@@ -80,6 +84,11 @@ pub(super) struct ServeArguments {
     /// At shutdown, running proofs may finish within this many seconds.
     #[arg(long, env = "ZKINFER_DRAIN_SECONDS", default_value_t = 30)]
     pub(super) drain_seconds: u32,
+    #[command(flatten)]
+    pub(super) database: DatabaseArguments,
+    /// Lets webhooks reach any address, also over http: for networks that trust all tenants.
+    #[arg(long, env = "ZKINFER_WEBHOOKS_ANYWHERE")]
+    pub(super) webhooks_anywhere: bool,
     /// Writes the address that it listens on to this file, once it does (useful with port 0).
     #[arg(long, env = "ZKINFER_ADDRESS_FILE")]
     pub(super) address_file: Option<PathBuf>,
@@ -109,6 +118,41 @@ impl ServeArguments {
         let limit = self.device_memory_mib.map(|mebibytes| u64::from(mebibytes) << 20);
         Selection { device: self.device.clone(), memory_limit_bytes: limit.unwrap_or(u64::MAX) }
     }
+}
+
+/// Which database.
+#[derive(Debug, Args)]
+pub(super) struct DatabaseArguments {
+    /// PostgreSQL 15 or later, shared by all processes of the service: `postgres://USER:PASSWORD@HOST:PORT/DATABASE`. Without it: SQLite in the data
+    /// directory, for one process. Better given by the environment, since arguments are seen by everybody on the machine.
+    #[arg(long, env = "ZKINFER_DATABASE", value_name = "URL", hide_env_values = true, value_parser = parse_database)]
+    pub(super) database: Option<SecretString>,
+    /// Connections to PostgreSQL, at most.
+    #[arg(long, env = "ZKINFER_DATABASE_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub(super) database_connections: u32,
+}
+
+impl DatabaseArguments {
+    pub(super) fn database(&self) -> Database {
+        match &self.database {
+            Some(url) => Database::Postgres { url: url.clone(), connections: self.database_connections },
+            None => Database::Embedded,
+        }
+    }
+}
+
+fn parse_database(text: &str) -> Result<SecretString, String> {
+    match text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        true => Ok(text.to_owned().into()),
+        false => Err("must begin with postgres:// or postgresql://; without this option SQLite is used".to_owned()),
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MigrateArguments {
+    /// The database, as for `serve`.
+    #[arg(long, env = "ZKINFER_DATABASE", value_name = "URL", hide_env_values = true, value_parser = parse_database)]
+    pub(super) database: SecretString,
 }
 
 #[derive(Debug, Args)]

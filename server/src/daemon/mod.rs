@@ -14,7 +14,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 pub(crate) use arguments::Arguments;
-use arguments::Command;
+use arguments::{Command, MigrateArguments};
+use secrecy::ExposeSecret as _;
+use zkinfer_server::engine::sql::SqlEngine;
 use zkinfer_server::limits::Limits;
 
 /// Does what the arguments say.
@@ -25,6 +27,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Keys(command) => keys::keys(command),
         Command::Certs(arguments) => certs::certs(&arguments),
         Command::Devices(arguments) => devices::devices_command(&arguments),
+        Command::Migrate(arguments) => migrate(&arguments),
         Command::Limits => limits(),
     }
 }
@@ -38,6 +41,12 @@ pub(crate) fn report(error: &anyhow::Error) {
 fn print(text: &str) -> anyhow::Result<ExitCode> {
     writeln!(std::io::stdout(), "{text}").context("cannot write to standard output")?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn migrate(arguments: &MigrateArguments) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let version = runtime.block_on(SqlEngine::migrate_postgres(arguments.database.expose_secret()))?;
+    print(&format!("the schema is at version {version}"))
 }
 
 fn limits() -> anyhow::Result<ExitCode> {

@@ -16,6 +16,7 @@ use zkinfer_server::limits::Limits;
 use zkinfer_server::prover::local::LocalProver;
 use zkinfer_server::supervisor::Supervisor;
 use zkinfer_server::tls::Transport;
+use zkinfer_server::webhooks::Reach;
 use zkinfer_server::worker::{RemoteOptions, RemoteSource};
 use zkinfer_server::worker_listener::{WorkerListener, WorkerToken};
 use zkinfer_server::{Config, Ended, Role};
@@ -131,6 +132,8 @@ fn config(arguments: &ServeArguments) -> anyhow::Result<Config> {
         config.limits = read_limits(file).with_context(|| format!("the limits file {}", file.display()))?;
     }
     config.role = arguments.role;
+    config.database = arguments.database.database();
+    config.reach = if arguments.webhooks_anywhere { Reach::Anywhere } else { Reach::Public };
     if let Some(address) = arguments.worker_listen {
         let socket = std::net::TcpListener::bind(address).with_context(|| format!("cannot listen for workers on {address}"))?;
         let transport = arguments.access.worker_transport(arguments.worker_tls_client_ca.as_deref())?;

@@ -487,12 +487,6 @@ pub trait TaskEngine: Send + Sync {
     /// Ends jobs whose deadline has passed; answers those that are running and must be told to stop, and those that
     /// have ended.
     fn expire(&self) -> EngineFuture<'_, Expired>;
-    /// Tasks by state.
-    fn queue(&self) -> EngineFuture<'_, QueueFacts>;
-    /// Sessions that are open, newest first.
-    fn sessions(&self) -> EngineFuture<'_, Vec<SessionFacts>>;
-    /// Gives a session no more tasks, or some again. Answers whether there is such a session.
-    fn cordon(&self, session: &str, cordoned: bool) -> EngineFuture<'_, bool>;
     /// What other processes on the same database do, as hints that may be lost; `None` if no other process can share it.
     fn notices(&self) -> Option<tokio::sync::broadcast::Receiver<Notice>>;
 }
@@ -644,8 +638,14 @@ pub struct Delivery {
     pub tries: u32,
 }
 
-/// What tenants may take.
-pub trait Quotas: Send + Sync {
+/// What operators see and set.
+pub trait Operations: Send + Sync {
+    /// Tasks by state.
+    fn queue(&self) -> EngineFuture<'_, QueueFacts>;
+    /// Sessions that are open, newest first.
+    fn sessions(&self) -> EngineFuture<'_, Vec<SessionFacts>>;
+    /// Gives a session no more tasks, or some again. Answers whether there is such a session.
+    fn cordon(&self, session: &str, cordoned: bool) -> EngineFuture<'_, bool>;
     /// A tenant's quota; the usual one if none was set.
     fn quota(&self, tenant: &str) -> EngineFuture<'_, v1::Quota>;
     /// Replaces a tenant's quota.
@@ -653,9 +653,9 @@ pub trait Quotas: Send + Sync {
 }
 
 /// The whole engine.
-pub trait Engine: Resources + ArtifactRecords + TaskEngine + Webhooks + Quotas + 'static {}
+pub trait Engine: Resources + ArtifactRecords + TaskEngine + Webhooks + Operations + 'static {}
 
-impl<T: Resources + ArtifactRecords + TaskEngine + Webhooks + Quotas + 'static> Engine for T {}
+impl<T: Resources + ArtifactRecords + TaskEngine + Webhooks + Operations + 'static> Engine for T {}
 
 /// Milliseconds since 1970.
 pub fn now_ms() -> i64 {

@@ -9,12 +9,12 @@ use super::error::ApiError;
 use super::fields::Fields;
 use super::idempotency::{create_error, request_key};
 use super::models;
-use crate::engine::{EngineError, NewJob, now_ms, timestamp};
+use crate::engine::{EngineError, NewBatch, NewJob, now_ms, timestamp};
 
 /// Seconds of the year 9999's end, the largest time of the wire format.
 const MAX_SECONDS: i64 = 253_402_300_799;
 /// What admission adds to a job, and a list to each of its messages, at most.
-const JOB_OVERHEAD_BYTES: usize = 64;
+const JOB_OVERHEAD_BYTES: usize = 256;
 
 /// Random field words: 63 bits each.
 pub(crate) fn random_words() -> Result<[u8; 32], ApiError> {
@@ -62,7 +62,8 @@ pub(super) async fn create_batch(
     }
     check_answer(app, &batch)?;
     let models: Vec<String> = batch.iter().map(|new| new.job.model.clone()).collect();
-    let created = app.engine.create_jobs(&caller.tenant, batch, key).await.map_err(|error| match error {
+    let new = NewBatch { tenant: caller.tenant.clone(), id: uuid::Uuid::now_v7().to_string(), jobs: batch, key };
+    let created = app.engine.create_jobs(new).await.map_err(|error| match error {
         EngineError::InBatch { index, source } => {
             let model = models.get(index).map_or("", String::as_str);
             create_error(*source, &request_id, "job", model).within(&place(index))
@@ -70,7 +71,7 @@ pub(super) async fn create_batch(
         other => create_error(other, &request_id, "batch", &request.parent),
     })?;
     app.hub.task_ready();
-    Ok(v1::BatchCreateJobsResponse { jobs: created })
+    Ok(created)
 }
 
 /// Refuses a batch whose answer, all jobs of it, would be larger than a message: it would be admitted, and told as a failure.

@@ -12,15 +12,20 @@ use super::error::ApiError;
 use super::fields::Fields;
 use crate::artifacts::{PublicArtifacts, Uploads};
 use crate::auth::Principal;
-use crate::engine::{ArtifactFacts, Resources};
+use crate::engine::{ArtifactFacts, Operations, Resources, Webhooks};
 use crate::limits::Limits;
 use crate::prover::Prover;
 use crate::scheduler::{CpuPool, Hub};
+use crate::webhooks::Reach;
 use crate::worker::Running;
 
 /// The service, as handlers see it. Internal artifacts and the queue are out of reach.
 pub(crate) struct App {
     pub(crate) engine: Arc<dyn Resources>,
+    pub(crate) webhooks: Arc<dyn Webhooks>,
+    pub(crate) operations: Arc<dyn Operations>,
+    /// Where webhooks may be sent.
+    pub(crate) reach: Reach,
     pub(crate) artifacts: PublicArtifacts,
     pub(crate) uploads: Uploads,
     pub(crate) prover: Arc<dyn Prover>,

@@ -1,7 +1,9 @@
 //! The API over gRPC. Handlers parse, call the engine or the stores, and convert; nothing here decides about jobs.
 
+mod admin;
 mod admission;
 mod artifacts;
+mod batches;
 mod caller;
 mod connection;
 mod error;
@@ -15,6 +17,7 @@ mod status;
 mod system;
 mod verify;
 mod watch;
+mod webhooks;
 mod workers;
 
 use std::sync::Arc;
@@ -24,16 +27,18 @@ pub(crate) use connection::incoming;
 pub(crate) use guard::GuardLayer;
 use tonic::service::{Interceptor, Routes};
 use tonic::{Request, Status};
+use zkinfer_proto::v1::admin_service_server::AdminServiceServer;
 use zkinfer_proto::v1::artifact_service_server::ArtifactServiceServer;
 use zkinfer_proto::v1::model_service_server::ModelServiceServer;
 use zkinfer_proto::v1::proof_service_server::ProofServiceServer;
 use zkinfer_proto::v1::system_service_server::SystemServiceServer;
+use zkinfer_proto::v1::webhook_service_server::WebhookServiceServer;
 use zkinfer_proto::v1::worker_service_server::WorkerServiceServer;
 
 use crate::worker::LocalSource;
 use crate::worker_listener::WorkerToken;
 
-/// Adds the four services to `routes`.
+/// Adds the public services to `routes`.
 pub(crate) fn add_services(mut routes: Routes, app: &Arc<App>) -> Routes {
     let limit = app.limits.message_bytes;
     routes = routes.add_service(
@@ -44,6 +49,12 @@ pub(crate) fn add_services(mut routes: Routes, app: &Arc<App>) -> Routes {
     );
     routes = routes.add_service(
         ProofServiceServer::new(proofs::Proofs(app.clone())).max_decoding_message_size(limit).max_encoding_message_size(limit),
+    );
+    routes = routes.add_service(
+        WebhookServiceServer::new(webhooks::Hooks(app.clone())).max_decoding_message_size(limit).max_encoding_message_size(limit),
+    );
+    routes = routes.add_service(
+        AdminServiceServer::new(admin::Admin(app.clone())).max_decoding_message_size(limit).max_encoding_message_size(limit),
     );
     routes.add_service(
         SystemServiceServer::new(system::System(app.clone())).max_decoding_message_size(limit).max_encoding_message_size(limit),

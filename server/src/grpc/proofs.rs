@@ -12,8 +12,8 @@ use super::caller::{App, Caller, caller};
 use super::error::ApiError;
 use super::fields::Fields;
 use super::watch::{JobWatch, WatchStream, is_final_job, watch};
-use super::{admission, models, page, verify};
-use crate::engine::{JobFilter, Subject, SubjectKind};
+use super::{admission, batches, models, page, verify};
+use crate::engine::{JobFilter, Subject, SubjectKind, TaskFacts, timestamp};
 use crate::worker::StopReason;
 
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -33,6 +33,29 @@ impl ProofService for Proofs {
         request: Request<v1::BatchCreateJobsRequest>,
     ) -> Result<Response<v1::BatchCreateJobsResponse>, Status> {
         self.0.unary(request, |caller, message| admission::create_batch(&self.0, caller, message)).await
+    }
+
+    async fn get_batch(&self, request: Request<v1::GetBatchRequest>) -> Result<Response<v1::Batch>, Status> {
+        self.0.unary(request, |caller, message| batches::get(&self.0, caller, message)).await
+    }
+
+    type WatchBatchStream = WatchStream<v1::BatchEvent>;
+
+    async fn watch_batch(&self, request: Request<v1::WatchBatchRequest>) -> Result<Response<Self::WatchBatchStream>, Status> {
+        let caller = caller(request.extensions())?;
+        Ok(Response::new(batches::watch(&self.0, caller, request.into_inner()).await?))
+    }
+
+    async fn list_job_tasks(&self, request: Request<v1::ListJobTasksRequest>) -> Result<Response<v1::ListJobTasksResponse>, Status> {
+        let app = &self.0;
+        app.unary(request, async |caller: Caller, message: v1::ListJobTasksRequest| {
+            let name = parse_name(&caller, &message.name)?;
+            find(app, &name).await?;
+            let subject = Subject { kind: SubjectKind::Job, tenant: name.tenant, id: name.job_id };
+            let tasks = app.engine.tasks(&subject).await?.into_iter().map(job_task).collect();
+            Ok(v1::ListJobTasksResponse { tasks })
+        })
+        .await
     }
 
     async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::Job>, Status> {
@@ -100,9 +123,13 @@ async fn list(app: &App, caller: Caller, request: v1::ListJobsRequest) -> Result
         "" => None,
         name => Some(models::parse_name(&caller, "model", name)?.model_id),
     };
+    let batch_id = match request.batch.as_str() {
+        "" => None,
+        name => Some(batches::parse_name(&caller, "batch", name)?.batch_id),
+    };
     let page = page::parse(request.page_size, &request.page_token, &app.limits)?;
     let states = request.states().collect();
-    let filter = JobFilter { model_id, states, labels: request.labels.into_iter().collect() };
+    let filter = JobFilter { model_id, states, labels: request.labels.into_iter().collect(), batch_id };
     let found = app.engine.list_jobs(&caller.tenant, filter, page).await?;
     let next_page_token = page::token(found.next);
     Ok(v1::ListJobsResponse { jobs: found.items, next_page_token })
@@ -149,5 +176,22 @@ async fn wait(app: &App, caller: Caller, request: v1::WaitJobRequest) -> Result<
             () = tokio::time::sleep_until(end) => true,
             () = app.closing.cancelled() => true,
         };
+    }
+}
+
+fn job_task(facts: TaskFacts) -> v1::JobTask {
+    let attempt = |facts: crate::engine::AttemptFacts| v1::TaskAttempt {
+        worker: facts.worker,
+        device: facts.device,
+        start_time: Some(timestamp(facts.started_ms)),
+        end_time: facts.ended_ms.map(timestamp),
+        outcome: facts.outcome,
+    };
+    v1::JobTask {
+        name: facts.name,
+        step: facts.step,
+        state: facts.state,
+        needs: facts.needs,
+        attempts: facts.attempts.into_iter().map(attempt).collect(),
     }
 }

@@ -3,7 +3,7 @@
 use zkinfer_proto::v1;
 
 use super::super::{
-    EngineFuture, Expired, FailedAttempt, Lease, Leased, NewSession, Notice, Offer, Outcome, QueueFacts, Reaped, Renewal, SessionFacts,
+    EngineFuture, Expired, FailedAttempt, Lease, Leased, NewSession, Notice, Offer, Outcome, Reaped, Renewal, 
     SessionId, TaskEngine, TaskFlow, Usage,
 };
 use super::SqlEngine;
@@ -58,19 +58,6 @@ impl TaskEngine for SqlEngine {
 
     fn expire(&self) -> EngineFuture<'_, Expired> {
         Box::pin(self.expire_jobs())
-    }
-
-    fn queue(&self) -> EngineFuture<'_, QueueFacts> {
-        Box::pin(self.queue_facts())
-    }
-
-    fn sessions(&self) -> EngineFuture<'_, Vec<SessionFacts>> {
-        Box::pin(self.session_facts())
-    }
-
-    fn cordon(&self, session: &str, cordoned: bool) -> EngineFuture<'_, bool> {
-        let session = session.to_owned();
-        Box::pin(async move { self.set_cordoned(&session, cordoned).await })
     }
 
     fn notices(&self) -> Option<tokio::sync::broadcast::Receiver<Notice>> {

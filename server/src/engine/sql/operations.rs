@@ -1,14 +1,27 @@
-//! What tenants may take.
+//! What operators see and set.
 
 use zkinfer_proto::v1;
 
-use super::super::{EngineFuture, Quotas};
+use super::super::{EngineFuture, Operations, QueueFacts, SessionFacts};
 use super::SqlEngine;
 
 /// The weight of a tenant that none was set for.
 const USUAL_SHARE: i64 = 1000;
 
-impl Quotas for SqlEngine {
+impl Operations for SqlEngine {
+    fn queue(&self) -> EngineFuture<'_, QueueFacts> {
+        Box::pin(self.queue_facts())
+    }
+
+    fn sessions(&self) -> EngineFuture<'_, Vec<SessionFacts>> {
+        Box::pin(self.session_facts())
+    }
+
+    fn cordon(&self, session: &str, cordoned: bool) -> EngineFuture<'_, bool> {
+        let session = session.to_owned();
+        Box::pin(async move { self.set_cordoned(&session, cordoned).await })
+    }
+
     fn quota(&self, tenant: &str) -> EngineFuture<'_, v1::Quota> {
         let tenant = tenant.to_owned();
         Box::pin(async move {

@@ -1,0 +1,67 @@
+//! `WebhookService`.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+use zkinfer_proto::name::WebhookName;
+use zkinfer_proto::v1;
+use zkinfer_proto::v1::webhook_service_server::WebhookService;
+
+use super::caller::{App, Caller};
+use super::error::ApiError;
+use super::fields::Fields;
+use crate::engine::{NewWebhook, now_ms, timestamp};
+use crate::webhooks::{SecretText, check_url};
+
+/// Webhooks of a tenant.
+const MAX_WEBHOOKS: u32 = 16;
+
+/// The service.
+pub(crate) struct Hooks(pub(crate) Arc<App>);
+
+#[tonic::async_trait]
+impl WebhookService for Hooks {
+    async fn create_webhook(&self, request: Request<v1::CreateWebhookRequest>) -> Result<Response<v1::CreateWebhookResponse>, Status> {
+        self.0.unary(request, |caller, message| create(&self.0, caller, message)).await
+    }
+
+    async fn list_webhooks(&self, request: Request<v1::ListWebhooksRequest>) -> Result<Response<v1::ListWebhooksResponse>, Status> {
+        let app = &self.0;
+        app.unary(request, async |caller: Caller, message: v1::ListWebhooksRequest| {
+            caller.check_parent(&message.parent)?;
+            Ok(v1::ListWebhooksResponse { webhooks: app.webhooks.webhooks(&caller.tenant).await? })
+        })
+        .await
+    }
+
+    async fn delete_webhook(&self, request: Request<v1::DeleteWebhookRequest>) -> Result<Response<v1::DeleteWebhookResponse>, Status> {
+        let app = &self.0;
+        app.unary(request, async |caller: Caller, message: v1::DeleteWebhookRequest| {
+            let mut fields = Fields::default();
+            let name = fields.parse("name", WebhookName::parse(&message.name));
+            fields.finish()?;
+            let found = match name.filter(|name| caller.owns(&name.tenant)) {
+                Some(name) => app.webhooks.delete_webhook(&name.tenant, &name.webhook_id).await?,
+                None => false,
+            };
+            if found { Ok(v1::DeleteWebhookResponse {}) } else { Err(ApiError::NotFound { kind: "webhook", name: message.name }) }
+        })
+        .await
+    }
+}
+
+async fn create(app: &App, caller: Caller, message: v1::CreateWebhookRequest) -> Result<v1::CreateWebhookResponse, ApiError> {
+    app.check_admission()?;
+    caller.check_parent(&message.parent)?;
+    let mut fields = Fields::default();
+    fields.parse("url", check_url(&message.url, app.reach));
+    fields.finish()?;
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(|error| ApiError::Internal { context: "no random bytes", source: error.to_string().into() })?;
+    let name = WebhookName { tenant: caller.tenant, webhook_id: uuid::Uuid::now_v7().to_string() };
+    let new = NewWebhook { tenant: name.tenant.clone(), id: name.webhook_id.clone(), url: message.url.clone(), secret };
+    let parent = format!("tenants/{}", name.tenant);
+    app.webhooks.create_webhook(new, MAX_WEBHOOKS).await.map_err(|error| ApiError::engine(error, "webhook", &parent))?;
+    let webhook = v1::Webhook { name: name.to_string(), url: message.url, create_time: Some(timestamp(now_ms())) };
+    Ok(v1::CreateWebhookResponse { webhook: Some(webhook), secret: SecretText(&secret).to_string() })
+}
