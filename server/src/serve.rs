@@ -214,6 +214,9 @@ pub async fn run(
     let address = listener.local_addr()?;
     config.limits.check()?;
     check_exposure(address, &config)?;
+    for listener in &config.worker_listeners {
+        listener.check(config.authentication.is_none())?;
+    }
     let service = Service::start(&config, prover).await?;
     let (health, health_service) = tonic_health::server::health_reporter();
     for name in ["", LIVE, READY] {
@@ -242,7 +245,10 @@ pub async fn run(
     health.set_service_status("", ServingStatus::NotServing).await;
     let is_idle = service.stop(config.drain, config.drain_grace).await;
     // What workers hold is theirs until it is settled, here or at the next process.
-    workers.iter().for_each(tokio::task::JoinHandle::abort);
+    for mut workers in workers {
+        let _ = tokio::time::timeout(config.drain_grace, &mut workers).await;
+        workers.abort();
+    }
     // Streams were told to end; connections that do not are cut.
     let is_closed = tokio::time::timeout(config.drain_grace, &mut server).await;
     server.abort();
@@ -257,7 +263,7 @@ pub async fn run(
 /// Serves workers elsewhere, until the service closes.
 fn serve_workers(config: &Config, service: &Service) -> Result<Vec<tokio::task::JoinHandle<()>>, ServeError> {
     let serve = |listener: &WorkerListener| {
-        let address = listener.check(config.authentication.is_none())?;
+        let address = listener.socket.local_addr()?;
         let incoming = grpc::incoming(listener.listen()?, &listener.transport, &config.limits);
         let routes = grpc::worker_routes(&service.app, service.source.clone(), listener.token.clone());
         let closing = service.app.closing.clone().cancelled_owned();

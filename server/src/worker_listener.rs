@@ -90,7 +90,7 @@ pub enum WorkerListenerError {
 
 impl WorkerListener {
     /// Refuses what would let in others than workers. `is_api_open`: the API asks nobody who calls.
-    pub(crate) fn check(&self, is_api_open: bool) -> Result<SocketAddr, WorkerListenerError> {
+    pub(crate) fn check(&self, is_api_open: bool) -> Result<(), WorkerListenerError> {
         let address = self.socket.local_addr()?;
         let has_certificates = self.transport.requires_clients();
         if !address.ip().is_loopback() && !has_certificates {
@@ -99,7 +99,7 @@ impl WorkerListener {
         if !has_certificates && self.token.is_none() && !is_api_open {
             return Err(WorkerListenerError::Open { address });
         }
-        Ok(address)
+        Ok(())
     }
 
     /// The socket, for the runtime that this is called on.

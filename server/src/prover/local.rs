@@ -174,7 +174,7 @@ impl<B: Backend> LocalProver<B> {
                 InferenceTasks::new(&place.backend, &set.aggregator, &model, inference, &kept).map_err(|error| failed(place, error))?;
             match tasks.run(step.task, &Named(step.results)).map_err(|error| failed(place, error))? {
                 TaskOutput::Internal(bytes) => Ok(StepOutput::Internal(Zeroizing::new(bytes))),
-                TaskOutput::Published(proved) => proved_job(*proved).map(StepOutput::Proved),
+                TaskOutput::Published(proved) => proved_job(*proved).map(|proved| StepOutput::Proved(Box::new(proved))),
             }
         })?;
         match step.task {

@@ -171,7 +171,7 @@ pub enum StepOutput {
     /// Bytes for other steps; private.
     Internal(Zeroizing<Vec<u8>>),
     /// The proof: the step was the last.
-    Proved(ProvedJob),
+    Proved(Box<ProvedJob>),
 }
 
 /// Name of the step that gives the proof.

@@ -194,7 +194,7 @@ impl Worker {
             seed: &work.seed,
         };
         let proved = match results {
-            None => self.prover.prove(&material, &request, reporter)?,
+            None => Box::new(self.prover.prove(&material, &request, reporter)?),
             Some(results) => {
                 let results = desk.results(results)?;
                 match self.prover.prove_step(&material, &request, &desk.holding.lease.task.name, &results, reporter)? {
@@ -204,7 +204,7 @@ impl Worker {
             }
         };
         self.verify(&material, &proved, reporter)?;
-        Ok(Output::Proved(Box::new(proved)))
+        Ok(Output::Proved(proved))
     }
 
     /// Nothing is published that a client would refuse.

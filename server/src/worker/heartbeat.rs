@@ -10,11 +10,13 @@ use super::session::Session;
 use super::source::{Holding, SourceError, TaskSource, Terms};
 use crate::engine::{FailedAttempt, FailureCause, Usage};
 
-/// Called after each sign of life, or attempt at one.
+/// Called after each sign of life, or attempt at one; not any more once a task hangs, so that who listens ends this process.
 pub type OnBeat = Box<dyn Fn() + Send + Sync>;
 
 /// Until there is a session.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// A task that was ended because it ran for too long has this long to notice.
+const UNTIL_HUNG: Duration = Duration::from_secs(60);
 /// Shortest and longest time between signs of life.
 const EVERY: std::ops::RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_secs(20);
 
@@ -45,7 +47,8 @@ impl Heartbeat {
                     (terms.lease / 3).clamp(*EVERY.start(), *EVERY.end())
                 }
             };
-            if let Some(on_beat) = &self.on_beat {
+            let is_hung = self.session.terms().is_some_and(|terms| self.running.is_hung(terms.task_limit.saturating_add(UNTIL_HUNG)));
+            if let Some(on_beat) = self.on_beat.as_ref().filter(|_| !is_hung) {
                 on_beat();
             }
             let _ = tokio::time::timeout(pause, self.ended.cancelled()).await;

@@ -139,6 +139,7 @@ impl WorkerPool {
             self.running.stop_all(StopReason::Release);
             is_idle = tokio::time::timeout(grace, self.ended.recv()).await.is_ok();
         }
+        self.heartbeat.cancel();
         if let Some(terms) = self.session.terms() {
             let closed = tokio::time::timeout(CLOSE.min(grace), self.source.close(&terms.session, false)).await;
             if !matches!(closed, Ok(Ok(()) | Err(SourceError::NoSession))) {

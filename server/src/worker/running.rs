@@ -98,6 +98,11 @@ impl Running {
         tasks.iter().filter(|(_, entry)| is_late(entry)).map(|(lease, _)| lease.clone()).collect()
     }
 
+    /// Whether something has run for longer, whatever it was told.
+    pub(super) fn is_hung(&self, limit: Duration) -> bool {
+        self.lock().values().any(|entry| entry.started.elapsed() > limit)
+    }
+
     pub(super) fn enter(&self, lease: &Lease, session: &str) -> Arc<StopFlag> {
         let flag = Arc::new(StopFlag::default());
         let entry = Entry { flag: flag.clone(), session: session.to_owned(), started: Instant::now() };
@@ -140,5 +145,6 @@ mod tests {
         running.leave(&leases[0]);
         assert!(running.held("s").is_empty());
         assert_eq!(running.older_than(Duration::ZERO), [leases[1].clone()]);
+        assert!(running.is_hung(Duration::ZERO) && !running.is_hung(Duration::from_secs(3600)));
     }
 }

@@ -125,15 +125,18 @@ async fn a_job_that_kills_its_service_is_given_up() {
     let mut process = Process::start(folder.path(), 2).await;
     let model = process.client.ready_model("mlp").await.name;
     let name = process.client.create_job(&model, "steps=1000 ms=20").await.name;
-    for _ in 0..2 {
+    // Whose fault it is that a service dies is not known: more deaths are forgiven than to a worker.
+    for death in 0.. {
+        let job = process.client.get_job(&name).await;
+        if job.state() == v1::job::State::Failed {
+            let failure = job.failure.unwrap();
+            assert_eq!((failure.reason.as_str(), failure.attempts, death), ("POISONED", 8, 8));
+            break;
+        }
         process.client.job_runs(&name).await;
         process.kill();
         process = Process::start(folder.path(), 2).await;
     }
-    let job = process.client.get_job(&name).await;
-    assert_eq!(job.state(), v1::job::State::Failed);
-    let failure = job.failure.unwrap();
-    assert_eq!((failure.reason.as_str(), failure.attempts), ("POISONED", 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

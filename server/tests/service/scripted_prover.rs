@@ -180,7 +180,7 @@ impl Prover for ScriptedProver {
         match step {
             "outer" => {
                 assert_eq!(results.result("layer-0000"), Some(&digest("layer-0000")[..]));
-                return self.proved(model, request).map(StepOutput::Proved);
+                return self.proved(model, request).map(|proved| StepOutput::Proved(Box::new(proved)));
             }
             layer if layer.starts_with("layer") => self.act(request.input, progress)?,
             _ => progress.check()?,
