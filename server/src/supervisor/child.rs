@@ -19,6 +19,8 @@ const MAX_WORDS_BYTES: u64 = 1 << 30;
 /// How long, and how often, the service is told of a crash.
 const TELL: Duration = Duration::from_secs(5);
 const TELL_TIMES: u32 = 12;
+/// A process that the child started may hold its pipe open: the last words are not waited for for ever.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// How the keeping of a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +99,7 @@ impl Keeper {
                 self.drain(&mut running).await
             }
         };
+        running.hear_last_words().await;
         self.settle(&running, status).await;
         match why {
             None => None,
@@ -201,6 +204,13 @@ impl Keeper {
 pub const DEVICE_LOST: u8 = 4;
 
 impl Running {
+    /// What a dead child had said and nobody heard yet.
+    async fn hear_last_words(&mut self) {
+        while let Ok(Ok(Some(line))) = tokio::time::timeout(LAST_WORDS, self.words.next_line()).await {
+            self.hear(&line);
+        }
+    }
+
     fn hear(&mut self, line: &str) {
         match line.parse() {
             Ok(Word::Session(session)) => self.session = Some(session),
