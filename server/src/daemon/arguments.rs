@@ -8,6 +8,7 @@ use zkinfer_kernels::select::{DeviceChoice, Selection};
 
 use super::access::AccessArguments;
 use super::certs::CertsArguments;
+use super::health::HealthArguments;
 use super::keys::KeysCommand;
 
 /// The zkinfer proving service.
@@ -30,6 +31,8 @@ pub(super) enum Command {
     /// Lists accelerators and the CPU's vector levels, and says which backend would compute and why. Exit codes: 0 all right, 1 a device or level
     /// failed its self-test.
     Devices(DevicesArguments),
+    /// Asks a running process over its side port whether it is ready. Exit codes: 0 it is, 1 it is not, or there is no answer.
+    Health(HealthArguments),
     /// Prints all limits with their defaults, as a file for `serve --limits`.
     Limits,
 }

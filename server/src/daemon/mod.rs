@@ -4,6 +4,7 @@ mod access;
 mod arguments;
 mod certs;
 mod devices;
+mod health;
 mod keys;
 mod logging;
 mod serve;
@@ -23,6 +24,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Keys(command) => keys::keys(command),
         Command::Certs(arguments) => certs::certs(&arguments),
         Command::Devices(arguments) => devices::devices_command(&arguments),
+        Command::Health(arguments) => health::health(&arguments),
         Command::Limits => limits(),
     }
 }
