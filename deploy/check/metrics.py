@@ -1,4 +1,7 @@
-"""Board, rules and scaler read only metrics and labels that metrics.txt lists, and it lists no others; every alert has its section in the runbook."""
+"""Board, rules and scaler read only metrics and labels that metrics.txt lists, and it lists no others; every alert has its section in the runbook.
+
+What metrics.txt lists is what the service tells: the table of docs/OPERATIONS.md, which a test of the server holds to be true.
+"""
 
 import json
 import re
@@ -6,7 +9,7 @@ import re
 import yaml
 
 import chart
-from paths import DEPLOY
+from paths import DEPLOY, ROOT
 
 SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": ("",)}
 # Labels that Prometheus adds.
@@ -17,6 +20,7 @@ SELECTOR = re.compile(r"\{([^}]*)\}")
 RANGE = re.compile(r"\[[^\]]*\]")
 NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*(?!\s*\(|[a-zA-Z0-9_:])")
 WORDS = {"and", "or", "unless", "offset", "bool"}
+TOLD = re.compile(r"^\| `(\w+)` \| (counter|gauge|histogram) \| ([^|]*) \|", re.MULTILINE)
 RUNBOOK_URL = "https://github.com/zkinfer/zkinfer/blob/main/deploy/RUNBOOK.md#"
 
 
@@ -68,8 +72,25 @@ def problems():
         yield from (f"{where}: metrics.txt lists no label {label}" for label in sorted(labels - own))
     read = {series[name] for name in used if name in series}
     yield from (f"metrics.txt lists {name}, which nobody reads" for name in sorted(set(metrics) - read))
+    yield from told_problems(metrics)
     yield from alert_problems([rule for rule in rules if "alert" in rule])
     yield from board_problems(board)
+
+
+def told_problems(metrics):
+    """Metrics that the service does not tell, or tells otherwise."""
+    operations = ROOT / "docs/OPERATIONS.md"
+    if not operations.exists():
+        print("  docs/OPERATIONS.md is not there: metrics.txt is compared with nothing")
+        return
+    told = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in TOLD.findall(operations.read_text())}
+    for name, (kind, labels) in metrics.items():
+        if name.startswith("kubelet_"):
+            continue
+        if name not in told:
+            yield f"metrics.txt lists {name}, which docs/OPERATIONS.md does not"
+        elif told[name][0] != kind or labels - told[name][1]:
+            yield f"metrics.txt: {name} is {kind} {sorted(labels)}, in docs/OPERATIONS.md {told[name][0]} {sorted(told[name][1])}"
 
 
 def alert_problems(alerts):
