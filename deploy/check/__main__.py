@@ -4,6 +4,7 @@ import sys
 
 import chart
 import compose
+import documents
 import metrics
 import programs
 import readme
@@ -13,6 +14,7 @@ PARTS = [
     ("rendered objects", chart.object_problems),
     ("refusals", chart.refusal_problems),
     ("README of the chart", readme.problems),
+    ("documents", documents.problems),
     ("metrics, board and alerts", metrics.problems),
     ("compose files", compose.problems),
     ("options of the programs", programs.problems),
