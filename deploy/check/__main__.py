@@ -5,6 +5,7 @@ import sys
 import chart
 import compose
 import documents
+import image
 import metrics
 import programs
 import readme
@@ -16,6 +17,7 @@ PARTS = [
     ("README of the chart", readme.problems),
     ("documents", documents.problems),
     ("metrics, board and alerts", metrics.problems),
+    ("image", image.problems),
     ("compose files", compose.problems),
     ("options of the programs", programs.problems),
 ]

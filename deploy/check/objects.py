@@ -2,6 +2,8 @@
 
 POD_KINDS = {"Deployment", "StatefulSet", "Job", "Pod"}
 COMPONENT = "app.kubernetes.io/component"
+# A label's 63 less a hyphen and a hash of ten.
+MAX_STATEFUL_NAME = 52
 SERVICE_ROLES = {"api", "scheduler", "standalone"}
 
 # Kinds whose schemas no package has: their version, and the fields of their spec that must be there.
@@ -113,6 +115,8 @@ def reference_problems(document, pods):
     selector = {"Service": spec.get("selector"), "PodDisruptionBudget": spec.get("selector"), "NetworkPolicy": spec.get("podSelector")}.get(kind)
     if selector is not None and not any(selects(selector, labels) for labels in pods.values()):
         yield f"selects no pod: {selector}"
+    if kind == "StatefulSet" and len(document["metadata"]["name"]) > MAX_STATEFUL_NAME:
+        yield "its name with a revision's hash is too long for a label"
     if kind in ("Deployment", "StatefulSet") and not selects(spec["selector"], spec["template"]["metadata"]["labels"]):
         yield "does not select its own pods"
     for rule in [*spec.get("ingress", []), *spec.get("egress", [])] if kind == "NetworkPolicy" else []:
