@@ -32,8 +32,13 @@ def used():
 
 
 def problems():
-    """Variables that nobody reads."""
+    """Variables that nobody reads. Those that are awaited are told, and those that no longer need to be."""
     awaited = {line for line in (DEPLOY / "check/awaited.txt").read_text().splitlines() if line and not line.startswith("#")}
-    known = options()
-    yield from (f"{name} is set, but no option of zkinferd reads it" for name in sorted(used() - known - awaited))
-    yield from (f"check/awaited.txt: zkinferd reads {name}: take the line out" for name in sorted(awaited & known))
+    known, names = options(), used()
+    for name in sorted(awaited):
+        if name in known:
+            print(f"  check/awaited.txt: zkinferd reads {name}: take the line out")
+        else:
+            print(f"  {name} is set, and zkinferd does not read it yet")
+    yield from (f"{name} is set, but no option of zkinferd reads it" for name in sorted(names - known - awaited))
+    yield from (f"check/awaited.txt: {name} is set nowhere" for name in sorted(awaited - names))
