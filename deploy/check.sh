@@ -9,6 +9,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+# Nothing is written beside the sources.
+export PYTHONDONTWRITEBYTECODE=1
 folder=$PWD/target/deploy
 environment=$folder/environment
 
