@@ -11,6 +11,7 @@ use zkinfer_server::database::Database;
 
 use super::access::AccessArguments;
 use super::certs::CertsArguments;
+use super::health::HealthArguments;
 use super::keys::KeysCommand;
 use super::worker::WorkerArguments;
 
@@ -38,6 +39,8 @@ pub(super) enum Command {
     Devices(DevicesArguments),
     /// Brings a PostgreSQL database to this version's schema. Once at a time: a second call waits for the first.
     Migrate(MigrateArguments),
+    /// Asks a running process over its side port whether it is ready. Exit codes: 0 it is, 1 it is not, or there is no answer.
+    Health(HealthArguments),
     /// Prints all limits with their defaults, as a file for `serve --limits`.
     Limits,
 }

@@ -4,6 +4,7 @@ mod access;
 mod arguments;
 mod certs;
 mod devices;
+mod health;
 mod keys;
 mod logging;
 mod serve;
@@ -28,6 +29,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Certs(arguments) => certs::certs(&arguments),
         Command::Devices(arguments) => devices::devices_command(&arguments),
         Command::Migrate(arguments) => migrate(&arguments),
+        Command::Health(arguments) => health::health(&arguments),
         Command::Limits => limits(),
     }
 }
