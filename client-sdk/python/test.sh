@@ -2,7 +2,7 @@
 # Tests the Python package against the real service: client-sdk/python/test.sh [PYTEST ARGUMENTS...]
 #
 # Builds zkinferd and the wheel with the workspace's own artefacts, installs the wheel in an environment of its own below target/python, compares the
-# committed messages with the .proto files, checks the types, and runs the tests. Needs cargo, and python3 of at least 3.10 with venv.
+# committed messages with the .proto files, checks form and types, and runs the tests. Needs cargo, and python3 of at least 3.10 with venv.
 # Where Python or the packages of requirements-dev.txt cannot be had, the reason is printed and the exit code is 77: nothing was tested.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -34,5 +34,7 @@ pip install --force-reinstall --no-deps "$folder"/wheels/*.whl
 export PYTHONDONTWRITEBYTECODE=1
 export ZKINFERD=$PWD/target/release/zkinferd ZKINFER_TEST_CACHE=$folder/cache
 cd "$package"
+"$python" -m ruff format --no-cache --check --quiet package tests examples
+"$python" -m ruff check --no-cache --quiet package tests examples
 "$python" -m mypy --cache-dir "$folder/mypy" package/zkinfer tests examples
 "$python" -m pytest "$@"

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # A digit, read and proved
 #
-# Needs a service (`zkinferd serve`) and this package. Run it as a script, `python examples/digit.py`, or cell by cell in an editor that knows
-# `# %%`. The address is that of `ZKINFER_ADDRESS`, else the service's default.
+# Needs a service (`zkinferd serve`) and this package. Run it as a script, `python examples/digit.py`, or cell by cell in an editor
+# that knows `# %%`. The address is that of `ZKINFER_ADDRESS`, else the service's default.
 
 # %%
 import dataclasses

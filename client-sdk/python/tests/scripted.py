@@ -15,7 +15,9 @@ from zkinfer import _verify
 from zkinfer.v1 import artifact_pb2, artifact_pb2_grpc, proof_pb2, proof_pb2_grpc, system_pb2, system_pb2_grpc
 
 
-def refuse(context: Any, code: grpc.StatusCode, reason: str, retry_seconds: float | None = None, fields: dict[str, str] | None = None) -> None:
+def refuse(
+    context: Any, code: grpc.StatusCode, reason: str, retry_seconds: float | None = None, fields: dict[str, str] | None = None
+) -> None:
     """Ends a call with an error like the service's own."""
     status = status_pb2.Status(code=code.value[0], message="scripted")
     details: list[Any] = [error_details_pb2.ErrorInfo(reason=reason, domain="zkinfer"), error_details_pb2.RequestInfo(request_id="r-1")]

@@ -87,6 +87,5 @@ def test_a_client_certificate_is_a_credential(tmp_path: Path) -> None:
         cert, key = certs / "client.pem", certs / "client-key.pem"
         with zkinfer.Client(daemon.address, ca=certs / "ca.pem", cert=cert, key=key) as client:
             assert client.server_info().tenant == "tenants/default"
-        with zkinfer.Client(daemon.address, ca=certs / "ca.pem", retry=FAST) as client:
-            with pytest.raises(zkinfer.UnavailableError):
-                client.server_info()
+        with zkinfer.Client(daemon.address, ca=certs / "ca.pem", retry=FAST) as client, pytest.raises(zkinfer.UnavailableError):
+            client.server_info()

@@ -80,9 +80,8 @@ def test_only_what_may_succeed_is_repeated(
 
 
 def test_nobody_answers() -> None:
-    with zkinfer.Client("http://127.0.0.1:1", retry=POLICY) as client:
-        with pytest.raises(zkinfer.UnavailableError):
-            client.server_info()
+    with zkinfer.Client("http://127.0.0.1:1", retry=POLICY) as client, pytest.raises(zkinfer.UnavailableError):
+        client.server_info()
 
 
 def test_an_upload_is_resumed_where_it_broke_off(service: Scripted, connection: Connection) -> None:

@@ -61,7 +61,9 @@ def test_the_statement_shows_the_quantized_input(proof: zkinfer.Proof, samples: 
     assert refusal(proof, context=CONTEXT, expected_input=samples[1:2]) == "OTHER_INPUT"
 
 
-def test_bytes_are_proved_like_the_floats_that_they_stand_for(client: zkinfer.Client, model: zkinfer.Model, proof: zkinfer.Proof, samples: np.ndarray) -> None:
+def test_bytes_are_proved_like_the_floats_that_they_stand_for(
+    client: zkinfer.Client, model: zkinfer.Model, proof: zkinfer.Proof, samples: np.ndarray
+) -> None:
     quantized = np.frombuffer(proof.key.input.quantize(samples[:1]), dtype=np.uint8)
     other = client.prove("cancer", quantized)
     assert other.statement.outputs == proof.statement.outputs
@@ -100,7 +102,7 @@ def test_another_context_is_refused_here_and_by_the_service(client: zkinfer.Clie
 
 def test_another_model_is_refused_here_and_by_the_service(client: zkinfer.Client, proof: zkinfer.Proof, float_model: zkinfer.Model) -> None:
     assert refusal(proof, key=float_model.key(), context=CONTEXT) in ("OTHER_PROGRAM", "OTHER_MODEL")
-    with pytest.raises(zkinfer.VerifyError, match="OTHER_PROGRAM|OTHER_MODEL"):
+    with pytest.raises(zkinfer.VerifyError, match=r"OTHER_PROGRAM|OTHER_MODEL"):
         client.verify_remote(proof, model=float_model, context=CONTEXT)
     assert float_model.registered is not None
     expected = float_model.registered.model_commitment

@@ -45,7 +45,7 @@ def test_a_registration_is_watched(client: zkinfer.Client) -> None:
 def test_a_network_that_is_none_fails_with_the_reason(client: zkinfer.Client) -> None:
     with pytest.raises(zkinfer.ZkinferError) as caught:
         client.register_model(b"no network", model_id="broken")
-    assert getattr(caught.value, "reason") == "MODEL_INVALID"
+    assert caught.value.reason == "MODEL_INVALID"
 
 
 def test_a_job_is_watched_without_gaps(client: zkinfer.Client, model: zkinfer.Model, samples: np.ndarray) -> None:

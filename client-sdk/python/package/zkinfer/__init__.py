@@ -15,6 +15,7 @@ from .client import Client
 from .documents import ContextNonce, Key, Statement, random_words
 from .errors import (
     AbortedError,
+    AlreadyExistsError,
     AnswerError,
     ArtifactError,
     CallError,
@@ -24,7 +25,6 @@ from .errors import (
     InternalError,
     InterruptedCallError,
     InvalidRequestError,
-    AlreadyExistsError,
     NotFoundError,
     PermissionDeniedError,
     PreconditionError,

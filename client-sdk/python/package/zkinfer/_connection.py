@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 Pem = bytes | str | os.PathLike[str]
 
+# Reason of an error of this side: a stream fell silent.
+SILENT = "SILENT"
 # Largest message accepted from the service.
 _MAX_MESSAGE_BYTES = 16 << 20
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -82,11 +84,26 @@ def _pem(value: Pem | None) -> bytes | None:
     return value if value is None or isinstance(value, bytes) else Path(value).read_bytes()
 
 
-def open_channel(text: str, options: Options) -> grpc.Channel:
-    """A channel to an address. Nothing is sent before the first call."""
+@dataclass(frozen=True)
+class Route:
+    """How a channel is opened: to which target, with which credentials (None: without TLS), with which arguments."""
+
+    target: str
+    credentials: grpc.ChannelCredentials | None
+    arguments: list[tuple[str, Any]]
+
+
+def route(text: str, options: Options) -> Route:
+    """The way to an address; raises ValueError for certificates that do not fit."""
     address = parse_address(text)
     if (options.cert is None) != (options.key is None):
         raise ValueError("cert and key need each other")
+    # Whoever gives certificates expects them to protect something.
+    if not address.is_encrypted and (options.ca is not None or options.cert is not None):
+        raise ValueError(f"{text} is without TLS, where certificates protect nothing; write https:// or leave them out")
+    credentials = None
+    if address.is_encrypted:
+        credentials = grpc.ssl_channel_credentials(_pem(options.ca), _pem(options.key), _pem(options.cert))
     arguments: list[tuple[str, Any]] = [
         ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
         ("grpc.keepalive_time_ms", 20_000),
@@ -98,15 +115,22 @@ def open_channel(text: str, options: Options) -> grpc.Channel:
         # A proxy named by the environment cannot reach this machine's loopback.
         ("grpc.enable_http_proxy", 0 if address.is_loopback else 1),
     ]
-    if address.is_encrypted:
-        credentials = grpc.ssl_channel_credentials(_pem(options.ca), _pem(options.key), _pem(options.cert))
-        channel: grpc.Channel = grpc.secure_channel(address.target, credentials, arguments)
-        return channel
-    # Whoever gives certificates expects them to protect something.
-    if options.ca is not None or options.cert is not None:
-        raise ValueError(f"{text} is without TLS, where certificates protect nothing; write https:// or leave them out")
-    channel = grpc.insecure_channel(address.target, arguments)
+    return Route(address.target, credentials, arguments)
+
+
+def _open(way: Route) -> grpc.Channel:
+    if way.credentials is None:
+        plain: grpc.Channel = grpc.insecure_channel(way.target, way.arguments)
+        return plain
+    channel: grpc.Channel = grpc.secure_channel(way.target, way.credentials, way.arguments)
     return channel
+
+
+def credential_of(api_key: str | None, token: str | None) -> str | None:
+    """The one credential that goes with each call."""
+    if api_key is not None and token is not None:
+        raise ValueError("give api_key or token, not both")
+    return token if api_key is None else api_key
 
 
 def call_metadata(credential: str | None) -> tuple[tuple[str, str], ...]:
@@ -125,7 +149,7 @@ class Connection:
     def __init__(self, address: str, options: Options) -> None:
         self.options = options
         self._metadata = call_metadata(options.credential)
-        self._channel = open_channel(address, options)
+        self._channel = _open(route(address, options))
         self.artifacts: Any = artifact_pb2_grpc.ArtifactServiceStub(self._channel)
         self.models: Any = model_pb2_grpc.ModelServiceStub(self._channel)
         self.proofs: Any = proof_pb2_grpc.ProofServiceStub(self._channel)
@@ -185,7 +209,7 @@ class Stream:
 
 def silence_error(seconds: float) -> UnavailableError:
     """The error of a stream that fell silent."""
-    return UnavailableError(CallDetails(grpc.StatusCode.UNAVAILABLE, f"nothing came for {seconds:.0f} s", "SILENT"))
+    return UnavailableError(CallDetails(grpc.StatusCode.UNAVAILABLE, f"nothing came for {seconds:.0f} s", SILENT))
 
 
 def pause(retry: RetryPolicy, failures: int, error: CallError) -> None:

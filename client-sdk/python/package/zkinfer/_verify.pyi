@@ -5,9 +5,7 @@ class Refusal(Exception):
 
 @final
 class Acceptance:
-    def __new__(
-        cls, profiles: list[str], heuristic_bits: float | None, proven_bits: float | None, context_nonce: bytes
-    ) -> Acceptance: ...
+    def __new__(cls, profiles: list[str], heuristic_bits: float | None, proven_bits: float | None, context_nonce: bytes) -> Acceptance: ...
 
 @final
 class Statement:

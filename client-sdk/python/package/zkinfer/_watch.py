@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ._connection import Connection, pause, silence_error
+from ._connection import SILENT, Connection, pause
 from .errors import AnswerError, CallError
 
 # Seconds before a stream that the service ended is opened again.
-_PAUSE_AFTER_END = 0.1
+PAUSE_AFTER_END = 0.1
 
 
 @dataclass
@@ -27,14 +27,15 @@ class Sequence:
         """Where a stream is to resume; 0: from now on."""
         return 0 if self.last is None else self.last + 1
 
-    def is_new(self, sequence: int, is_repetition: bool) -> bool:
+    def is_new(self, event: Any) -> bool:
         """Whether the caller has not seen this event; raises AnswerError for a gap."""
         is_first = self.last is None
+        is_repetition = event.WhichOneof("detail") in ("snapshot", "heartbeat")
         if self.last is not None:
             expected = self.last if is_repetition else self.last + 1
-            if sequence != expected:
-                raise AnswerError(f"event {sequence} of {self.name} came instead of {expected}")
-        self.last = sequence
+            if event.sequence != expected:
+                raise AnswerError(f"event {event.sequence} of {self.name} came instead of {expected}")
+        self.last = event.sequence
         return is_first or not is_repetition
 
 
@@ -65,7 +66,7 @@ def watch(connection: Connection, subject: Subject, deadline: float | None) -> I
             failures += 1
             if failures >= connection.options.retry.attempts:
                 raise AnswerError(f"the stream of {subject.name} ends again and again before its subject does")
-            time.sleep(_PAUSE_AFTER_END)
+            time.sleep(PAUSE_AFTER_END)
         except CallError as error:
             failures += 1
             pause(connection.options.retry, failures, error)
@@ -74,16 +75,23 @@ def watch(connection: Connection, subject: Subject, deadline: float | None) -> I
 def _stream(connection: Connection, subject: Subject, sequence: Sequence, deadline: float | None) -> Iterator[tuple[Any, bool]]:
     with connection.stream(subject.method, subject.request(sequence.next_wanted)) as stream:
         while (event := _next(connection, stream, subject.name, deadline)) is not None:
-            is_repetition = event.WhichOneof("detail") in ("snapshot", "heartbeat")
-            yield event, sequence.is_new(event.sequence, is_repetition)
+            yield event, sequence.is_new(event)
 
 
 def _next(connection: Connection, stream: Any, name: str, deadline: float | None) -> Any:
-    silence = connection.options.silence
-    left = silence if deadline is None else min(silence, deadline - time.monotonic())
     try:
-        return stream.next(left)
+        return stream.next(seconds_left(connection.options.silence, deadline))
     except CallError as error:
-        if deadline is not None and time.monotonic() >= deadline and error.reason == silence_error(0).reason:
-            raise TimeoutError(f"{name} is not final yet") from error
+        check_deadline(name, deadline, error)
         raise
+
+
+def seconds_left(silence: float, deadline: float | None) -> float:
+    """How long the next event is waited for."""
+    return silence if deadline is None else min(silence, deadline - time.monotonic())
+
+
+def check_deadline(name: str, deadline: float | None, error: CallError) -> None:
+    """Raises TimeoutError if the wait that failed so was the caller's last."""
+    if deadline is not None and time.monotonic() >= deadline and error.reason == SILENT:
+        raise TimeoutError(f"{name} is not final yet") from error

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Literal
 
-from . import _transfer
-from ._connection import Connection, Options, Pem
+from . import _requests, _transfer
+from ._connection import Connection, Options, Pem, credential_of
+from ._requests import Granularity, Registration, RemoteVerification, Weights
 from ._transfer import Source
-from .documents import Context, ContextNonce, Key, Statement
-from .errors import VerifyError
-from .jobs import BATCH_INLINE_BYTES, INLINE_BYTES, InputPrivacy, Job, JobRequest, Proof, check_batch
-from .models import Model
+from .documents import Context, Key, Statement
+from .jobs import BATCH_INLINE_BYTES, INLINE_BYTES, InputPrivacy, Job, JobRequest, Proof
+from .models import Model, ModelFacts
 from .progress import JobState, Progress
 from .retry import RetryPolicy
 from .tensors import Array, npy
 from .v1 import model_pb2, proof_pb2, system_pb2
-from .verification import Acceptance, Expectation, document_bytes, verify_documents
-
-Granularity = Literal["per_channel", "per_tensor"]
-Weights = Literal["private", "public"]
-
-_GRANULARITY = {
-    "per_channel": model_pb2.QuantizationOptions.GRANULARITY_PER_CHANNEL,
-    "per_tensor": model_pb2.QuantizationOptions.GRANULARITY_PER_TENSOR,
-}
-_VISIBILITY = {"private": model_pb2.Model.VISIBILITY_PRIVATE, "public": model_pb2.Model.VISIBILITY_PUBLIC}
-
-_JOB_STATES: dict[JobState, proof_pb2.Job.State] = {
-    state: getattr(proof_pb2.Job, f"STATE_{state.name}") for state in JobState if state is not JobState.UNKNOWN
-}
+from .verification import verify_answer
 
 
 class Client:
@@ -54,20 +39,15 @@ class Client:
         timeout: float = 75.0,
         retry: RetryPolicy = RetryPolicy(),
     ) -> None:
-        if api_key is not None and token is not None:
-            raise ValueError("give api_key or token, not both")
-        credential = token if api_key is None else api_key
-        self._connection = Connection(
-            address, Options(ca=ca, cert=cert, key=key, credential=credential, timeout=timeout, retry=retry)
-        )
+        credential = credential_of(api_key, token)
+        options = Options(ca=ca, cert=cert, key=key, credential=credential, timeout=timeout, retry=retry)
+        self._connection = Connection(address, options)
         self._tenant: str | None = None
 
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
 
     def close(self) -> None:
@@ -76,9 +56,7 @@ class Client:
 
     def server_info(self) -> system_pb2.ServerInfo:
         """Facts about the service: version, backend, parameter sets, limits, the caller's tenant."""
-        info: system_pb2.ServerInfo = self._connection.call(
-            self._connection.system.GetServerInfo, system_pb2.GetServerInfoRequest()
-        )
+        info: system_pb2.ServerInfo = self._connection.call(self._connection.system.GetServerInfo, system_pb2.GetServerInfoRequest())
         return info
 
     def register_model(
@@ -102,20 +80,10 @@ class Client:
         the three. With weights="public" whoever has the network can recompute the model's commitment. Answers the READY model, or with
         wait=False the one that has just been admitted (then `Model.wait`).
         """
-        if granularity not in _GRANULARITY:
-            raise ValueError(f'granularity is {granularity!r}; say "per_channel" or "per_tensor"')
-        if weights not in _VISIBILITY:
-            raise ValueError(f'weights is {weights!r}; say "private" or "public"')
-        model = model_pb2.Model(
-            source_artifact=_transfer.upload(self._connection, source, _transfer.ONNX),
-            quantization=_quantization(granularity, percentile),
-            weights_visibility=_VISIBILITY[weights],
-            parameter_set=parameter_set,
-            labels=labels,
-        )
-        if calibration is not None:
-            model.calibration_artifact = _transfer.upload(self._connection, npy(calibration), _transfer.NPY)
-        request = model_pb2.CreateModelRequest(model_id=model_id, model=model, request_id=str(uuid.uuid4()))
+        registration = Registration(model_id, granularity, percentile, weights, parameter_set, labels or {})
+        source_artifact = _transfer.upload(self._connection, source, _transfer.ONNX)
+        inputs = "" if calibration is None else _transfer.upload(self._connection, npy(calibration), _transfer.NPY)
+        request = registration.message(source_artifact, inputs)
         created = Model._of(self._connection, self._connection.call(self._connection.models.CreateModel, request))
         return created.wait(progress=progress) if wait else created
 
@@ -137,7 +105,7 @@ class Client:
 
     def prove(
         self,
-        model: Model | str,
+        model: ModelFacts | str,
         input: Array,
         *,
         input_privacy: InputPrivacy = "public",
@@ -149,19 +117,17 @@ class Client:
     ) -> Proof:
         """Has a proof made, waits for it, and verifies it on this machine: raises VerifyError if the service gave a wrong one.
 
-        Also checked is that the statement is about this input, where the statement shows it or `input_salt` opens it. `timeout` is in
-        seconds, for the whole: TimeoutError, and the job goes on. For a job's handle, take `submit`.
+        Also checked is that the statement is about this input, where the statement shows it or `input_salt` opens it. `timeout` is how
+        many seconds the proof is waited for: TimeoutError, and the job goes on. For a job's handle, take `submit`.
         """
         request = JobRequest(model, input, input_privacy, context, input_salt, labels or {})
         proof = self._submit(request).wait(timeout, progress)
-        is_checkable = input_privacy == "public" or input_salt is not None
-        expectation = Expectation(input=input if is_checkable else None, input_salt=input_salt)
-        verify_documents(proof.bytes, proof.statement.bytes, proof.key.bytes, context, Acceptance(), expectation)
+        verify_answer(proof, request)
         return proof
 
     def submit(
         self,
-        model: Model | str,
+        model: ModelFacts | str,
         input: Array,
         *,
         input_privacy: InputPrivacy = "public",
@@ -175,16 +141,23 @@ class Client:
         return self._submit(JobRequest(model, input, input_privacy, context, input_salt, labels or {}, priority, deadline))
 
     def _submit(self, request: JobRequest) -> Job:
-        message = request._message(self._connection, self._model_name, INLINE_BYTES)
-        message.request_id = str(uuid.uuid4())
+        message = self._message(request, INLINE_BYTES)
+        message.request_id = _requests.fresh_id()
         return Job._of(self._connection, self._connection.call(self._connection.proofs.CreateJob, message))
+
+    def _message(self, request: JobRequest, inline_bytes: int) -> proof_pb2.CreateJobRequest:
+        message, upload = request._message(inline_bytes)
+        message.job.model = self._model_name(request.model)
+        if upload is not None:
+            message.job.input.artifact = _transfer.upload(self._connection, upload.data, upload.media_type)
+        return message
 
     def submit_batch(self, requests: Sequence[JobRequest]) -> list[Job]:
         """Has all these proofs made, or none of them: what is wrong with one refuses all, by its place, such as `requests[3].job.model`."""
-        messages = [request._message(self._connection, self._model_name, BATCH_INLINE_BYTES) for request in requests]
-        batch = proof_pb2.BatchCreateJobsRequest(requests=messages, request_id=str(uuid.uuid4()))
+        messages = [self._message(request, BATCH_INLINE_BYTES) for request in requests]
+        batch = proof_pb2.BatchCreateJobsRequest(requests=messages, request_id=_requests.fresh_id())
         answer = self._connection.call(self._connection.proofs.BatchCreateJobs, batch)
-        return check_batch(len(messages), [Job._of(self._connection, message) for message in answer.jobs])
+        return [Job._of(self._connection, message) for message in _requests.check_batch(len(messages), answer)]
 
     def job(self, name: str) -> Job:
         """The job of a full name."""
@@ -194,18 +167,14 @@ class Client:
     def jobs(
         self,
         *,
-        model: Model | str | None = None,
+        model: ModelFacts | str | None = None,
         states: Sequence[JobState] = (),
         labels: Mapping[str, str] | None = None,
         page_size: int = 0,
     ) -> Iterator[Job]:
         """Jobs, newest first: of one model, in one of some states, with all of some labels. Pages are fetched as they are needed."""
-        request = proof_pb2.ListJobsRequest(
-            page_size=page_size,
-            model="" if model is None else self._model_name(model),
-            states=[_JOB_STATES[state] for state in states],
-            labels=labels,
-        )
+        name = "" if model is None else self._model_name(model)
+        request = _requests.list_jobs(name, states, labels, page_size)
         while True:
             page = self._connection.call(self._connection.proofs.ListJobs, request)
             for message in page.jobs:
@@ -214,7 +183,7 @@ class Client:
                 return
             request.page_token = page.next_page_token
 
-    def estimate(self, model: Model | str) -> model_pb2.CostEstimate:
+    def estimate(self, model: ModelFacts | str) -> model_pb2.CostEstimate:
         """What one proof of a model would cost."""
         request = proof_pb2.EstimateJobRequest(model=self._model_name(model))
         cost: model_pb2.CostEstimate = self._connection.call(self._connection.proofs.EstimateJob, request)
@@ -226,41 +195,22 @@ class Client:
         statement: Statement | bytes | None = None,
         key: Key | bytes | None = None,
         *,
-        model: Model | str | None = None,
+        model: ModelFacts | str | None = None,
         context: Context = None,
     ) -> Statement:
         """Has the service verify; raises VerifyError if it refuses. Statement and key are those of the proof, or with `model` the key is
         that of a model of the service. Whoever does not trust the service takes `zkinfer.verify`.
         """
-        proof_bytes, statement_bytes, key_bytes = document_bytes(proof, statement, key, needs_key=model is None)
-        request = proof_pb2.VerifyProofRequest(proof_bytes=proof_bytes, statement_bytes=statement_bytes)
-        if model is None:
-            request.verifier_key_bytes = key_bytes
-        else:
-            request.model = self._model_name(model)
-        answer = self._connection.call(self._connection.proofs.VerifyProof, request)
-        if not answer.valid:
-            raise VerifyError(answer.reason, answer.message)
-        # The service does not know which use the caller has in mind.
-        verified, nonce = Statement.from_bytes(statement_bytes), ContextNonce.of(context)
-        if verified.context_nonce != nonce:
-            raise VerifyError("OTHER_NONCE", "the statement is for another context nonce: the proof was made for another use")
-        return verified
+        name = None if model is None else self._model_name(model)
+        verification = RemoteVerification.of(proof, statement, key, name)
+        answer = self._connection.call(self._connection.proofs.VerifyProof, verification.request)
+        return verification.check(answer, context)
 
-    def _model_name(self, model: Model | str) -> str:
-        if isinstance(model, Model):
+    def _model_name(self, model: ModelFacts | str) -> str:
+        if isinstance(model, ModelFacts):
             return model.name
         if "/" in model:
             return model
         if self._tenant is None:
             self._tenant = self.server_info().tenant
         return f"{self._tenant}/models/{model}"
-
-
-def _quantization(granularity: Granularity, percentile: float | None) -> model_pb2.QuantizationOptions:
-    kinds = model_pb2.QuantizationOptions
-    return kinds(
-        granularity=_GRANULARITY[granularity],
-        calibration=kinds.CALIBRATION_MIN_MAX if percentile is None else kinds.CALIBRATION_PERCENTILE,
-        percentile=percentile or 0.0,
-    )

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from google.protobuf import timestamp_pb2
 
 from . import _transfer, _watch
 from ._connection import Connection
 from .documents import Context, ContextNonce, Key, Statement
-from .errors import AnswerError, EndedError
-from .models import Model
+from .errors import EndedError
+from .models import ModelFacts
 from .progress import Failure, JobState, Progress, moment
 from .tensors import Array, Integers, Real, encode
 from .v1 import proof_pb2
@@ -30,18 +30,26 @@ BATCH_INLINE_BYTES = 8 << 10
 
 
 @dataclass(frozen=True)
+class Upload:
+    """An input too large for its request."""
+
+    data: bytes
+    media_type: str
+
+
+@dataclass(frozen=True)
 class JobRequest:
     """A proof to be made."""
 
     # A model, its id, or its full name.
-    model: Model | str
+    model: ModelFacts | str
     # Floats in the network's real units, which the service quantizes, or uint8 as the network's bytes.
     input: Array
     # "public": the statement shows the input. "private": it holds a salted commitment.
     input_privacy: InputPrivacy = "public"
     # Binds the proof to one use; without, whoever has the proof can show it again.
     context: Context = None
-    # Salt of the commitment to a private input, for who wants to open it later (`random_words`); None: the service draws one and tells nobody.
+    # Salt of the commitment to a private input, for who wants to open it later (`random_words`); None: the service draws one.
     input_salt: bytes | None = None
     # For the caller's own use.
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -50,29 +58,23 @@ class JobRequest:
     # The job expires if it has not succeeded by then.
     deadline: datetime | None = None
 
-    def _message(
-        self, connection: Connection, model_name: Callable[[Model | str], str], inline_bytes: int
-    ) -> proof_pb2.CreateJobRequest:
-        """The request on the wire, without request id; an input of more than `inline_bytes` is uploaded."""
+    def _message(self, inline_bytes: int) -> tuple[proof_pb2.CreateJobRequest, Upload | None]:
+        """The request on the wire, without the model's name and request id; an input of more than `inline_bytes` is to be uploaded."""
         if self.input_privacy not in _PRIVACY:
             raise ValueError(f'input_privacy is {self.input_privacy!r}; say "public" or "private"')
         data, encoding = encode(self.input)
-        source = proof_pb2.Input(encoding=encoding)
-        if len(data) <= inline_bytes:
-            source.inline = data
-        else:
-            media_type = _transfer.NPY if encoding == proof_pb2.Input.ENCODING_NPY else _transfer.OCTET_STREAM
-            source.artifact = _transfer.upload(connection, data, media_type)
+        is_inline = len(data) <= inline_bytes
+        media_type = _transfer.NPY if encoding == proof_pb2.Input.ENCODING_NPY else _transfer.OCTET_STREAM
         job = proof_pb2.Job(
-            model=model_name(self.model),
-            input=source,
+            input=proof_pb2.Input(encoding=encoding, inline=data if is_inline else None),
             privacy=_PRIVACY[self.input_privacy],
             context_nonce=ContextNonce.of(self.context).value,
             labels=self.labels,
             priority=self.priority,
             deadline=None if self.deadline is None else _timestamp(self.deadline),
         )
-        return proof_pb2.CreateJobRequest(job=job, input_salt=self.input_salt or b"")
+        request = proof_pb2.CreateJobRequest(job=job, input_salt=self.input_salt or b"")
+        return request, None if is_inline else Upload(data, media_type)
 
 
 def _timestamp(time_: datetime) -> timestamp_pb2.Timestamp:
@@ -142,8 +144,8 @@ class JobEvent:
 
 
 @dataclass(frozen=True)
-class Job:
-    """A proof being made, as it was when the service answered. It goes on whatever happens to the client."""
+class JobFacts:
+    """What the service says about a job, as it was when it answered."""
 
     # `tenants/{tenant}/jobs/{uuid}`.
     name: str
@@ -159,23 +161,47 @@ class Job:
     # None: not yet.
     end_time: datetime | None
     _result: proof_pb2.JobResult | None = field(repr=False)
+
+    @staticmethod
+    def _fields(message: proof_pb2.Job) -> dict[str, Any]:
+        return {
+            "name": message.name,
+            "model": message.model,
+            "state": JobState(message.state),
+            "labels": dict(message.labels),
+            "priority": message.priority,
+            "progress": Progress._of(message.progress) if message.HasField("progress") else None,
+            "failure": Failure._of(message.failure) if message.HasField("failure") else None,
+            "create_time": moment(message.create_time),
+            "end_time": moment(message.end_time) if message.HasField("end_time") else None,
+            "_result": message.result if message.HasField("result") else None,
+        }
+
+    def _documents(self) -> tuple[str, str, str]:
+        """Names of proof, statement and key; raises EndedError for a job that has not SUCCEEDED."""
+        result = self._result
+        if result is None:
+            raise EndedError(self.name, self.state.name, self.failure)
+        return result.proof_artifact, result.statement_artifact, result.verifier_key_artifact
+
+    def _watched(self, method: Callable[..., Any]) -> _watch.Subject:
+        return _watch.Subject(
+            name=self.name,
+            method=method,
+            request=lambda sequence: proof_pb2.WatchJobRequest(name=self.name, from_sequence=sequence),
+            is_final=lambda state: JobState(state).is_final,
+        )
+
+
+@dataclass(frozen=True)
+class Job(JobFacts):
+    """A proof being made, as it was when the service answered. It goes on whatever happens to the client."""
+
     _connection: Connection = field(repr=False, compare=False)
 
     @classmethod
     def _of(cls, connection: Connection, message: proof_pb2.Job) -> Job:
-        return cls(
-            name=message.name,
-            model=message.model,
-            state=JobState(message.state),
-            labels=dict(message.labels),
-            priority=message.priority,
-            progress=Progress._of(message.progress) if message.HasField("progress") else None,
-            failure=Failure._of(message.failure) if message.HasField("failure") else None,
-            create_time=moment(message.create_time),
-            end_time=moment(message.end_time) if message.HasField("end_time") else None,
-            _result=message.result if message.HasField("result") else None,
-            _connection=connection,
-        )
+        return cls(**cls._fields(message), _connection=connection)
 
     def refresh(self) -> Job:
         """The job as it is now."""
@@ -191,12 +217,7 @@ class Job:
     def watch(self, timeout: float | None = None) -> Iterator[JobEvent]:
         """What happens to the job from now on, until its final state; TimeoutError after so many seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        subject = _watch.Subject(
-            name=self.name,
-            method=self._connection.proofs.WatchJob,
-            request=lambda sequence: proof_pb2.WatchJobRequest(name=self.name, from_sequence=sequence),
-            is_final=lambda state: JobState(state).is_final,
-        )
+        subject = self._watched(self._connection.proofs.WatchJob)
         return map(JobEvent._of, _watch.watch(self._connection, subject, deadline))
 
     def wait(self, timeout: float | None = None, progress: Callable[[Progress], None] | None = None) -> Proof:
@@ -211,16 +232,5 @@ class Job:
 
     def proof(self) -> Proof:
         """Downloads the proof of a job that has SUCCEEDED; raises EndedError for another."""
-        result = self._result
-        if result is None:
-            raise EndedError(self.name, self.state.name, self.failure)
-        names = (result.proof_artifact, result.statement_artifact, result.verifier_key_artifact)
-        proof, statement, key = (_transfer.download(self._connection, name) for name in names)
+        proof, statement, key = (_transfer.download(self._connection, name) for name in self._documents())
         return Proof(proof, Statement.from_bytes(statement), Key.from_bytes(key), self.name)
-
-
-def check_batch(n_requests: int, jobs: list[Job]) -> list[Job]:
-    """The jobs of a batch, one for each request."""
-    if len(jobs) != n_requests:
-        raise AnswerError(f"the service answered {len(jobs)} jobs for {n_requests} requests")
-    return jobs

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from . import _transfer, _watch
 from ._connection import Connection
@@ -84,8 +85,8 @@ class ModelEvent:
 
 
 @dataclass(frozen=True)
-class Model:
-    """A network that proofs can be made for, as it was when the service answered."""
+class ModelFacts:
+    """What the service says about a model, as it was when it answered."""
 
     # `tenants/{tenant}/models/{model id}`.
     name: str
@@ -99,27 +100,50 @@ class Model:
     # Set when READY.
     registered: Registered | None
     create_time: datetime
-    _connection: Connection = field(repr=False, compare=False)
 
-    @classmethod
-    def _of(cls, connection: Connection, message: model_pb2.Model) -> Model:
-        return cls(
-            name=message.name,
-            state=ModelState(message.state),
-            display_name=message.display_name,
-            labels=dict(message.labels),
-            parameter_set=message.parameter_set,
-            progress=Progress._of(message.progress) if message.HasField("progress") else None,
-            failure=Failure._of(message.failure) if message.HasField("failure") else None,
-            registered=Registered._of(message.registered) if message.HasField("registered") else None,
-            create_time=moment(message.create_time),
-            _connection=connection,
-        )
+    @staticmethod
+    def _fields(message: model_pb2.Model) -> dict[str, Any]:
+        return {
+            "name": message.name,
+            "state": ModelState(message.state),
+            "display_name": message.display_name,
+            "labels": dict(message.labels),
+            "parameter_set": message.parameter_set,
+            "progress": Progress._of(message.progress) if message.HasField("progress") else None,
+            "failure": Failure._of(message.failure) if message.HasField("failure") else None,
+            "registered": Registered._of(message.registered) if message.HasField("registered") else None,
+            "create_time": moment(message.create_time),
+        }
 
     @property
     def model_id(self) -> str:
         """The last part of the name."""
         return self.name.rsplit("/", 1)[-1]
+
+    def _ready(self) -> Registered:
+        """What registration produced; raises EndedError for a model that is not READY."""
+        if self.registered is None:
+            raise EndedError(self.name, self.state.name, self.failure)
+        return self.registered
+
+    def _watched(self, method: Callable[..., Any]) -> _watch.Subject:
+        return _watch.Subject(
+            name=self.name,
+            method=method,
+            request=lambda sequence: model_pb2.WatchModelRequest(name=self.name, from_sequence=sequence),
+            is_final=lambda state: ModelState(state).is_final,
+        )
+
+
+@dataclass(frozen=True)
+class Model(ModelFacts):
+    """A network that proofs can be made for, as it was when the service answered."""
+
+    _connection: Connection = field(repr=False, compare=False)
+
+    @classmethod
+    def _of(cls, connection: Connection, message: model_pb2.Model) -> Model:
+        return cls(**cls._fields(message), _connection=connection)
 
     def refresh(self) -> Model:
         """The model as it is now."""
@@ -129,12 +153,7 @@ class Model:
     def watch(self, timeout: float | None = None) -> Iterator[ModelEvent]:
         """What happens to the model from now on, until it is READY or FAILED; TimeoutError after so many seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        subject = _watch.Subject(
-            name=self.name,
-            method=self._connection.models.WatchModel,
-            request=lambda sequence: model_pb2.WatchModelRequest(name=self.name, from_sequence=sequence),
-            is_final=lambda state: ModelState(state).is_final,
-        )
+        subject = self._watched(self._connection.models.WatchModel)
         return map(ModelEvent._of, _watch.watch(self._connection, subject, deadline))
 
     def wait(self, timeout: float | None = None, progress: Callable[[Progress], None] | None = None) -> Model:
@@ -143,20 +162,16 @@ class Model:
             if progress is not None and event.progress is not None:
                 progress(event.progress)
         model = self.refresh()
-        if model.registered is None:
-            raise EndedError(model.name, model.state.name, model.failure)
+        model._ready()
         return model
 
     def key(self) -> Key:
         """The verifier key. Give it to whoever is to check proofs."""
-        return Key.from_bytes(self._download(lambda registered: registered._key_artifact))
+        return Key.from_bytes(_transfer.download(self._connection, self._current()._key_artifact))
 
     def quantization_report(self) -> bytes:
         """JSON, per layer: scales, saturation, signal to noise, accumulator bounds."""
-        return self._download(lambda registered: registered._report_artifact)
+        return _transfer.download(self._connection, self._current()._report_artifact)
 
-    def _download(self, artifact: Callable[[Registered], str]) -> bytes:
-        model = self if self.registered is not None else self.refresh()
-        if model.registered is None:
-            raise EndedError(model.name, model.state.name, model.failure)
-        return _transfer.download(self._connection, artifact(model.registered))
+    def _current(self) -> Registered:
+        return (self if self.registered is not None else self.refresh())._ready()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from . import _verify
 from .documents import NONCE_BYTES, Context, ContextNonce, Key, Statement, refusing
 from .errors import VerifyError
-from .jobs import Proof
+from .jobs import JobRequest, Proof
 from .tensors import Array, Integers, Real
 
 # Every profile, the default first.
@@ -70,18 +70,24 @@ class Verified:
         return self.key.output_integers(self.statement)
 
 
+def verify_answer(proof: Proof, request: JobRequest) -> None:
+    """Verifies what a service gave for a request, and that it is about the request's input where that can be told."""
+    is_checkable = request.input_privacy == "public" or request.input_salt is not None
+    expectation = Expectation(request.input if is_checkable else None, request.input_salt)
+    verify_documents(proof.bytes, proof.statement.bytes, proof.key.bytes, request.context, Acceptance(), expectation)
+
+
 def verify_documents(
     proof: bytes, statement: bytes, key: bytes, context: Context, acceptance: Acceptance, expectation: Expectation
 ) -> Verified:
     """Verifies bytes; raises VerifyError for the first rule of acceptance that does not hold."""
     nonce = ContextNonce.of(context).value
-    accepted = _verify.Acceptance(
-        list(acceptance.profiles), acceptance.min_heuristic_bits, acceptance.min_proven_bits, nonce
-    )
+    accepted = _verify.Acceptance(list(acceptance.profiles), acceptance.min_heuristic_bits, acceptance.min_proven_bits, nonce)
     native_statement, native_key = refusing(lambda: _verify.verify(key, statement, proof, accepted))
     verified = Verified(Statement._of(statement, native_statement), Key._of(key, native_key))
     expectation.check(verified.statement, verified.key)
     return verified
+
 
 def document_bytes(
     proof: Proof | bytes, statement: Statement | bytes | None, key: Key | bytes | None, *, needs_key: bool = True
