@@ -68,6 +68,7 @@ class Proxy:
     def __init__(self, port: int) -> None:
         self._target = port
         self._pairs: list[socket.socket] = []
+        self.n_accepted = 0
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -80,6 +81,7 @@ class Proxy:
                 far = socket.create_connection(("127.0.0.1", self._target))
                 with self._lock:
                     self._pairs += [near, far]
+                    self.n_accepted += 1
                 for source, sink in ((near, far), (far, near)):
                     threading.Thread(target=self._pass, args=(source, sink), daemon=True).start()
 
@@ -90,15 +92,14 @@ class Proxy:
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
 
-    def cut(self) -> int:
-        """Cuts what is connected; answers how many connections that were."""
+    def cut(self) -> None:
+        """Cuts what is connected."""
         with self._lock:
             pairs, self._pairs = self._pairs, []
         for end in pairs:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
-        return len(pairs) // 2
 
     def close(self) -> None:
         """Stops listening."""

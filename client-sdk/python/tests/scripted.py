@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from concurrent import futures
 from typing import Any
@@ -13,6 +14,9 @@ from google.rpc import error_details_pb2, status_pb2
 
 from zkinfer import _verify
 from zkinfer.v1 import artifact_pb2, artifact_pb2_grpc, proof_pb2, proof_pb2_grpc, system_pb2, system_pb2_grpc
+
+# A silent stream ends by itself if nobody ends it before.
+SILENT_SECONDS = 30
 
 
 def refuse(
@@ -101,7 +105,8 @@ class Proofs(proof_pb2_grpc.ProofServiceServicer):
         self.metadata: dict[str, Any] = {}
         # For each stream: its events as (sequence, state, detail).
         self.streams: list[list[tuple[int, int, str]]] = []
-        self.is_silent_after = False
+        # So many streams fall silent after their events; later ones end.
+        self.n_silent = 0
 
     def CreateJob(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
@@ -113,17 +118,16 @@ class Proofs(proof_pb2_grpc.ProofServiceServicer):
 
     def WatchJob(self, request: Any, context: Any) -> Iterator[Any]:
         self.requests.append(request)
+        is_silent, self.n_silent = self.n_silent > 0, self.n_silent - 1
         for sequence, state, detail in self.streams.pop(0):
             event = proof_pb2.JobEvent(sequence=sequence, state=state)  # type: ignore[arg-type]
             if detail:
                 getattr(event, detail).SetInParent()
             yield event
-        if self.is_silent_after and not self.streams:
-            import threading
-
-            done = threading.Event()
-            context.add_callback(done.set)
-            done.wait(30)
+        if is_silent:
+            ended = threading.Event()
+            context.add_callback(ended.set)
+            ended.wait(SILENT_SECONDS)
 
 
 class System(system_pb2_grpc.SystemServiceServicer):

@@ -16,7 +16,8 @@ from daemon import Daemon, Proxy
 from scripted import Scripted
 from zkinfer import JobRequest, JobState, _aio, _transfer
 from zkinfer._connection import Options
-from zkinfer.aio import AsyncClient
+from zkinfer.aio import AsyncClient, AsyncJob
+from zkinfer.v1 import proof_pb2
 
 T = TypeVar("T")
 
@@ -101,7 +102,9 @@ def test_a_watch_goes_on_after_the_connection_was_cut(daemon: Daemon, model: zki
             async for event in job.watch(timeout=120):
                 events.append(event)
                 if len(events) == 1:
-                    assert proxy.cut() == 1
+                    proxy.cut()
+            assert (await job.wait()).statement.outputs
+            assert proxy.n_accepted >= 2
             return events
 
     proxy = Proxy(daemon.port)
@@ -170,19 +173,15 @@ def test_a_watch_resumes_tells_a_gap_and_gives_up(service: Scripted) -> None:
 
 
 def test_a_silent_stream_is_opened_anew(service: Scripted) -> None:
-    from zkinfer.aio import AsyncJob
-    from zkinfer.v1 import proof_pb2
-
-    service.proofs.is_silent_after = True
-    service.proofs.streams = [[(1, QUEUED, "snapshot")]]
+    service.proofs.streams = [[(1, QUEUED, "snapshot")], [(1, QUEUED, "snapshot"), (2, SUCCEEDED, "result")]]
+    service.proofs.n_silent = 1
 
     async def run() -> list[int]:
-        connection = _aio.Connection(service.address, Options(retry=POLICY, silence=0.2))
-        sequences = []
-        async for event in AsyncJob._of(connection, proof_pb2.Job(name="tenants/t/jobs/j")).watch():
-            sequences.append(event.sequence)
-            service.proofs.streams = [[(1, QUEUED, "snapshot"), (2, SUCCEEDED, "result")]]
+        connection = _aio.Connection(service.address, Options(retry=POLICY, silence=1.0))
+        job = AsyncJob._of(connection, proof_pb2.Job(name="tenants/t/jobs/j"))
+        sequences = [event.sequence for event in await collect(job.watch())]
         await connection.close()
         return sequences
 
     assert asyncio.run(run()) == [1, 2]
+    assert [request.from_sequence for request in service.proofs.requests] == [0, 2]

@@ -13,6 +13,8 @@ import zkinfer
 from scripted import Scripted
 from zkinfer import _transfer
 from zkinfer._connection import Connection, Options, call_metadata, parse_address
+from zkinfer.jobs import Job
+from zkinfer.v1 import proof_pb2
 
 POLICY = zkinfer.RetryPolicy(attempts=3, first_wait=0.001, longest_wait=0.01)
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -38,7 +40,7 @@ def client(service: Scripted) -> Iterator[zkinfer.Client]:
 @pytest.fixture
 def connection(service: Scripted) -> Iterator[Connection]:
     """What lies under a client."""
-    connection = Connection(service.address, Options(retry=POLICY, silence=0.2))
+    connection = Connection(service.address, Options(retry=POLICY, silence=1.0))
     yield connection
     connection.close()
 
@@ -149,15 +151,11 @@ def test_a_stream_that_only_ends_is_given_up(service: Scripted, client: zkinfer.
 
 
 def test_a_silent_stream_is_opened_anew(service: Scripted, connection: Connection) -> None:
-    from zkinfer.jobs import Job
-    from zkinfer.v1 import proof_pb2
-
-    service.proofs.streams = [[(1, QUEUED, "snapshot")]]
-    service.proofs.is_silent_after = True
-    watch = Job._of(connection, proof_pb2.Job(name="tenants/t/jobs/j")).watch()
-    assert next(watch).sequence == 1
-    service.proofs.streams = [[(1, QUEUED, "snapshot"), (2, SUCCEEDED, "result")]]
-    assert next(watch).sequence == 2
+    service.proofs.streams = [[(1, QUEUED, "snapshot")], [(1, QUEUED, "snapshot"), (2, SUCCEEDED, "result")]]
+    service.proofs.n_silent = 1
+    job = Job._of(connection, proof_pb2.Job(name="tenants/t/jobs/j"))
+    assert [event.sequence for event in job.watch()] == [1, 2]
+    assert [request.from_sequence for request in service.proofs.requests] == [0, 2]
 
 
 def test_addresses_are_read() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import zkinfer
 from conftest import CANCER, CONTEXT
+from zkinfer.verification import verify_answer
 
 
 def refusal(*arguments: object, **options: object) -> str:
@@ -107,6 +108,22 @@ def test_another_model_is_refused_here_and_by_the_service(client: zkinfer.Client
     assert float_model.registered is not None
     expected = float_model.registered.model_commitment
     assert refusal(proof, context=CONTEXT, model_commitment=expected) == "OTHER_MODEL"
+
+
+def test_a_service_that_answers_about_something_else_is_noticed(
+    proof: zkinfer.Proof, model: zkinfer.Model, float_model: zkinfer.Model, samples: np.ndarray
+) -> None:
+    asked = zkinfer.JobRequest(model, samples[:1], context=CONTEXT)
+    verify_answer(proof, asked)
+    others = {
+        "OTHER_MODEL": dataclasses.replace(asked, model=float_model),
+        "OTHER_INPUT": dataclasses.replace(asked, input=samples[1:2]),
+        "OTHER_NONCE": dataclasses.replace(asked, context="another"),
+    }
+    for reason, other in others.items():
+        with pytest.raises(zkinfer.VerifyError) as caught:
+            verify_answer(proof, other)
+        assert caught.value.reason == reason
 
 
 def test_the_service_refuses_a_changed_proof(client: zkinfer.Client, proof: zkinfer.Proof) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import zkinfer
+from conftest import CANCER
 from daemon import Daemon, Proxy
 from zkinfer import JobRequest, JobState
 
@@ -31,8 +32,6 @@ def test_models_are_listed_over_pages(client: zkinfer.Client, model: zkinfer.Mod
 
 
 def test_a_registration_is_watched(client: zkinfer.Client) -> None:
-    from conftest import CANCER
-
     seen: list[zkinfer.Progress] = []
     source = CANCER / "model_uint8_per_channel_qdq.onnx"
     admitted = client.register_model(source, model_id="watched", wait=False)
@@ -43,7 +42,7 @@ def test_a_registration_is_watched(client: zkinfer.Client) -> None:
 
 
 def test_a_network_that_is_none_fails_with_the_reason(client: zkinfer.Client) -> None:
-    with pytest.raises(zkinfer.ZkinferError) as caught:
+    with pytest.raises(zkinfer.EndedError) as caught:
         client.register_model(b"no network", model_id="broken")
     assert caught.value.reason == "MODEL_INVALID"
 
@@ -65,13 +64,13 @@ def test_a_watch_goes_on_after_the_connection_was_cut(daemon: Daemon, model: zki
     try:
         with zkinfer.Client(proxy.address) as client:
             job = client.submit("cancer", samples[5:6])
-            events, n_cut = [], 0
-            for event in job.watch(timeout=60):
+            events = []
+            for event in job.watch(timeout=120):
                 events.append(event)
                 if len(events) in (1, 3):
-                    n_cut += proxy.cut()
-            assert n_cut == 2, "the stream came over the proxy, twice"
+                    proxy.cut()
             assert job.wait().statement.outputs
+            assert proxy.n_accepted >= 2
     finally:
         proxy.close()
     sequences = [event.sequence for event in events]
@@ -153,8 +152,6 @@ def test_what_does_not_exist_is_not_found(client: zkinfer.Client, samples: np.nd
 
 
 def test_an_existing_model_is_not_made_again(client: zkinfer.Client, model: zkinfer.Model) -> None:
-    from conftest import CANCER
-
     with pytest.raises(zkinfer.AlreadyExistsError):
         client.register_model(CANCER / "model.onnx", model_id="cancer")
 

@@ -117,8 +117,9 @@ class Client:
     ) -> Proof:
         """Has a proof made, waits for it, and verifies it on this machine: raises VerifyError if the service gave a wrong one.
 
-        Also checked is that the statement is about this input, where the statement shows it or `input_salt` opens it. `timeout` is how
-        many seconds the proof is waited for: TimeoutError, and the job goes on. For a job's handle, take `submit`.
+        Also checked is that the statement is about this input, where the statement shows it or `input_salt` opens it, and about this
+        model if it is given as a READY `Model` rather than by its name. `timeout` is how many seconds the proof is waited for:
+        TimeoutError, and the job goes on. For a job's handle, take `submit`.
         """
         request = JobRequest(model, input, input_privacy, context, input_salt, labels or {})
         proof = self._submit(request).wait(timeout, progress)

@@ -9,6 +9,7 @@ from . import _verify
 from .documents import NONCE_BYTES, Context, ContextNonce, Key, Statement, refusing
 from .errors import VerifyError
 from .jobs import JobRequest, Proof
+from .models import ModelFacts
 from .tensors import Array, Integers, Real
 
 # Every profile, the default first.
@@ -71,9 +72,11 @@ class Verified:
 
 
 def verify_answer(proof: Proof, request: JobRequest) -> None:
-    """Verifies what a service gave for a request, and that it is about the request's input where that can be told."""
+    """Verifies what a service gave for a request, and that it is about the request's input and model where that can be told."""
     is_checkable = request.input_privacy == "public" or request.input_salt is not None
-    expectation = Expectation(request.input if is_checkable else None, request.input_salt)
+    registered = request.model.registered if isinstance(request.model, ModelFacts) else None
+    commitment = None if registered is None else registered.model_commitment
+    expectation = Expectation(request.input if is_checkable else None, request.input_salt, commitment)
     verify_documents(proof.bytes, proof.statement.bytes, proof.key.bytes, request.context, Acceptance(), expectation)
 
 
