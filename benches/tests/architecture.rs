@@ -13,6 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("zkinfer-kernels", &["zkinfer-circuits"]),
     ("zkinfer-server", &["zkinfer-kernels", "zkinfer-circuits", "zkinfer-proto"]),
     ("zkinfer-client", &["zkinfer-circuits", "zkinfer-proto"]),
+    ("zkinfer-python", &["zkinfer-circuits"]),
     ("zkinfer-cli", &["zkinfer-client", "zkinfer-server", "zkinfer-circuits", "zkinfer-proto"]),
     ("zkinfer-benches", &["zkinfer-circuits", "zkinfer-proto", "zkinfer-kernels", "zkinfer-server", "zkinfer-client", "zkinfer-cli"]),
 ];
@@ -78,8 +79,11 @@ fn circuits_know_no_wire_no_disk_and_no_device() {
 
 #[test]
 fn the_client_has_no_prover_in_its_tree() {
-    let tree =
-        cargo(&["tree", "--package", "zkinfer-client", "--edges", "normal,build", "--prefix", "none", "--format", "{p}|{f}", "--locked"]);
+    ["zkinfer-client", "zkinfer-python"].iter().for_each(|client| check_tree(client));
+}
+
+fn check_tree(client: &str) {
+    let tree = cargo(&["tree", "--package", client, "--edges", "normal,build", "--prefix", "none", "--format", "{p}|{f}", "--locked"]);
     let circuits: Vec<&str> = tree.lines().filter(|line| line.starts_with("zkinfer-circuits ")).collect();
     assert!(!circuits.is_empty(), "the client verifies, so it needs circuits:\n{tree}");
     for line in tree.lines() {

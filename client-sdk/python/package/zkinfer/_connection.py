@@ -1,0 +1,220 @@
+"""The connection: address, credentials, calls with deadlines."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
+
+import grpc
+
+from .errors import CallDetails, CallError, UnavailableError, call_error
+from .retry import RetryPolicy
+from .v1 import artifact_pb2_grpc, model_pb2_grpc, proof_pb2_grpc, system_pb2_grpc
+
+T = TypeVar("T")
+
+Pem = bytes | str | os.PathLike[str]
+
+# Reason of an error of this side: a stream fell silent.
+SILENT = "SILENT"
+# Largest message accepted from the service.
+_MAX_MESSAGE_BYTES = 16 << 20
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to connect."""
+
+    # PEM of the authorities, one of which must have signed the service's certificate: bytes or a file; None: those that gRPC brings along.
+    ca: Pem | None = None
+    # PEM of the client's certificate and of its private key: bytes or a file.
+    cert: Pem | None = None
+    key: Pem | None = field(default=None, repr=False)
+    # An API key or a signed token, sent with each call.
+    credential: str | None = field(default=None, repr=False)
+    # Seconds that a call may take.
+    timeout: float = 75.0
+    # A stream that is silent for so many seconds is opened anew. The service sends a sign of life every 15 seconds.
+    silence: float = 45.0
+    retry: RetryPolicy = RetryPolicy()
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the service is."""
+
+    target: str
+    is_encrypted: bool
+    is_loopback: bool
+
+
+def parse_address(text: str) -> Address:
+    """Reads `http://HOST:PORT` or `https://HOST:PORT`; raises ValueError for anything else."""
+    wrong = ValueError(f"{text!r} is not an address of the form http://HOST:PORT or https://HOST:PORT")
+    try:
+        parts = urlsplit(text)
+        default_port = _DEFAULT_PORTS[parts.scheme]
+        port = default_port if parts.port is None else parts.port
+    except (ValueError, KeyError):
+        raise wrong from None
+    host = parts.hostname
+    if not host or parts.path not in ("", "/") or parts.query or parts.fragment or parts.username is not None:
+        raise wrong
+    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return Address(target, parts.scheme == "https", _is_loopback(host))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _pem(value: Pem | None) -> bytes | None:
+    return value if value is None or isinstance(value, bytes) else Path(value).read_bytes()
+
+
+@dataclass(frozen=True)
+class Route:
+    """How a channel is opened: to which target, with which credentials (None: without TLS), with which arguments."""
+
+    target: str
+    credentials: grpc.ChannelCredentials | None
+    arguments: list[tuple[str, Any]]
+
+
+def route(text: str, options: Options) -> Route:
+    """The way to an address; raises ValueError for certificates that do not fit."""
+    address = parse_address(text)
+    if (options.cert is None) != (options.key is None):
+        raise ValueError("cert and key need each other")
+    # Whoever gives certificates expects them to protect something.
+    if not address.is_encrypted and (options.ca is not None or options.cert is not None):
+        raise ValueError(f"{text} is without TLS, where certificates protect nothing; write https:// or leave them out")
+    credentials = None
+    if address.is_encrypted:
+        credentials = grpc.ssl_channel_credentials(_pem(options.ca), _pem(options.key), _pem(options.cert))
+    arguments: list[tuple[str, Any]] = [
+        ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+        # Repetitions are decided in one place, the RetryPolicy.
+        ("grpc.enable_retries", 0),
+        # A proxy named by the environment cannot reach this machine's loopback.
+        ("grpc.enable_http_proxy", 0 if address.is_loopback else 1),
+    ]
+    return Route(address.target, credentials, arguments)
+
+
+def _open(way: Route) -> grpc.Channel:
+    if way.credentials is None:
+        plain: grpc.Channel = grpc.insecure_channel(way.target, way.arguments)
+        return plain
+    channel: grpc.Channel = grpc.secure_channel(way.target, way.credentials, way.arguments)
+    return channel
+
+
+def credential_of(api_key: str | None, token: str | None) -> str | None:
+    """The one credential that goes with each call."""
+    if api_key is not None and token is not None:
+        raise ValueError("give api_key or token, not both")
+    return token if api_key is None else api_key
+
+
+def call_metadata(credential: str | None) -> tuple[tuple[str, str], ...]:
+    """What goes with each call."""
+    if credential is None:
+        return ()
+    if not credential or not all("!" <= character <= "~" for character in credential):
+        # Without the value: it is a secret.
+        raise ValueError("the API key or token is empty or holds characters that cannot be sent")
+    return (("authorization", f"Bearer {credential}"),)
+
+
+class Connection:
+    """A channel, its services, and how calls are made on it."""
+
+    def __init__(self, address: str, options: Options) -> None:
+        self.options = options
+        self._metadata = call_metadata(options.credential)
+        self._channel = _open(route(address, options))
+        self.artifacts: Any = artifact_pb2_grpc.ArtifactServiceStub(self._channel)
+        self.models: Any = model_pb2_grpc.ModelServiceStub(self._channel)
+        self.proofs: Any = proof_pb2_grpc.ProofServiceStub(self._channel)
+        self.system: Any = system_pb2_grpc.SystemServiceStub(self._channel)
+
+    def close(self) -> None:
+        """Ends all calls."""
+        self._channel.close()
+
+    def once(self, method: Callable[..., T], message: object, timeout: float | None = None) -> T:
+        """One attempt at a call that gives one answer."""
+        try:
+            return method(message, timeout=timeout or self.options.timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise call_error(cast(grpc.Call, error)) from error
+
+    def call(self, method: Callable[..., T], message: object) -> T:
+        """A call that may be repeated: a read, or a creation with its request id."""
+        return self.options.retry.run(lambda: self.once(method, message))
+
+    @contextlib.contextmanager
+    def stream(self, method: Callable[..., Any], message: object) -> Iterator[Stream]:
+        """A call that gives many answers; ended with the block."""
+        call = method(message, metadata=self._metadata)
+        try:
+            yield Stream(call)
+        finally:
+            call.cancel()
+
+
+class Stream:
+    """Answers of a call, each waited for with a deadline."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    def next(self, seconds: float) -> Any | None:
+        """The next answer; None at the end. Silence for so many seconds ends the call: UnavailableError."""
+        silent = threading.Event()
+
+        def end() -> None:
+            silent.set()
+            self._call.cancel()
+
+        timer = threading.Timer(max(seconds, 0.0), end)
+        timer.daemon = True
+        timer.start()
+        try:
+            return next(self._call, None)
+        except grpc.RpcError as error:
+            if silent.is_set():
+                raise silence_error(seconds) from error
+            raise call_error(cast(grpc.Call, error)) from error
+        finally:
+            timer.cancel()
+
+
+def silence_error(seconds: float) -> UnavailableError:
+    """The error of a stream that fell silent."""
+    return UnavailableError(CallDetails(grpc.StatusCode.UNAVAILABLE, f"nothing came for {seconds:.0f} s", SILENT))
+
+
+def pause(retry: RetryPolicy, failures: int, error: CallError) -> None:
+    """Waits before a transfer or a watch is resumed; raises the error where that has no sense."""
+    wait = retry.wait_after(failures, error)
+    if wait is None:
+        raise error
+    time.sleep(wait)

@@ -1,0 +1,141 @@
+"""Bytes in and out, resumed where they broke off, with checksums both ways."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from . import _verify
+from ._connection import Connection, pause
+from .errors import AnswerError, ArtifactError, CallError
+from .v1 import artifact_pb2
+
+Source = bytes | str | os.PathLike[str]
+
+ONNX = "application/onnx"
+NPY = "application/x-npy"
+OCTET_STREAM = "application/octet-stream"
+
+# Largest proof, statement or key that is downloaded.
+MAX_DOCUMENT_BYTES = 64 << 20
+# Bytes of a chunk: well below the service's limit.
+CHUNK_BYTES = 512 << 10
+# Bytes that one call sends, so that each call can have a deadline.
+CALL_BYTES = 16 << 20
+
+_NAME = re.compile(r"tenants/[^/]+/artifacts/([0-9a-f]{64})")
+
+
+def begin_upload(source: Source, media_type: str) -> artifact_pb2.BeginUploadRequest:
+    """The request for bytes, or for a file, which is read once for its hash and once to be sent."""
+    hasher, size = _verify.Blake3(), 0
+    with _open(source) as file:
+        while chunk := file.read(CHUNK_BYTES):
+            hasher.update(chunk)
+            size += len(chunk)
+    return artifact_pb2.BeginUploadRequest(size_bytes=size, blake3=hasher.digest(), media_type=media_type, request_id=str(uuid.uuid4()))
+
+
+def _open(source: Source) -> BinaryIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")
+
+
+def chunks(source: Source, upload_name: str, offset: int) -> Iterator[artifact_pb2.WriteChunksRequest]:
+    """What one call sends, from an offset on."""
+    end = offset + CALL_BYTES
+    with _open(source) as file:
+        file.seek(offset)
+        while offset < end and (data := file.read(min(CHUNK_BYTES, end - offset))):
+            yield artifact_pb2.WriteChunksRequest(upload=upload_name, write_offset=offset, data=data, crc32c=_verify.crc32c(data))
+            upload_name = ""
+            offset += len(data)
+
+
+@dataclass
+class UploadProgress:
+    """Whether an upload gets on."""
+
+    failures: int = 0
+
+    def fail(self) -> int:
+        """A call failed; answers how many did in a row."""
+        self.failures += 1
+        return self.failures
+
+    def check(self, before: int, session: artifact_pb2.UploadSession) -> None:
+        """Raises AnswerError if nothing went wrong and yet nothing was taken."""
+        if session.committed_bytes > before:
+            self.failures = 0
+        elif not session.complete and self.failures == 0:
+            raise AnswerError("the service takes no more bytes of the upload, but does not call it complete")
+
+
+def upload(connection: Connection, source: Source, media_type: str) -> str:
+    """Uploads bytes, or a file by its path; answers the artifact's name. Bytes that the service has are not sent."""
+    session = connection.call(connection.artifacts.BeginUpload, begin_upload(source, media_type))
+    progress = UploadProgress()
+    while not session.complete:
+        before = session.committed_bytes
+        try:
+            session = connection.once(connection.artifacts.WriteChunks, chunks(source, session.upload, before))
+        except CallError as error:
+            pause(connection.options.retry, progress.fail(), error)
+            request = artifact_pb2.GetUploadRequest(upload=session.upload)
+            session = connection.call(connection.artifacts.GetUpload, request)
+        progress.check(before, session)
+    return str(session.artifact.name)
+
+
+class Received:
+    """What has come of an artifact of at most `limit` bytes; raises AnswerError for what is no artifact's name."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        match = _NAME.fullmatch(name)
+        if match is None:
+            raise AnswerError(f"{name!r} is no artifact's name")
+        self.data = bytearray()
+        self._name, self._limit, self._hash = name, limit, match.group(1)
+
+    def request(self) -> artifact_pb2.ReadArtifactRequest:
+        """Asks for what is missing."""
+        return artifact_pb2.ReadArtifactRequest(name=self._name, read_offset=len(self.data))
+
+    def append(self, chunk: artifact_pb2.ReadArtifactResponse) -> None:
+        """Takes a chunk; raises ArtifactError for one that is not what is due."""
+        if chunk.offset != len(self.data):
+            raise ArtifactError(f"artifact {self._name} arrived damaged: a chunk is out of place")
+        if _verify.crc32c(chunk.data) != chunk.crc32c:
+            raise ArtifactError(f"artifact {self._name} arrived damaged: the checksum of a chunk is wrong")
+        if len(self.data) + len(chunk.data) > self._limit:
+            raise ArtifactError(f"artifact {self._name} has more than {self._limit} bytes")
+        self.data += chunk.data
+
+    def finish(self) -> bytes:
+        """All bytes; raises ArtifactError unless their hash is the one in the name."""
+        hasher, data = _verify.Blake3(), bytes(self.data)
+        hasher.update(data)
+        if hasher.digest().hex() != self._hash:
+            raise ArtifactError(f"artifact {self._name} arrived damaged: its hash is not the one in its name")
+        return data
+
+
+def download(connection: Connection, name: str, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
+    """Downloads an artifact of at most `limit` bytes, and compares its hash with its name."""
+    received = Received(name, limit)
+    failures = 0
+    while True:
+        before = len(received.data)
+        try:
+            with connection.stream(connection.artifacts.ReadArtifact, received.request()) as stream:
+                while (chunk := stream.next(connection.options.silence)) is not None:
+                    received.append(chunk)
+            return received.finish()
+        except CallError as error:
+            failures = 1 if len(received.data) > before else failures + 1
+            pause(connection.options.retry, failures, error)

@@ -1,0 +1,295 @@
+"""The client for asyncio: as `zkinfer.Client`, with `await`, `async with` and `async for`.
+
+    async with zkinfer.aio.AsyncClient("http://127.0.0.1:50061") as client:
+        jobs = await client.submit_batch([zkinfer.JobRequest("digits", image) for image in images])
+        proofs = await asyncio.gather(*(job.wait() for job in jobs))
+
+Verification is a computation, not a wait: `await asyncio.to_thread(zkinfer.verify, proof)` keeps the event loop free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import TracebackType
+
+from . import _aio, _requests, _transfer
+from ._connection import Options, Pem, credential_of
+from ._requests import Granularity, Registration, RemoteVerification, Weights
+from ._transfer import Source
+from .documents import Context, Key, Statement
+from .jobs import BATCH_INLINE_BYTES, INLINE_BYTES, InputPrivacy, JobEvent, JobFacts, JobRequest, Proof
+from .models import ModelEvent, ModelFacts, Registered
+from .progress import JobState, Progress
+from .retry import RetryPolicy
+from .tensors import Array, npy
+from .v1 import model_pb2, proof_pb2, system_pb2
+from .verification import verify_answer
+
+
+@dataclass(frozen=True)
+class AsyncModel(ModelFacts):
+    """A network that proofs can be made for, as it was when the service answered; as `zkinfer.Model`."""
+
+    _connection: _aio.Connection = field(repr=False, compare=False)
+
+    @classmethod
+    def _of(cls, connection: _aio.Connection, message: model_pb2.Model) -> AsyncModel:
+        return cls(**cls._fields(message), _connection=connection)
+
+    async def refresh(self) -> AsyncModel:
+        """The model as it is now."""
+        request = model_pb2.GetModelRequest(name=self.name)
+        return AsyncModel._of(self._connection, await self._connection.call(self._connection.models.GetModel, request))
+
+    async def watch(self, timeout: float | None = None) -> AsyncIterator[ModelEvent]:
+        """What happens to the model from now on, until it is READY or FAILED; TimeoutError after so many seconds."""
+        subject = self._watched(self._connection.models.WatchModel)
+        async for event in _aio.watch(self._connection, subject, _aio.monotonic_deadline(timeout)):
+            yield ModelEvent._of(event)
+
+    async def wait(self, timeout: float | None = None, progress: Callable[[Progress], None] | None = None) -> AsyncModel:
+        """Waits until the model is READY and answers it so; raises EndedError if it failed, TimeoutError after so many seconds."""
+        async for event in self.watch(timeout):
+            if progress is not None and event.progress is not None:
+                progress(event.progress)
+        model = await self.refresh()
+        model._ready()
+        return model
+
+    async def key(self) -> Key:
+        """The verifier key. Give it to whoever is to check proofs."""
+        return Key.from_bytes(await _aio.download(self._connection, (await self._current())._key_artifact))
+
+    async def quantization_report(self) -> bytes:
+        """JSON, per layer: scales, saturation, signal to noise, accumulator bounds."""
+        return await _aio.download(self._connection, (await self._current())._report_artifact)
+
+    async def _current(self) -> Registered:
+        return (self if self.registered is not None else await self.refresh())._ready()
+
+
+@dataclass(frozen=True)
+class AsyncJob(JobFacts):
+    """A proof being made, as it was when the service answered; as `zkinfer.Job`."""
+
+    _connection: _aio.Connection = field(repr=False, compare=False)
+
+    @classmethod
+    def _of(cls, connection: _aio.Connection, message: proof_pb2.Job) -> AsyncJob:
+        return cls(**cls._fields(message), _connection=connection)
+
+    async def refresh(self) -> AsyncJob:
+        """The job as it is now."""
+        request = proof_pb2.GetJobRequest(name=self.name)
+        return AsyncJob._of(self._connection, await self._connection.call(self._connection.proofs.GetJob, request))
+
+    async def cancel(self, reason: str = "") -> AsyncJob:
+        """Tells the service that the proof is not wanted any more: CANCELLED, or CANCELLING while its work stops."""
+        request = proof_pb2.CancelJobRequest(name=self.name, reason=reason)
+        return AsyncJob._of(self._connection, await self._connection.call(self._connection.proofs.CancelJob, request))
+
+    async def watch(self, timeout: float | None = None) -> AsyncIterator[JobEvent]:
+        """What happens to the job from now on, until its final state; TimeoutError after so many seconds."""
+        subject = self._watched(self._connection.proofs.WatchJob)
+        async for event in _aio.watch(self._connection, subject, _aio.monotonic_deadline(timeout)):
+            yield JobEvent._of(event)
+
+    async def wait(self, timeout: float | None = None, progress: Callable[[Progress], None] | None = None) -> Proof:
+        """Waits for the proof and downloads it; raises EndedError if there is none, TimeoutError after so many seconds."""
+        async for event in self.watch(timeout):
+            if progress is not None and event.progress is not None:
+                progress(event.progress)
+        return await (await self.refresh()).proof()
+
+    async def proof(self) -> Proof:
+        """Downloads the proof of a job that has SUCCEEDED; raises EndedError for another."""
+        proof, statement, key = [await _aio.download(self._connection, name) for name in self._documents()]
+        return Proof(proof, Statement.from_bytes(statement), Key.from_bytes(key), self.name)
+
+
+class AsyncClient:
+    """A client of the service at `http://HOST:PORT` or `https://HOST:PORT`; the parameters are those of `zkinfer.Client`.
+
+    Made inside a running event loop; use it with `async with`, or `close` it.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        ca: Pem | None = None,
+        cert: Pem | None = None,
+        key: Pem | None = None,
+        api_key: str | None = None,
+        token: str | None = None,
+        timeout: float = 75.0,
+        retry: RetryPolicy = RetryPolicy(),
+    ) -> None:
+        credential = credential_of(api_key, token)
+        options = Options(ca=ca, cert=cert, key=key, credential=credential, timeout=timeout, retry=retry)
+        self._connection = _aio.Connection(address, options)
+        self._tenant: str | None = None
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connection. Jobs go on."""
+        await self._connection.close()
+
+    async def server_info(self) -> system_pb2.ServerInfo:
+        """Facts about the service: version, backend, parameter sets, limits, the caller's tenant."""
+        request = system_pb2.GetServerInfoRequest()
+        info: system_pb2.ServerInfo = await self._connection.call(self._connection.system.GetServerInfo, request)
+        return info
+
+    async def register_model(
+        self,
+        source: Source,
+        *,
+        model_id: str,
+        calibration: Array | None = None,
+        granularity: Granularity = "per_channel",
+        percentile: float | None = None,
+        weights: Weights = "private",
+        parameter_set: str = "",
+        labels: Mapping[str, str] | None = None,
+        wait: bool = True,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> AsyncModel:
+        """Registers an ONNX network, given as bytes or as a file; the parameters are those of `zkinfer.Client.register_model`."""
+        registration = Registration(model_id, granularity, percentile, weights, parameter_set, labels or {})
+        source_artifact = await _aio.upload(self._connection, source, _transfer.ONNX)
+        inputs = "" if calibration is None else await _aio.upload(self._connection, npy(calibration), _transfer.NPY)
+        request = registration.message(source_artifact, inputs)
+        created = AsyncModel._of(self._connection, await self._connection.call(self._connection.models.CreateModel, request))
+        return await created.wait(progress=progress) if wait else created
+
+    async def model(self, model: str) -> AsyncModel:
+        """The model of an id, or of a full name."""
+        request = model_pb2.GetModelRequest(name=await self._model_name(model))
+        return AsyncModel._of(self._connection, await self._connection.call(self._connection.models.GetModel, request))
+
+    async def list_models(self, *, page_size: int = 0) -> AsyncIterator[AsyncModel]:
+        """All models of the caller's tenant, newest first; pages are fetched as they are needed."""
+        request = model_pb2.ListModelsRequest(page_size=page_size)
+        while True:
+            page = await self._connection.call(self._connection.models.ListModels, request)
+            for message in page.models:
+                yield AsyncModel._of(self._connection, message)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def prove(
+        self,
+        model: ModelFacts | str,
+        input: Array,
+        *,
+        input_privacy: InputPrivacy = "public",
+        context: Context = None,
+        input_salt: bytes | None = None,
+        labels: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Proof:
+        """Has a proof made, waits for it, and verifies it on this machine; as `zkinfer.Client.prove`."""
+        request = JobRequest(model, input, input_privacy, context, input_salt, labels or {})
+        proof = await (await self._submit(request)).wait(timeout, progress)
+        await asyncio.to_thread(verify_answer, proof, request)
+        return proof
+
+    async def submit(
+        self,
+        model: ModelFacts | str,
+        input: Array,
+        *,
+        input_privacy: InputPrivacy = "public",
+        context: Context = None,
+        input_salt: bytes | None = None,
+        labels: Mapping[str, str] | None = None,
+        priority: int = 0,
+        deadline: datetime | None = None,
+    ) -> AsyncJob:
+        """Has a proof made, and answers its job at once. The parameters are those of `JobRequest`."""
+        request = JobRequest(model, input, input_privacy, context, input_salt, labels or {}, priority, deadline)
+        return await self._submit(request)
+
+    async def _submit(self, request: JobRequest) -> AsyncJob:
+        message = await self._message(request, INLINE_BYTES)
+        message.request_id = _requests.fresh_id()
+        return AsyncJob._of(self._connection, await self._connection.call(self._connection.proofs.CreateJob, message))
+
+    async def _message(self, request: JobRequest, inline_bytes: int) -> proof_pb2.CreateJobRequest:
+        message, upload = request._message(inline_bytes)
+        message.job.model = await self._model_name(request.model)
+        if upload is not None:
+            message.job.input.artifact = await _aio.upload(self._connection, upload.data, upload.media_type)
+        return message
+
+    async def submit_batch(self, requests: Sequence[JobRequest]) -> list[AsyncJob]:
+        """Has all these proofs made, or none of them; as `zkinfer.Client.submit_batch`."""
+        messages = [await self._message(request, BATCH_INLINE_BYTES) for request in requests]
+        batch = proof_pb2.BatchCreateJobsRequest(requests=messages, request_id=_requests.fresh_id())
+        answer = await self._connection.call(self._connection.proofs.BatchCreateJobs, batch)
+        return [AsyncJob._of(self._connection, message) for message in _requests.check_batch(len(messages), answer)]
+
+    async def job(self, name: str) -> AsyncJob:
+        """The job of a full name."""
+        request = proof_pb2.GetJobRequest(name=name)
+        return AsyncJob._of(self._connection, await self._connection.call(self._connection.proofs.GetJob, request))
+
+    async def jobs(
+        self,
+        *,
+        model: ModelFacts | str | None = None,
+        states: Sequence[JobState] = (),
+        labels: Mapping[str, str] | None = None,
+        page_size: int = 0,
+    ) -> AsyncIterator[AsyncJob]:
+        """Jobs, newest first: of one model, in one of some states, with all of some labels. Pages are fetched as they are needed."""
+        name = "" if model is None else await self._model_name(model)
+        request = _requests.list_jobs(name, states, labels, page_size)
+        while True:
+            page = await self._connection.call(self._connection.proofs.ListJobs, request)
+            for message in page.jobs:
+                yield AsyncJob._of(self._connection, message)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def estimate(self, model: ModelFacts | str) -> model_pb2.CostEstimate:
+        """What one proof of a model would cost."""
+        request = proof_pb2.EstimateJobRequest(model=await self._model_name(model))
+        cost: model_pb2.CostEstimate = await self._connection.call(self._connection.proofs.EstimateJob, request)
+        return cost
+
+    async def verify_remote(
+        self,
+        proof: Proof | bytes,
+        statement: Statement | bytes | None = None,
+        key: Key | bytes | None = None,
+        *,
+        model: ModelFacts | str | None = None,
+        context: Context = None,
+    ) -> Statement:
+        """Has the service verify; raises VerifyError if it refuses; as `zkinfer.Client.verify_remote`."""
+        name = None if model is None else await self._model_name(model)
+        verification = RemoteVerification.of(proof, statement, key, name)
+        answer = await self._connection.call(self._connection.proofs.VerifyProof, verification.request)
+        return verification.check(answer, context)
+
+    async def _model_name(self, model: ModelFacts | str) -> str:
+        if isinstance(model, ModelFacts):
+            return model.name
+        if "/" in model:
+            return model
+        if self._tenant is None:
+            self._tenant = (await self.server_info()).tenant
+        return f"{self._tenant}/models/{model}"

@@ -1,0 +1,1 @@
+"""The wire contract, generated from proto/zkinfer/v1 by generate.sh."""

@@ -1,0 +1,154 @@
+"""A service that does what a test tells it, over real gRPC on the loopback interface."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from concurrent import futures
+from typing import Any
+
+import grpc
+from google.protobuf import duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from zkinfer import _verify
+from zkinfer.v1 import artifact_pb2, artifact_pb2_grpc, proof_pb2, proof_pb2_grpc, system_pb2, system_pb2_grpc
+
+# A silent stream ends by itself if nobody ends it before.
+SILENT_SECONDS = 30
+
+
+def refuse(
+    context: Any, code: grpc.StatusCode, reason: str, retry_seconds: float | None = None, fields: dict[str, str] | None = None
+) -> None:
+    """Ends a call with an error like the service's own."""
+    status = status_pb2.Status(code=code.value[0], message="scripted")
+    details: list[Any] = [error_details_pb2.ErrorInfo(reason=reason, domain="zkinfer"), error_details_pb2.RequestInfo(request_id="r-1")]
+    if retry_seconds is not None:
+        delay = duration_pb2.Duration(seconds=int(retry_seconds), nanos=round(retry_seconds % 1 * 1e9))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    if fields:
+        violations = [error_details_pb2.BadRequest.FieldViolation(field=name, description=text) for name, text in fields.items()]
+        details.append(error_details_pb2.BadRequest(field_violations=violations))
+    for detail in details:
+        status.details.add().Pack(detail)
+    context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+    context.abort(code, "scripted")
+
+
+class Artifacts(artifact_pb2_grpc.ArtifactServiceServicer):
+    """Keeps uploads in memory; breaks off after the bytes that `breaks` names, one a call."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.size = 0
+        self.breaks: list[int] = []
+        self.offsets: list[int] = []
+        self.stored: dict[str, bytes] = {}
+        self.read_breaks: list[int] = []
+        self.reads: list[int] = []
+        self.damage = 0
+
+    def _session(self) -> artifact_pb2.UploadSession:
+        session = artifact_pb2.UploadSession(upload="tenants/t/uploads/u", committed_bytes=len(self.data))
+        if len(self.data) == self.size:
+            session.complete = True
+            session.artifact.name = f"tenants/t/artifacts/{hashlib.sha256(self.data).hexdigest()}"
+        return session
+
+    def BeginUpload(self, request: Any, context: Any) -> Any:
+        self.size = request.size_bytes
+        return self._session()
+
+    def GetUpload(self, request: Any, context: Any) -> Any:
+        return self._session()
+
+    def WriteChunks(self, requests: Iterator[Any], context: Any) -> Any:
+        left = self.breaks.pop(0) if self.breaks else None
+        for position, request in enumerate(requests):
+            assert (request.upload != "") == (position == 0)
+            assert request.write_offset == len(self.data) and request.crc32c == _verify.crc32c(request.data)
+            if position == 0:
+                self.offsets.append(request.write_offset)
+            self.data += request.data
+            if left is not None and (left := left - len(request.data)) <= 0:
+                refuse(context, grpc.StatusCode.UNAVAILABLE, "DRAINING", 0.0)
+        return self._session()
+
+    def store(self, data: bytes) -> str:
+        """Keeps bytes under their name."""
+        hasher = _verify.Blake3()
+        hasher.update(data)
+        name = f"tenants/t/artifacts/{hasher.digest().hex()}"
+        self.stored[name] = data
+        return name
+
+    def ReadArtifact(self, request: Any, context: Any) -> Iterator[Any]:
+        data, offset = self.stored[request.name], request.read_offset
+        self.reads.append(offset)
+        end = self.read_breaks.pop(0) if self.read_breaks else len(data)
+        while offset < min(end, len(data)):
+            piece = data[offset : offset + 1000]
+            yield artifact_pb2.ReadArtifactResponse(offset=offset, data=piece, crc32c=_verify.crc32c(piece) ^ self.damage)
+            offset += len(piece)
+        if offset < len(data):
+            refuse(context, grpc.StatusCode.UNAVAILABLE, "DRAINING", 0.0)
+
+
+class Proofs(proof_pb2_grpc.ProofServiceServicer):
+    """Answers from lists: an error is raised by refusing."""
+
+    def __init__(self) -> None:
+        self.errors: list[tuple[grpc.StatusCode, float | None]] = []
+        self.requests: list[Any] = []
+        self.metadata: dict[str, Any] = {}
+        # For each stream: its events as (sequence, state, detail).
+        self.streams: list[list[tuple[int, int, str]]] = []
+        # So many streams fall silent after their events; later ones end.
+        self.n_silent = 0
+
+    def CreateJob(self, request: Any, context: Any) -> Any:
+        self.requests.append(request)
+        self.metadata = dict(context.invocation_metadata())
+        if self.errors:
+            code, retry_seconds = self.errors.pop(0)
+            refuse(context, code, "SCRIPTED", retry_seconds)
+        return proof_pb2.Job(name="tenants/t/jobs/j", state=proof_pb2.Job.STATE_QUEUED)
+
+    def WatchJob(self, request: Any, context: Any) -> Iterator[Any]:
+        self.requests.append(request)
+        is_silent, self.n_silent = self.n_silent > 0, self.n_silent - 1
+        for sequence, state, detail in self.streams.pop(0):
+            event = proof_pb2.JobEvent(sequence=sequence, state=state)  # type: ignore[arg-type]
+            if detail:
+                getattr(event, detail).SetInParent()
+            yield event
+        if is_silent:
+            ended = threading.Event()
+            context.add_callback(ended.set)
+            ended.wait(SILENT_SECONDS)
+
+
+class System(system_pb2_grpc.SystemServiceServicer):
+    """Says who the caller is."""
+
+    def GetServerInfo(self, request: Any, context: Any) -> Any:
+        return system_pb2.ServerInfo(tenant="tenants/t")
+
+
+class Scripted:
+    """The service, running."""
+
+    def __init__(self) -> None:
+        self.artifacts, self.proofs = Artifacts(), Proofs()
+        self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
+        artifact_pb2_grpc.add_ArtifactServiceServicer_to_server(self.artifacts, self._server)
+        proof_pb2_grpc.add_ProofServiceServicer_to_server(self.proofs, self._server)
+        system_pb2_grpc.add_SystemServiceServicer_to_server(System(), self._server)
+        self.address = f"http://127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self._server.start()
+
+    def stop(self) -> None:
+        """Ends it, and all calls."""
+        self._server.stop(None).wait(10)
