@@ -4,6 +4,7 @@
 //! - [`prover`]: the seam to the mathematics;
 //! - [`engine`]: what survives a crash, behind a trait, on SQLite;
 //! - [`artifacts`]: bytes by their hash, public and internal;
+//! - [`placement`]: which task runs next and where, as pure functions;
 //! - [`scheduler`]: workers on threads of their own;
 //! - `grpc`: handlers, and the one file that makes a `tonic::Status`;
 //! - [`auth`], [`tls`], [`limits`].
@@ -15,6 +16,7 @@ mod directory;
 pub mod engine;
 mod grpc;
 pub mod limits;
+pub mod placement;
 pub mod process;
 pub mod prover;
 mod reload;

@@ -1,0 +1,126 @@
+//! What is left of an offer while tasks are placed on it.
+
+use super::affinity::{Affinity, affinity, patience_ms};
+use super::limits::Limits;
+use super::offer::{DeviceClass, DeviceOffer, Offer};
+use super::reserve;
+use super::task::{Candidate, Pool, Sharing, TaskKey};
+
+/// What is left of a device.
+struct Place<'a> {
+    device: &'a DeviceOffer,
+    free_bytes: u64,
+    running: u32,
+    is_closed: bool,
+    /// Who it is kept free for.
+    reserved_for: Option<TaskKey>,
+    /// Jobs that were given this device in this call: one task each, so that the layers of a job spread.
+    jobs: Vec<u128>,
+}
+
+/// A device that a task may be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spot {
+    pub(super) device: usize,
+    /// What has to be moved there, in milliseconds of work.
+    pub(super) moved_ms: u64,
+}
+
+/// What is left of an offer.
+pub(super) struct Room<'a> {
+    places: Vec<Place<'a>>,
+    host_free_bytes: u64,
+    limits: &'a Limits,
+}
+
+impl<'a> Room<'a> {
+    pub(super) fn new(offer: &'a Offer, limits: &'a Limits) -> Self {
+        let place = |device: &'a DeviceOffer| Place {
+            device,
+            free_bytes: device.free_bytes.min(device.total_bytes),
+            running: device.running,
+            is_closed: !device.is_healthy || device.runs_alone,
+            reserved_for: None,
+            jobs: Vec::new(),
+        };
+        Self { places: offer.devices.iter().map(place).collect(), host_free_bytes: offer.host_free_bytes, limits }
+    }
+
+    /// Keeps devices free for tasks that have waited long for much memory; the one that has waited longest comes first.
+    pub(super) fn reserve(&mut self, candidates: &[Candidate]) {
+        let starving = |candidate: &&Candidate| candidate.waiting_ms >= self.limits.reserve_after_ms;
+        let mut starving: Vec<&Candidate> = candidates.iter().filter(starving).collect();
+        starving.sort_by_key(|candidate| (std::cmp::Reverse(candidate.waiting_ms), candidate.key));
+        for candidate in starving {
+            let host = self.host_free_bytes;
+            if self.places.iter().any(|place| fits(place, candidate, host, self.limits)) {
+                continue;
+            }
+            for place in &mut self.places {
+                let is_kept = place.reserved_for.is_none() && could_fit(place.device, candidate);
+                if is_kept && reserve::is_reserved(candidate, place.device.id, self.limits) {
+                    place.reserved_for = Some(candidate.key);
+                }
+            }
+        }
+    }
+
+    /// The best device for a task, if there is one that it may have now: where it moves least, then where least runs, then where least memory stays
+    /// unused, so that large devices remain for large tasks; ties by id.
+    pub(super) fn best_spot(&self, candidate: &Candidate) -> Option<Spot> {
+        let spot = |(index, place): (usize, &Place<'_>)| {
+            if !fits(place, candidate, self.host_free_bytes, self.limits) {
+                return None;
+            }
+            let moved_ms = match affinity(candidate, place.device) {
+                Affinity::Home => 0,
+                Affinity::Elsewhere if candidate.waiting_ms < patience_ms(candidate, self.limits) => return None,
+                Affinity::Elsewhere | Affinity::Nowhere => candidate.move_ms,
+            };
+            Some(((moved_ms, place.running, place.free_bytes, place.device.id), Spot { device: index, moved_ms }))
+        };
+        self.places.iter().enumerate().filter_map(spot).min_by_key(|(order, _)| *order).map(|(_, spot)| spot)
+    }
+
+    /// When a task that fits but waits for its preferred place may be stolen, in milliseconds from now.
+    pub(super) fn stealable_in_ms(&self, candidate: &Candidate) -> Option<u64> {
+        let patience = patience_ms(candidate, self.limits);
+        let waits = |place: &Place<'_>| {
+            fits(place, candidate, self.host_free_bytes, self.limits) && affinity(candidate, place.device) == Affinity::Elsewhere
+        };
+        (candidate.waiting_ms < patience && self.places.iter().any(waits)).then(|| patience - candidate.waiting_ms)
+    }
+
+    /// Takes what a task needs.
+    pub(super) fn place(&mut self, candidate: &Candidate, spot: Spot) {
+        self.host_free_bytes = self.host_free_bytes.saturating_sub(candidate.need_host_bytes);
+        let Some(place) = self.places.get_mut(spot.device) else { return };
+        place.free_bytes = place.free_bytes.saturating_sub(candidate.need_device_bytes);
+        place.running = place.running.saturating_add(1);
+        place.is_closed |= candidate.sharing == Sharing::Alone;
+        place.jobs.push(candidate.key.job);
+    }
+}
+
+/// Whether an empty device is enough.
+fn could_fit(device: &DeviceOffer, candidate: &Candidate) -> bool {
+    let is_of_pool = match candidate.pool {
+        Pool::Any => true,
+        Pool::Cpu => device.class == DeviceClass::Cpu,
+    };
+    device.is_healthy && is_of_pool && candidate.need_device_bytes <= device.total_bytes
+}
+
+fn fits(place: &Place<'_>, candidate: &Candidate, host_free_bytes: u64, limits: &Limits) -> bool {
+    let may_share = match candidate.sharing {
+        Sharing::Shared => place.running < limits.tasks_per_device,
+        Sharing::Alone => place.running == 0,
+    };
+    !place.is_closed
+        && may_share
+        && could_fit(place.device, candidate)
+        && candidate.need_device_bytes <= place.free_bytes
+        && candidate.need_host_bytes <= host_free_bytes
+        && place.reserved_for.is_none_or(|key| key == candidate.key)
+        && !place.jobs.contains(&candidate.key.job)
+}
