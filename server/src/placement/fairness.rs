@@ -26,6 +26,13 @@ impl TenantLoad {
         mine.cmp(&others).then(self.last_leased_ms.cmp(&other.last_leased_ms))
     }
 
+    /// Whether it has at most so many percent more for its share than another.
+    pub(super) fn is_close(&self, least: &Self, slack_percent: u32) -> bool {
+        let (mine, others) =
+            (u128::from(self.running) * u128::from(least.share.get()), u128::from(least.running) * u128::from(self.share.get()));
+        mine * 100 <= others * (100 + u128::from(slack_percent))
+    }
+
     /// After it was given one more in this call.
     pub(super) fn served(&mut self) {
         self.running = self.running.saturating_add(1);

@@ -7,10 +7,15 @@ use thiserror::Error;
 pub struct Limits {
     /// Tasks that share a device. Two or more hide the way to the server and back; more make each of them slower.
     pub tasks_per_device: u32,
+    /// Tenants that have at most this many percent more for their share than the one that has least are served as if they had as little, if they have a
+    /// task that need move nothing and it has none.
+    pub share_slack_percent: u32,
     /// Waiting this long, in milliseconds, is worth one step of priority.
     pub aging_ms: u64,
     /// Priorities are taken as −span ..= span.
     pub priority_span: u16,
+    /// A task waits this long, in milliseconds, before it joins others on a device: until then an idle device may take it.
+    pub share_after_ms: u64,
     /// A task waits at most this long, in milliseconds, for a place where it need move nothing.
     pub patience_ms: u64,
     /// Waiting this long, in milliseconds, for a device with enough free memory begins to keep devices free.
@@ -23,8 +28,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             tasks_per_device: 3,
-            aging_ms: 60_000,
-            priority_span: 10,
+            share_slack_percent: 5,
+            aging_ms: 20_000,
+            priority_span: 9,
+            share_after_ms: 25,
             patience_ms: 2_000,
             reserve_after_ms: 5_000,
             reserve_step_ms: 1_000,

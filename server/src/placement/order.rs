@@ -17,12 +17,18 @@ pub fn level(priority: i32, job_created_ms: u64, limits: &Limits) -> i64 {
 }
 
 /// Least first. The rank is lessened by what moves, at most the patience, and only within a level: locality never lets a later level pass.
-pub(super) type Order = (Reverse<i64>, Reverse<i64>, u64, TaskKey);
+pub(super) type Order = (Reverse<i64>, bool, Reverse<i64>, u64, TaskKey);
 
 pub(super) fn order(candidate: &Candidate, moved_ms: u64, limits: &Limits) -> Order {
     let bounded = i64::try_from(moved_ms.min(limits.patience_ms)).unwrap_or(i64::MAX);
     let rank = i64::try_from(candidate.rank_ms).unwrap_or(i64::MAX).saturating_sub(bounded);
-    (Reverse(level(candidate.priority, candidate.job_created_ms, limits)), Reverse(rank), candidate.job_created_ms, candidate.key)
+    (
+        Reverse(level(candidate.priority, candidate.job_created_ms, limits)),
+        moved_ms > 0,
+        Reverse(rank),
+        candidate.job_created_ms,
+        candidate.key,
+    )
 }
 
 #[cfg(test)]

@@ -69,26 +69,31 @@ impl<'a> Room<'a> {
     /// unused, so that large devices remain for large tasks; ties by id.
     pub(super) fn best_spot(&self, candidate: &Candidate) -> Option<Spot> {
         let spot = |(index, place): (usize, &Place<'_>)| {
-            if !fits(place, candidate, self.host_free_bytes, self.limits) {
+            if self.wait_ms(place, candidate)? > 0 {
                 return None;
             }
-            let moved_ms = match affinity(candidate, place.device) {
-                Affinity::Home => 0,
-                Affinity::Elsewhere if candidate.waiting_ms < patience_ms(candidate, self.limits) => return None,
-                Affinity::Elsewhere | Affinity::Nowhere => candidate.move_ms,
-            };
+            let moved_ms = if affinity(candidate, place.device) == Affinity::Home { 0 } else { candidate.move_ms };
             Some(((moved_ms, place.running, place.free_bytes, place.device.id), Spot { device: index, moved_ms }))
         };
         self.places.iter().enumerate().filter_map(spot).min_by_key(|(order, _)| *order).map(|(_, spot)| spot)
     }
 
-    /// When a task that fits but waits for its preferred place may be stolen, in milliseconds from now.
-    pub(super) fn stealable_in_ms(&self, candidate: &Candidate) -> Option<u64> {
-        let patience = patience_ms(candidate, self.limits);
-        let waits = |place: &Place<'_>| {
-            fits(place, candidate, self.host_free_bytes, self.limits) && affinity(candidate, place.device) == Affinity::Elsewhere
+    /// In how many milliseconds a task may have one of the devices that it fits on now, if only time keeps it from that.
+    pub(super) fn patience_ends_in_ms(&self, candidate: &Candidate) -> Option<u64> {
+        self.places.iter().filter_map(|place| self.wait_ms(place, candidate)).min().filter(|&wait_ms| wait_ms > 0)
+    }
+
+    /// How long a task has to wait yet before it may have a device; `None` if it does not fit there.
+    fn wait_ms(&self, place: &Place<'_>, candidate: &Candidate) -> Option<u64> {
+        if !fits(place, candidate, self.host_free_bytes, self.limits) {
+            return None;
+        }
+        let to_share = if place.running > 0 { self.limits.share_after_ms } else { 0 };
+        let to_move = match affinity(candidate, place.device) {
+            Affinity::Elsewhere => patience_ms(candidate, self.limits),
+            Affinity::Home | Affinity::Nowhere => 0,
         };
-        (candidate.waiting_ms < patience && self.places.iter().any(waits)).then(|| patience - candidate.waiting_ms)
+        Some(to_share.max(to_move).saturating_sub(candidate.waiting_ms))
     }
 
     /// Takes what a task needs.

@@ -98,6 +98,17 @@ fn several_small_tasks_share_a_device_as_memory_allows() {
 }
 
 #[test]
+fn a_task_joins_others_only_after_idle_devices_had_their_chance() {
+    let fresh = Candidate { waiting_ms: 5, ..candidate(1, 0) };
+    let busy = DeviceOffer { running: 1, ..device(1) };
+    let chosen = choose_one(&[fresh], &offer(1, vec![busy.clone()]));
+    assert_eq!((chosen.choices.len(), chosen.look_again_ms), (0, Some(Limits::default().share_after_ms - 5)));
+    assert_eq!(pairs(&choose_one(&[fresh], &offer(1, vec![busy.clone(), device(2)]))), [(0, 1)]);
+    let waited = Candidate { waiting_ms: Limits::default().share_after_ms, ..fresh };
+    assert_eq!(pairs(&choose_one(&[waited], &offer(1, vec![busy]))), [(0, 0)]);
+}
+
+#[test]
 fn who_must_run_alone_gets_an_empty_device_and_keeps_it() {
     let alone = Candidate { sharing: Sharing::Alone, rank_ms: 9_000, ..candidate(1, 0) };
     let candidates = [candidate(2, 0), alone];

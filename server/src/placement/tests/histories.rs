@@ -20,8 +20,15 @@ impl Cluster {
     fn new(n_devices: u128, shares: &[u32]) -> Self {
         let loads = shares.iter().map(|&share| load(0, share)).collect();
         let running = (0..n_devices).map(|_| Vec::new()).collect();
-        let limits =
-            Limits { tasks_per_device: 2, aging_ms: 100, priority_span: 2, reserve_after_ms: 50, reserve_step_ms: 10, ..Limits::default() };
+        let limits = Limits {
+            tasks_per_device: 2,
+            aging_ms: 100,
+            priority_span: 2,
+            share_after_ms: 0,
+            reserve_after_ms: 50,
+            reserve_step_ms: 10,
+            ..Limits::default()
+        };
         Self { offer: offer(0, (0..n_devices).map(device).collect()), loads, ready: Vec::new(), running, limits }
     }
 

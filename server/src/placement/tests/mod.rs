@@ -37,7 +37,7 @@ pub(super) fn candidate(job: u128, tenant: usize) -> Candidate {
         n_holders: 0,
         sibling: None,
         move_ms: 0,
-        waiting_ms: 0,
+        waiting_ms: 100,
     }
 }
 
