@@ -43,6 +43,8 @@ pub struct TenantReport {
 /// One run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
+    /// The command that gives the same bytes again.
+    pub command: String,
     /// What was simulated.
     pub settings: Settings,
     /// Jobs by how they ended.
@@ -81,6 +83,7 @@ impl Report {
         jobs.insert("SUCCEEDED".to_owned(), measure.tenants.iter().map(|tenant| tenant.n_succeeded).sum());
         let networks = cluster.networks.iter().zip(&measure.of_network);
         Self {
+            command: cluster.settings.command(),
             settings: cluster.settings.clone(),
             jobs,
             failed_attempts: owned(&measure.failures),
@@ -125,7 +128,7 @@ fn figures(cluster: &Cluster) -> BTreeMap<String, f64> {
         ("oracle_hits_percent", percent(measure.n_at_sibling, measure.n_with_sibling)),
         ("weights_hits_percent", percent(measure.n_at_weights, measure.n_with_weights)),
         ("fairness_least", least as f64 / 1e6),
-        ("fairness_mean", if n == 0 { 1.0 } else { (sum / n) as f64 / 1e6 }),
+        ("fairness_mean", sum.checked_div(n).map_or(1.0, |mean| mean as f64 / 1e6)),
         ("longest_wait_for_much_memory_s", (measure.large_wait_us / 1_000) as f64 / 1e3),
         ("overtaking_bound_s", (cluster.limits.overtaking_ms() / 1_000) as f64),
     ];

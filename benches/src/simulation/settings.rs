@@ -56,6 +56,19 @@ impl Settings {
         Self { devices: 100, jobs: 20_000, poisoned_once_in: 5_000, ..Self::large() }
     }
 
+    /// What to type to simulate this.
+    pub(super) fn command(&self) -> String {
+        let mut command = "cargo run --release -p zkinfer-benches --bin zkinfer-simulate".to_owned();
+        let (size, default) = if self.devices == Self::small().devices { (" --small", Self::small()) } else { ("", Self::large()) };
+        let seed = if self.seed == default.seed { String::new() } else { format!(" --seed {}", self.seed) };
+        let load = if self.load_percent == default.load_percent { String::new() } else { format!(" --load-percent {}", self.load_percent) };
+        let arguments = [size, &seed, &load].concat();
+        if !arguments.is_empty() {
+            command = command + " --" + &arguments;
+        }
+        command
+    }
+
     /// The policy: the service's defaults.
     pub(super) fn limits() -> Limits {
         Limits::default()

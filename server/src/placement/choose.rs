@@ -44,11 +44,12 @@ struct First {
 
 /// Chooses tasks for a session's offer.
 ///
-/// Each step serves the tenant with the least `running / share` of those that have a task which some device may take now, and gives it the first such
-/// task in the order of its level, its rank less what must be moved, its age and its key, on the device where it moves least. The result depends on
-/// nothing but the arguments, and not on the order of the candidates. `O((slots + tenants) · candidates · devices)`.
+/// Each step serves the tenant with the least `running / share` of those that have a task which some device may take now, or one close to it that need
+/// move nothing, and gives it the first such task in the order of its level, whether something must be moved, its rank, its age and its key, on the
+/// device where it moves least. The result depends on nothing but the arguments, and not on the order of the candidates.
+/// `O((slots + tenants) · candidates · devices)`.
 pub fn choose(candidates: &[Candidate], offer: &Offer, loads: &[TenantLoad], limits: &Limits) -> Chosen {
-    let mut room = Room::new(offer, limits);
+    let mut room = Room::new(offer, loads, limits);
     room.reserve(candidates);
     let mut queues = queues(candidates, offer, loads);
     let mut choices = Vec::new();

@@ -26,6 +26,18 @@ impl TenantLoad {
         mine.cmp(&others).then(self.last_leased_ms.cmp(&other.last_leased_ms))
     }
 
+    /// Whether it has less for its share than another.
+    pub(super) fn has_less(&self, other: &Self) -> bool {
+        u128::from(self.running) * u128::from(other.share.get()) < u128::from(other.running) * u128::from(self.share.get())
+    }
+
+    /// Whether it has at most its part of all that runs: what it would have if all tenants wanted more.
+    pub(super) fn is_within_guarantee(&self, loads: &[Self]) -> bool {
+        let running: u128 = loads.iter().map(|load| u128::from(load.running)).sum();
+        let shares: u128 = loads.iter().map(|load| u128::from(load.share.get())).sum();
+        u128::from(self.running) * shares <= running * u128::from(self.share.get())
+    }
+
     /// Whether it has at most so many percent more for its share than another.
     pub(super) fn is_close(&self, least: &Self, slack_percent: u32) -> bool {
         let (mine, others) =

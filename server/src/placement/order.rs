@@ -1,4 +1,4 @@
-//! The order of a tenant's tasks: level, then rank less what would have to be moved, then age, then key.
+//! The order of a tenant's tasks: level, then whether something must be moved, then rank, then age, then key.
 //!
 //! A level is `clamp(priority) − ⌊created / aging⌋`: a number that never changes, so that an index of the database sorts by it, and yet jobs age: who
 //! is created `aging_ms` later has one level less. Hence no job overtakes another that was created `(2 span + 1) aging_ms` earlier
@@ -16,19 +16,12 @@ pub fn level(priority: i32, job_created_ms: u64, limits: &Limits) -> i64 {
     i64::from(priority.clamp(-span, span)).saturating_sub(i64::try_from(age_steps).unwrap_or(i64::MAX))
 }
 
-/// Least first. The rank is lessened by what moves, at most the patience, and only within a level: locality never lets a later level pass.
-pub(super) type Order = (Reverse<i64>, bool, Reverse<i64>, u64, TaskKey);
+/// Least first. Who need move nothing comes first within a level, and only there: a cached model is worth at most `aging_ms` of age.
+pub(super) type Order = (Reverse<i64>, bool, Reverse<u64>, u64, TaskKey);
 
 pub(super) fn order(candidate: &Candidate, moved_ms: u64, limits: &Limits) -> Order {
-    let bounded = i64::try_from(moved_ms.min(limits.patience_ms)).unwrap_or(i64::MAX);
-    let rank = i64::try_from(candidate.rank_ms).unwrap_or(i64::MAX).saturating_sub(bounded);
-    (
-        Reverse(level(candidate.priority, candidate.job_created_ms, limits)),
-        moved_ms > 0,
-        Reverse(rank),
-        candidate.job_created_ms,
-        candidate.key,
-    )
+    let level = level(candidate.priority, candidate.job_created_ms, limits);
+    (Reverse(level), moved_ms > 0, Reverse(candidate.rank_ms), candidate.job_created_ms, candidate.key)
 }
 
 #[cfg(test)]

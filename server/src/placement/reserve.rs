@@ -1,13 +1,19 @@
 //! Devices that are kept free for a task that needs much memory, or a device for itself: else small tasks, of which one always fits, starve it.
 //!
 //! No place remembers who waits for what. Task and device draw a lot, always the same; the device is kept free if the lot is below a bound that doubles
-//! with every step that the task has waited: first one device of about a thousand, after ten steps all.
+//! with every step that the task has waited: first one device of about a thousand, after ten steps all. Shares hold: a task whose tenant has more than its
+//! guaranteed part keeps no device from tenants that have less for their shares.
 
 use super::limits::Limits;
-use super::task::{Candidate, DeviceId, TaskKey};
+use super::task::{Candidate, DeviceId, Sharing, TaskKey};
 
 /// Lots are below this; all devices are kept free after log₂ of it steps.
 const LOTS: u64 = 1024;
+
+/// Whether a task needs more than the even part of a device: others on it may leave too little for it.
+pub(super) fn is_large(candidate: &Candidate, total_bytes: u64, limits: &Limits) -> bool {
+    candidate.sharing == Sharing::Alone || candidate.need_device_bytes.saturating_mul(u64::from(limits.tasks_per_device)) > total_bytes
+}
 
 /// Whether a device is kept free for a task that does not fit yet.
 pub(super) fn is_reserved(candidate: &Candidate, device: DeviceId, limits: &Limits) -> bool {

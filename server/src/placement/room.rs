@@ -1,6 +1,7 @@
 //! What is left of an offer while tasks are placed on it.
 
 use super::affinity::{Affinity, affinity, patience_ms};
+use super::fairness::TenantLoad;
 use super::limits::Limits;
 use super::offer::{DeviceClass, DeviceOffer, Offer};
 use super::reserve;
@@ -12,10 +13,17 @@ struct Place<'a> {
     free_bytes: u64,
     running: u32,
     is_closed: bool,
-    /// Who it is kept free for.
-    reserved_for: Option<TaskKey>,
+    reserved: Option<Reserved>,
     /// Jobs that were given this device in this call: one task each, so that the layers of a job spread.
     jobs: Vec<u128>,
+}
+
+/// Who a device is kept free for.
+#[derive(Clone, Copy)]
+struct Reserved {
+    key: TaskKey,
+    /// If its tenant has more than its guarantee, what it has: who has less for its share goes first.
+    yields_to: Option<TenantLoad>,
 }
 
 /// A device that a task may be given.
@@ -30,36 +38,35 @@ pub(super) struct Spot {
 pub(super) struct Room<'a> {
     places: Vec<Place<'a>>,
     host_free_bytes: u64,
+    loads: &'a [TenantLoad],
     limits: &'a Limits,
 }
 
 impl<'a> Room<'a> {
-    pub(super) fn new(offer: &'a Offer, limits: &'a Limits) -> Self {
+    pub(super) fn new(offer: &'a Offer, loads: &'a [TenantLoad], limits: &'a Limits) -> Self {
         let place = |device: &'a DeviceOffer| Place {
             device,
             free_bytes: device.free_bytes.min(device.total_bytes),
             running: device.running,
             is_closed: !device.is_healthy || device.runs_alone,
-            reserved_for: None,
+            reserved: None,
             jobs: Vec::new(),
         };
-        Self { places: offer.devices.iter().map(place).collect(), host_free_bytes: offer.host_free_bytes, limits }
+        Self { places: offer.devices.iter().map(place).collect(), host_free_bytes: offer.host_free_bytes, loads, limits }
     }
 
-    /// Keeps devices free for tasks that have waited long for much memory; the one that has waited longest comes first.
+    /// Keeps devices free for tasks that need much of one and have waited long; the one that has waited longest comes first.
     pub(super) fn reserve(&mut self, candidates: &[Candidate]) {
         let starving = |candidate: &&Candidate| candidate.waiting_ms >= self.limits.reserve_after_ms;
         let mut starving: Vec<&Candidate> = candidates.iter().filter(starving).collect();
         starving.sort_by_key(|candidate| (std::cmp::Reverse(candidate.waiting_ms), candidate.key));
         for candidate in starving {
-            let host = self.host_free_bytes;
-            if self.places.iter().any(|place| fits(place, candidate, host, self.limits)) {
-                continue;
-            }
-            for place in &mut self.places {
-                let is_kept = place.reserved_for.is_none() && could_fit(place.device, candidate);
+            let Some(load) = self.loads.get(candidate.tenant) else { continue };
+            let yields_to = if load.is_within_guarantee(self.loads) { None } else { Some(*load) };
+            for place in self.places.iter_mut().filter(|place| place.reserved.is_none()) {
+                let is_kept = could_fit(place.device, candidate) && reserve::is_large(candidate, place.device.total_bytes, self.limits);
                 if is_kept && reserve::is_reserved(candidate, place.device.id, self.limits) {
-                    place.reserved_for = Some(candidate.key);
+                    place.reserved = Some(Reserved { key: candidate.key, yields_to });
                 }
             }
         }
@@ -83,9 +90,17 @@ impl<'a> Room<'a> {
         self.places.iter().filter_map(|place| self.wait_ms(place, candidate)).min().filter(|&wait_ms| wait_ms > 0)
     }
 
+    /// Whether a device is not kept free for another task.
+    fn is_allowed(&self, place: &Place<'_>, candidate: &Candidate) -> bool {
+        place.reserved.is_none_or(|reserved| {
+            let goes_first = |yields_to: TenantLoad| self.loads.get(candidate.tenant).is_some_and(|load| load.has_less(&yields_to));
+            reserved.key == candidate.key || reserved.yields_to.is_some_and(goes_first)
+        })
+    }
+
     /// How long a task has to wait yet before it may have a device; `None` if it does not fit there.
     fn wait_ms(&self, place: &Place<'_>, candidate: &Candidate) -> Option<u64> {
-        if !fits(place, candidate, self.host_free_bytes, self.limits) {
+        if !fits(place, candidate, self.host_free_bytes, self.limits) || !self.is_allowed(place, candidate) {
             return None;
         }
         let to_share = if place.running > 0 { self.limits.share_after_ms } else { 0 };
@@ -126,6 +141,5 @@ fn fits(place: &Place<'_>, candidate: &Candidate, host_free_bytes: u64, limits: 
         && could_fit(place.device, candidate)
         && candidate.need_device_bytes <= place.free_bytes
         && candidate.need_host_bytes <= host_free_bytes
-        && place.reserved_for.is_none_or(|key| key == candidate.key)
         && !place.jobs.contains(&candidate.key.job)
 }

@@ -54,15 +54,28 @@ fn a_task_goes_where_its_weights_are() {
 }
 
 #[test]
-fn a_cached_model_is_worth_what_moving_costs_and_no_more() {
+fn a_cached_model_is_worth_one_level_and_no_more() {
+    let limits = Limits::default();
     let holder = DeviceOffer { cached: BTreeSet::from([MODEL]), ..device(1) };
-    let here = Candidate { weights: Some(MODEL), move_ms: 500, n_holders: 1, ..candidate(9, 0) };
-    let first = |rank_ms| {
-        let elsewhere = Candidate { weights: Some(WeightsKey([8; 32])), move_ms: 500, rank_ms, ..candidate(1, 0) };
+    let here = Candidate { weights: Some(MODEL), move_ms: 500, n_holders: 1, rank_ms: 10, ..candidate(9, 0) };
+    let first = |job_created_ms| {
+        let elsewhere = Candidate { weights: Some(WeightsKey([8; 32])), rank_ms: 9_000, job_created_ms, n_holders: 0, ..here };
         choose_one(&[elsewhere, here], &offer(1, vec![holder.clone()])).choices[0]
     };
-    assert_eq!(first(here.rank_ms + 499).candidate, 1);
-    assert_eq!(first(here.rank_ms + 501), Choice { candidate: 0, device: 0, moved_ms: 500 });
+    assert_eq!(first(here.job_created_ms).candidate, 1);
+    assert_eq!(first(here.job_created_ms - limits.aging_ms), Choice { candidate: 0, device: 0, moved_ms: 500 });
+}
+
+#[test]
+fn a_tenant_close_to_the_least_served_goes_first_if_it_need_move_nothing() {
+    let holder = DeviceOffer { cached: BTreeSet::from([MODEL]), ..device(1) };
+    let elsewhere = Candidate { weights: Some(WeightsKey([8; 32])), move_ms: 500, ..candidate(1, 0) };
+    let here = Candidate { weights: Some(MODEL), ..candidate(2, 1) };
+    let first = |running| {
+        let chosen = choose(&[elsewhere, here], &offer(1, vec![holder.clone()]), &[load(100, 1), load(running, 1)], &Limits::default());
+        chosen.choices[0].candidate
+    };
+    assert_eq!((first(105), first(106)), (1, 0));
 }
 
 #[test]
@@ -141,6 +154,12 @@ fn a_device_is_kept_free_for_who_has_waited_long_for_memory() {
     let all_kept = limits.reserve_after_ms + 10 * limits.reserve_step_ms;
     assert_eq!(chosen(all_kept), []);
     assert_eq!(pairs(&choose_one(&[large(all_kept), candidate(2, 0)], &offer(1, vec![device(1)]))), [(0, 0)]);
+    // Who has less goes first, unless the starving task's tenant has no more than its part.
+    let chosen = |running| {
+        let candidates = [large(all_kept), candidate(2, 1)];
+        pairs(&choose(&candidates, &offer(1, vec![busy.clone()]), &[load(running, 1), load(1, 1)], &limits))
+    };
+    assert_eq!((chosen(2), chosen(1)), (vec![(1, 0)], vec![]));
     // A task that no device of this offer could ever hold keeps nothing free.
     let impossible = Candidate { need_device_bytes: 9 * GIB, ..large(all_kept) };
     assert_eq!(pairs(&choose_one(&[impossible, candidate(2, 0)], &offer(1, vec![busy]))), [(1, 0)]);

@@ -139,7 +139,8 @@ proptest! {
         let offer = Offer { slots: 1, ..offer };
         if let [choice] = choose(&candidates, &offer, &loads, &Limits::default()).choices[..] {
             let served = loads[candidates[choice.candidate].tenant];
-            for (tenant, load) in loads.iter().enumerate().filter(|(_, load)| load.compare(&served).is_lt()) {
+            let has_less = |load: &TenantLoad| !served.is_close(load, Limits::default().share_slack_percent);
+            for (tenant, load) in loads.iter().enumerate().filter(|(_, load)| has_less(load)) {
                 // Among the tasks of who has less, none has a spot: alone in the list it is not chosen either, unless a device was kept free.
                 let own: Vec<Candidate> = candidates.iter().filter(|task| task.tenant == tenant).copied().collect();
                 if candidates.iter().all(|task| task.waiting_ms < Limits::default().reserve_after_ms) {
