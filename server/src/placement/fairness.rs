@@ -38,11 +38,11 @@ impl TenantLoad {
         u128::from(self.running) * shares <= running * u128::from(self.share.get())
     }
 
-    /// Whether it has at most so many percent more for its share than another.
+    /// Whether it has at most so many percent more for its share than another. Nobody is close to who has nothing, so that the latter is not passed over.
     pub(super) fn is_close(&self, least: &Self, slack_percent: u32) -> bool {
         let (mine, others) =
             (u128::from(self.running) * u128::from(least.share.get()), u128::from(least.running) * u128::from(self.share.get()));
-        mine * 100 <= others * (100 + u128::from(slack_percent))
+        others > 0 && mine * 100 <= others * (100 + u128::from(slack_percent))
     }
 
     /// After it was given one more in this call.

@@ -76,6 +76,9 @@ fn a_tenant_close_to_the_least_served_goes_first_if_it_need_move_nothing() {
         chosen.choices[0].candidate
     };
     assert_eq!((first(105), first(106)), (1, 0));
+    // Who has nothing is not passed over, not even by equals.
+    let loads = [load(0, 1), TenantLoad { last_leased_ms: 1, ..load(0, 1) }];
+    assert_eq!(choose(&[elsewhere, here], &offer(1, vec![holder]), &loads, &Limits::default()).choices[0].candidate, 0);
 }
 
 #[test]
