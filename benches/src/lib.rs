@@ -1,7 +1,7 @@
 //! Measurements of zkinfer: what they record, how they are taken, and how the documents show them.
 //!
-//! Three commands: `zkinfer-end-to-end` (service, client, a network, many proofs), `zkinfer-micro` (one layer, one recursion circuit),
-//! and `zkinfer-tables` (writes the tables of README.md and SECURITY.md from `benches/results/` and from the code).
+//! Four commands: `zkinfer-end-to-end` (service, client, a network, many proofs), `zkinfer-micro` (one layer, one recursion circuit), `zkinfer-simulate`
+//! (placement on a large cluster), and `zkinfer-tables` (writes the tables of README.md and SECURITY.md from `benches/results/` and from the code).
 
 pub mod circuit_proofs;
 pub mod dense_network;
@@ -12,6 +12,7 @@ pub mod machine;
 pub mod record;
 pub mod samples;
 pub mod service;
+pub mod simulation;
 pub mod tables;
 pub mod usage;
 pub mod workload;

@@ -7,6 +7,8 @@
 //! - [`worker`]: the loop that does tasks, in this process or elsewhere;
 //! - [`supervisor`]: one child process for each device;
 //! - [`scheduler`]: deadlines, and workers that went silent;
+//! - [`placement`]: which task runs next and where, as pure functions;
+//! - [`scheduler`]: workers on threads of their own;
 //! - `grpc`: handlers, and the one file that makes a `tonic::Status`;
 //! - [`worker_listener`]: where workers elsewhere connect;
 //! - [`auth`], [`tls`], [`limits`].
@@ -19,6 +21,7 @@ mod directory;
 pub mod engine;
 mod grpc;
 pub mod limits;
+pub mod placement;
 pub mod process;
 pub mod prover;
 mod reload;
