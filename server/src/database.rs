@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
@@ -40,12 +41,14 @@ pub enum DatabaseError {
 
 impl Database {
     /// Opens it.
-    pub(crate) async fn open(&self, data_dir: &Path, limits: &Limits) -> Result<Arc<SqlEngine>, DatabaseError> {
-        let engine = match self {
-            Self::Embedded => SqlEngine::open_sqlite(data_dir, limits).await?,
-            Self::Postgres { url, connections } => SqlEngine::open_postgres(url.expose_secret(), *connections, limits).await?,
-        };
-        Ok(Arc::new(engine))
+    pub(crate) fn open<'a>(&'a self, data_dir: &'a Path, limits: &'a Limits) -> BoxFuture<'a, Result<Arc<SqlEngine>, DatabaseError>> {
+        Box::pin(async move {
+            let engine = match self {
+                Self::Embedded => SqlEngine::open_sqlite(data_dir, limits).await?,
+                Self::Postgres { url, connections } => SqlEngine::open_postgres(url.expose_secret(), *connections, limits).await?,
+            };
+            Ok(Arc::new(engine))
+        })
     }
 
     /// No other process can have it: what its workers had is nobody's when it starts.

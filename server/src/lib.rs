@@ -2,13 +2,13 @@
 //!
 //! [`run`] serves the API of `zkinfer-proto` on a listener until it is told to stop. Around it:
 //! - [`prover`]: the seam to the mathematics;
-//! - [`engine`]: what survives a crash, behind a trait, on SQLite;
+//! - [`engine`]: what survives a crash, behind a trait, on SQLite or PostgreSQL ([`database`]);
 //! - [`artifacts`]: bytes by their hash, public and internal;
 //! - [`worker`]: the loop that does tasks, in this process or elsewhere;
 //! - [`supervisor`]: one child process for each device;
 //! - [`scheduler`]: deadlines, and workers that went silent;
 //! - [`placement`]: which task runs next and where, as pure functions;
-//! - [`scheduler`]: workers on threads of their own;
+//! - [`webhooks`]: tells of the ends of jobs;
 //! - `grpc`: handlers, and the one file that makes a `tonic::Status`;
 //! - [`worker_listener`]: where workers elsewhere connect;
 //! - [`auth`], [`tls`], [`limits`].

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server. Everything of it goes when this is dropped.
-pub struct Postgres {
+pub(crate) struct Postgres {
     folder: TempDir,
     bin: PathBuf,
     child: Option<Child>,
@@ -18,7 +18,7 @@ pub struct Postgres {
 
 impl Postgres {
     /// Starts a server, or answers why there is none on this machine.
-    pub fn start() -> Result<Self, String> {
+    pub(crate) fn start() -> Result<Self, String> {
         let bin = find_binaries()?;
         let folder = tempfile::Builder::new().prefix("zkinfer-pg-").tempdir().map_err(|error| error.to_string())?;
         if is_root() {
@@ -32,12 +32,12 @@ impl Postgres {
     }
 
     /// URL of a database of this server.
-    pub fn url(&self, database: &str) -> String {
+    pub(crate) fn url(&self, database: &str) -> String {
         format!("postgres://zkinfer@localhost/{database}?host={}", self.folder.path().display())
     }
 
     /// Makes an empty database; answers its URL.
-    pub fn create_database(&self, name: &str) -> String {
+    pub(crate) fn create_database(&self, name: &str) -> String {
         let mut psql = Command::new(self.bin.join("psql"));
         psql.arg("-h").arg(self.folder.path()).args(["-U", "zkinfer", "-d", "postgres", "-qc", &format!("CREATE DATABASE {name}")]);
         run(&mut psql).expect("a database");
@@ -45,7 +45,7 @@ impl Postgres {
     }
 
     /// Kills the server as a power cut would, all its processes.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let pid_file = self.folder.path().join("data/postmaster.pid");
         let pid = std::fs::read_to_string(pid_file).ok().and_then(|text| text.lines().next()?.trim().parse::<u32>().ok());
         if let Some(pid) = pid {
@@ -58,7 +58,7 @@ impl Postgres {
     }
 
     /// Starts the server again on its data.
-    pub fn launch(&mut self) -> Result<(), String> {
+    pub(crate) fn launch(&mut self) -> Result<(), String> {
         let log = std::fs::File::create(self.folder.path().join("log")).map_err(|error| error.to_string())?;
         let socket = self.folder.path().display().to_string();
         let started = Instant::now();

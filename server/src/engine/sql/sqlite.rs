@@ -9,7 +9,7 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AnyPool, ConnectOptions as _, Connection as _, Executor as _};
 
 use super::notices::Notices;
@@ -109,9 +109,10 @@ async fn pool(path: &Path, mode: &str, n_connections: u32) -> Result<AnyPool, sq
 }
 
 async fn migrate(options: &SqliteConnectOptions) -> Result<(), OpenError> {
-    let mut connection = options.clone().connect().await.map_err(OpenError::Database)?;
-    sqlx::migrate!("./migrations/sqlite").run(&mut connection).await.map_err(OpenError::Migrate)?;
-    connection.close().await.map_err(OpenError::Database)
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(OpenError::Database)?;
+    sqlx::migrate!("./migrations/sqlite").run(&pool).await.map_err(OpenError::Migrate)?;
+    pool.close().await;
+    Ok(())
 }
 
 fn lock_directory(directory: &Path) -> Result<File, OpenError> {
