@@ -9,9 +9,6 @@ use super::histogram::Histogram;
 use super::job::Job;
 use super::settings::TENANTS;
 
-/// A tenant wants more than it has if it has at least this many ready tasks.
-const MANY_READY: u64 = 50;
-
 /// Of one tenant.
 #[derive(Debug, Clone, Default)]
 pub(super) struct OfTenant {
@@ -119,7 +116,8 @@ impl Measure {
         }
         for ((tenant, load), ready) in self.tenants.iter_mut().zip(loads).zip(n_ready) {
             tenant.occupied_us += load.running * passed_us;
-            tenant.wanted_less |= *ready < MANY_READY;
+            // Who wants much more has at least as many ready tasks as leased ones.
+            tenant.wanted_less |= *ready < load.running.max(1);
         }
     }
 

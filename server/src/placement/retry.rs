@@ -197,7 +197,7 @@ pub enum Verdict {
     Requeue {
         /// Not before this many milliseconds have passed.
         after_ms: u64,
-        /// What it asks for now.
+        /// What it asks for from here on.
         need: Need,
         /// Failures, this one included.
         history: History,

@@ -72,15 +72,15 @@ proptest! {
         let mut cluster = Cluster::new(8, &shares);
         let (slots, all, n) = (16.0, f64::from(shares.iter().sum::<u32>()), shares.len() as f64);
         let mut job = 0_u128;
-        for now in 0..200 {
+        for at in 0..200 {
             for tenant in 0..shares.len() {
                 while cluster.ready.iter().filter(|task| task.tenant == tenant).count() < 16 {
                     let (turns, _) = sizes[job as usize % sizes.len()];
-                    cluster.ready.push(Candidate { estimated_ms: turns, job_created_ms: now * 10, ..candidate(job, tenant) });
+                    cluster.ready.push(Candidate { estimated_ms: turns, job_created_ms: at * 10, ..candidate(job, tenant) });
                     job += 1;
                 }
             }
-            cluster.turn(now);
+            cluster.turn(at);
             prop_assert_eq!(cluster.loads.iter().map(|load| load.running).sum::<u64>(), 16, "no slot is ever empty");
             for load in &cluster.loads {
                 // At all times between the fair part less n · share / all shares, and one task more than the fair part (docs/SCHEDULING.md).
@@ -96,13 +96,13 @@ proptest! {
         // Twice as much arrives as can be done; urgent jobs without end.
         let mut cluster = Cluster::new(1, &[1]);
         let mut waiting: BTreeMap<u128, u64> = BTreeMap::new();
-        for now in 0..400_u64 {
-            let (turns, _) = sizes[now as usize % 16];
-            let task = Candidate { estimated_ms: turns, priority: priorities[now as usize % 16], rank_ms: turns * 1_000, job_created_ms: now * 10,
-                ..candidate(u128::from(now), 0) };
+        for at in 0..400_u64 {
+            let (turns, _) = sizes[at as usize % 16];
+            let task = Candidate { estimated_ms: turns, priority: priorities[at as usize % 16], rank_ms: turns * 1_000, job_created_ms: at * 10,
+                ..candidate(u128::from(at), 0) };
             cluster.ready.push(task);
-            waiting.insert(u128::from(now), now * 10);
-            for started in cluster.turn(now) {
+            waiting.insert(u128::from(at), at * 10);
+            for started in cluster.turn(at) {
                 waiting.remove(&started.key.job);
                 let oldest = waiting.values().next().copied().unwrap_or(u64::MAX);
                 prop_assert!(started.job_created_ms < oldest.saturating_add(cluster.limits.overtaking_ms()), "{started:?} overtakes {oldest}");
@@ -114,19 +114,19 @@ proptest! {
     fn large_tasks_and_lone_ones_run_though_small_ones_never_stop_coming(sizes in tasks(), n_devices in 1_u128..6) {
         let mut cluster = Cluster::new(n_devices, &[1, 1]);
         let mut outstanding = BTreeSet::new();
-        for now in 0..200_u64 {
+        for at in 0..200_u64 {
             while cluster.ready.iter().filter(|task| task.tenant == 0).count() < 16 {
-                let job = u128::from(now) << 32 | cluster.ready.len() as u128;
+                let job = u128::from(at) << 32 | cluster.ready.len() as u128;
                 let (turns, _) = sizes[job as usize % 16];
                 cluster.ready.push(Candidate { estimated_ms: turns, rank_ms: 9_000, ..candidate(job, 0) });
             }
-            if now % 50 == 0 {
-                let sharing = if now == 100 { Sharing::Alone } else { Sharing::Shared };
-                let large = Candidate { need_device_bytes: 8 * GIB, estimated_ms: 2, sharing, ..candidate(1 << 90 | u128::from(now), 1) };
+            if at % 50 == 0 {
+                let sharing = if at == 100 { Sharing::Alone } else { Sharing::Shared };
+                let large = Candidate { need_device_bytes: 8 * GIB, estimated_ms: 2, sharing, ..candidate(1 << 90 | u128::from(at), 1) };
                 outstanding.insert(large.key);
                 cluster.ready.push(large);
             }
-            for started in cluster.turn(now) {
+            for started in cluster.turn(at) {
                 outstanding.remove(&started.key);
             }
             // From the bound on, 50 + 10 · 10 ms, every device is kept free; the longest task on one takes five turns.
