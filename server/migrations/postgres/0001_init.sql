@@ -66,6 +66,7 @@ CREATE TABLE tasks(
   state TEXT COLLATE "C" NOT NULL CHECK(state IN ('WAITING', 'READY', 'RUNNING', 'DONE', 'FAILED', 'CANCELLED')),
   waiting_on BIGINT NOT NULL CHECK(waiting_on >= 0),
   priority BIGINT NOT NULL,
+  level BIGINT NOT NULL,            -- placement::level: priority and age in one number
   created_ms BIGINT NOT NULL,         -- of the subject
   rank_ms BIGINT NOT NULL,            -- longest way to the end
   estimated_ms BIGINT NOT NULL,
@@ -84,7 +85,7 @@ CREATE TABLE tasks(
   PRIMARY KEY(kind, tenant, subject, ordinal),
   UNIQUE(kind, tenant, subject, name)
 ) WITH (fillfactor = 70);
-CREATE INDEX tasks_ready ON tasks(tenant, priority DESC, created_ms, subject, rank_ms DESC) WHERE state = 'READY';
+CREATE INDEX tasks_ready ON tasks(tenant, level DESC, rank_ms DESC, created_ms, subject, ordinal) WHERE state = 'READY';
 CREATE INDEX tasks_running ON tasks(session, lease_until_ms) WHERE state = 'RUNNING';
 CREATE INDEX tasks_running_of ON tasks(tenant) WHERE state = 'RUNNING';
 CREATE INDEX tasks_waiting ON tasks(tenant) WHERE state = 'WAITING';
@@ -111,6 +112,9 @@ CREATE TABLE attempts(
   outcome TEXT COLLATE "C" NOT NULL DEFAULT '',
   PRIMARY KEY(kind, tenant, subject, ordinal, epoch)
 );
+
+-- When a tenant was last given something.
+CREATE INDEX attempts_recent ON attempts(tenant, started_ms);
 
 CREATE TABLE sessions(
   id TEXT COLLATE "C" NOT NULL PRIMARY KEY,

@@ -36,6 +36,7 @@ CREATE TABLE graph_tasks(
   state TEXT NOT NULL CHECK(state IN ('WAITING', 'READY', 'RUNNING', 'DONE', 'FAILED', 'CANCELLED')),
   waiting_on INTEGER NOT NULL CHECK(waiting_on >= 0),
   priority INTEGER NOT NULL,
+  level INTEGER NOT NULL,            -- placement::level: priority and age in one number
   created_ms INTEGER NOT NULL,         -- of the subject
   rank_ms INTEGER NOT NULL,            -- longest way to the end
   estimated_ms INTEGER NOT NULL,
@@ -54,11 +55,12 @@ CREATE TABLE graph_tasks(
   PRIMARY KEY(kind, tenant, subject, ordinal),
   UNIQUE(kind, tenant, subject, name)
 ) STRICT, WITHOUT ROWID;
-INSERT INTO graph_tasks(kind, tenant, subject, ordinal, name, step, state, waiting_on, priority, created_ms, rank_ms, estimated_ms, device_bytes,
+INSERT INTO graph_tasks(kind, tenant, subject, ordinal, name, step, state, waiting_on, priority, level, created_ms, rank_ms, estimated_ms, device_bytes,
     model_digest, epoch, not_before_ms, attempts, failed_infra)
   SELECT tasks.kind, tasks.tenant, subject, 0, CASE tasks.kind WHEN 'REGISTER' THEN 'register' ELSE 'prove' END,
     CASE tasks.kind WHEN 'REGISTER' THEN 'register' ELSE 'prove' END,
-    CASE tasks.state WHEN 'RUNNING' THEN 'READY' ELSE tasks.state END, 0, tasks.priority, coalesce(jobs.created_ms, models.created_ms, 0), 0, 0, 0,
+    CASE tasks.state WHEN 'RUNNING' THEN 'READY' ELSE tasks.state END, 0, tasks.priority,
+    max(-9, min(9, tasks.priority)) - coalesce(jobs.created_ms, models.created_ms, 0) / 20000, coalesce(jobs.created_ms, models.created_ms, 0), 0, 0, 0,
     (SELECT private_digest FROM models AS own WHERE own.tenant = jobs.tenant AND own.id = jobs.model_id), epoch + 1, not_before_ms, attempt,
     CASE tasks.state WHEN 'RUNNING' THEN 1 ELSE 0 END
   FROM tasks LEFT JOIN jobs ON tasks.kind = 'PROVE' AND jobs.tenant = tasks.tenant AND jobs.id = subject
@@ -66,7 +68,7 @@ INSERT INTO graph_tasks(kind, tenant, subject, ordinal, name, step, state, waiti
 -- A job that ran and was told to stop ends at the next start, when its deadline or its cancellation is looked at.
 DROP TABLE tasks;
 ALTER TABLE graph_tasks RENAME TO tasks;
-CREATE INDEX tasks_ready ON tasks(tenant, priority DESC, created_ms, subject, rank_ms DESC) WHERE state = 'READY';
+CREATE INDEX tasks_ready ON tasks(tenant, level DESC, rank_ms DESC, created_ms, subject, ordinal) WHERE state = 'READY';
 CREATE INDEX tasks_running ON tasks(session, lease_until_ms) WHERE state = 'RUNNING';
 CREATE INDEX tasks_running_of ON tasks(tenant) WHERE state = 'RUNNING';
 CREATE INDEX tasks_waiting ON tasks(tenant) WHERE state = 'WAITING';
@@ -93,6 +95,9 @@ CREATE TABLE attempts(
   outcome TEXT NOT NULL DEFAULT '',
   PRIMARY KEY(kind, tenant, subject, ordinal, epoch)
 ) STRICT, WITHOUT ROWID;
+
+-- When a tenant was last given something.
+CREATE INDEX attempts_recent ON attempts(tenant, started_ms);
 
 CREATE TABLE sessions(
   id TEXT NOT NULL PRIMARY KEY,

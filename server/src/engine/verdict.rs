@@ -1,40 +1,35 @@
-//! What becomes of a task after a failed attempt. The only table of causes, reasons and budgets; a pure function.
+//! What becomes of a task after a failed attempt: [`crate::placement::retry`] decides, and here its decision becomes what is stored and told.
 
 use std::time::Duration;
 
 use zkinfer_proto::v1;
 
 use super::{FailedAttempt, FailureCause};
-
-/// Attempts at a task that fails by itself.
-pub(super) const MAX_TASK_FAILURES: u32 = 3;
-/// Attempts that what surrounds a task may spoil: devices, stores, workers that vanish.
-pub(super) const MAX_INFRA_FAILURES: u32 = 8;
-/// Attempts that memory may spoil.
-pub(super) const MAX_MEMORY_FAILURES: u32 = 3;
-/// Doublings of the wait before the next attempt.
-const MAX_DOUBLINGS: u32 = 10;
-
-/// How often a task has failed so far, by what was to blame.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Failures {
-    /// The task itself.
-    pub(super) task: u32,
-    /// What surrounds it.
-    pub(super) infra: u32,
-    /// Memory.
-    pub(super) memory: u32,
-    /// Workers that died with it.
-    pub(super) deaths: u32,
-}
+use crate::placement::retry::{self, Budgets, Cause, Failure, Fleet, History, Need, Session};
+use crate::placement::{Pool, Sharing};
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Verdict {
-    /// Queue it again, not before this has passed.
-    Retry { after: Duration },
+    /// Queue it again, not before this has passed, with this need of device memory.
+    Retry { after: Duration, device_bytes: u64 },
     /// Fail its subject.
     Fail(v1::Failure),
+}
+
+/// A task that failed, as far as it matters.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Failed<'a> {
+    pub(super) history: History,
+    /// All attempts so far.
+    pub(super) attempts: u32,
+    /// What it asks for.
+    pub(super) device_bytes: u64,
+    /// Most device memory that it took; 0 if unknown.
+    pub(super) peak_device_bytes: u64,
+    /// Its name and epoch: they make the wait.
+    pub(super) name: &'a str,
+    pub(super) epoch: i64,
 }
 
 impl FailureCause {
@@ -51,54 +46,97 @@ impl FailureCause {
             Self::Timeout => "TASK_TIMEOUT",
         }
     }
+
+    fn cause(self) -> Option<Cause> {
+        Some(match self {
+            // A bug: another attempt gives the same.
+            Self::Internal => return None,
+            Self::InvalidInput => Cause::InvalidInput,
+            Self::HostMemory => Cause::HostOom,
+            Self::DeviceMemory => Cause::DeviceOom,
+            Self::DeviceLost => Cause::DeviceLost,
+            Self::Storage => Cause::Storage,
+            Self::VerifyFailed => Cause::VerifyFailed,
+            Self::Timeout => Cause::Timeout,
+        })
+    }
 }
 
-/// Decides after an attempt failed; answers with the failures as they are now. `attempts` counts all so far; `budget` bounds
-/// each kind of failure from above, and `backoff` is the wait after the first.
-pub(super) fn decide(failed: &FailedAttempt, before: Failures, attempts: u32, budget: u32, backoff: Duration) -> (Failures, Verdict) {
-    let mut failures = before;
-    let (count, limit) = match failed.cause {
-        FailureCause::InvalidInput | FailureCause::Internal => (&mut failures.task, 1),
-        FailureCause::VerifyFailed | FailureCause::Timeout => (&mut failures.task, MAX_TASK_FAILURES),
-        FailureCause::HostMemory | FailureCause::DeviceMemory => (&mut failures.memory, MAX_MEMORY_FAILURES),
-        FailureCause::DeviceLost | FailureCause::Storage => (&mut failures.infra, MAX_INFRA_FAILURES),
-    };
-    *count += 1;
-    let may_pass = !matches!(failed.cause, FailureCause::InvalidInput | FailureCause::Internal);
-    if may_pass && *count < limit.min(budget) {
-        let after = backoff.saturating_mul(1 << (*count - 1).min(MAX_DOUBLINGS));
-        return (failures, Verdict::Retry { after });
+/// The budgets: those of the table, or smaller ones by the service's limits.
+pub(super) fn budgets(attempts: u32, deaths: u32, backoff: Duration) -> Budgets {
+    let table = Budgets::default();
+    Budgets {
+        task: table.task.min(attempts),
+        infrastructure: table.infrastructure.min(attempts),
+        memory: table.memory.min(attempts),
+        killed_sessions: deaths,
+        backoff_ms: u64::try_from(backoff.as_millis()).unwrap_or(u64::MAX),
+        ..table
     }
-    let reason = if failed.reason.is_empty() { failed.cause.as_str() } else { failed.reason.as_str() };
+}
+
+/// Decides after an attempt failed.
+pub(super) fn decide(attempt: &FailedAttempt, failed: &Failed<'_>, budgets: &Budgets) -> (History, Verdict) {
+    let may_pass = !matches!(attempt.cause, FailureCause::InvalidInput | FailureCause::Internal);
+    let reason = if attempt.reason.is_empty() { attempt.cause.as_str() } else { attempt.reason.as_str() };
     // What went wrong inside is for the log only.
-    let message = match failed.cause {
+    let message = match attempt.cause {
         FailureCause::Internal => "an internal error of the prover; the service's log has it",
-        _ => failed.message.as_str(),
+        _ => attempt.message.as_str(),
     };
-    let failure = v1::Failure { reason: reason.into(), message: message.into(), retryable: may_pass, attempts, stage: String::new() };
-    (failures, Verdict::Fail(failure))
+    let failure = v1::Failure {
+        reason: reason.into(),
+        message: message.into(),
+        retryable: may_pass,
+        attempts: failed.attempts,
+        stage: String::new(),
+    };
+    match attempt.cause.cause() {
+        Some(cause) => ask(failed, cause, Session::Lives, budgets, failure),
+        None => (failed.history, Verdict::Fail(failure)),
+    }
 }
 
-/// Decides after a worker died, or gave no sign of life for the length of a lease; `limit` deaths are too many.
-pub(super) fn decide_death(before: Failures, attempts: u32, limit: u32) -> (Failures, Verdict) {
-    let failures = Failures { deaths: before.deaths + 1, ..before };
-    if failures.deaths < limit {
-        return (failures, Verdict::Retry { after: Duration::ZERO });
-    }
-    let message = format!("{} workers died, or went silent, while working on it", failures.deaths);
-    let failure = v1::Failure { reason: "POISONED".into(), message, retryable: false, attempts, stage: String::new() };
-    (failures, Verdict::Fail(failure))
+/// Decides after a worker died, or gave no sign of life for the length of a lease. `with_service`: the service itself died with a task of its own
+/// workers, and whose fault that was is not known, so that more of it is borne.
+pub(super) fn decide_death(failed: &Failed<'_>, with_service: bool, budgets: &Budgets) -> (History, Verdict) {
+    let session = if with_service { Session::Lives } else { Session::Died };
+    let message = "its workers died, or went silent, while working on it";
+    let failure = v1::Failure {
+        reason: "POISONED".into(),
+        message: message.into(),
+        retryable: false,
+        attempts: failed.attempts,
+        stage: String::new(),
+    };
+    // Deaths have a budget of their own; that of the surroundings must not end it earlier.
+    let infrastructure = if with_service { Budgets::default().infrastructure } else { u32::MAX };
+    let (history, verdict) = ask(failed, Cause::LeaseLost, session, &Budgets { infrastructure, ..*budgets }, failure);
+    // Whoever takes it next is another.
+    let at_once = |verdict| match verdict {
+        Verdict::Retry { device_bytes, .. } => Verdict::Retry { after: Duration::ZERO, device_bytes },
+        fail @ Verdict::Fail(_) => fail,
+    };
+    (history, at_once(verdict))
 }
 
-/// Decides after the service itself died with a task of its own workers: whose fault that was is not known, so that more of it is borne.
-pub(super) fn decide_service_death(before: Failures, attempts: u32, budget: u32) -> (Failures, Verdict) {
-    let failures = Failures { infra: before.infra + 1, ..before };
-    if failures.infra < MAX_INFRA_FAILURES.max(budget) {
-        return (failures, Verdict::Retry { after: Duration::ZERO });
+fn ask(failed: &Failed<'_>, cause: Cause, session: Session, budgets: &Budgets, told: v1::Failure) -> (History, Verdict) {
+    let need = Need { device_bytes: failed.device_bytes, host_bytes: 0, pool: Pool::Any, sharing: Sharing::Shared };
+    let failure = Failure { cause, session, peak_device_bytes: failed.peak_device_bytes, peak_host_bytes: 0 };
+    // What workers there are is not known here: no need is taken for too large, and a task that fits nowhere waits.
+    let fleet = Fleet { device_bytes: u64::MAX, cpu_bytes: u64::MAX, host_bytes: u64::MAX };
+    match retry::decide(&failure, &failed.history, &need, &fleet, budgets, seed(failed)) {
+        retry::Verdict::Requeue { after_ms, need, history } => {
+            (history, Verdict::Retry { after: Duration::from_millis(after_ms), device_bytes: need.device_bytes })
+        }
+        retry::Verdict::Fail { history, .. } => (history, Verdict::Fail(told)),
     }
-    let message = format!("the service died {} times while working on it", failures.infra);
-    let failure = v1::Failure { reason: "POISONED".into(), message, retryable: false, attempts, stage: String::new() };
-    (failures, Verdict::Fail(failure))
+}
+
+/// Differs from task to task and attempt to attempt.
+fn seed(failed: &Failed<'_>) -> u64 {
+    let name = failed.name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    name ^ failed.epoch.unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 #[cfg(test)]
@@ -107,77 +145,78 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn failed(cause: FailureCause) -> FailedAttempt {
+    fn attempt(cause: FailureCause) -> FailedAttempt {
         FailedAttempt { cause, reason: String::new(), message: "weights: 1, 2, 3".into() }
     }
 
-    /// Fails until the subject fails; answers the waits and the failure.
-    fn run(cause: FailureCause, budget: u32) -> (Vec<Duration>, v1::Failure) {
-        let (mut failures, mut waits) = (Failures::default(), Vec::new());
+    fn failed(history: History, attempts: u32) -> Failed<'static> {
+        Failed { history, attempts, device_bytes: 100, peak_device_bytes: 200, name: "layer-0001", epoch: i64::from(attempts) }
+    }
+
+    /// Fails until the subject fails; answers the failure.
+    fn run(cause: FailureCause, budgets: &Budgets) -> v1::Failure {
+        let mut history = History::default();
         for attempts in 1.. {
-            match decide(&failed(cause), failures, attempts, budget, SECOND) {
-                (after, Verdict::Retry { after: wait }) => (failures, _) = (after, waits.push(wait)),
-                (_, Verdict::Fail(failure)) => return (waits, failure),
+            match decide(&attempt(cause), &failed(history, attempts), budgets) {
+                (after, Verdict::Retry { after: wait, .. }) => {
+                    assert!(wait <= SECOND * (1 << (attempts - 1)));
+                    history = after;
+                }
+                (_, Verdict::Fail(failure)) => return failure,
             }
         }
         unreachable!("every budget ends")
     }
 
     #[test]
-    fn what_may_pass_is_tried_again_with_growing_waits_until_its_budget_ends() {
+    fn what_may_pass_is_tried_again_until_its_budget_ends() {
+        let usual = budgets(u32::MAX, 2, SECOND);
         for (cause, limit) in [
-            (FailureCause::DeviceLost, MAX_INFRA_FAILURES),
-            (FailureCause::Storage, MAX_INFRA_FAILURES),
-            (FailureCause::VerifyFailed, MAX_TASK_FAILURES),
-            (FailureCause::Timeout, MAX_TASK_FAILURES),
-            (FailureCause::DeviceMemory, MAX_MEMORY_FAILURES),
+            (FailureCause::DeviceLost, usual.infrastructure),
+            (FailureCause::Storage, usual.infrastructure),
+            (FailureCause::VerifyFailed, usual.task),
+            (FailureCause::Timeout, usual.task),
+            (FailureCause::DeviceMemory, usual.memory),
         ] {
-            let (waits, failure) = run(cause, u32::MAX);
-            let expected: Vec<Duration> = (0..limit - 1).map(|doublings| SECOND * (1 << doublings)).collect();
-            assert_eq!(waits, expected, "{cause:?}");
+            let failure = run(cause, &usual);
             assert_eq!((failure.reason.as_str(), failure.attempts, failure.retryable), (cause.as_str(), limit, true));
         }
-        assert_eq!(run(FailureCause::Storage, 2).0.len(), 1, "a smaller budget ends earlier");
+        assert_eq!(run(FailureCause::Storage, &budgets(2, 2, SECOND)).attempts, 2, "a smaller limit ends it earlier");
+    }
+
+    #[test]
+    fn a_task_that_ran_out_of_memory_asks_for_more_than_it_took() {
+        let (_, verdict) = decide(&attempt(FailureCause::DeviceMemory), &failed(History::default(), 1), &budgets(8, 2, SECOND));
+        let Verdict::Retry { device_bytes, .. } = verdict else { panic!("tried again") };
+        assert_eq!(device_bytes, 250);
     }
 
     #[test]
     fn the_callers_fault_fails_at_once_and_bugs_tell_nothing() {
-        let (waits, failure) = run(FailureCause::Internal, 8);
-        assert!(waits.is_empty());
-        assert_eq!(failure.reason, "INTERNAL");
+        let usual = budgets(8, 2, SECOND);
+        let failure = run(FailureCause::Internal, &usual);
+        assert_eq!((failure.reason.as_str(), failure.attempts), ("INTERNAL", 1));
         assert!(!failure.message.contains("weights"));
-        let rejected = FailedAttempt { reason: "SHAPE_MISMATCH".into(), ..failed(FailureCause::InvalidInput) };
-        let (_, verdict) = decide(&rejected, Failures::default(), 1, 8, SECOND);
+        let rejected = FailedAttempt { reason: "SHAPE_MISMATCH".into(), ..attempt(FailureCause::InvalidInput) };
+        let (_, verdict) = decide(&rejected, &failed(History::default(), 1), &usual);
         let Verdict::Fail(failure) = verdict else { panic!("fails") };
         assert_eq!((failure.reason.as_str(), failure.retryable), ("SHAPE_MISMATCH", false));
     }
 
     #[test]
-    fn failures_of_different_kinds_do_not_add_up() {
-        let (failures, _) = decide(&failed(FailureCause::Timeout), Failures::default(), 1, 8, SECOND);
-        let (failures, verdict) = decide(&failed(FailureCause::DeviceMemory), failures, 2, 8, SECOND);
-        assert_eq!(verdict, Verdict::Retry { after: SECOND });
-        assert_eq!(failures, Failures { task: 1, memory: 1, ..Failures::default() });
-    }
-
-    #[test]
-    fn a_task_that_workers_die_of_is_given_up() {
-        let (failures, verdict) = decide_death(Failures::default(), 1, 2);
-        assert_eq!(verdict, Verdict::Retry { after: Duration::ZERO });
-        let (_, verdict) = decide_death(failures, 2, 2);
+    fn a_task_that_workers_die_of_is_given_up_and_more_deaths_of_the_service_are_borne() {
+        let usual = budgets(1, 2, SECOND);
+        let (history, verdict) = decide_death(&failed(History::default(), 1), false, &usual);
+        assert_eq!(verdict, Verdict::Retry { after: Duration::ZERO, device_bytes: 100 });
+        let (_, verdict) = decide_death(&failed(history, 2), false, &usual);
         let Verdict::Fail(failure) = verdict else { panic!("fails") };
         assert_eq!((failure.reason.as_str(), failure.attempts), ("POISONED", 2));
-    }
-
-    #[test]
-    fn more_deaths_of_the_service_are_borne() {
-        let mut failures = Failures::default();
-        for attempts in 1..MAX_INFRA_FAILURES {
-            let (after, verdict) = decide_service_death(failures, attempts, 1);
-            assert_eq!(verdict, Verdict::Retry { after: Duration::ZERO });
-            failures = after;
+        let mut history = History::default();
+        for attempts in 1..Budgets::default().infrastructure {
+            let (after, verdict) = decide_death(&failed(history, attempts), true, &usual);
+            assert!(matches!(verdict, Verdict::Retry { .. }));
+            history = after;
         }
-        let (_, verdict) = decide_service_death(failures, MAX_INFRA_FAILURES, 1);
-        assert!(matches!(verdict, Verdict::Fail(failure) if failure.reason == "POISONED"));
+        assert!(matches!(decide_death(&failed(history, 8), true, &usual).1, Verdict::Fail(_)));
     }
 }

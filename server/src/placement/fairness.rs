@@ -20,7 +20,7 @@ pub struct TenantLoad {
 
 impl TenantLoad {
     /// Less is served first.
-    pub(super) fn compare(&self, other: &Self) -> Ordering {
+    pub fn compare(&self, other: &Self) -> Ordering {
         let (mine, others) =
             (u128::from(self.running) * u128::from(other.share.get()), u128::from(other.running) * u128::from(self.share.get()));
         mine.cmp(&others).then(self.last_leased_ms.cmp(&other.last_leased_ms))

@@ -7,6 +7,7 @@ use zkinfer_proto::v1;
 use super::super::document::{Change, Document};
 use super::super::{EngineError, NewBatch, NewJob, NewModel, Notice, Subject, SubjectKind, graph, timestamp, timestamp_ms};
 use super::{SqlEngine, Writing, append_event, idempotency, load, subject};
+use crate::placement;
 
 impl SqlEngine {
     pub(super) async fn insert_model(&self, new: NewModel) -> Result<v1::Model, EngineError> {
@@ -241,11 +242,13 @@ struct Plan {
 }
 
 async fn insert_graph(writing: &mut Writing, subject: &Subject, plan: &Plan) -> Result<(), EngineError> {
+    let priority = i32::try_from(plan.priority).unwrap_or(0);
+    let level = placement::level(priority, plan.created_ms.unsigned_abs(), &placement::Limits::default());
     for (ordinal, node) in plan.graph.nodes.iter().enumerate() {
         let state = if node.needs.is_empty() { "READY" } else { "WAITING" };
         sqlx::query(
-            "INSERT INTO tasks(kind, tenant, subject, ordinal, name, step, state, waiting_on, priority, created_ms, rank_ms, estimated_ms, \
-               device_bytes, model_digest) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+            "INSERT INTO tasks(kind, tenant, subject, ordinal, name, step, state, waiting_on, priority, level, created_ms, rank_ms, estimated_ms, \
+               device_bytes, model_digest) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
         )
         .bind(subject.kind.task_kind())
         .bind(&subject.tenant)
@@ -256,6 +259,7 @@ async fn insert_graph(writing: &mut Writing, subject: &Subject, plan: &Plan) -> 
         .bind(state)
         .bind(node.needs.len() as i64)
         .bind(plan.priority)
+        .bind(level)
         .bind(plan.created_ms)
         .bind(node.rank_ms)
         .bind(node.estimated_ms)

@@ -1,7 +1,7 @@
-//! Sessions, and giving them tasks.
-//!
-//! Which task goes first: the tenant with the least running for its share; of that tenant the highest priority, then the oldest subject, then the
-//! longest way to the subject's end; among those of the same priority, one whose model the session holds ready is preferred.
+//! Sessions, and giving them tasks: a bounded list of the best ready tasks of each tenant is read by index, [`crate::placement`] chooses, and what it
+//! chose is leased if nobody else was faster.
+
+use std::num::NonZeroU32;
 
 use sqlx::any::AnyRow;
 use sqlx::{Decode, Row as _, Type};
@@ -14,10 +14,13 @@ use super::super::{
 };
 use super::stopping::load_stop;
 use super::{SqlEngine, Writing, apply, fixed, load};
+use crate::placement::{self, Candidate, DeviceClass, DeviceId, DeviceOffer, KindSet, Pool, Sharing, TaskKind, TenantLoad, WeightsKey};
 
-/// Tenants that are looked at for one request, and tasks of each beyond those asked for.
+/// Tenants that are looked at for one request, those with the least for their share, and the best tasks of each.
 const MAX_TENANTS: usize = 16;
-const SPARE_TASKS: i64 = 8;
+const WINDOW: i64 = 16;
+/// How often it is chosen again, if others were faster.
+const ROUNDS: usize = 4;
 
 /// Who has something ready, found by leaps over the index: its length does not matter.
 const READY_TENANTS: &str = "WITH RECURSIVE ready(tenant) AS ( \
@@ -25,42 +28,32 @@ const READY_TENANTS: &str = "WITH RECURSIVE ready(tenant) AS ( \
      UNION ALL \
        SELECT (SELECT min(tenant) FROM tasks WHERE state = 'READY' AND tenant > ready.tenant) FROM ready WHERE ready.tenant IS NOT NULL) \
      SELECT ready.tenant, coalesce(tenants.share_milli, 1000), coalesce(tenants.max_running, 9223372036854775807), \
-       (SELECT count(*) FROM tasks WHERE state = 'RUNNING' AND tasks.tenant = ready.tenant) \
+       (SELECT count(*) FROM tasks WHERE state = 'RUNNING' AND tasks.tenant = ready.tenant), \
+       coalesce((SELECT max(started_ms) FROM attempts WHERE attempts.tenant = ready.tenant), 0) \
      FROM ready LEFT JOIN tenants ON tenants.tenant = ready.tenant \
      WHERE ready.tenant IS NOT NULL AND coalesce(tenants.is_paused, 0) = 0";
 
-/// The best tasks of a tenant. PostgreSQL leaves out what another server is about to give away.
-const CANDIDATES: &str = "SELECT kind, tenant, subject, ordinal, name, priority, device_bytes, model_digest, epoch, attempts FROM tasks \
+/// The best tasks of a tenant.
+const CANDIDATES: &str = "SELECT kind, tenant, subject, ordinal, name, step, priority, rank_ms, created_ms, estimated_ms, device_bytes, model_digest, epoch, \
+       attempts, deaths, not_before_ms FROM tasks \
      WHERE state = 'READY' AND tenant = $1 AND not_before_ms <= $2 \
-     ORDER BY priority DESC, created_ms, subject, rank_ms DESC, ordinal LIMIT $3";
-const CANDIDATES_LOCKED: &str = "SELECT kind, tenant, subject, ordinal, name, priority, device_bytes, model_digest, epoch, attempts FROM tasks \
-     WHERE state = 'READY' AND tenant = $1 AND not_before_ms <= $2 \
-     ORDER BY priority DESC, created_ms, subject, rank_ms DESC, ordinal LIMIT $3 FOR UPDATE SKIP LOCKED";
+     ORDER BY level DESC, rank_ms DESC, created_ms, subject, ordinal LIMIT $3";
 
 /// A tenant with something ready.
 struct Tenant {
     name: String,
-    share_milli: i64,
-    may_run: i64,
-    running: i64,
-}
-
-impl Tenant {
-    /// Runs less for its share than the other.
-    fn load(&self) -> f64 {
-        self.running as f64 / self.share_milli.max(1) as f64
-    }
+    load: TenantLoad,
+    may_run: u64,
 }
 
 /// A ready task.
-struct Candidate {
+struct Ready {
     task: TaskKey,
     ordinal: i64,
-    priority: i64,
-    device_bytes: i64,
-    model_digest: Option<Vec<u8>>,
     epoch: i64,
     attempts: i64,
+    /// As placement sees it.
+    candidate: Candidate,
 }
 
 impl SqlEngine {
@@ -92,18 +85,30 @@ impl SqlEngine {
         };
         let holder = Holder { session, worker: &worker, until_ms: writing.now_ms.saturating_add(self.rules.lease_ms) };
         let mut tenants = ready_tenants(&mut writing).await?;
+        let mut ready = ready_tasks(&mut writing, &tenants).await?;
         let mut given = Vec::new();
-        while (given.len() as u32) < offer.max_tasks {
-            // The fewest running for its share; ties by name, so that equal queues give equal answers.
-            tenants.sort_by(|a, b| a.load().total_cmp(&b.load()).then_with(|| a.name.cmp(&b.name)));
-            let Some(position) = tenants.iter().take(MAX_TENANTS).position(|tenant| tenant.running < tenant.may_run) else { break };
-            match self.lease_of(&mut writing, &tenants[position].name, offer, &holder).await? {
-                Some(leased) => {
-                    tenants[position].running += 1;
+        for _ in 0..ROUNDS {
+            let choices = choose_tasks(&ready, &tenants, offer, given.len());
+            if choices.is_empty() {
+                break;
+            }
+            for &index in &choices {
+                let Some(tenant) = tenants.get_mut(ready[index].candidate.tenant) else { continue };
+                // One call may give a tenant several; how many it may have is its own limit, not placement's.
+                if tenant.load.running >= tenant.may_run {
+                    continue;
+                }
+                if let Some(leased) = give(&mut writing, &ready[index], &holder).await? {
+                    tenant.load.running += 1;
                     given.push(leased);
                 }
-                None => drop(tenants.remove(position)),
             }
+            // What was given is gone; so is what somebody else had.
+            let mut index = 0;
+            ready.retain(|_| {
+                index += 1;
+                !choices.contains(&(index - 1))
+            });
         }
         self.commit(writing).await?;
         Ok(given)
@@ -122,25 +127,6 @@ impl SqlEngine {
         let known: Option<i64> =
             sqlx::query_scalar("SELECT is_cordoned FROM sessions WHERE id = $1").bind(session).fetch_optional(&self.readers).await?;
         known.map(drop).ok_or(EngineError::NoSession)
-    }
-
-    /// Gives the best task of a tenant that the session can do, if there is one.
-    async fn lease_of(
-        &self,
-        writing: &mut Writing,
-        tenant: &str,
-        offer: &Offer,
-        holder: &Holder<'_>,
-    ) -> Result<Option<Leased>, EngineError> {
-        let mut candidates = candidates(writing, tenant, i64::from(offer.max_tasks) + SPARE_TASKS).await?;
-        candidates.retain(|candidate| u64::try_from(candidate.device_bytes).unwrap_or(0) <= offer.free_device_bytes);
-        prefer_cached(&mut candidates, offer);
-        for candidate in candidates {
-            if let Some(leased) = give(writing, candidate, holder).await? {
-                return Ok(Some(leased));
-            }
-        }
-        Ok(None)
     }
 
     pub(super) async fn renew_leases(&self, session: &str, held: Vec<Lease>) -> Result<Renewal, EngineError> {
@@ -199,52 +185,124 @@ async fn session_state(writing: &mut Writing, session: &str) -> Result<(String, 
     row.map(|(worker, is_cordoned)| (worker, is_cordoned != 0)).ok_or(EngineError::NoSession)
 }
 
+/// Tenants with something ready that may run more, those with the least for their share first.
 async fn ready_tenants(writing: &mut Writing) -> Result<Vec<Tenant>, EngineError> {
-    let rows: Vec<(String, i64, i64, i64)> = sqlx::query_as(READY_TENANTS).fetch_all(writing.connection()).await?;
-    let tenant = |(name, share_milli, may_run, running)| Tenant { name, share_milli, may_run, running };
-    Ok(rows.into_iter().map(tenant).collect())
+    let rows: Vec<(String, i64, i64, i64, i64)> = sqlx::query_as(READY_TENANTS).fetch_all(writing.connection()).await?;
+    let tenant = |(name, share_milli, may_run, running, last_leased_ms): (String, i64, i64, i64, i64)| Tenant {
+        name,
+        load: TenantLoad {
+            running: running.unsigned_abs(),
+            share: u32::try_from(share_milli).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN),
+            last_leased_ms: last_leased_ms.unsigned_abs(),
+        },
+        may_run: may_run.unsigned_abs(),
+    };
+    let mut tenants: Vec<Tenant> = rows.into_iter().map(tenant).filter(|tenant| tenant.load.running < tenant.may_run).collect();
+    tenants.sort_by(|a, b| a.load.compare(&b.load).then_with(|| a.name.cmp(&b.name)));
+    tenants.truncate(MAX_TENANTS);
+    Ok(tenants)
 }
 
-async fn candidates(writing: &mut Writing, tenant: &str, limit: i64) -> Result<Vec<Candidate>, EngineError> {
-    let (sql, now_ms) = (writing.dialect.pick(CANDIDATES, CANDIDATES_LOCKED), writing.now_ms);
-    let rows = sqlx::query(sql).bind(tenant).bind(now_ms).bind(limit).fetch_all(writing.connection()).await?;
-    rows.iter().map(candidate).collect()
+async fn ready_tasks(writing: &mut Writing, tenants: &[Tenant]) -> Result<Vec<Ready>, EngineError> {
+    let now_ms = writing.now_ms;
+    let mut ready = Vec::new();
+    for (position, tenant) in tenants.iter().enumerate() {
+        let rows = sqlx::query(CANDIDATES).bind(&tenant.name).bind(now_ms).bind(WINDOW).fetch_all(writing.connection()).await?;
+        for row in &rows {
+            ready.push(ready_task(row, position, now_ms)?);
+        }
+    }
+    Ok(ready)
 }
 
 fn get<'r, T: Decode<'r, sqlx::Any> + Type<sqlx::Any>>(row: &'r AnyRow, column: &str) -> Result<T, sqlx::Error> {
     row.try_get(column)
 }
 
-fn candidate(row: &AnyRow) -> Result<Candidate, EngineError> {
+fn number(row: &AnyRow, column: &str) -> Result<u64, sqlx::Error> {
+    Ok(u64::try_from(get::<i64>(row, column)?).unwrap_or(0))
+}
+
+fn ready_task(row: &AnyRow, tenant: usize, now_ms: i64) -> Result<Ready, EngineError> {
     let kind: String = get(row, "kind")?;
     let subject = Subject { kind: SubjectKind::from_task_kind(&kind), tenant: get(row, "tenant")?, id: get(row, "subject")? };
-    Ok(Candidate {
+    let (ordinal, step): (i64, String) = (get(row, "ordinal")?, get(row, "step")?);
+    let model: Option<Vec<u8>> = get(row, "model_digest")?;
+    let weights = model.and_then(|digest| digest.try_into().ok()).map(WeightsKey);
+    let since_ms = number(row, "created_ms")?.max(number(row, "not_before_ms")?);
+    let candidate = Candidate {
+        key: placement::TaskKey {
+            job: job_number(&subject, number(row, "created_ms")?),
+            number: u32::try_from(ordinal).unwrap_or(u32::MAX),
+        },
+        tenant,
+        kind: TaskKind::of_name(&step).unwrap_or(TaskKind::Prove),
+        rank_ms: number(row, "rank_ms")?,
+        priority: i32::try_from(get::<i64>(row, "priority")?).unwrap_or(0),
+        job_created_ms: number(row, "created_ms")?,
+        estimated_ms: number(row, "estimated_ms")?,
+        need_device_bytes: number(row, "device_bytes")?,
+        need_host_bytes: 0,
+        pool: Pool::Any,
+        // A task that a worker died with runs alone: a second death tells the guilty from its neighbours.
+        sharing: if number(row, "deaths")? > 0 { Sharing::Alone } else { Sharing::Shared },
+        weights,
+        n_holders: 0,
+        sibling: None,
+        move_ms: u64::from(weights.is_some()),
+        waiting_ms: now_ms.unsigned_abs().saturating_sub(since_ms),
+    };
+    Ok(Ready {
         task: TaskKey { subject, name: get(row, "name")? },
-        ordinal: get(row, "ordinal")?,
-        priority: get(row, "priority")?,
-        device_bytes: get(row, "device_bytes")?,
-        model_digest: get(row, "model_digest")?,
+        ordinal,
         epoch: get(row, "epoch")?,
         attempts: get(row, "attempts")?,
+        candidate,
     })
 }
 
-/// Moves tasks whose model is ready before others of the same priority. The window of candidates bounds how often an older one is passed over.
-fn prefer_cached(candidates: &mut [Candidate], offer: &Offer) {
-    let is_cached = |candidate: &Candidate| {
-        candidate.model_digest.as_deref().is_some_and(|digest| offer.cached_models.iter().any(|cached| cached.as_slice() == digest))
+/// A job's UUID as a number; a registration's begins with its time, as theirs do.
+fn job_number(subject: &Subject, created_ms: u64) -> u128 {
+    let of_registration = || u128::from(created_ms) << 80;
+    uuid::Uuid::parse_str(&subject.id).map_or_else(|_| of_registration(), |id| id.as_u128())
+}
+
+/// The tasks that the session is to have, by their positions.
+///
+/// What the session tells is one device without a queue of its own: it takes at once what it is given, so that nothing waits for a better place.
+fn choose_tasks(ready: &[Ready], tenants: &[Tenant], offer: &Offer, given: usize) -> Vec<usize> {
+    let slots = offer.max_tasks.saturating_sub(u32::try_from(given).unwrap_or(u32::MAX));
+    let device = DeviceOffer {
+        id: DeviceId(0),
+        class: DeviceClass::Gpu,
+        total_bytes: offer.free_device_bytes,
+        free_bytes: offer.free_device_bytes,
+        running: 0,
+        runs_alone: false,
+        cached: offer.cached_models.iter().copied().map(WeightsKey).collect(),
+        is_healthy: true,
     };
-    candidates.sort_by_key(|candidate| (std::cmp::Reverse(candidate.priority), !is_cached(candidate)));
+    let of_session = placement::Offer { slots, devices: vec![device], host_free_bytes: u64::MAX, kinds: KindSet::ALL };
+    let limits = placement::Limits {
+        tasks_per_device: slots.max(1),
+        share_after_ms: 0,
+        patience_ms: 0,
+        reserve_after_ms: u64::MAX,
+        ..placement::Limits::default()
+    };
+    let loads: Vec<TenantLoad> = tenants.iter().map(|tenant| tenant.load).collect();
+    let candidates: Vec<Candidate> = ready.iter().map(|ready| ready.candidate).collect();
+    placement::choose(&candidates, &of_session, &loads, &limits).choices.iter().map(|choice| choice.candidate).collect()
 }
 
 /// Gives one task, unless its subject is in the hands of another transaction or has been told to stop.
-async fn give(writing: &mut Writing, candidate: Candidate, holder: &Holder<'_>) -> Result<Option<Leased>, EngineError> {
-    let subject = candidate.task.subject.clone();
+async fn give(writing: &mut Writing, ready: &Ready, holder: &Holder<'_>) -> Result<Option<Leased>, EngineError> {
+    let subject = ready.task.subject.clone();
     let Some(mut document) = try_lock(writing, &subject).await? else { return Ok(None) };
     if document.is_final() || load_stop(writing, &subject).await?.is_some() {
         return Ok(None);
     }
-    let attempts = candidate.attempts + 1;
+    let attempts = ready.attempts + 1;
     let taken = sqlx::query(
         "UPDATE tasks SET state = 'RUNNING', epoch = epoch + 1, attempts = $1, session = $2, lease_until_ms = $3 \
          WHERE kind = $4 AND tenant = $5 AND subject = $6 AND ordinal = $7 AND epoch = $8 AND state = 'READY'",
@@ -255,19 +313,19 @@ async fn give(writing: &mut Writing, candidate: Candidate, holder: &Holder<'_>) 
     .bind(subject.kind.task_kind())
     .bind(&subject.tenant)
     .bind(&subject.id)
-    .bind(candidate.ordinal)
-    .bind(candidate.epoch)
+    .bind(ready.ordinal)
+    .bind(ready.epoch)
     .execute(writing.connection())
     .await?;
     if taken.rows_affected() == 0 {
         return Ok(None);
     }
-    let (lease, now_ms) = (Lease { task: candidate.task, epoch: candidate.epoch + 1 }, writing.now_ms);
+    let (lease, now_ms) = (Lease { task: ready.task.clone(), epoch: ready.epoch + 1 }, writing.now_ms);
     sqlx::query("INSERT INTO attempts(kind, tenant, subject, ordinal, epoch, worker, started_ms) VALUES ($1, $2, $3, $4, $5, $6, $7)")
         .bind(subject.kind.task_kind())
         .bind(&subject.tenant)
         .bind(&subject.id)
-        .bind(candidate.ordinal)
+        .bind(ready.ordinal)
         .bind(lease.epoch)
         .bind(holder.worker)
         .bind(now_ms)
@@ -277,7 +335,7 @@ async fn give(writing: &mut Writing, candidate: Candidate, holder: &Holder<'_>) 
     if graph::is_whole(&lease.task.name) || document.is_queued() {
         apply(writing, &subject, &mut document, Change::Started(attempt)).await?;
     }
-    let work = work(writing, &lease.task, candidate.ordinal, document).await?;
+    let work = work(writing, &lease.task, ready.ordinal, document).await?;
     writing.changed.push(Notice::Changed(subject));
     Ok(Some(Leased { lease, attempt, work }))
 }

@@ -28,8 +28,10 @@ use std::time::Instant;
 use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 
 use super::document::{Change, Document};
+use super::verdict::budgets;
 use super::{EngineError, Notice, Subject, SubjectKind, now_ms};
 use crate::limits::Limits;
+use crate::placement::retry::Budgets;
 use notices::Notices;
 pub use postgres::PostgresError;
 pub use sqlite::OpenError;
@@ -57,9 +59,7 @@ struct Rules {
     queued_per_tenant: u32,
     uploads_per_tenant: u32,
     page_bytes: usize,
-    attempts: u32,
-    deaths: u32,
-    retry_backoff: std::time::Duration,
+    budgets: Budgets,
     lease_ms: i64,
 }
 
@@ -70,9 +70,7 @@ impl Rules {
             uploads_per_tenant: limits.uploads_per_tenant,
             // Room for names, tags and lengths.
             page_bytes: limits.message_bytes / 4 * 3,
-            attempts: limits.attempts,
-            deaths: limits.worker_deaths,
-            retry_backoff: limits.retry_backoff,
+            budgets: budgets(limits.attempts, limits.worker_deaths, limits.retry_backoff),
             lease_ms: i64::try_from(limits.lease.as_millis()).unwrap_or(i64::MAX),
         }
     }

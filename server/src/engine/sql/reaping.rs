@@ -1,6 +1,6 @@
 //! Taking tasks away from workers that are gone.
 
-use super::super::verdict::{decide_death, decide_service_death};
+use super::super::verdict::decide_death;
 use super::super::{EngineError, Lease, Reaped, Subject, SubjectKind, TaskKey, Usage};
 use super::settle::{end_attempt, hold};
 use super::stopping::{end_if_idle, load_stop};
@@ -106,11 +106,8 @@ impl SqlEngine {
         if going == Going::InOrder {
             self.give_back(&mut writing, &mut held).await?;
         } else {
-            let (failures, verdict) = match going {
-                Going::Died => decide_death(held.failures, held.attempts, self.rules.deaths),
-                _ => decide_service_death(held.failures, held.attempts, self.rules.attempts),
-            };
-            held.failures = failures;
+            let (history, verdict) = decide_death(&held.failed(), going == Going::WithService, &self.rules.budgets);
+            held.history = history;
             end_attempt(&mut writing, &held, "LOST", &Usage::default()).await?;
             let message = "its worker died, or gave no sign of life";
             self.follow(&mut writing, &mut held, verdict, "LOST", message).await?;

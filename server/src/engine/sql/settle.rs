@@ -3,11 +3,12 @@
 use zkinfer_proto::v1;
 
 use super::super::document::{Change, Document};
-use super::super::verdict::{Failures, Verdict, decide};
+use super::super::verdict::{Failed, Verdict, decide};
 use super::super::{ArtifactFacts, EngineError, FailedAttempt, Lease, Notice, Outcome, Subject, SubjectKind, TaskFlow, Usage, graph};
 use super::artifact_records::insert_artifact;
 use super::stopping::{Stop, cancel_all, end_if_idle, load_stop};
 use super::{SqlEngine, Writing, apply, lock};
+use crate::placement::retry::History;
 
 /// A running task whose epoch was checked, its subject locked.
 pub(super) struct Held {
@@ -16,7 +17,8 @@ pub(super) struct Held {
     pub(super) ordinal: i64,
     pub(super) epoch: i64,
     pub(super) attempts: u32,
-    pub(super) failures: Failures,
+    pub(super) history: History,
+    pub(super) device_bytes: u64,
     pub(super) document: Document,
     pub(super) stop: Option<Stop>,
 }
@@ -26,14 +28,26 @@ impl Held {
     fn is_whole(&self) -> bool {
         graph::is_whole(&self.name)
     }
+
+    /// The task, as far as it matters when it failed.
+    pub(super) fn failed(&self) -> Failed<'_> {
+        Failed {
+            history: self.history,
+            attempts: self.attempts,
+            device_bytes: self.device_bytes,
+            peak_device_bytes: 0,
+            name: &self.name,
+            epoch: self.epoch,
+        }
+    }
 }
 
 /// Locks the subject and checks that the lease is the newest.
 pub(super) async fn hold(writing: &mut Writing, lease: &Lease) -> Result<Held, EngineError> {
     let subject = &lease.task.subject;
     let document = lock(writing, subject).await?.ok_or(EngineError::Fenced)?;
-    let row: Option<(i64, i64, i64, i64, i64, i64)> = sqlx::query_as(
-        "SELECT ordinal, attempts, failed_task, failed_infra, failed_memory, deaths FROM tasks \
+    let row: Option<(i64, i64, i64, i64, i64, i64, i64)> = sqlx::query_as(
+        "SELECT ordinal, attempts, failed_task, failed_infra, failed_memory, deaths, device_bytes FROM tasks \
          WHERE kind = $1 AND tenant = $2 AND subject = $3 AND name = $4 AND epoch = $5 AND state = 'RUNNING'",
     )
     .bind(subject.kind.task_kind())
@@ -43,7 +57,7 @@ pub(super) async fn hold(writing: &mut Writing, lease: &Lease) -> Result<Held, E
     .bind(lease.epoch)
     .fetch_optional(writing.connection())
     .await?;
-    let (ordinal, attempts, task, infra, memory, deaths) = row.ok_or(EngineError::Fenced)?;
+    let (ordinal, attempts, task, infra, memory, deaths, device_bytes) = row.ok_or(EngineError::Fenced)?;
     let count = |column: i64| u32::try_from(column).unwrap_or(u32::MAX);
     Ok(Held {
         subject: subject.clone(),
@@ -51,7 +65,8 @@ pub(super) async fn hold(writing: &mut Writing, lease: &Lease) -> Result<Held, E
         ordinal,
         epoch: lease.epoch,
         attempts: count(attempts),
-        failures: Failures { task: count(task), infra: count(infra), memory: count(memory), deaths: count(deaths) },
+        history: History { task: count(task), infrastructure: count(infra), memory: count(memory), killed_sessions: count(deaths) },
+        device_bytes: u64::try_from(device_bytes).unwrap_or(0),
         document,
         stop: load_stop(writing, subject).await?,
     })
@@ -128,9 +143,9 @@ impl SqlEngine {
     pub(super) async fn fail_task(&self, lease: &Lease, failed: &FailedAttempt, usage: &Usage) -> Result<(), EngineError> {
         let mut writing = self.begin().await?;
         let mut held = hold(&mut writing, lease).await?;
-        let attempts = held.attempts;
-        let (failures, verdict) = decide(failed, held.failures, attempts, self.rules.attempts, self.rules.retry_backoff);
-        held.failures = failures;
+        let peak_device_bytes = u64::try_from(usage.peak_device_bytes).unwrap_or(0);
+        let (history, verdict) = decide(failed, &Failed { peak_device_bytes, ..held.failed() }, &self.rules.budgets);
+        held.history = history;
         end_attempt(&mut writing, &held, failed.cause.as_str(), usage).await?;
         self.follow(&mut writing, &mut held, verdict, failed.cause.as_str(), &failed.message).await?;
         self.commit(writing).await
@@ -170,7 +185,8 @@ impl SqlEngine {
             return Ok(());
         }
         match verdict {
-            Verdict::Retry { after } => {
+            Verdict::Retry { after, device_bytes } => {
+                held.device_bytes = device_bytes;
                 let after_ms = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
                 let not_before_ms = writing.now_ms.saturating_add(after_ms);
                 note(writing, held, outcome, message).await?;
@@ -227,18 +243,19 @@ pub(super) async fn end_attempt(writing: &mut Writing, held: &Held, outcome: &st
 
 /// Queues a task again, with its failures so far and a new epoch. A subject without other tasks waits again as a whole.
 async fn requeue(writing: &mut Writing, held: &mut Held, not_before_ms: i64) -> Result<(), EngineError> {
-    let Failures { task, infra, memory, deaths } = held.failures;
+    let History { task, infrastructure, memory, killed_sessions } = held.history;
     sqlx::query(
         "UPDATE tasks SET state = 'READY', epoch = epoch + 1, session = NULL, not_before_ms = $1, attempts = $2, failed_task = $3, \
-           failed_infra = $4, failed_memory = $5, deaths = $6 \
-         WHERE kind = $7 AND tenant = $8 AND subject = $9 AND ordinal = $10",
+           failed_infra = $4, failed_memory = $5, deaths = $6, device_bytes = $7 \
+         WHERE kind = $8 AND tenant = $9 AND subject = $10 AND ordinal = $11",
     )
     .bind(not_before_ms)
     .bind(i64::from(held.attempts))
     .bind(i64::from(task))
-    .bind(i64::from(infra))
+    .bind(i64::from(infrastructure))
     .bind(i64::from(memory))
-    .bind(i64::from(deaths))
+    .bind(i64::from(killed_sessions))
+    .bind(i64::try_from(held.device_bytes).unwrap_or(i64::MAX))
     .bind(held.subject.kind.task_kind())
     .bind(&held.subject.tenant)
     .bind(&held.subject.id)
