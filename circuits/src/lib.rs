@@ -22,6 +22,8 @@ pub mod ops;
 pub mod pipeline;
 pub mod program;
 pub mod recursion;
+#[cfg(feature = "prover")]
+pub(crate) mod rows;
 pub mod security;
 pub mod statement;
 pub mod verify;

@@ -28,7 +28,7 @@ pub const LAYER_LOG_ROWS: std::ops::RangeInclusive<usize> = 8..=16;
 /// Least heuristic bits of every level of both profiles.
 pub const MIN_HEURISTIC_BITS: f64 = 101.0;
 /// log₂ of the folding arity of layers and nodes; one value, so that one set of gates verifies both.
-const INNER_ARITY_BITS: usize = 4;
+pub const INNER_ARITY_BITS: usize = 4;
 /// Bits of work for a collision of Poseidon's digests: half of four elements of F.
 pub const HASH_BITS: f64 = 128.0;
 

@@ -2,7 +2,6 @@
 
 use plonky2::field::types::Field;
 use plonky2::fri::proof::FriProofTarget;
-use plonky2::fri::structure::{FriBatchInfoTarget, FriInstanceInfoTarget, FriOpeningBatchTarget, FriOpeningsTarget};
 use plonky2::fri::witness_util::set_fri_proof_target;
 use plonky2::hash::hash_types::{HashOutTarget, MerkleCapTarget};
 use plonky2::iop::ext_target::ExtensionTarget;
@@ -11,14 +10,16 @@ use plonky2::iop::witness::{PartialWitness, WitnessWrite};
 use plonky2::util::reducing::ReducingFactorTarget;
 
 use super::proof::LayerProof;
-use super::shape::{LayerShape, polynomials};
+use super::queries::Queries;
+use super::shape::LayerShape;
 use super::transcript::{self, CircuitTranscript, Header, link_circuit, star_point_circuit};
 use super::verifier::opened_position;
 use super::{scalars, theta};
 use crate::air::{Cell, Domain, InCircuit, Leaves, Total};
-use crate::field::{Builder, C, D, F, H, phi};
+use crate::field::{Builder, D, F, H, phi};
 use crate::hash::{Tag, hash_circuit};
 use crate::kind::Role;
+use crate::rows::part;
 
 type Ext = ExtensionTarget<D>;
 
@@ -54,11 +55,11 @@ pub fn verify_layer(builder: &mut Builder, shape: &LayerShape) -> LayerTargets {
     let fri = builder.add_virtual_fri_proof(&shape.oracle_widths(), &shape.fri);
     let theta = builder.add_virtual_targets(theta::LENGTH);
     let link = |builder: &mut Builder, cap: &MerkleCapTarget, values: &[Ext]| {
-        link_circuit(builder, shape.log_rows(), config.rate_bits, cap, values)
+        part(builder, "links", |builder| link_circuit(builder, shape.log_rows(), config.rate_bits, cap, values))
     };
     let mut targets = LayerTargets {
         index: builder.add_virtual_target(),
-        layer_key: layer_key_circuit(builder, shape, &theta),
+        layer_key: part(builder, "layer key", |builder| layer_key_circuit(builder, shape, &theta)),
         link_weights: link(builder, &proof_caps[0], &openings[3]),
         link_main: link(builder, &proof_caps[1], &openings[4]),
         gamma_prime: builder.add_virtual_extension_target(),
@@ -92,19 +93,23 @@ fn constrain(builder: &mut Builder, shape: &LayerShape, targets: &LayerTargets) 
         gamma_prime: targets.gamma_prime,
         delta: targets.delta,
     };
+    builder.push_context(log::Level::Debug, "transcript");
     let mut t = CircuitTranscript::new(builder);
     let alpha = transcript::after_main(&mut t, shape.role, &header);
     let [gamma, xi] = transcript::after_projected(&mut t, &targets.caps[2], targets.balance);
     let zeta = transcript::after_sums(&mut t, &targets.caps[3]);
     transcript::after_openings(&mut t, &targets.openings);
     let mut challenger = t.challenger;
+    builder.pop_context();
     let global = [targets.gamma_prime, targets.delta, alpha];
-    let challenges = scalars::derive_circuit(builder, &shape.kind, shape.role, &targets.theta, global);
-    let values = evaluate(builder, shape, targets, &challenges);
-    let at_zeta = AtZeta::new(builder, shape, zeta);
-    connect_constraints(builder, shape, targets, &values, gamma, &at_zeta);
-    connect_sums(builder, shape, targets, &values, xi, &at_zeta);
-    verify_openings(builder, shape, targets, zeta, &mut challenger);
+    let challenges = part(builder, "derived challenges", |builder| scalars::derive_circuit(builder, shape, &targets.theta, global));
+    let values = part(builder, "constraints", |builder| evaluate(builder, shape, targets, &challenges));
+    part(builder, "quotients", |builder| {
+        let at_zeta = AtZeta::new(builder, shape, zeta);
+        connect_constraints(builder, shape, targets, &values, gamma, &at_zeta);
+        connect_sums(builder, shape, targets, &values, xi, &at_zeta);
+    });
+    part(builder, "openings", |builder| verify_openings(builder, shape, targets, zeta, &mut challenger));
 }
 
 struct OpenedTargets<'a> {
@@ -241,22 +246,12 @@ fn verify_openings(
         star_point_circuit(builder, &targets.caps[0]),
         star_point_circuit(builder, &targets.caps[1]),
     ];
-    let batches = shape.batches();
-    let used = || batches.iter().zip(points).filter(|(cells, _)| !cells.is_empty());
-    let instance = FriInstanceInfoTarget {
-        oracles: shape.instance([crate::field::K::ONE; 5]).oracles,
-        batches: used().map(|(cells, point)| FriBatchInfoTarget { point, polynomials: polynomials(cells) }).collect(),
-    };
-    let opened = targets.openings.iter().filter(|batch| !batch.is_empty());
-    let openings = FriOpeningsTarget { batches: opened.map(|values| FriOpeningBatchTarget { values: values.clone() }).collect() };
-    let challenges = challenger.fri_challenges(
-        builder,
-        &targets.fri.commit_phase_merkle_caps,
-        &targets.fri.final_poly,
-        targets.fri.pow_witness,
-        &shape.fri.config,
-    );
-    builder.verify_fri_proof::<C>(&instance, &openings, &challenges, &targets.caps, &targets.fri, &shape.fri);
+    let fri = &targets.fri;
+    let challenges = part(builder, "transcript of FRI", |builder| {
+        challenger.fri_challenges(builder, &fri.commit_phase_merkle_caps, &fri.final_poly, fri.pow_witness, &shape.fri.config)
+    });
+    let queries = Queries { shape, points, openings: &targets.openings, caps: &targets.caps, proof: fri, challenges: &challenges };
+    queries.verify(builder);
 }
 
 /// Assigns a layer proof to its targets. γ', δ, index follow from the node that contains the layer.

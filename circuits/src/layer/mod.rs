@@ -7,6 +7,8 @@ pub mod encoding;
 pub mod proof;
 #[cfg(feature = "prover")]
 pub mod prover;
+#[cfg(feature = "prover")]
+pub(crate) mod queries;
 pub mod scalars;
 pub mod shape;
 pub mod spec;

@@ -7,7 +7,8 @@ use plonky2::field::types::{Field, PrimeField64};
 use plonky2::iop::ext_target::ExtensionTarget;
 use plonky2::iop::target::Target;
 
-use super::theta;
+use super::{LayerShape, theta};
+use crate::air::Op;
 use crate::field::{Builder, D, F, K, lift, scale};
 use crate::kind::{LayerKind, Role};
 
@@ -52,28 +53,23 @@ fn edge_power_circuit(builder: &mut Builder, squares: &[ExtensionTarget<D>], edg
     })
 }
 
-/// [`derive()`] in circuit.
+/// [`derive()`] in circuit: the challenges that the shape's constraints read; the others stay 0.
 pub fn derive_circuit(
     builder: &mut Builder,
-    kind: &LayerKind,
-    role: Role,
+    shape: &LayerShape,
     theta: &[Target],
     [gamma_prime, delta, alpha]: [ExtensionTarget<D>; 3],
 ) -> [ExtensionTarget<D>; theta::N_CHALLENGES] {
     let mut derived = [builder.zero_extension(); theta::N_CHALLENGES];
     derived[theta::ALPHA] = alpha;
-    if role == Role::Registration {
+    if shape.role == Role::Registration {
         return derived;
     }
-    let fold_ratio = builder.exp_u64_extension(gamma_prime, kind.n_columns as u64);
-    let mut wrap = builder.zero_extension();
-    let mut power = fold_ratio;
-    for choice in 0..theta::N_GROUP_CHOICES {
-        let chosen = builder.convert_to_ext(theta[theta::GROUPS + choice]);
-        wrap = builder.mul_add_extension(chosen, power, wrap);
-        power = builder.square_extension(power);
+    derived[theta::GAMMA_PRIME] = gamma_prime;
+    let reads = |challenge: usize| shape.system.arena.ops().contains(&Op::Challenge(challenge));
+    if reads(theta::FOLD_RATIO) {
+        [derived[theta::FOLD_RATIO], derived[theta::FOLD_WRAP]] = fold_circuit(builder, &shape.kind, theta, gamma_prime);
     }
-    let one = builder.one_extension();
     let squares: Vec<ExtensionTarget<D>> =
         std::iter::successors(Some(delta), |&power| Some(builder.square_extension(power))).take(EDGE_BITS).collect();
     let mut consumers = builder.zero_extension();
@@ -82,13 +78,27 @@ pub fn derive_circuit(
         consumers = builder.mul_add_extension(consumers, delta, consumer);
     }
     let first = edge_power_circuit(builder, &squares, theta[theta::EDGE_OUT]);
-    derived[theta::GAMMA_PRIME] = gamma_prime;
-    derived[theta::FOLD_RATIO] = fold_ratio;
-    derived[theta::FOLD_WRAP] = builder.sub_extension(one, wrap);
     derived[theta::D_OUT] = builder.mul_extension(first, consumers);
-    derived[theta::D_IN_1] = edge_power_circuit(builder, &squares, theta[theta::EDGE_IN_1]);
-    derived[theta::D_IN_2] = edge_power_circuit(builder, &squares, theta[theta::EDGE_IN_2]);
+    for (challenge, edge) in [(theta::D_IN_1, theta::EDGE_IN_1), (theta::D_IN_2, theta::EDGE_IN_2)] {
+        if reads(challenge) {
+            derived[challenge] = edge_power_circuit(builder, &squares, theta[edge]);
+        }
+    }
     derived
+}
+
+/// γ'^C and 1 − γ'^(C·Q).
+fn fold_circuit(builder: &mut Builder, kind: &LayerKind, theta: &[Target], gamma_prime: ExtensionTarget<D>) -> [ExtensionTarget<D>; 2] {
+    let ratio = builder.exp_u64_extension(gamma_prime, kind.n_columns as u64);
+    let mut wrap = builder.zero_extension();
+    let mut power = ratio;
+    for choice in 0..theta::N_GROUP_CHOICES {
+        let chosen = builder.convert_to_ext(theta[theta::GROUPS + choice]);
+        wrap = builder.mul_add_extension(chosen, power, wrap);
+        power = builder.square_extension(power);
+    }
+    let one = builder.one_extension();
+    [ratio, builder.sub_extension(one, wrap)]
 }
 
 /// Σ_k ξ^k·T_k of a system's totals.

@@ -23,6 +23,21 @@ pub fn layer_shape(kind: LayerKind, role: Role, profile: &Profile) -> LayerShape
     LayerShape::new(kind, role, &profile.layer_fri(kind.log_rows))
 }
 
+/// Adds the verification of one layer of a shape.
+pub(super) fn verify_shape(builder: &mut Builder, shape: &LayerShape) -> (LayerSlot, LayerTargets) {
+    let targets = verify_layer(builder, shape);
+    let slot = LayerSlot {
+        index: targets.index,
+        layer_key: targets.layer_key,
+        link_weights: targets.link_weights,
+        link_main: targets.link_main,
+        gamma_prime: targets.gamma_prime,
+        delta: targets.delta,
+        balance: targets.balance,
+    };
+    (slot, targets)
+}
+
 /// The layers of `crate::layer`.
 #[derive(Clone, Copy, Debug)]
 pub struct StarkLayers;
@@ -32,17 +47,7 @@ impl LayerCircuit for StarkLayers {
     type Witness = ProvedLayer;
 
     fn verify(builder: &mut Builder, kind: &LayerKind, role: Role, profile: &Profile) -> (LayerSlot, LayerTargets) {
-        let targets = verify_layer(builder, &layer_shape(*kind, role, profile));
-        let slot = LayerSlot {
-            index: targets.index,
-            layer_key: targets.layer_key,
-            link_weights: targets.link_weights,
-            link_main: targets.link_main,
-            gamma_prime: targets.gamma_prime,
-            delta: targets.delta,
-            balance: targets.balance,
-        };
-        (slot, targets)
+        verify_shape(builder, &layer_shape(*kind, role, profile))
     }
 
     fn set(witness: &mut PartialWitness<F>, targets: &LayerTargets, _: &LayerKind, layer: &ProvedLayer) -> anyhow::Result<()> {

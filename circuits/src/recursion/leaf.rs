@@ -12,6 +12,7 @@ use crate::recursion::boundary::BoundaryTargets;
 use crate::recursion::gadgets::{Ext, zero_digest};
 use crate::recursion::kinds::BoundaryKind;
 use crate::recursion::public::{N_NODE_PUBLIC, NodeEnd, NodePublic};
+use crate::rows::part;
 use crate::security::Profile;
 
 /// What a verified layer offers to the leaf that contains it.
@@ -75,7 +76,7 @@ pub(super) fn build_leaf(builder: &mut Builder, role: Role, layers: &[LayerSlot]
     let mut end = start;
     let mut balance = builder.zero_extension();
     for layer in layers {
-        end = step_layer(builder, &end, layer, (gamma_prime, delta));
+        end = part(builder, "chains", |builder| step_layer(builder, &end, layer, (gamma_prime, delta)));
         balance = builder.add_extension(balance, layer.balance);
     }
     let boundary = boundary.map(|kind| BoundaryTargets::build(builder, kind, gamma_prime, delta));

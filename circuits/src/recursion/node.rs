@@ -7,7 +7,6 @@ use plonky2::gates::arithmetic_base::ArithmeticGate;
 use plonky2::gates::arithmetic_extension::ArithmeticExtensionGate;
 use plonky2::gates::base_sum::BaseSumGate;
 use plonky2::gates::constant::ConstantGate;
-use plonky2::gates::coset_interpolation::CosetInterpolationGate;
 use plonky2::gates::gate::GateRef;
 use plonky2::gates::multiplication_extension::MulExtensionGate;
 use plonky2::gates::noop::NoopGate;
@@ -21,9 +20,10 @@ use plonky2::plonk::circuit_data::{CircuitConfig, CircuitData, CommonCircuitData
 use thiserror::Error;
 
 use crate::field::{Builder, C, D, F};
+use crate::layer::queries::interpolation_gate;
 use crate::recursion::public::N_NODE_PUBLIC;
 use crate::recursion::serialize::LimbGate;
-use crate::security::{CAP_HEIGHT, Profile};
+use crate::security::{CAP_HEIGHT, INNER_ARITY_BITS, Profile};
 
 /// Base-4 limbs of seven bytes.
 pub const PACKED_LIMBS: usize = 28;
@@ -64,13 +64,6 @@ pub enum NodeError {
     },
 }
 
-/// plonky2 folds 16 points with degree-6 constraints when quotients have degree 8; its constructor for that is private.
-fn interpolation_gate() -> CosetInterpolationGate<F, D> {
-    let mut gate = CosetInterpolationGate::new(4);
-    gate.degree = 6;
-    gate
-}
-
 /// The gates of every node, used or not.
 fn common_gates(config: &CircuitConfig) -> Vec<GateRef<F, D>> {
     let (wires, routed) = (config.num_wires, config.num_routed_wires);
@@ -88,7 +81,7 @@ fn common_gates(config: &CircuitConfig) -> Vec<GateRef<F, D>> {
         GateRef::new(RandomAccessGate::<F, D>::new_from_config(config, CAP_HEIGHT)),
         GateRef::new(ReducingGate::<D>::new(ReducingGate::<D>::max_coeffs_len(wires, routed))),
         GateRef::new(ReducingExtensionGate::<D>::new(ReducingExtensionGate::<D>::max_coeffs_len(wires, routed))),
-        GateRef::new(interpolation_gate()),
+        GateRef::new(interpolation_gate(INNER_ARITY_BITS)),
     ]
 }
 

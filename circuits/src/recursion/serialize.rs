@@ -1,6 +1,6 @@
-//! Gate and generator serializers: plonky2's defaults and the base-4 range check.
+//! Gate and generator serializers: plonky2's defaults, the base-4 range check, and the top bit of queries.
 //!
-//! A leading byte says which: 0 plonky2's own, 1 ours.
+//! A leading byte says which: 0 plonky2's own, 1 the range check, 2 the top bit (no gate).
 
 use plonky2::gates::base_sum::BaseSumGate;
 use plonky2::gates::gate::{Gate, GateRef};
@@ -14,6 +14,8 @@ pub type LimbGate = BaseSumGate<4>;
 
 const STOCK: u8 = 0;
 const LIMBS: u8 = 1;
+#[cfg(feature = "prover")]
+const TOP_BIT: u8 = 2;
 
 /// Reads and writes every gate of our circuits.
 #[derive(Debug, Default)]
@@ -47,12 +49,17 @@ mod generators {
 
     use super::*;
     use crate::field::C;
+    use crate::layer::queries::TopBitGenerator;
 
     type LimbGenerator = BaseSplitGenerator<4>;
 
     /// Reads and writes every witness generator of our circuits.
     #[derive(Debug, Default)]
     pub struct Generators;
+
+    fn read<G: SimpleGenerator<F, D>>(buffer: &mut Buffer, common: &CommonCircuitData<F, D>) -> IoResult<WitnessGeneratorRef<F, D>> {
+        Ok(WitnessGeneratorRef::new(G::deserialize(buffer, common)?.adapter()))
+    }
 
     fn stock() -> DefaultGeneratorSerializer<C, D> {
         DefaultGeneratorSerializer::default()
@@ -62,10 +69,8 @@ mod generators {
         fn read_generator(&self, buffer: &mut Buffer, common: &CommonCircuitData<F, D>) -> IoResult<WitnessGeneratorRef<F, D>> {
             match buffer.read_u8()? {
                 STOCK => stock().read_generator(buffer, common),
-                LIMBS => {
-                    let generator = <LimbGenerator as SimpleGenerator<F, D>>::deserialize(buffer, common)?;
-                    Ok(WitnessGeneratorRef::new(SimpleGenerator::<F, D>::adapter(generator)))
-                }
+                LIMBS => read::<LimbGenerator>(buffer, common),
+                TOP_BIT => read::<TopBitGenerator>(buffer, common),
                 _ => Err(IoError),
             }
         }
@@ -76,8 +81,12 @@ mod generators {
             generator: &WitnessGeneratorRef<F, D>,
             common: &CommonCircuitData<F, D>,
         ) -> IoResult<()> {
-            if generator.0.id() == SimpleGenerator::<F, D>::id(&LimbGenerator::default()) {
+            let id = generator.0.id();
+            if id == SimpleGenerator::<F, D>::id(&LimbGenerator::default()) {
                 buffer.write_u8(LIMBS)?;
+                generator.0.serialize(buffer, common)
+            } else if id == TopBitGenerator::default().id() {
+                buffer.write_u8(TOP_BIT)?;
                 generator.0.serialize(buffer, common)
             } else {
                 buffer.write_u8(STOCK)?;
