@@ -148,6 +148,10 @@ impl Client {
         ProofServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
+    pub(crate) fn channel(&self) -> InterceptedService<Channel, impl Interceptor + Clone + use<>> {
+        self.channel.clone()
+    }
+
     /// Facts about the service.
     ///
     /// # Errors

@@ -88,13 +88,17 @@ impl Client {
     /// # Errors
     /// See [`ClientError`]. What is wrong with a job is named by its place, such as `requests[3].job.model`.
     pub async fn create_jobs(&self, requests: &[JobRequest]) -> Result<Vec<Job>, ClientError> {
+        Ok(self.create_batch(requests).await?.jobs)
+    }
+
+    /// A batch on the wire, with a fresh request id.
+    pub(crate) async fn batch_message(&self, requests: &[JobRequest]) -> Result<v1::BatchCreateJobsRequest, ClientError> {
         let mut message = v1::BatchCreateJobsRequest { request_id: request_id(), ..Default::default() };
         for request in requests {
             let job = Some(self.job_message(request, BATCH_INLINE_BYTES).await?);
             message.requests.push(v1::CreateJobRequest { job, ..Default::default() });
         }
-        let call = async || Ok(self.proof_service().batch_create_jobs(self.request(message.clone())).await?.into_inner());
-        Ok(self.repeat(call).await?.jobs)
+        Ok(message)
     }
 
     /// The job on the wire; an input of more than `inline_bytes` is uploaded.

@@ -19,9 +19,11 @@
 //! carry a request id.
 
 mod artifacts;
+mod batches;
 mod client;
 mod jobs;
 mod models;
+mod operations;
 mod retry;
 mod status;
 mod verify;

@@ -1,0 +1,101 @@
+//! Batches, tasks, webhooks and what operators see, over the wire.
+
+use tonic::Code;
+use zkinfer_proto::v1;
+use zkinfer_proto::v1::admin_service_client::AdminServiceClient;
+use zkinfer_proto::v1::webhook_service_client::WebhookServiceClient;
+
+use crate::harness::{Service, config, expect_error, fields, job_request};
+
+fn batch_request(model: &str, scripts: &[&str]) -> v1::BatchCreateJobsRequest {
+    v1::BatchCreateJobsRequest { requests: scripts.iter().map(|script| job_request(model, script)).collect(), ..Default::default() }
+}
+
+#[tokio::test]
+async fn a_batch_is_watched_to_its_end_and_tells_each_end_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    let mut client = service.client().await;
+    let model = client.ready_model("net").await.name;
+    let request = batch_request(&model, &["steps=1", "steps=2 ms=300", "reject"]);
+    let created = client.proofs.batch_create_jobs(request).await.unwrap().into_inner();
+    assert!(created.jobs.iter().all(|job| job.batch == created.batch));
+    let watch = v1::WatchBatchRequest { name: created.batch.clone() };
+    let mut stream = client.proofs.watch_batch(watch).await.unwrap().into_inner();
+    let (mut ended, mut last) = (Vec::new(), v1::Batch::default());
+    while let Some(event) = stream.message().await.unwrap() {
+        ended.extend(event.ended);
+        last = event.batch.unwrap();
+    }
+    assert_eq!((last.total, last.succeeded, last.failed), (3, 2, 1));
+    let mut names: Vec<String> = created.jobs.iter().map(|job| job.name.clone()).collect();
+    (names.sort(), ended.sort());
+    assert_eq!(ended, names);
+    let of_batch = v1::ListJobsRequest { batch: created.batch.clone(), ..Default::default() };
+    assert_eq!(client.proofs.list_jobs(of_batch).await.unwrap().into_inner().jobs.len(), 3);
+    let get = v1::GetBatchRequest { name: created.batch };
+    assert_eq!(client.proofs.get_batch(get).await.unwrap().into_inner(), last);
+    let other = v1::GetBatchRequest { name: format!("tenants/other/batches/{}", uuid::Uuid::new_v4()) };
+    expect_error(&client.proofs.get_batch(other).await.unwrap_err(), Code::NotFound, "NOT_FOUND");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn the_tasks_of_a_job_are_told_with_their_attempts() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    let mut client = service.client().await;
+    let model = client.ready_model("net").await.name;
+    let job = client.create_job(&model, "steps=1").await.name;
+    client.job_end(&job).await;
+    let request = v1::ListJobTasksRequest { name: job };
+    let tasks = client.proofs.list_job_tasks(request).await.unwrap().into_inner().tasks;
+    let last = tasks.last().unwrap();
+    assert_eq!((last.state.as_str(), last.attempts.len()), ("DONE", 1));
+    assert_eq!(last.attempts[0].outcome, "DONE");
+    assert!(last.attempts[0].end_time.is_some());
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn webhooks_are_made_listed_and_deleted_and_reach_nothing_within() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    let client = service.client().await;
+    let mut hooks = WebhookServiceClient::new(client.channel.clone());
+    let create = |url: &str| v1::CreateWebhookRequest { url: url.into(), ..Default::default() };
+    for url in ["http://example.com/", "https://127.0.0.1/", "https://user@example.com/", "nonsense"] {
+        let error = hooks.create_webhook(create(url)).await.unwrap_err();
+        assert_eq!(fields(&expect_error(&error, Code::InvalidArgument, "INVALID_FIELDS")), ["url"], "{url}");
+    }
+    let made = hooks.create_webhook(create("https://example.com/hook")).await.unwrap().into_inner();
+    assert!(made.secret.starts_with("whsec_"));
+    let name = made.webhook.unwrap().name;
+    let list = hooks.list_webhooks(v1::ListWebhooksRequest::default()).await.unwrap().into_inner();
+    assert_eq!(list.webhooks.iter().map(|hook| &hook.name).collect::<Vec<_>>(), [&name]);
+    hooks.delete_webhook(v1::DeleteWebhookRequest { name: name.clone() }).await.unwrap();
+    let again = hooks.delete_webhook(v1::DeleteWebhookRequest { name }).await.unwrap_err();
+    expect_error(&again, Code::NotFound, "NOT_FOUND");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn operators_see_workers_and_the_queue_and_set_quotas() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    let client = service.client().await;
+    let mut admin = AdminServiceClient::new(client.channel.clone());
+    let workers = admin.list_workers(v1::ListWorkersRequest {}).await.unwrap().into_inner().workers;
+    assert_eq!(workers.len(), 1);
+    let cordon = v1::CordonWorkerRequest { session: "missing".into(), cordoned: true };
+    expect_error(&admin.cordon_worker(cordon).await.unwrap_err(), Code::NotFound, "NOT_FOUND");
+    assert_eq!(admin.get_queue(v1::GetQueueRequest {}).await.unwrap().into_inner(), v1::Queue::default());
+    let quota = v1::Quota { tenant: "tenants/acme".into(), share_milli: 2000, max_queued: 5, max_running: 1, paused: false };
+    let set = admin.set_quota(v1::SetQuotaRequest { quota: Some(quota.clone()) }).await.unwrap().into_inner();
+    assert_eq!(set, quota);
+    let wrong = v1::Quota { tenant: "acme".into(), share_milli: -1, max_queued: -1, ..Default::default() };
+    let error = admin.set_quota(v1::SetQuotaRequest { quota: Some(wrong) }).await.unwrap_err();
+    let named = expect_error(&error, Code::InvalidArgument, "INVALID_FIELDS");
+    assert_eq!(fields(&named), ["quota.tenant", "quota.share_milli", "quota.max_queued"]);
+    service.stop().await;
+}
