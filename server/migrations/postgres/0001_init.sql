@@ -72,6 +72,7 @@ CREATE TABLE tasks(
   estimated_ms BIGINT NOT NULL,
   device_bytes BIGINT NOT NULL,
   model_digest BYTEA,                   -- whoever holds this model ready is preferred
+  sibling TEXT COLLATE "C",                        -- session that holds what this task opens
   epoch BIGINT NOT NULL DEFAULT 0,
   session TEXT COLLATE "C",
   lease_until_ms BIGINT NOT NULL DEFAULT 0,
@@ -86,6 +87,8 @@ CREATE TABLE tasks(
   UNIQUE(kind, tenant, subject, name)
 ) WITH (fillfactor = 70);
 CREATE INDEX tasks_ready ON tasks(tenant, level DESC, rank_ms DESC, created_ms, subject, ordinal) WHERE state = 'READY';
+CREATE INDEX tasks_of_model ON tasks(model_digest, level DESC, rank_ms DESC, created_ms, subject, ordinal) WHERE state = 'READY';
+CREATE INDEX tasks_of_sibling ON tasks(sibling, level DESC, rank_ms DESC) WHERE state = 'READY' AND sibling IS NOT NULL;
 CREATE INDEX tasks_running ON tasks(session, lease_until_ms) WHERE state = 'RUNNING';
 CREATE INDEX tasks_running_of ON tasks(tenant) WHERE state = 'RUNNING';
 CREATE INDEX tasks_waiting ON tasks(tenant) WHERE state = 'WAITING';

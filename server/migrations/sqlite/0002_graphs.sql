@@ -42,6 +42,7 @@ CREATE TABLE graph_tasks(
   estimated_ms INTEGER NOT NULL,
   device_bytes INTEGER NOT NULL,
   model_digest BLOB,                   -- whoever holds this model ready is preferred
+  sibling TEXT,                        -- session that holds what this task opens
   epoch INTEGER NOT NULL DEFAULT 0,
   session TEXT,
   lease_until_ms INTEGER NOT NULL DEFAULT 0,
@@ -69,6 +70,8 @@ INSERT INTO graph_tasks(kind, tenant, subject, ordinal, name, step, state, waiti
 DROP TABLE tasks;
 ALTER TABLE graph_tasks RENAME TO tasks;
 CREATE INDEX tasks_ready ON tasks(tenant, level DESC, rank_ms DESC, created_ms, subject, ordinal) WHERE state = 'READY';
+CREATE INDEX tasks_of_model ON tasks(model_digest, level DESC, rank_ms DESC, created_ms, subject, ordinal) WHERE state = 'READY';
+CREATE INDEX tasks_of_sibling ON tasks(sibling, level DESC, rank_ms DESC) WHERE state = 'READY' AND sibling IS NOT NULL;
 CREATE INDEX tasks_running ON tasks(session, lease_until_ms) WHERE state = 'RUNNING';
 CREATE INDEX tasks_running_of ON tasks(tenant) WHERE state = 'RUNNING';
 CREATE INDEX tasks_waiting ON tasks(tenant) WHERE state = 'WAITING';

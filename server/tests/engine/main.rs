@@ -54,6 +54,7 @@ conformance! {
     leases::a_fallback_is_told_with_its_reason,
     order::tenants_share_by_their_weights,
     order::the_oldest_job_of_the_highest_priority_goes_first_along_its_longest_way,
+    order::a_layer_waits_a_little_for_who_committed_it,
     order::a_model_at_hand_and_free_memory_decide,
     stops::a_waiting_job_is_cancelled_at_once_and_a_running_one_when_it_stops,
     stops::a_result_that_comes_after_the_cancellation_is_not_published,

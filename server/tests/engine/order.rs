@@ -1,4 +1,5 @@
-use zkinfer_server::engine::Offer;
+use zkinfer_proto::v1;
+use zkinfer_server::engine::{Offer, graph};
 
 use crate::world::{World, diamond, finish, offer, whole};
 
@@ -42,6 +43,42 @@ pub(crate) async fn the_oldest_job_of_the_highest_priority_goes_first_along_its_
     let expected = [(&urgent, "first"), (&urgent, "right"), (&urgent, "left"), (&urgent, "last"), (&old, "first")];
     assert_eq!(order, expected.map(|(subject, name)| (subject.clone(), name.to_owned())));
     assert_eq!(world.get(&young).await.progress.unwrap().queue_position, 0);
+}
+
+pub(crate) async fn a_layer_waits_a_little_for_who_committed_it(world: World) {
+    let node = |name: &str, step: &str, needs: &[u32], estimated_ms| v1::TaskNode {
+        name: name.into(),
+        step: step.into(),
+        needs: needs.to_vec(),
+        estimated_ms,
+        ..Default::default()
+    };
+    let nodes = vec![
+        node("commit-0000", "commit", &[], 10),
+        node("commit-0001", "commit", &[], 10),
+        node("layer-0000", "layer", &[0, 1], 60_000),
+        node("layer-0001", "layer", &[0, 1], 60_000),
+        node("last", "outer", &[2, 3], 10),
+    ];
+    let mut graph = v1::TaskGraph { nodes };
+    graph::set_ranks(&mut graph);
+    world.ready_model("acme", "net", graph).await;
+    world.job("acme", "net").await;
+    let (one, two) = (world.session().await, world.session().await);
+    let commits = [world.lease(&one).await.lease, world.lease(&two).await.lease];
+    for commit in &commits {
+        finish(&world, commit).await.unwrap();
+    }
+    let number = |name: &str| name.rsplit('-').next().unwrap().to_owned();
+    for (session, commit) in [(&one, &commits[0]), (&two, &commits[1])] {
+        let layer = world.lease(session).await.lease;
+        assert_eq!(number(&layer.task.name), number(&commit.task.name), "each proves what it committed");
+        world.engine.release(&layer).await.unwrap();
+    }
+    let third = world.session().await;
+    assert!(world.try_lease(&third).await.is_none(), "not at once");
+    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+    assert!(world.try_lease(&third).await.is_some(), "but nothing waits for long");
 }
 
 pub(crate) async fn a_model_at_hand_and_free_memory_decide(world: World) {

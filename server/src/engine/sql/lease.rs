@@ -19,6 +19,10 @@ use crate::placement::{self, Candidate, DeviceClass, DeviceId, DeviceOffer, Kind
 /// Tenants that are looked at for one request, those with the least for their share, and the best tasks of each.
 const MAX_TENANTS: usize = 16;
 const WINDOW: i64 = 16;
+/// The best tasks of each model at hand, and of what the session committed.
+const AT_HAND: i64 = 3;
+/// Models at hand that are looked at.
+const MAX_MODELS: usize = 8;
 /// How often it is chosen again, if others were faster.
 const ROUNDS: usize = 4;
 
@@ -33,11 +37,24 @@ const READY_TENANTS: &str = "WITH RECURSIVE ready(tenant) AS ( \
      FROM ready LEFT JOIN tenants ON tenants.tenant = ready.tenant \
      WHERE ready.tenant IS NOT NULL AND coalesce(tenants.is_paused, 0) = 0";
 
+/// The columns of a ready task.
+macro_rules! ready {
+    ($condition:literal) => {
+        concat!(
+            "SELECT kind, tenant, subject, ordinal, name, step, priority, rank_ms, created_ms, estimated_ms, device_bytes, model_digest, sibling, \
+               epoch, attempts, deaths, not_before_ms FROM tasks WHERE state = 'READY' AND not_before_ms <= $2 AND ",
+            $condition,
+            " ORDER BY level DESC, rank_ms DESC, created_ms, subject, ordinal LIMIT $3"
+        )
+    };
+}
+
 /// The best tasks of a tenant.
-const CANDIDATES: &str = "SELECT kind, tenant, subject, ordinal, name, step, priority, rank_ms, created_ms, estimated_ms, device_bytes, model_digest, epoch, \
-       attempts, deaths, not_before_ms FROM tasks \
-     WHERE state = 'READY' AND tenant = $1 AND not_before_ms <= $2 \
-     ORDER BY level DESC, rank_ms DESC, created_ms, subject, ordinal LIMIT $3";
+const OF_TENANT: &str = ready!("tenant = $1");
+/// The best tasks with a model that the session holds ready.
+const OF_MODEL: &str = ready!("model_digest = $1");
+/// The best tasks that open what the session committed.
+const OF_SIBLING: &str = ready!("sibling = $1");
 
 /// A tenant with something ready.
 struct Tenant {
@@ -85,10 +102,10 @@ impl SqlEngine {
         };
         let holder = Holder { session, worker: &worker, until_ms: writing.now_ms.saturating_add(self.rules.lease_ms) };
         let mut tenants = ready_tenants(&mut writing).await?;
-        let mut ready = ready_tasks(&mut writing, &tenants).await?;
+        let mut ready = ready_tasks(&mut writing, &tenants, session, offer).await?;
         let mut given = Vec::new();
         for _ in 0..ROUNDS {
-            let choices = choose_tasks(&ready, &tenants, offer, given.len());
+            let choices = choose_tasks(&ready, &tenants, session, offer, given.len());
             if choices.is_empty() {
                 break;
             }
@@ -203,13 +220,25 @@ async fn ready_tenants(writing: &mut Writing) -> Result<Vec<Tenant>, EngineError
     Ok(tenants)
 }
 
-async fn ready_tasks(writing: &mut Writing, tenants: &[Tenant]) -> Result<Vec<Ready>, EngineError> {
+/// What is chosen from: the best of each tenant, of each model at hand, and of what the session committed.
+async fn ready_tasks(writing: &mut Writing, tenants: &[Tenant], session: &str, offer: &Offer) -> Result<Vec<Ready>, EngineError> {
     let now_ms = writing.now_ms;
-    let mut ready = Vec::new();
-    for (position, tenant) in tenants.iter().enumerate() {
-        let rows = sqlx::query(CANDIDATES).bind(&tenant.name).bind(now_ms).bind(WINDOW).fetch_all(writing.connection()).await?;
-        for row in &rows {
-            ready.push(ready_task(row, position, now_ms)?);
+    let mut rows = Vec::new();
+    for tenant in tenants {
+        rows.extend(sqlx::query(OF_TENANT).bind(&tenant.name).bind(now_ms).bind(WINDOW).fetch_all(writing.connection()).await?);
+    }
+    for model in offer.cached_models.iter().take(MAX_MODELS) {
+        rows.extend(sqlx::query(OF_MODEL).bind(model.to_vec()).bind(now_ms).bind(AT_HAND).fetch_all(writing.connection()).await?);
+    }
+    rows.extend(sqlx::query(OF_SIBLING).bind(session).bind(now_ms).bind(AT_HAND).fetch_all(writing.connection()).await?);
+    let mut ready: Vec<Ready> = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let name: String = get(row, "tenant")?;
+        // A tenant that is paused, or runs as many as it may, is not in the list.
+        let Some(tenant) = tenants.iter().position(|tenant| tenant.name == name) else { continue };
+        let task = ready_task(row, tenant, now_ms)?;
+        if ready.iter().all(|known| known.task != task.task) {
+            ready.push(task);
         }
     }
     Ok(ready)
@@ -229,6 +258,7 @@ fn ready_task(row: &AnyRow, tenant: usize, now_ms: i64) -> Result<Ready, EngineE
     let (ordinal, step): (i64, String) = (get(row, "ordinal")?, get(row, "step")?);
     let model: Option<Vec<u8>> = get(row, "model_digest")?;
     let weights = model.and_then(|digest| digest.try_into().ok()).map(WeightsKey);
+    let sibling: Option<String> = get(row, "sibling")?;
     let since_ms = number(row, "created_ms")?.max(number(row, "not_before_ms")?);
     let candidate = Candidate {
         key: placement::TaskKey {
@@ -248,8 +278,9 @@ fn ready_task(row: &AnyRow, tenant: usize, now_ms: i64) -> Result<Ready, EngineE
         sharing: if number(row, "deaths")? > 0 { Sharing::Alone } else { Sharing::Shared },
         weights,
         n_holders: 0,
-        sibling: None,
-        move_ms: u64::from(weights.is_some()),
+        sibling: sibling.as_deref().map(device_of),
+        // What was committed must be committed again elsewhere: part of the work. Weights are only preferred, since who else holds them is not known.
+        move_ms: if sibling.is_some() { number(row, "estimated_ms")? / 2 } else { u64::from(weights.is_some()) },
         waiting_ms: now_ms.unsigned_abs().saturating_sub(since_ms),
     };
     Ok(Ready {
@@ -261,6 +292,11 @@ fn ready_task(row: &AnyRow, tenant: usize, now_ms: i64) -> Result<Ready, EngineE
     })
 }
 
+/// Where a session computes, as placement names it.
+fn device_of(session: &str) -> DeviceId {
+    DeviceId(uuid::Uuid::parse_str(session).map_or(0, |id| id.as_u128()))
+}
+
 /// A job's UUID as a number; a registration's begins with its time, as theirs do.
 fn job_number(subject: &Subject, created_ms: u64) -> u128 {
     let of_registration = || u128::from(created_ms) << 80;
@@ -269,11 +305,12 @@ fn job_number(subject: &Subject, created_ms: u64) -> u128 {
 
 /// The tasks that the session is to have, by their positions.
 ///
-/// What the session tells is one device without a queue of its own: it takes at once what it is given, so that nothing waits for a better place.
-fn choose_tasks(ready: &[Ready], tenants: &[Tenant], offer: &Offer, given: usize) -> Vec<usize> {
+/// What the session tells is one device without a queue of its own, which takes at once what it is given; only what another session committed waits a
+/// little for that one.
+fn choose_tasks(ready: &[Ready], tenants: &[Tenant], session: &str, offer: &Offer, given: usize) -> Vec<usize> {
     let slots = offer.max_tasks.saturating_sub(u32::try_from(given).unwrap_or(u32::MAX));
     let device = DeviceOffer {
-        id: DeviceId(0),
+        id: device_of(session),
         class: DeviceClass::Gpu,
         total_bytes: offer.free_device_bytes,
         free_bytes: offer.free_device_bytes,
@@ -283,13 +320,8 @@ fn choose_tasks(ready: &[Ready], tenants: &[Tenant], offer: &Offer, given: usize
         is_healthy: true,
     };
     let of_session = placement::Offer { slots, devices: vec![device], host_free_bytes: u64::MAX, kinds: KindSet::ALL };
-    let limits = placement::Limits {
-        tasks_per_device: slots.max(1),
-        share_after_ms: 0,
-        patience_ms: 0,
-        reserve_after_ms: u64::MAX,
-        ..placement::Limits::default()
-    };
+    let limits =
+        placement::Limits { tasks_per_device: slots.max(1), share_after_ms: 0, reserve_after_ms: u64::MAX, ..placement::Limits::default() };
     let loads: Vec<TenantLoad> = tenants.iter().map(|tenant| tenant.load).collect();
     let candidates: Vec<Candidate> = ready.iter().map(|ready| ready.candidate).collect();
     placement::choose(&candidates, &of_session, &loads, &limits).choices.iter().map(|choice| choice.candidate).collect()

@@ -16,6 +16,7 @@ pub(super) struct Held {
     pub(super) name: String,
     pub(super) ordinal: i64,
     pub(super) epoch: i64,
+    session: Option<String>,
     pub(super) attempts: u32,
     pub(super) history: History,
     pub(super) device_bytes: u64,
@@ -46,8 +47,8 @@ impl Held {
 pub(super) async fn hold(writing: &mut Writing, lease: &Lease) -> Result<Held, EngineError> {
     let subject = &lease.task.subject;
     let document = lock(writing, subject).await?.ok_or(EngineError::Fenced)?;
-    let row: Option<(i64, i64, i64, i64, i64, i64, i64)> = sqlx::query_as(
-        "SELECT ordinal, attempts, failed_task, failed_infra, failed_memory, deaths, device_bytes FROM tasks \
+    let row: Option<(i64, i64, i64, i64, i64, i64, i64, Option<String>)> = sqlx::query_as(
+        "SELECT ordinal, attempts, failed_task, failed_infra, failed_memory, deaths, device_bytes, session FROM tasks \
          WHERE kind = $1 AND tenant = $2 AND subject = $3 AND name = $4 AND epoch = $5 AND state = 'RUNNING'",
     )
     .bind(subject.kind.task_kind())
@@ -57,13 +58,14 @@ pub(super) async fn hold(writing: &mut Writing, lease: &Lease) -> Result<Held, E
     .bind(lease.epoch)
     .fetch_optional(writing.connection())
     .await?;
-    let (ordinal, attempts, task, infra, memory, deaths, device_bytes) = row.ok_or(EngineError::Fenced)?;
+    let (ordinal, attempts, task, infra, memory, deaths, device_bytes, session) = row.ok_or(EngineError::Fenced)?;
     let count = |column: i64| u32::try_from(column).unwrap_or(u32::MAX);
     Ok(Held {
         subject: subject.clone(),
         name: lease.task.name.clone(),
         ordinal,
         epoch: lease.epoch,
+        session,
         attempts: count(attempts),
         history: History { task: count(task), infrastructure: count(infra), memory: count(memory), killed_sessions: count(deaths) },
         device_bytes: u64::try_from(device_bytes).unwrap_or(0),
@@ -314,17 +316,34 @@ async fn hand_on(writing: &mut Writing, held: &Held, facts: &ArtifactFacts) -> R
         .bind(held.ordinal)
         .execute(writing.connection())
         .await?;
+    let now_ms = writing.now_ms;
     sqlx::query(
-        "UPDATE tasks SET waiting_on = waiting_on - 1, state = CASE WHEN waiting_on = 1 THEN 'READY' ELSE state END \
+        "UPDATE tasks SET waiting_on = waiting_on - 1, state = CASE WHEN waiting_on = 1 THEN 'READY' ELSE state END, not_before_ms = $4 \
          WHERE kind = 'PROVE' AND tenant = $1 AND subject = $2 AND state = 'WAITING' \
            AND ordinal IN (SELECT task FROM deps WHERE deps.tenant = $1 AND deps.job = $2 AND deps.needs = $3)",
     )
     .bind(&held.subject.tenant)
     .bind(&held.subject.id)
     .bind(held.ordinal)
+    // From then on it waits.
+    .bind(now_ms)
     .execute(writing.connection())
     .await?;
+    prefer_holder(writing, held).await?;
     writing.changed.push(Notice::Ready);
+    Ok(())
+}
+
+/// A layer is best proved by the session that committed it and still holds the oracle.
+async fn prefer_holder(writing: &mut Writing, held: &Held) -> Result<(), EngineError> {
+    let (Some(number), Some(session)) = (held.name.strip_prefix("commit-"), &held.session) else { return Ok(()) };
+    sqlx::query("UPDATE tasks SET sibling = $1 WHERE kind = 'PROVE' AND tenant = $2 AND subject = $3 AND name = $4")
+        .bind(session)
+        .bind(&held.subject.tenant)
+        .bind(&held.subject.id)
+        .bind(format!("layer-{number}"))
+        .execute(writing.connection())
+        .await?;
     Ok(())
 }
 
