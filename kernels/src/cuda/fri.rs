@@ -7,7 +7,8 @@ use plonky2::field::types::Field;
 use zkinfer_circuits::backend::{BackendError, OpeningBatch, QueryAnswer};
 use zkinfer_circuits::field::{F, K, limbs};
 
-use super::device::{Argument, Lane};
+use super::lane::Lane;
+use super::launch::Argument;
 use super::memory::Buffer;
 use super::oracle::Oracle;
 use super::polynomial::{Recurrence, Walk, combine, fold as fold_coefficients, joined, scale_add};

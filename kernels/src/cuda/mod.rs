@@ -4,16 +4,20 @@
 //! returns when its work there is done, so that nothing outlives its buffers; one that fails gives up its results with what may still write them.
 //! Callers on several threads overlap. Layouts are those of the CPU backend.
 
+mod arena;
 mod circuit;
 mod device;
 mod fri;
 mod grind;
+mod lane;
+mod launch;
 mod memory;
 mod oracle;
 mod polynomial;
 mod program;
 mod project;
 mod residency;
+mod streams;
 mod sums;
 mod transform;
 mod tree;
@@ -33,11 +37,13 @@ use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{F, H, K};
 
 use crate::{CpuBackend, conformance};
-use device::{Device, Lane};
+use device::Device;
+use lane::Lane;
 use memory::Buffer;
 use oracle::Oracle;
 use tree::elements;
 
+pub use arena::ChunkPolicy;
 pub use fri::{Codeword, FoldTree};
 pub use memory::MemoryUse;
 pub use residency::KeptOracle;
@@ -58,12 +64,21 @@ pub struct Combination {
 }
 
 impl CudaBackend {
-    /// Opens device `ordinal` (from 0, in the driver's order) and loads the kernels. Its buffers never take more than `limit_bytes`.
+    /// Opens device `ordinal` (from 0, in the driver's order) and loads the kernels. What it takes of the device's memory for buffers never exceeds
+    /// `limit_bytes`.
     ///
     /// # Errors
     /// [`BackendError::Device`] if there is no driver, no such device, or no code for it.
     pub fn open(ordinal: usize, limit_bytes: u64) -> Result<Self, BackendError> {
-        Ok(Self { device: Arc::new(Device::open(ordinal, limit_bytes)?), cpu: CpuBackend::new() })
+        Self::open_with_chunks(ordinal, limit_bytes, ChunkPolicy::Shared)
+    }
+
+    /// As [`Self::open`], with another way to take memory from the driver.
+    ///
+    /// # Errors
+    /// As those of [`Self::open`].
+    pub fn open_with_chunks(ordinal: usize, limit_bytes: u64, policy: ChunkPolicy) -> Result<Self, BackendError> {
+        Ok(Self { device: Arc::new(Device::open(ordinal, limit_bytes, policy)?), cpu: CpuBackend::new() })
     }
 
     /// As [`crate::Inspect::oracle_values`].
@@ -87,7 +102,7 @@ impl CudaBackend {
         self.device.residents.keep(oracle)
     }
 
-    /// What the backend's buffers take on the device.
+    /// What the backend takes of the device's memory.
     pub fn memory(&self) -> MemoryUse {
         self.device.memory()
     }

@@ -2,14 +2,15 @@
 
 use std::ops::Range;
 
-use cudarc::driver::CudaView;
 use plonky2::field::types::Field;
 use zkinfer_circuits::backend::{BackendError, CommitShape, QueryAnswer};
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::F;
 
-use super::device::{Argument, Device, Lane, STAGE_WORDS};
-use super::memory::{Buffer, WORD_BYTES};
+use super::device::{Device, STAGE_WORDS};
+use super::lane::Lane;
+use super::launch::Argument;
+use super::memory::{Buffer, WORD_BYTES, Words};
 use super::transform::{extend, interpolate};
 use super::tree::{HostTree, Rows, Tree, elements};
 use crate::cpu::oracle::Oracle as CpuOracle;
@@ -82,12 +83,7 @@ impl Oracle {
     }
 
     /// As [`Oracle::commit`], of values on the device in natural order.
-    pub(crate) fn commit_values(
-        lane: Lane<'_>,
-        values: &CudaView<'_, u64>,
-        log_rows: usize,
-        shape: CommitShape,
-    ) -> Result<Self, BackendError> {
+    pub(crate) fn commit_values(lane: Lane<'_>, values: &Words<'_>, log_rows: usize, shape: CommitShape) -> Result<Self, BackendError> {
         let mut coefficients = lane.allocate(values.len())?;
         interpolate(lane, values.slice(..), coefficients.view_mut(), log_rows)?;
         Self::commit_coefficients(lane, coefficients, values.len() >> log_rows, log_rows, shape)
@@ -141,12 +137,12 @@ impl Oracle {
     }
 
     /// Coefficients of columns that exist.
-    pub(crate) fn coefficients(&self, columns: Range<usize>) -> CudaView<'_, u64> {
+    pub(crate) fn coefficients(&self, columns: Range<usize>) -> Words<'_> {
         self.coefficients.part(columns.start << self.log_rows, columns.len() << self.log_rows)
     }
 
     /// The whole extension.
-    pub(crate) fn extension(&self) -> CudaView<'_, u64> {
+    pub(crate) fn extension(&self) -> Words<'_> {
         self.extension.view()
     }
 
@@ -202,7 +198,7 @@ fn upload_in_groups(
     lane: Lane<'_>,
     values: &[F],
     log_rows: usize,
-    mut compute: impl FnMut(CudaView<'_, u64>, Range<usize>) -> Result<(), BackendError>,
+    mut compute: impl FnMut(Words<'_>, Range<usize>) -> Result<(), BackendError>,
 ) -> Result<(), BackendError> {
     let group_columns = (STAGE_WORDS >> log_rows).max(1);
     let group_words = group_columns << log_rows;

@@ -12,7 +12,8 @@ use zkinfer_circuits::backend::{BackendError, Circuit, CircuitProof, CommitShape
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{F, K};
 
-use super::device::{Device, Lane};
+use super::device::Device;
+use super::lane::Lane;
 use super::transform::interpolate;
 use super::{Codeword, CudaBackend, KeptOracle, Oracle, batch, on_device, polynomial};
 use crate::circuit::{CircuitBackend, Host, QuotientInputs, prove, prove_blinded};
