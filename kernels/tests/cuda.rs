@@ -8,6 +8,7 @@
 
 mod circuit_proofs;
 mod circuits;
+mod graphs;
 mod residency;
 mod rounds;
 
@@ -18,7 +19,7 @@ use std::process::Command;
 use rounds::{Seen, rounds, sample_columns, weights};
 use zkinfer_circuits::backend::reference::Reference;
 use zkinfer_circuits::backend::{Backend, BackendError, CommitShape};
-use zkinfer_kernels::cuda::ChunkPolicy;
+use zkinfer_kernels::cuda::{ChunkPolicy, DeviceOptions};
 use zkinfer_kernels::devices::{NoDevice, devices};
 use zkinfer_kernels::select::{DeviceChoice, SelectError, Selected, Selection, select};
 use zkinfer_kernels::{CpuBackend, CudaBackend, DualBackend, FallbackBackend, conformance, select_backend};
@@ -63,7 +64,7 @@ fn emulated(machine: &[(&str, &str)], body: impl FnOnce()) {
 fn open(ordinal: usize) -> CudaBackend {
     let is_guarded = std::env::var_os("ZKINFER_CUDA_PRELOAD").is_some();
     let chunks = if is_guarded { ChunkPolicy::OneForEachBuffer } else { ChunkPolicy::Shared };
-    CudaBackend::open_with_chunks(ordinal, NO_LIMIT, chunks).unwrap()
+    CudaBackend::open_with(ordinal, NO_LIMIT, DeviceOptions { chunks, ..DeviceOptions::default() }).unwrap()
 }
 
 fn check(backend: impl Backend) {
@@ -80,7 +81,10 @@ fn cuda_backend_conforms() {
         check(backend.clone());
         backend.forget_circuits();
         let memory = backend.memory();
-        assert_eq!(free - backend.free_bytes().unwrap(), memory.chunk_bytes);
+        let graph_bytes = free - backend.free_bytes().unwrap() - memory.chunk_bytes;
+        assert!(backend.graph_use().n_made > 0 && graph_bytes > 0 && graph_bytes < 1 << 20, "{:?}", backend.graph_use());
+        drop(backend);
+        assert_eq!(open(0).free_bytes().unwrap(), free);
         // What remains in use are tables of twiddles: nothing leaked.
         assert!(memory.used_bytes < 8 << 20 && memory.peak_bytes > memory.used_bytes, "{memory:?}");
         assert!(memory.used_bytes <= memory.chunk_bytes && memory.peak_bytes <= memory.peak_chunk_bytes, "{memory:?}");
@@ -276,7 +280,7 @@ fn with_every_allocation_failing(file: &Path, failing: Failing, n_expected: i32,
 const N_BUFFERS: i32 = 50;
 
 fn open_without_shared_chunks() -> CudaBackend {
-    CudaBackend::open_with_chunks(0, NO_LIMIT, ChunkPolicy::OneForEachBuffer).unwrap()
+    CudaBackend::open_with(0, NO_LIMIT, DeviceOptions { chunks: ChunkPolicy::OneForEachBuffer, ..DeviceOptions::default() }).unwrap()
 }
 
 /// Each failure leaves what the error of a run leaves: tables, and after them nothing.
@@ -284,15 +288,15 @@ fn failed_allocations_leak_nothing(chunks: ChunkPolicy, failing: Failing, n_expe
     let file = failing_allocation();
     emulated(&[("EMUCUDA_FAIL_ALLOC", file.to_str().unwrap())], || {
         let file = PathBuf::from(std::env::var("EMUCUDA_FAIL_ALLOC").unwrap());
-        let open = || CudaBackend::open_with_chunks(0, NO_LIMIT, chunks).unwrap();
+        let open = || CudaBackend::open_with(0, NO_LIMIT, DeviceOptions { chunks, ..DeviceOptions::default() }).unwrap();
         let mut backend = open();
+        let all = backend.free_bytes().unwrap();
         with_every_allocation_failing(&file, failing, n_expected, |is_after| {
             if is_after {
-                // The error is past: only tables may remain, then nothing.
-                let free = backend.free_bytes().unwrap();
-                let taken = backend.memory().chunk_bytes;
+                // The error is past: chunks and graphs may remain, then nothing.
+                assert!(all - backend.free_bytes().unwrap() >= backend.memory().chunk_bytes);
                 backend = open();
-                assert_eq!(backend.free_bytes().unwrap() - free, taken);
+                assert_eq!(backend.free_bytes().unwrap(), all);
                 return;
             }
             match rounds(&backend) {

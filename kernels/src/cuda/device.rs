@@ -9,9 +9,11 @@ use cudarc::driver::{CudaContext, CudaFunction, DriverError, PinnedHostSlice, sy
 use cudarc::nvrtc::Ptx;
 use zkinfer_circuits::backend::BackendError;
 
-use super::arena::{Arena, ChunkPolicy};
+use super::DeviceOptions;
+use super::arena::Arena;
 use super::circuit::cache::Cache;
 use super::circuit::gates;
+use super::graph::Graphs;
 use super::lane::Lane;
 use super::memory::MemoryUse;
 use super::oracle::Oracle;
@@ -70,13 +72,14 @@ struct Kernel {
 #[derive(Debug)]
 pub(crate) struct Device {
     name: String,
-    context: Arc<CudaContext>,
+    pub(crate) context: Arc<CudaContext>,
     pub(crate) streams: Arc<Streams>,
     n_callers: AtomicUsize,
     n_waits: AtomicU64,
     is_unreliable: AtomicBool,
     kernels: HashMap<&'static str, Kernel>,
     pub(crate) arena: Arc<Arena>,
+    pub(crate) graphs: Graphs,
     pub(crate) residents: Residents,
     staging: Mutex<Staging>,
     tables: Mutex<HashMap<TableKey, Arc<Tables>>>,
@@ -86,19 +89,19 @@ pub(crate) struct Device {
 
 impl Device {
     /// Opens device `ordinal`; what is taken of its memory never exceeds `limit_bytes`.
-    pub(crate) fn open(ordinal: usize, limit_bytes: u64, policy: ChunkPolicy) -> Result<Self, BackendError> {
+    pub(crate) fn open(ordinal: usize, limit_bytes: u64, options: DeviceOptions) -> Result<Self, BackendError> {
         let device = format!("cuda:{ordinal}");
         let broken = |message: String| BackendError::Device { device: device.clone(), message };
         if !crate::devices::is_driver_present() {
             return Err(broken("the CUDA driver library was not found".to_owned()));
         }
         // cudarc panics where a driver lacks a function.
-        let opened = catch_unwind(AssertUnwindSafe(|| Self::open_present(ordinal, limit_bytes, policy)));
+        let opened = catch_unwind(AssertUnwindSafe(|| Self::open_present(ordinal, limit_bytes, options)));
         let opened = opened.map_err(|_| broken("the driver is too old for this build".to_owned()))?;
         opened.map_err(|error| broken(error.to_string()))
     }
 
-    fn open_present(ordinal: usize, limit_bytes: u64, policy: ChunkPolicy) -> Result<Self, DriverError> {
+    fn open_present(ordinal: usize, limit_bytes: u64, options: DeviceOptions) -> Result<Self, DriverError> {
         let context = CudaContext::new(ordinal)?;
         let name = format!("cuda:{ordinal} ({})", context.name()?);
         let module = context.load_module(Ptx::from_binary(FATBIN.to_vec()))?;
@@ -106,7 +109,7 @@ impl Device {
         let kernels = KERNELS.into_iter().chain(gates::KERNELS).map(load).collect::<Result<_, DriverError>>()?;
         let streams = Arc::new(Streams::new(&context)?);
         let limit_bytes = limit_bytes.min(context.total_mem()? as u64);
-        let arena = Arena::new(Arc::clone(&context), Arc::clone(&streams), limit_bytes, policy);
+        let arena = Arena::new(Arc::clone(&context), Arc::clone(&streams), limit_bytes, options.chunks);
         Ok(Self {
             name,
             context,
@@ -116,6 +119,7 @@ impl Device {
             is_unreliable: AtomicBool::new(false),
             kernels,
             arena,
+            graphs: Graphs::new(options.graphs),
             residents: Residents::default(),
             staging: Mutex::default(),
             tables: Mutex::default(),

@@ -34,6 +34,11 @@ impl Codeword {
         extend(lane, source, values.view_mut(), log_length, log_size - log_length, shift)?;
         Ok(Self { coefficients, log_length, values: Arc::new(values), log_size, shift })
     }
+
+    /// Words of its values.
+    pub(crate) fn n_words(&self) -> usize {
+        2 << self.log_size
+    }
 }
 
 /// The Merkle tree of one FRI layer.

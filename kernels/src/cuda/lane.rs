@@ -8,6 +8,7 @@ use zkinfer_circuits::field::F;
 
 use super::arena::{Block, Refusal};
 use super::device::{Device, STAGE_WORDS};
+use super::launch::Recorder;
 use super::memory::{Buffer, WORD_BYTES, Words, WordsMut};
 use super::streams::{Clock, Stream};
 
@@ -18,17 +19,32 @@ pub(crate) struct Lane<'a> {
     pub(crate) device: &'a Device,
     stream: &'a Stream,
     copies: &'a Stream,
+    recorder: Option<&'a Recorder>,
 }
 
 impl<'a> Lane<'a> {
     pub(crate) fn new(device: &'a Device, [stream, copies]: [&'a Stream; 2]) -> Self {
-        Self { device, stream, copies }
+        Self { device, stream, copies, recorder: None }
     }
 
     /// The stream beside this one for uploads that are to run while this one's kernels do. What it is given needs no wait of its own if this lane
-    /// reads it.
+    /// reads it. Not of a lane that gathers launches: the other stream would not know of them.
     pub(crate) fn copies(&self) -> Lane<'a> {
+        debug_assert!(self.recorder.is_none());
         Lane { stream: self.copies, ..*self }
+    }
+
+    /// The same lane, which gathers launches until it is given anything else, or waits; what is not given to the device by then is forgotten. Of a step
+    /// that writes so many words of extensions that it is not worth it, the same lane as it is.
+    pub(crate) fn gathering<'b>(&self, recorder: &'b Recorder, n_words: usize) -> Lane<'b>
+    where
+        'a: 'b,
+    {
+        if self.device.graphs.are_for(n_words) { Lane { recorder: Some(recorder), ..*self } } else { *self }
+    }
+
+    pub(crate) fn recorder(&self) -> Option<&'a Recorder> {
+        self.recorder
     }
 
     pub(crate) fn stream(&self) -> &'a Stream {
@@ -78,6 +94,11 @@ impl Lane<'_> {
     pub(crate) fn allocate(&self, n_words: usize) -> Result<Buffer, BackendError> {
         let n_evicted = self.device.memory().n_evicted;
         let mut result = self.allocate_now(n_words);
+        if matches!(result, Err(BackendError::OutOfMemory { .. })) && self.recorder.is_some() {
+            // Launches that were gathered hold buffers that were dropped since.
+            self.flush()?;
+            result = self.allocate_now(n_words);
+        }
         if !matches!(result, Err(BackendError::OutOfMemory { .. })) {
             return result;
         }
@@ -122,16 +143,26 @@ impl Lane<'_> {
         result
     }
 
-    /// As [`Self::operate`], of one call of cudarc that is no launch.
+    /// As [`Self::operate`], of one call of cudarc that is no launch: what was gathered comes before it.
     fn transfer(
         &self,
         from: Option<&Words<'_>>,
         to: Option<&Words<'_>>,
         operation: impl FnOnce(&Arc<CudaStream>) -> Result<(), DriverError>,
     ) -> Result<(), BackendError> {
+        self.flush()?;
         let reads: Vec<&Arc<Block>> = from.iter().map(|words| words.block()).collect();
         let writes: Vec<&Arc<Block>> = to.iter().map(|words| words.block()).collect();
         self.operate(&reads, &writes, |stream| operation(stream.cuda()).map_err(|error| self.device.failed(error)))
+    }
+
+    /// Gives the stream the launches that were gathered.
+    fn flush(&self) -> Result<(), BackendError> {
+        let calls = self.recorder.map(Recorder::take).unwrap_or_default();
+        if calls.is_empty() {
+            return Ok(());
+        }
+        self.issue(&calls)
     }
 
     /// A buffer of these words.
@@ -210,8 +241,9 @@ impl Lane<'_> {
 
     /// Waits until all work of this lane is done, and reports what went wrong in it.
     pub(crate) fn finish(&self) -> Result<(), BackendError> {
+        self.flush()?;
         self.device.note_wait();
-        self.stream.wait().map_err(|error| self.device.failed(error))?;
+        self.device.streams.wait(self.stream).map_err(|error| self.device.failed(error))?;
         self.device.check()
     }
 }

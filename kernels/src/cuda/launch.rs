@@ -1,5 +1,6 @@
-//! Launches of kernels: arguments and shapes.
+//! Launches of kernels: arguments, shapes, and launches that are gathered to be given to the driver as one graph.
 
+use std::cell::RefCell;
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use cudarc::driver::result;
 use zkinfer_circuits::backend::BackendError;
 
 use super::arena::Block;
+use super::graph::Frozen;
 use super::lane::Lane;
 use super::memory::{WORD_BYTES, Words, WordsMut};
 
@@ -44,18 +46,7 @@ impl Shape {
     }
 }
 
-/// A launch as the driver takes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Frozen {
-    pub(crate) kernel: &'static str,
-    pub(crate) blocks: u32,
-    pub(crate) threads: u32,
-    pub(crate) shared_bytes: u32,
-    /// Parameters, a word each.
-    pub(crate) words: Vec<u64>,
-}
-
-/// A launch, and the blocks that it reads and writes.
+/// A launch, and the blocks that it reads and writes: they are held until it is issued.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) frozen: Frozen,
@@ -91,16 +82,50 @@ impl Call {
     }
 }
 
+/// Launches that a lane was told of and has not issued: all of a step between two operations that are no launches.
+#[derive(Debug, Default)]
+pub(crate) struct Recorder {
+    calls: RefCell<Vec<Call>>,
+}
+
+impl Recorder {
+    pub(crate) fn push(&self, call: Call) {
+        self.calls.borrow_mut().push(call);
+    }
+
+    pub(crate) fn take(&self) -> Vec<Call> {
+        self.calls.take()
+    }
+}
+
 impl Lane<'_> {
-    /// Launches a kernel. Arguments are in the order of its parameters, and every range that its header states lies inside the views given; this is
-    /// what each caller in this module sees to.
+    /// Launches a kernel, or tells the recorder. Arguments are in the order of its parameters, and every range that its header states lies inside the
+    /// views given; this is what each caller in this module sees to.
     pub(crate) fn launch(&self, kernel: &'static str, shape: Shape, arguments: Vec<Argument<'_>>) -> Result<(), BackendError> {
         let Some(call) = Call::new(kernel, shape, &arguments)? else {
             return Ok(());
         };
-        let (reads, writes): (Vec<_>, Vec<_>) = (call.reads.iter().collect(), call.writes.iter().collect());
-        self.operate(&reads, &writes, |_| self.launch_alone(&call.frozen))?;
-        self.device.note_launch(kernel);
+        match self.recorder() {
+            Some(recorder) => {
+                recorder.push(call);
+                Ok(())
+            }
+            None => self.issue(&[call]),
+        }
+    }
+
+    /// Gives launches to the driver, as a graph if there are several.
+    pub(crate) fn issue(&self, calls: &[Call]) -> Result<(), BackendError> {
+        let reads: Vec<&Arc<Block>> = calls.iter().flat_map(|call| &call.reads).collect();
+        let writes: Vec<&Arc<Block>> = calls.iter().flat_map(|call| &call.writes).collect();
+        self.operate(&reads, &writes, |stream| {
+            let frozen: Vec<&Frozen> = calls.iter().map(|call| &call.frozen).collect();
+            if calls.len() < 2 || !self.device.graphs.launch(self.device, stream, &frozen)? {
+                frozen.iter().try_for_each(|call| self.launch_alone(call))?;
+            }
+            Ok(())
+        })?;
+        calls.iter().for_each(|call| self.device.note_launch(call.frozen.kernel));
         Ok(())
     }
 
@@ -116,6 +141,7 @@ impl Lane<'_> {
         #[allow(unsafe_code)]
         let launched =
             unsafe { result::launch_kernel(function, (call.blocks, 1, 1), (call.threads, 1, 1), call.shared_bytes, stream, &mut pointers) };
+        self.device.graphs.note_plain();
         launched.map_err(|error| self.device.failed(error))
     }
 }

@@ -55,6 +55,8 @@ pub(crate) struct Stream {
     cuda: Arc<CudaStream>,
     n_issued: AtomicU64,
     n_done: AtomicU64,
+    /// What its work from now on comes after, of the others.
+    behind: SharedClock,
     /// Recorded anew for each stream that is to wait for this one.
     event: Mutex<CudaEvent>,
 }
@@ -69,12 +71,9 @@ impl Stream {
         self.n_issued.fetch_add(1, Ordering::AcqRel) + 1
     }
 
-    /// Waits until all that was issued is done.
-    pub(crate) fn wait(&self) -> Result<(), DriverError> {
-        let n_issued = self.n_issued.load(Ordering::Acquire);
-        self.cuda.synchronize()?;
-        self.n_done.fetch_max(n_issued, Ordering::AcqRel);
-        Ok(())
+    /// Whether what this stream is given from now on comes after the other's operations of the clock.
+    fn is_behind(&self, other: &Self, clock: &Clock) -> bool {
+        self.index == other.index || other.has_done(clock) || clock.0[other.index] <= self.behind.now().0[other.index]
     }
 
     fn has_done(&self, clock: &Clock) -> bool {
@@ -90,7 +89,7 @@ impl Streams {
     pub(crate) fn new(context: &Arc<CudaContext>) -> Result<Self, DriverError> {
         let stream = |index| {
             let (cuda, event) = (context.new_stream()?, Mutex::new(context.new_event(None)?));
-            Ok(Stream { index, cuda, n_issued: AtomicU64::new(0), n_done: AtomicU64::new(0), event })
+            Ok(Stream { index, cuda, n_issued: AtomicU64::new(0), n_done: AtomicU64::new(0), behind: SharedClock::default(), event })
         };
         Ok(Self((0..N_STREAMS).map(stream).collect::<Result<_, DriverError>>()?))
     }
@@ -103,27 +102,40 @@ impl Streams {
 
     /// Whether what `stream` is given from now on comes after the operations of the clock without a wait.
     pub(crate) fn is_behind(&self, stream: &Stream, clock: &Clock) -> bool {
-        self.0.iter().all(|other| other.index == stream.index || other.has_done(clock))
+        self.0.iter().all(|other| stream.is_behind(other, clock))
     }
 
     /// Makes what `stream` is given from now on come after the operations of the clock.
     pub(crate) fn order(&self, stream: &Stream, clock: &Clock) -> Result<(), DriverError> {
-        for other in self.0.iter().filter(|other| other.index != stream.index && !other.has_done(clock)) {
+        for other in self.0.iter().filter(|other| !stream.is_behind(other, clock)) {
             let event = other.event.lock().unwrap_or_else(PoisonError::into_inner);
+            let n_issued = other.n_issued.load(Ordering::Acquire);
             event.record(&other.cuda)?;
             stream.cuda.wait(&event)?;
+            stream.behind.note(other, n_issued);
+        }
+        Ok(())
+    }
+
+    /// Waits until all that a stream was given is done; what that came after is done with it.
+    pub(crate) fn wait(&self, stream: &Stream) -> Result<(), DriverError> {
+        let (n_issued, behind) = (stream.n_issued.load(Ordering::Acquire), stream.behind.now());
+        stream.cuda.synchronize()?;
+        stream.n_done.fetch_max(n_issued, Ordering::AcqRel);
+        for (other, &number) in self.0.iter().zip(&behind.0) {
+            other.n_done.fetch_max(number, Ordering::AcqRel);
         }
         Ok(())
     }
 
     /// Waits until the operations of the clock are done.
     pub(crate) fn wait_for(&self, clock: &Clock) -> Result<(), DriverError> {
-        self.0.iter().filter(|stream| !stream.has_done(clock)).try_for_each(Stream::wait)
+        self.0.iter().filter(|stream| !stream.has_done(clock)).try_for_each(|stream| self.wait(stream))
     }
 
     /// Waits until all work of all streams is done.
     pub(crate) fn wait_for_all(&self) -> Result<(), DriverError> {
-        self.0.iter().try_for_each(Stream::wait)
+        self.0.iter().try_for_each(|stream| self.wait(stream))
     }
 }
 

@@ -255,7 +255,7 @@ mod tests {
         let (address, _) = space.take(1 << 12, |_| true).unwrap();
         space.give_back(address, Clock::of(2, 9));
         let accepts = |uses: &Clock| *uses == Clock::default();
-        assert_eq!(space.take(1 << 12, accepts).unwrap().0, CHUNKS[1].0);
+        assert_eq!(space.take(1 << 13, accepts).unwrap().0, CHUNKS[1].0);
         assert_eq!(space.take(1 << 12, |_| true), Some((address, Clock::of(2, 9))));
     }
 
