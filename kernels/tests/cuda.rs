@@ -8,6 +8,7 @@
 
 mod circuit_proofs;
 mod circuits;
+mod graphs;
 mod residency;
 mod rounds;
 
@@ -18,6 +19,7 @@ use std::process::Command;
 use rounds::{Seen, rounds, sample_columns, weights};
 use zkinfer_circuits::backend::reference::Reference;
 use zkinfer_circuits::backend::{Backend, BackendError, CommitShape};
+use zkinfer_kernels::cuda::{ChunkPolicy, DeviceOptions};
 use zkinfer_kernels::devices::{NoDevice, devices};
 use zkinfer_kernels::select::{DeviceChoice, SelectError, Selected, Selection, select};
 use zkinfer_kernels::{CpuBackend, CudaBackend, DualBackend, FallbackBackend, conformance, select_backend};
@@ -58,8 +60,11 @@ fn emulated(machine: &[(&str, &str)], body: impl FnOnce()) {
     }
 }
 
+/// Every buffer an allocation of its own, which the driver of a sanitizer guards; else as a service opens a device.
 fn open(ordinal: usize) -> CudaBackend {
-    CudaBackend::open(ordinal, NO_LIMIT).unwrap()
+    let is_guarded = std::env::var_os("ZKINFER_CUDA_PRELOAD").is_some();
+    let chunks = if is_guarded { ChunkPolicy::OneForEachBuffer } else { ChunkPolicy::Shared };
+    CudaBackend::open_with(ordinal, NO_LIMIT, DeviceOptions { chunks, ..DeviceOptions::default() }).unwrap()
 }
 
 fn check(backend: impl Backend) {
@@ -75,10 +80,14 @@ fn cuda_backend_conforms() {
         let free = backend.free_bytes().unwrap();
         check(backend.clone());
         backend.forget_circuits();
-        // What remains are tables of twiddles: nothing leaked.
-        assert_eq!(free - backend.free_bytes().unwrap(), backend.memory().used_bytes);
         let memory = backend.memory();
+        let graph_bytes = free - backend.free_bytes().unwrap() - memory.chunk_bytes;
+        assert!(backend.graph_use().n_made > 0 && graph_bytes > 0 && graph_bytes < 1 << 20, "{:?}", backend.graph_use());
+        drop(backend);
+        assert_eq!(open(0).free_bytes().unwrap(), free);
+        // What remains in use are tables of twiddles: nothing leaked.
         assert!(memory.used_bytes < 8 << 20 && memory.peak_bytes > memory.used_bytes, "{memory:?}");
+        assert!(memory.used_bytes <= memory.chunk_bytes && memory.peak_bytes <= memory.peak_chunk_bytes, "{memory:?}");
     });
 }
 
@@ -224,15 +233,20 @@ fn limit_of_memory_holds_and_is_an_error() {
         let peak = unlimited.memory().peak_bytes;
         let limited = CudaBackend::open(0, peak / 2).unwrap();
         assert!(matches!(rounds(&limited), Err(BackendError::OutOfMemory { needed_bytes, .. }) if needed_bytes > 0));
-        assert!(limited.memory().peak_bytes <= peak / 2);
-        let enough = CudaBackend::open(0, peak).unwrap();
+        assert!(limited.memory().peak_chunk_bytes <= peak / 2);
+        // Buffers of all sizes leave less than a quarter of the chunks unused.
+        let enough = CudaBackend::open(0, peak + peak / 3).unwrap();
         rounds(&enough).unwrap();
+        println!("{:?}", enough.memory());
+        assert!(enough.memory().peak_chunk_bytes <= enough.memory().limit_bytes);
     });
 }
 
-/// The file whose number says which allocation fails.
+/// The file whose number says which allocation fails, one for each test.
 fn failing_allocation() -> PathBuf {
-    std::env::temp_dir().join(format!("zkinfer-cuda-{}", std::process::id()))
+    let thread = std::thread::current();
+    let test = thread.name().expect("the harness names its threads").replace("::", "-");
+    std::env::temp_dir().join(format!("zkinfer-cuda-{}-{test}", std::process::id()))
 }
 
 /// Which allocations fail.
@@ -245,7 +259,7 @@ enum Failing {
 }
 
 /// Runs `body` with every allocation failing in turn, until one run has fewer; says whether the run's failure came.
-fn with_every_allocation_failing(file: &Path, failing: Failing, mut body: impl FnMut(bool)) {
+fn with_every_allocation_failing(file: &Path, failing: Failing, n_expected: i32, mut body: impl FnMut(bool)) {
     for turn in 1.. {
         let (number, end) = if failing == Failing::One { (turn, "0") } else { (-turn, "-1") };
         std::fs::write(file, format!("{number:<12}")).unwrap();
@@ -256,25 +270,33 @@ fn with_every_allocation_failing(file: &Path, failing: Failing, mut body: impl F
         body(true);
         if is_last {
             println!("{} allocations failed in turn", turn - 1);
-            assert!(turn > 50);
+            assert!(turn > n_expected);
             return std::fs::remove_file(file).unwrap();
         }
     }
 }
 
+/// At least so many allocations a run where every buffer is one.
+const N_BUFFERS: i32 = 50;
+
+fn open_without_shared_chunks() -> CudaBackend {
+    CudaBackend::open_with(0, NO_LIMIT, DeviceOptions { chunks: ChunkPolicy::OneForEachBuffer, ..DeviceOptions::default() }).unwrap()
+}
+
 /// Each failure leaves what the error of a run leaves: tables, and after them nothing.
-fn failed_allocations_leak_nothing(failing: Failing) {
+fn failed_allocations_leak_nothing(chunks: ChunkPolicy, failing: Failing, n_expected: i32) {
     let file = failing_allocation();
     emulated(&[("EMUCUDA_FAIL_ALLOC", file.to_str().unwrap())], || {
         let file = PathBuf::from(std::env::var("EMUCUDA_FAIL_ALLOC").unwrap());
-        let mut backend = open(0);
-        with_every_allocation_failing(&file, failing, |is_after| {
+        let open = || CudaBackend::open_with(0, NO_LIMIT, DeviceOptions { chunks, ..DeviceOptions::default() }).unwrap();
+        let mut backend = open();
+        let all = backend.free_bytes().unwrap();
+        with_every_allocation_failing(&file, failing, n_expected, |is_after| {
             if is_after {
-                // The error is past: only tables may remain, then nothing.
-                let free = backend.free_bytes().unwrap();
-                let used = backend.memory().used_bytes;
-                backend = open(0);
-                assert_eq!(backend.free_bytes().unwrap() - free, used);
+                // The error is past: chunks and graphs may remain, then nothing.
+                assert!(all - backend.free_bytes().unwrap() >= backend.memory().chunk_bytes);
+                backend = open();
+                assert_eq!(backend.free_bytes().unwrap(), all);
                 return;
             }
             match rounds(&backend) {
@@ -287,28 +309,39 @@ fn failed_allocations_leak_nothing(failing: Failing) {
 
 #[test]
 fn every_failed_allocation_is_repeated_or_an_error_that_leaks_nothing() {
-    failed_allocations_leak_nothing(Failing::One);
+    failed_allocations_leak_nothing(ChunkPolicy::OneForEachBuffer, Failing::One, N_BUFFERS);
+}
+
+#[test]
+fn every_failed_chunk_is_repeated_or_an_error_that_leaks_nothing() {
+    // A shared chunk that fails is replaced by one that is just large enough: only the second failure in a row shows.
+    failed_allocations_leak_nothing(ChunkPolicy::Shared, Failing::One, 1);
+}
+
+#[test]
+fn every_full_device_with_shared_chunks_is_an_error_that_leaks_nothing() {
+    failed_allocations_leak_nothing(ChunkPolicy::Shared, Failing::AllFromThere, 1);
 }
 
 #[test]
 fn every_full_device_is_an_error_that_leaks_nothing() {
-    failed_allocations_leak_nothing(Failing::AllFromThere);
+    failed_allocations_leak_nothing(ChunkPolicy::OneForEachBuffer, Failing::AllFromThere, N_BUFFERS);
 }
 
 #[test]
 fn every_failed_allocation_with_idle_oracles_is_mended_by_them() {
-    let file = failing_allocation().with_extension("idle");
+    let file = failing_allocation();
     emulated(&[("EMUCUDA_FAIL_ALLOC", file.to_str().unwrap())], || {
         let file = PathBuf::from(std::env::var("EMUCUDA_FAIL_ALLOC").unwrap());
         let expected = expected();
-        let mut backend = open(0);
+        let mut backend = open_without_shared_chunks();
         let mut idle = weights(&backend, 1, 1).unwrap();
         let bytes = backend.save(&idle).unwrap();
-        with_every_allocation_failing(&file, Failing::One, |is_after| {
+        with_every_allocation_failing(&file, Failing::One, N_BUFFERS, |is_after| {
             if is_after {
                 // Moved away or not, the idle oracle is what it was.
                 assert!(backend.save(&idle).unwrap() == bytes);
-                backend = open(0);
+                backend = open_without_shared_chunks();
                 idle = weights(&backend, 1, 1).unwrap();
                 return;
             }
@@ -319,15 +352,15 @@ fn every_failed_allocation_with_idle_oracles_is_mended_by_them() {
 
 #[test]
 fn every_full_device_falls_back_to_the_cpu_or_to_a_new_job() {
-    let file = failing_allocation().with_extension("fallback");
+    let file = failing_allocation();
     emulated(&[("EMUCUDA_FAIL_ALLOC", file.to_str().unwrap())], || {
         let file = PathBuf::from(std::env::var("EMUCUDA_FAIL_ALLOC").unwrap());
         let expected = expected();
-        let mut backend = FallbackBackend::new(Some(open(0)), CpuBackend::new());
+        let mut backend = FallbackBackend::new(Some(open_without_shared_chunks()), CpuBackend::new());
         let (mut n_repeated, mut n_begun_again) = (0, 0);
-        with_every_allocation_failing(&file, Failing::AllFromThere, |is_after| {
+        with_every_allocation_failing(&file, Failing::AllFromThere, N_BUFFERS, |is_after| {
             if is_after {
-                backend = FallbackBackend::new(Some(open(0)), CpuBackend::new());
+                backend = FallbackBackend::new(Some(open_without_shared_chunks()), CpuBackend::new());
                 return;
             }
             match rounds(&backend) {

@@ -5,7 +5,7 @@
 //   EMUCUDA_LAZY     1: work of a stream is put off until something waits for it, so that a missing wait shows
 //   EMUCUDA_SEED     order of threads in a block              EMUCUDA_THREADS  threads of the operating system; 0: one a core
 //   EMUCUDA_FAIL_ALLOC  a file that holds a number n: the n-th allocation from now on fails (1 is the next), later ones succeed; with -n all
-//                       later ones fail as well; every allocation, of pinned memory too, counts it towards 0
+//                       later ones fail as well; every allocation, of pinned memory and of graphs too, counts it towards 0
 //   EMUCUDA_FAIL_LAUNCH  n: the n-th launch of a kernel in the process fails, and with it the device
 // Fresh memory holds 0xCD, freed memory 0xDD. An error of a kernel is printed and stays, as a device's does.
 
@@ -428,28 +428,144 @@ API cuFuncGetAttribute(int* value, int, void*) {
     *value = 0;
     return SUCCESS;
 }
-API cuLaunchKernel(const emulator::Kernel* kernel, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
-                   unsigned block_z, unsigned shared_bytes, void* stream, void** arguments, void** extra) {
-    LOCK;
-    if (extra || !kernel) return INVALID_VALUE;
-    emulator::Launch launch = {"", {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, 0, 0};
-    auto kept = std::make_shared<std::vector<std::vector<char>>>();
-    for (size_t i = 0; i < kernel->parameter_bytes.size(); i++) {
-        const char* argument = static_cast<const char*>(arguments[i]);
-        kept->emplace_back(argument, argument + kernel->parameter_bytes[i]);
-    }
-    return enqueue(stream, [=]() mutable {
+// What a launch runs, with a copy of its arguments.
+struct Call {
+    const emulator::Kernel* kernel;
+    emulator::Launch launch;
+    std::vector<std::vector<char>> arguments;
+
+    void run() {
         std::vector<void*> pointers;
-        for (auto& argument : *kept) pointers.push_back(argument.data());
+        for (auto& argument : arguments) pointers.push_back(argument.data());
         launch.n_workers = static_cast<unsigned>(setting("EMUCUDA_THREADS", 0));
         launch.seed = static_cast<unsigned>(setting("EMUCUDA_SEED", 0));
         std::string error = is_failing_launch() ? "a launch failed, as told" : kernel->run(launch, pointers.data());
         if (error.empty()) return;
         fprintf(stderr, "emulated CUDA: %s\n", error.c_str());
         driver().error = LAUNCH_FAILED;
-    });
+    }
+};
+
+Call call_of(const emulator::Kernel* kernel, emulator::Launch launch, void** arguments) {
+    Call call = {kernel, launch, {}};
+    for (size_t i = 0; i < kernel->parameter_bytes.size(); i++) {
+        const char* argument = static_cast<const char*>(arguments[i]);
+        call.arguments.emplace_back(argument, argument + kernel->parameter_bytes[i]);
+    }
+    return call;
 }
 
+API cuLaunchKernel(const emulator::Kernel* kernel, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
+                   unsigned block_z, unsigned shared_bytes, void* stream, void** arguments, void** extra) {
+    LOCK;
+    if (extra || !kernel) return INVALID_VALUE;
+    emulator::Launch launch = {"", {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, 0, 0};
+    return enqueue(stream, [call = call_of(kernel, launch, arguments)]() mutable { call.run(); });
+}
+
+// Graphs: chains of kernels. A node waits for the one added before it at most.
+struct Node {
+    Call call;
+};
+struct Graph {
+    std::vector<std::unique_ptr<Node>> nodes;
+};
+struct Executable {
+    Device device = 0;
+    // By the node that it was made of.
+    std::map<const Node*, Call> calls;
+    std::vector<const Node*> order;
+    // Where it was launched last: the next launch comes after it.
+    Stream* stream = nullptr;
+    uint64_t position = 0;
+};
+// Of device memory, so that one that is not destroyed shows.
+constexpr size_t EXECUTABLE_BYTES = 4096;
+// The second form of CUDA_KERNEL_NODE_PARAMS.
+struct KernelNodeParameters {
+    const emulator::Kernel* kernel;
+    unsigned grid[3], block[3], shared_bytes;
+    void** arguments;
+    void** extra;
+    void* library_kernel;
+    void* context;
+};
+
+Result call_of(const KernelNodeParameters* parameters, Call& call) {
+    if (!parameters || !parameters->kernel || parameters->extra || parameters->library_kernel || parameters->context) return INVALID_VALUE;
+    const unsigned *grid = parameters->grid, *block = parameters->block;
+    emulator::Launch launch = {"", {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]}, parameters->shared_bytes, 0, 0};
+    call = call_of(parameters->kernel, launch, parameters->arguments);
+    return SUCCESS;
+}
+
+API cuGraphCreate(Graph** graph, unsigned flags) {
+    LOCK;
+    if (flags) return INVALID_VALUE;
+    if (is_failing_allocation()) return OUT_OF_MEMORY;
+    *graph = new Graph;
+    return SUCCESS;
+}
+API cuGraphAddKernelNode_v2(Node** node, Graph* graph, Node* const* before, size_t n_before, const KernelNodeParameters* parameters) {
+    LOCK;
+    // Only chains are modelled.
+    if (n_before != (graph->nodes.empty() ? 0 : 1) || (n_before && before[0] != graph->nodes.back().get())) return INVALID_VALUE;
+    auto added = std::make_unique<Node>();
+    Result result = call_of(parameters, added->call);
+    if (result != SUCCESS) return result;
+    if (is_failing_allocation()) return OUT_OF_MEMORY;
+    *node = added.get();
+    graph->nodes.push_back(std::move(added));
+    return SUCCESS;
+}
+API cuGraphInstantiateWithFlags(Executable** executable, const Graph* graph, unsigned long long flags) {
+    LOCK;
+    if (flags) return INVALID_VALUE;
+    if (!current) return INVALID_CONTEXT;
+    size_t& used = driver().used[current->device];
+    if (is_failing_allocation() || used + EXECUTABLE_BYTES > device_bytes()) return OUT_OF_MEMORY;
+    used += EXECUTABLE_BYTES;
+    *executable = new Executable;
+    (*executable)->device = current->device;
+    for (auto& node : graph->nodes) {
+        (*executable)->calls.emplace(node.get(), node->call);
+        (*executable)->order.push_back(node.get());
+    }
+    return SUCCESS;
+}
+API cuGraphExecKernelNodeSetParams_v2(Executable* executable, const Node* node, const KernelNodeParameters* parameters) {
+    LOCK;
+    auto found = executable->calls.find(node);
+    if (found == executable->calls.end() || found->second.kernel != parameters->kernel) return INVALID_VALUE;
+    // Launches before this one have a copy.
+    return call_of(parameters, found->second);
+}
+API cuGraphLaunch(Executable* executable, void* handle) {
+    LOCK;
+    if (!current) return INVALID_CONTEXT;
+    std::vector<Call> calls;
+    for (const Node* node : executable->order) calls.push_back(executable->calls.at(node));
+    Stream* before = executable->stream;
+    uint64_t position = executable->position;
+    executable->stream = stream_of(handle);
+    executable->position = executable->stream->pushed + 1;
+    bool waits = before && before != executable->stream;
+    return enqueue(handle, [=]() mutable {
+        if (waits) drain(before, position);
+        for (Call& call : calls) call.run();
+    });
+}
+API cuGraphExecDestroy(Executable* executable) {
+    LOCK;
+    driver().used[executable->device] -= EXECUTABLE_BYTES;
+    delete executable;
+    return SUCCESS;
+}
+API cuGraphDestroy(Graph* graph) {
+    LOCK;
+    delete graph;
+    return SUCCESS;
+}
 API cuGetErrorName(Result error, const char** name) {
     *name = error_name(error);
     return SUCCESS;

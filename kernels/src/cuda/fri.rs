@@ -7,7 +7,8 @@ use plonky2::field::types::Field;
 use zkinfer_circuits::backend::{BackendError, OpeningBatch, QueryAnswer};
 use zkinfer_circuits::field::{F, K, limbs};
 
-use super::device::{Argument, Lane};
+use super::lane::Lane;
+use super::launch::Argument;
 use super::memory::Buffer;
 use super::oracle::Oracle;
 use super::polynomial::{Recurrence, Walk, combine, fold as fold_coefficients, joined, scale_add};
@@ -32,6 +33,11 @@ impl Codeword {
         let source = Argument::In(coefficients.part(0, 2 << log_length));
         extend(lane, source, values.view_mut(), log_length, log_size - log_length, shift)?;
         Ok(Self { coefficients, log_length, values: Arc::new(values), log_size, shift })
+    }
+
+    /// Words of its values.
+    pub(crate) fn n_words(&self) -> usize {
+        2 << self.log_size
     }
 }
 

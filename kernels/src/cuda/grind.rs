@@ -5,7 +5,8 @@ use plonky2::iop::challenger::Challenger;
 use zkinfer_circuits::backend::BackendError;
 use zkinfer_circuits::field::{F, H, ORDER};
 
-use super::device::{Argument, Lane, Shape};
+use super::lane::Lane;
+use super::launch::{Argument, Shape};
 use crate::poseidon::Pending;
 
 /// Nonces of a launch, log₂: at least this many, and at most.

@@ -4,16 +4,21 @@
 //! returns when its work there is done, so that nothing outlives its buffers; one that fails gives up its results with what may still write them.
 //! Callers on several threads overlap. Layouts are those of the CPU backend.
 
+mod arena;
 mod circuit;
 mod device;
 mod fri;
+mod graph;
 mod grind;
+mod lane;
+mod launch;
 mod memory;
 mod oracle;
 mod polynomial;
 mod program;
 mod project;
 mod residency;
+mod streams;
 mod sums;
 mod transform;
 mod tree;
@@ -33,14 +38,27 @@ use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{F, H, K};
 
 use crate::{CpuBackend, conformance};
-use device::{Device, Lane};
+use device::Device;
+use lane::Lane;
+use launch::Recorder;
 use memory::Buffer;
 use oracle::Oracle;
 use tree::elements;
 
+pub use arena::ChunkPolicy;
 pub use fri::{Codeword, FoldTree};
+pub use graph::{GraphPolicy, GraphUse};
 pub use memory::MemoryUse;
 pub use residency::KeptOracle;
+
+/// How a device is used. What is computed does not depend on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceOptions {
+    /// How memory is taken from the driver.
+    pub chunks: ChunkPolicy,
+    /// Which sequences of launches become graphs.
+    pub graphs: GraphPolicy,
+}
 
 /// One CUDA device. Clones share it.
 #[derive(Clone, Debug)]
@@ -58,12 +76,21 @@ pub struct Combination {
 }
 
 impl CudaBackend {
-    /// Opens device `ordinal` (from 0, in the driver's order) and loads the kernels. Its buffers never take more than `limit_bytes`.
+    /// Opens device `ordinal` (from 0, in the driver's order) and loads the kernels. What it takes of the device's memory for buffers never exceeds
+    /// `limit_bytes`.
     ///
     /// # Errors
     /// [`BackendError::Device`] if there is no driver, no such device, or no code for it.
     pub fn open(ordinal: usize, limit_bytes: u64) -> Result<Self, BackendError> {
-        Ok(Self { device: Arc::new(Device::open(ordinal, limit_bytes)?), cpu: CpuBackend::new() })
+        Self::open_with(ordinal, limit_bytes, DeviceOptions::default())
+    }
+
+    /// As [`Self::open`], with options.
+    ///
+    /// # Errors
+    /// As those of [`Self::open`].
+    pub fn open_with(ordinal: usize, limit_bytes: u64, options: DeviceOptions) -> Result<Self, BackendError> {
+        Ok(Self { device: Arc::new(Device::open(ordinal, limit_bytes, options)?), cpu: CpuBackend::new() })
     }
 
     /// As [`crate::Inspect::oracle_values`].
@@ -87,7 +114,7 @@ impl CudaBackend {
         self.device.residents.keep(oracle)
     }
 
-    /// What the backend's buffers take on the device.
+    /// What the backend takes of the device's memory.
     pub fn memory(&self) -> MemoryUse {
         self.device.memory()
     }
@@ -95,6 +122,11 @@ impl CudaBackend {
     /// Every kernel, by name, and how often it was launched on the device so far.
     pub fn launches(&self) -> BTreeMap<&'static str, u64> {
         self.device.launches()
+    }
+
+    /// How launches reached the driver so far.
+    pub fn graph_use(&self) -> GraphUse {
+        self.device.graphs.usage()
     }
 
     /// How often callers waited for the device so far, to read results or to end a step.
@@ -154,6 +186,8 @@ fn check_openings(oracles: &[&Oracle], batches: &[OpeningBatch]) -> Result<(), B
 /// As [`Backend::batch`], of oracles on the device.
 fn batch(lane: Lane<'_>, oracles: &[&Oracle], batches: &[OpeningBatch], alpha: K) -> Result<Codeword, BackendError> {
     check_openings(oracles, batches)?;
+    let recorder = Recorder::default();
+    let lane = lane.gathering(&recorder, oracles.iter().map(|oracle| oracle.n_columns << oracle.log_rows).sum());
     let codeword = fri::batch(lane, oracles, batches, alpha)?;
     lane.finish()?;
     Ok(codeword)
@@ -189,6 +223,8 @@ impl Backend for CudaBackend {
         let lane = self.device.lane();
         let oracle = oracle.on_device(lane)?;
         check_columns(&oracle, &columns)?;
+        let recorder = Recorder::default();
+        let lane = lane.gathering(&recorder, columns.len() << oracle.log_rows);
         polynomial::evaluate(lane, oracle.coefficients(columns), oracle.log_rows, point)
     }
 
@@ -196,6 +232,8 @@ impl Backend for CudaBackend {
         let lane = self.device.lane();
         let weights = weights.on_device(lane)?;
         check_columns(&weights, &(0..coefficients.len()))?;
+        let recorder = Recorder::default();
+        let lane = lane.gathering(&recorder, coefficients.len() << weights.log_rows);
         let limbs = polynomial::combine(lane, weights.coefficients(0..coefficients.len()), coefficients, weights.log_rows)?;
         lane.finish()?;
         Ok(Combination { limbs, log_rows: weights.log_rows })
@@ -210,6 +248,8 @@ impl Backend for CudaBackend {
     ) -> Result<KeptOracle, BackendError> {
         let lane = self.device.lane();
         let [weights, main] = on_device(lane, oracles)?;
+        let recorder = Recorder::default();
+        let lane = lane.gathering(&recorder, (2 * system.rules.len()) << main.log_leaves());
         let columns = project::project(lane, system, scalars, [&weights, &main])?;
         Ok(self.keep(Oracle::commit_values(lane, &columns.view(), main.log_rows, shape)?))
     }
@@ -231,6 +271,8 @@ impl Backend for CudaBackend {
             return Err(BackendError::Unsupported("w~ and the oracles differ in size".to_owned()));
         }
         let combination = combination.map(|combination| &combination.limbs);
+        let recorder = Recorder::default();
+        let lane = lane.gathering(&recorder, 8 << oracles[0].log_leaves());
         let coefficients = sums::sums(lane, &sums::Inputs { system, scalars, challenges, oracles, combination })?;
         Ok(self.keep(Oracle::commit_coefficients(lane, coefficients, 8, log_rows, shape)?))
     }
@@ -243,7 +285,8 @@ impl Backend for CudaBackend {
     }
 
     fn fold_commit(&self, codeword: &Codeword, arity_bits: usize, cap_height: usize) -> Result<FoldTree, BackendError> {
-        fri::fold_commit(self.device.lane(), codeword, arity_bits, cap_height)
+        let recorder = Recorder::default();
+        fri::fold_commit(self.device.lane().gathering(&recorder, codeword.n_words()), codeword, arity_bits, cap_height)
     }
 
     fn fold_cap(&self, tree: &FoldTree) -> MerkleCap<F, H> {
@@ -251,7 +294,8 @@ impl Backend for CudaBackend {
     }
 
     fn fold(&self, codeword: Codeword, arity_bits: usize, beta: K) -> Result<Codeword, BackendError> {
-        let lane = self.device.lane();
+        let recorder = Recorder::default();
+        let lane = self.device.lane().gathering(&recorder, codeword.n_words());
         let folded = fri::fold(lane, &codeword, arity_bits, beta)?;
         lane.finish()?;
         Ok(folded)

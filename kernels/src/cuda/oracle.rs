@@ -2,14 +2,15 @@
 
 use std::ops::Range;
 
-use cudarc::driver::CudaView;
 use plonky2::field::types::Field;
 use zkinfer_circuits::backend::{BackendError, CommitShape, QueryAnswer};
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::F;
 
-use super::device::{Argument, Device, Lane, STAGE_WORDS};
-use super::memory::{Buffer, WORD_BYTES};
+use super::device::{Device, STAGE_WORDS};
+use super::lane::Lane;
+use super::launch::{Argument, Recorder};
+use super::memory::{Buffer, WORD_BYTES, Words};
 use super::transform::{extend, interpolate};
 use super::tree::{HostTree, Rows, Tree, elements};
 use crate::cpu::oracle::Oracle as CpuOracle;
@@ -68,6 +69,10 @@ impl Oracle {
     pub(crate) fn commit(lane: Lane<'_>, columns: &Columns, shape: CommitShape) -> Result<Self, BackendError> {
         let (n_columns, log_rows) = (columns.n_columns(), check_sizes(columns.rows(), columns.n_columns(), shape)?);
         let log_leaves = log_rows + shape.rate_bits;
+        let recorder = Recorder::default();
+        // Several groups are copied beside kernels, which are not to be put off.
+        let is_one_group = n_columns <= group_columns(log_rows);
+        let lane = if is_one_group { lane.gathering(&recorder, n_columns << log_leaves) } else { lane };
         let mut coefficients = lane.allocate(n_columns << log_rows)?;
         let mut extension = lane.allocate(n_columns << log_leaves)?;
         upload_in_groups(lane, columns.as_flat(), log_rows, |values, group| {
@@ -82,12 +87,7 @@ impl Oracle {
     }
 
     /// As [`Oracle::commit`], of values on the device in natural order.
-    pub(crate) fn commit_values(
-        lane: Lane<'_>,
-        values: &CudaView<'_, u64>,
-        log_rows: usize,
-        shape: CommitShape,
-    ) -> Result<Self, BackendError> {
+    pub(crate) fn commit_values(lane: Lane<'_>, values: &Words<'_>, log_rows: usize, shape: CommitShape) -> Result<Self, BackendError> {
         let mut coefficients = lane.allocate(values.len())?;
         interpolate(lane, values.slice(..), coefficients.view_mut(), log_rows)?;
         Self::commit_coefficients(lane, coefficients, values.len() >> log_rows, log_rows, shape)
@@ -141,12 +141,12 @@ impl Oracle {
     }
 
     /// Coefficients of columns that exist.
-    pub(crate) fn coefficients(&self, columns: Range<usize>) -> CudaView<'_, u64> {
+    pub(crate) fn coefficients(&self, columns: Range<usize>) -> Words<'_> {
         self.coefficients.part(columns.start << self.log_rows, columns.len() << self.log_rows)
     }
 
     /// The whole extension.
-    pub(crate) fn extension(&self) -> CudaView<'_, u64> {
+    pub(crate) fn extension(&self) -> Words<'_> {
         self.extension.view()
     }
 
@@ -194,17 +194,22 @@ fn write_words(words: &mut [u64], values: &[F]) {
     }
 }
 
+/// Columns of a group that is uploaded at once: as many as fill a pinned buffer, or one that is larger.
+fn group_columns(log_rows: usize) -> usize {
+    (STAGE_WORDS >> log_rows).max(1)
+}
+
 /// Uploads columns group by group and gives each to `compute`, with the columns that it holds: while the kernels of one group run, the next is copied.
 ///
-/// A group fills a pinned buffer, or is a column that is larger. Two buffers take turns; events make a copy wait for the kernels that read the
+/// Two buffers take turns; events make a copy wait for the kernels that read the
 /// buffer before, and kernels for the copy.
 fn upload_in_groups(
     lane: Lane<'_>,
     values: &[F],
     log_rows: usize,
-    mut compute: impl FnMut(CudaView<'_, u64>, Range<usize>) -> Result<(), BackendError>,
+    mut compute: impl FnMut(Words<'_>, Range<usize>) -> Result<(), BackendError>,
 ) -> Result<(), BackendError> {
-    let group_columns = (STAGE_WORDS >> log_rows).max(1);
+    let group_columns = group_columns(log_rows);
     let group_words = group_columns << log_rows;
     let groups = values.chunks(group_words);
     // A single group has nothing to run beside.

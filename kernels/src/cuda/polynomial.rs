@@ -1,13 +1,13 @@
 //! Steps on polynomials on the device (`kernels/cuda/polynomial.cu`). Elements of K lie by coordinate.
 
-use cudarc::driver::{CudaView, CudaViewMut};
 use plonky2::field::extension::quadratic::QuadraticExtension;
 use plonky2::field::types::{Field, PrimeField64};
 use zkinfer_circuits::backend::BackendError;
 use zkinfer_circuits::field::{F, K, ext, limbs};
 
-use super::device::{Argument, BLOCK_THREADS, Lane, Shape};
-use super::memory::Buffer;
+use super::lane::Lane;
+use super::launch::{Argument, BLOCK_THREADS, Shape};
+use super::memory::{Buffer, Words, WordsMut};
 
 /// Powers that one thread computes.
 const POWERS_PER_THREAD: u64 = 16;
@@ -49,7 +49,7 @@ pub(crate) fn powers(lane: Lane<'_>, base: K, n: usize) -> Result<Buffer, Backen
 }
 
 /// The value of every column at a point; columns have 2^log_rows coefficients each.
-pub(crate) fn evaluate(lane: Lane<'_>, columns: CudaView<'_, u64>, log_rows: usize, point: K) -> Result<Vec<K>, BackendError> {
+pub(crate) fn evaluate(lane: Lane<'_>, columns: Words<'_>, log_rows: usize, point: K) -> Result<Vec<K>, BackendError> {
     let n_columns = columns.len() >> log_rows;
     if n_columns == 0 {
         return Ok(Vec::new());
@@ -72,7 +72,7 @@ pub(crate) fn evaluate(lane: Lane<'_>, columns: CudaView<'_, u64>, log_rows: usi
 }
 
 /// `Σ_c weights_c · columns_c`, coefficient by coefficient; columns have 2^log_rows each.
-pub(crate) fn combine(lane: Lane<'_>, columns: CudaView<'_, u64>, weights: &[K], log_rows: usize) -> Result<Buffer, BackendError> {
+pub(crate) fn combine(lane: Lane<'_>, columns: Words<'_>, weights: &[K], log_rows: usize) -> Result<Buffer, BackendError> {
     let n_rows = 1usize << log_rows;
     // Few rows and many columns: several threads share a row.
     let n_chunks = (BUSY_THREADS >> log_rows).clamp(1, weights.len().div_ceil(32).max(1));
@@ -92,7 +92,7 @@ pub(crate) fn combine(lane: Lane<'_>, columns: CudaView<'_, u64>, weights: &[K],
 }
 
 /// `target ← target·a + values·b`.
-pub(crate) fn scale_add(lane: Lane<'_>, target: CudaViewMut<'_, u64>, values: &Buffer, a: K, b: K) -> Result<(), BackendError> {
+pub(crate) fn scale_add(lane: Lane<'_>, target: WordsMut<'_>, values: &Buffer, a: K, b: K) -> Result<(), BackendError> {
     let n = target.len() / 2;
     let mut arguments = vec![Argument::Out(target), Argument::In(values.view())];
     arguments.extend(scalars(&[a, b]));
@@ -119,7 +119,7 @@ pub(crate) struct Recurrence {
 
 impl Recurrence {
     /// Replaces every element by the carry before it.
-    pub(crate) fn run(self, lane: Lane<'_>, mut values: CudaViewMut<'_, u64>) -> Result<(), BackendError> {
+    pub(crate) fn run(self, lane: Lane<'_>, mut values: WordsMut<'_>) -> Result<(), BackendError> {
         let n = values.len() / 2;
         let n_chunks = n.div_ceil(RECURRENCE_STEPS);
         let shape = Shape::of_items(n_chunks as u64);
@@ -146,7 +146,7 @@ impl Recurrence {
 }
 
 /// `Σ_j β^j c_(i·2^arity_bits + j)` for each i.
-pub(crate) fn fold(lane: Lane<'_>, coefficients: CudaView<'_, u64>, arity_bits: usize, beta: K) -> Result<Buffer, BackendError> {
+pub(crate) fn fold(lane: Lane<'_>, coefficients: Words<'_>, arity_bits: usize, beta: K) -> Result<Buffer, BackendError> {
     let n = (coefficients.len() / 2) >> arity_bits;
     let mut folded = lane.allocate(2 * n)?;
     let mut arguments = vec![Argument::In(coefficients), Argument::Out(folded.view_mut())];

@@ -1,13 +1,13 @@
 //! Programs as data for the device's interpreter (`interpret` in `kernels/cuda/constraints.cu`).
 
-use cudarc::driver::CudaView;
 use plonky2::field::types::{Field, PrimeField64};
 use zkinfer_circuits::air::Rotation;
 use zkinfer_circuits::backend::BackendError;
 use zkinfer_circuits::field::{F, K, ext};
 
-use super::device::{Argument, Lane, Shape};
-use super::memory::Buffer;
+use super::lane::Lane;
+use super::launch::{Argument, Shape};
+use super::memory::{Buffer, Words};
 use super::polynomial::words;
 use crate::cpu::program::{Arithmetic, Instruction, Limb, Location, Program};
 
@@ -183,7 +183,7 @@ pub(crate) fn run(
     lane: Lane<'_>,
     program: &Program,
     places: &[Place],
-    arrays: [Option<CudaView<'_, u64>>; N_ARRAYS],
+    arrays: [Option<Words<'_>>; N_ARRAYS],
     domain: Domain,
 ) -> Result<Buffer, BackendError> {
     let n_points = domain.n_cosets << domain.log_rows;

@@ -1,14 +1,14 @@
 //! The projected oracle on the device: each K column by its rule (`docs/PROTOCOL.md` §2), in natural order.
 
-use cudarc::driver::{CudaView, CudaViewMut};
 use zkinfer_circuits::air::{ConstraintSystem, Node, OracleId, Rule};
 use zkinfer_circuits::backend::{BackendError, Scalars};
 use zkinfer_circuits::field::F;
 
 use plonky2::field::types::Field;
 
-use super::device::{Argument, Lane, Shape};
-use super::memory::Buffer;
+use super::lane::Lane;
+use super::launch::{Argument, Shape};
+use super::memory::{Buffer, Words, WordsMut};
 use super::oracle::Oracle;
 use super::polynomial::powers;
 use super::program::{Domain, N_ARRAYS, Place, run};
@@ -49,7 +49,7 @@ fn fold(
     source: usize,
     scalars: Scalars<'_>,
     ratio: usize,
-    target: CudaViewMut<'_, u64>,
+    target: WordsMut<'_>,
 ) -> Result<(), BackendError> {
     let n_rows = main.n_rows();
     if scalars.period == 0 || !n_rows.is_multiple_of(scalars.period) {
@@ -64,7 +64,7 @@ fn fold(
 }
 
 /// Coefficients of neighbouring columns of an oracle.
-pub(crate) fn readable(oracle: &Oracle, first: usize, n_columns: usize) -> Result<CudaView<'_, u64>, BackendError> {
+pub(crate) fn readable(oracle: &Oracle, first: usize, n_columns: usize) -> Result<Words<'_>, BackendError> {
     if first + n_columns > oracle.n_columns {
         return Err(BackendError::Unsupported(format!("column {} of an oracle of {} is read", first + n_columns - 1, oracle.n_columns)));
     }
@@ -86,7 +86,7 @@ pub(crate) fn columns_on_rows<'a>(
     lane: Lane<'_>,
     columns: &[Column],
     log_rows: usize,
-    source: impl Fn(Column, usize) -> Result<CudaView<'a, u64>, BackendError>,
+    source: impl Fn(Column, usize) -> Result<Words<'a>, BackendError>,
 ) -> Result<(Buffer, Vec<Place>), BackendError> {
     let mut order = columns.to_vec();
     order.sort_unstable();
@@ -109,7 +109,7 @@ fn quotient(
     scalars: Scalars<'_>,
     oracles: [&Oracle; 2],
     nodes: [Node; 2],
-    target: CudaViewMut<'_, u64>,
+    target: WordsMut<'_>,
 ) -> Result<(), BackendError> {
     let log_rows = oracles[0].log_rows;
     let n_rows = 1usize << log_rows;
@@ -127,7 +127,7 @@ fn quotient(
 }
 
 /// `numerator / denominator` over the whole column.
-fn divide(lane: Lane<'_>, values: &Buffer, target: CudaViewMut<'_, u64>, n_rows: usize) -> Result<(), BackendError> {
+fn divide(lane: Lane<'_>, values: &Buffer, target: WordsMut<'_>, n_rows: usize) -> Result<(), BackendError> {
     let mut vanishes = lane.upload(&[0])?;
     let arguments =
         vec![Argument::In(values.view()), Argument::Out(target), Argument::Out(vanishes.view_mut()), Argument::Count(n_rows as u32)];

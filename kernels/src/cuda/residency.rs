@@ -12,7 +12,7 @@ use plonky2::hash::merkle_tree::MerkleCap;
 use zkinfer_circuits::backend::BackendError;
 use zkinfer_circuits::field::{F, H};
 
-use super::device::Lane;
+use super::lane::Lane;
 use super::oracle::{HostOracle, Oracle};
 
 /// A committed oracle: on the device, or on the host while its memory is needed.
@@ -73,8 +73,6 @@ impl Residents {
         candidates.sort_by_key(|resident| resident.last_use.load(Ordering::Relaxed));
         for resident in candidates {
             if resident.evict(lane)? {
-                // The driver gives out what was freed when the streams have come to it.
-                lane.device.synchronize()?;
                 return Ok(true);
             }
         }

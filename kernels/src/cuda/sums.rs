@@ -1,13 +1,13 @@
 //! The sums oracle on the device: the running sum S, its quotient, and the quotient of the constraints (`docs/PROTOCOL.md` §3).
 
-use cudarc::driver::CudaView;
 use plonky2::field::types::{Field, PrimeField64};
 use zkinfer_circuits::air::ConstraintSystem;
 use zkinfer_circuits::backend::{BackendError, Scalars, SumsChallenges};
 use zkinfer_circuits::field::{F, K, scale};
 
-use super::device::{Argument, Lane, Shape};
-use super::memory::Buffer;
+use super::lane::Lane;
+use super::launch::{Argument, Shape};
+use super::memory::{Buffer, Words};
 use super::oracle::Oracle;
 use super::polynomial::{Recurrence, Walk, words};
 use super::program::{Domain, N_ARRAYS, Place, run};
@@ -99,7 +99,7 @@ fn running_sum(lane: Lane<'_>, inputs: &Inputs<'_>) -> Result<Buffer, BackendErr
 }
 
 /// q_S and the constraints' quotient on the coset of 2n points, bit-reversed, by coordinate.
-fn quotients(lane: Lane<'_>, inputs: &Inputs<'_>, sum: CudaView<'_, u64>) -> Result<Buffer, BackendError> {
+fn quotients(lane: Lane<'_>, inputs: &Inputs<'_>, sum: Words<'_>) -> Result<Buffer, BackendError> {
     let log_rows = inputs.log_rows();
     let n_points = 2usize << log_rows;
     let mut running = lane.allocate(2 * n_points)?;
@@ -176,7 +176,7 @@ impl Factors {
             let (before, mut rest) = view.split_at_mut((1 + index) * n_points);
             // L_root = root·Z / (n·(X − root))
             let scales = z.map(|z| root * z * F::inverse_2exp(log_rows));
-            let mut arguments = vec![Argument::In(before.slice(..n_points)), Argument::Out(rest.slice_mut(..n_points))];
+            let mut arguments = vec![Argument::In(before.as_view().slice(..n_points)), Argument::Out(rest.slice_mut(..n_points))];
             arguments.extend([root, scales[0], scales[1]].map(|value| Argument::Word(value.to_canonical_u64())));
             arguments.push(Argument::Count(n_points as u32));
             lane.launch("lagrange_factors", Shape::of_items((n_points as u64).div_ceil(INVERSIONS_PER_THREAD)), arguments)?;

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::{CudaView, CudaViewMut};
 use plonky2::field::types::{Field, PrimeField64};
 use zkinfer_circuits::backend::BackendError;
 use zkinfer_circuits::field::F;
 
-use super::device::{Argument, Device, Lane, Shape};
-use super::memory::Buffer;
+use super::device::Device;
+use super::lane::Lane;
+use super::launch::{Argument, Shape};
+use super::memory::{Buffer, Words, WordsMut};
 
 /// Largest log₂ of an extended domain on a device: positions of a column fit 32 bits with room.
 pub(crate) const MAX_LOG_LEAVES: usize = 28;
@@ -151,7 +152,7 @@ fn inverse_passes(log_size: usize, gathers: bool) -> Vec<Pass> {
 pub(crate) fn extend(
     lane: Lane<'_>,
     source: Argument<'_>,
-    mut target: CudaViewMut<'_, u64>,
+    mut target: WordsMut<'_>,
     log_size: usize,
     log_cosets: usize,
     shift: F,
@@ -176,24 +177,19 @@ pub(crate) fn extend(
 }
 
 /// Values on G in natural order to coefficients, column after column of 2^log_size each.
-pub(crate) fn interpolate(
-    lane: Lane<'_>,
-    source: CudaView<'_, u64>,
-    target: CudaViewMut<'_, u64>,
-    log_size: usize,
-) -> Result<(), BackendError> {
+pub(crate) fn interpolate(lane: Lane<'_>, source: Words<'_>, target: WordsMut<'_>, log_size: usize) -> Result<(), BackendError> {
     inverse(lane, Some(source), target, log_size, F::ONE)
 }
 
 /// Values on shift·⟨w⟩ in bit-reversed order to coefficients, in place.
-pub(crate) fn interpolate_coset(lane: Lane<'_>, values: CudaViewMut<'_, u64>, log_size: usize, shift: F) -> Result<(), BackendError> {
+pub(crate) fn interpolate_coset(lane: Lane<'_>, values: WordsMut<'_>, log_size: usize, shift: F) -> Result<(), BackendError> {
     inverse(lane, None, values, log_size, shift)
 }
 
 fn inverse(
     lane: Lane<'_>,
-    mut natural: Option<CudaView<'_, u64>>,
-    mut target: CudaViewMut<'_, u64>,
+    mut natural: Option<Words<'_>>,
+    mut target: WordsMut<'_>,
     log_size: usize,
     shift: F,
 ) -> Result<(), BackendError> {
@@ -218,7 +214,7 @@ fn inverse(
 }
 
 /// The points of the coset shift·⟨w⟩ of 2^log_size > 1 points, bit-reversed.
-pub(crate) fn points(lane: Lane<'_>, mut target: CudaViewMut<'_, u64>, log_size: usize, shift: F) -> Result<(), BackendError> {
+pub(crate) fn points(lane: Lane<'_>, mut target: WordsMut<'_>, log_size: usize, shift: F) -> Result<(), BackendError> {
     let tables = Tables::get(lane, log_size, 0, F::ONE, Direction::Forward)?;
     let arguments = vec![
         Argument::In(tables.low.view()),

@@ -1,6 +1,5 @@
 //! Merkle trees on the device (`kernels/cuda/merkle.cu`); the cap is kept on the host too.
 
-use cudarc::driver::CudaView;
 use plonky2::field::types::Field;
 use plonky2::hash::hash_types::NUM_HASH_OUT_ELTS;
 use plonky2::hash::merkle_proofs::MerkleProof;
@@ -8,8 +7,9 @@ use plonky2::hash::merkle_tree::MerkleCap;
 use zkinfer_circuits::backend::{BackendError, QueryAnswer};
 use zkinfer_circuits::field::{Digest, F, H};
 
-use super::device::{Argument, BLOCK_THREADS, Lane, Shape};
-use super::memory::Buffer;
+use super::lane::Lane;
+use super::launch::{Argument, BLOCK_THREADS, Shape};
+use super::memory::{Buffer, Words};
 
 /// log₂ of the parents of the first level that is computed in one launch with all above it: as many as a block has threads.
 const TOP_LOG_PARENTS: usize = BLOCK_THREADS.trailing_zeros() as usize;
@@ -74,12 +74,7 @@ fn digests(words: &[u64]) -> Vec<Digest> {
 
 impl Tree {
     /// The tree over the rows of columns of 2^log_leaves values.
-    pub(crate) fn of_columns(
-        lane: Lane<'_>,
-        columns: &CudaView<'_, u64>,
-        log_leaves: usize,
-        cap_height: usize,
-    ) -> Result<Self, BackendError> {
+    pub(crate) fn of_columns(lane: Lane<'_>, columns: &Words<'_>, log_leaves: usize, cap_height: usize) -> Result<Self, BackendError> {
         let n_columns = columns.len() >> log_leaves;
         Self::build(lane, "merkle_column_leaves", columns, n_columns, log_leaves, cap_height)
     }
@@ -87,7 +82,7 @@ impl Tree {
     /// The tree over cosets of 2^arity_bits elements of K, given by coordinate.
     pub(crate) fn of_cosets(
         lane: Lane<'_>,
-        values: &CudaView<'_, u64>,
+        values: &Words<'_>,
         arity_bits: usize,
         log_leaves: usize,
         cap_height: usize,
@@ -99,7 +94,7 @@ impl Tree {
     fn build(
         lane: Lane<'_>,
         kernel: &'static str,
-        source: &CudaView<'_, u64>,
+        source: &Words<'_>,
         count: usize,
         log_leaves: usize,
         cap_height: usize,
@@ -148,7 +143,7 @@ impl Tree {
     }
 
     /// The words of all levels.
-    pub(crate) fn digests(&self) -> CudaView<'_, u64> {
+    pub(crate) fn digests(&self) -> Words<'_> {
         self.digests.view()
     }
 
@@ -187,7 +182,7 @@ impl Tree {
 pub(crate) struct Rows<'a> {
     /// `merkle_column_answers` or `merkle_coset_answers`.
     pub(crate) kernel: &'static str,
-    pub(crate) words: CudaView<'a, u64>,
+    pub(crate) words: Words<'a>,
     /// What the kernel is told: columns, or log₂ of the arity.
     pub(crate) count: usize,
     /// Words of a leaf.

@@ -6,10 +6,11 @@ use plonky2::iop::witness::{PartialWitness, WitnessWrite};
 use plonky2::plonk::circuit_data::CircuitConfig;
 use zkinfer_circuits::backend::{Backend, BackendError};
 use zkinfer_circuits::field::{Builder, C};
+use zkinfer_kernels::cuda::{DeviceOptions, GraphPolicy};
 use zkinfer_kernels::{CpuBackend, CudaBackend, FallbackBackend, conformance};
 
 use super::circuits::{Chain, wire_bytes};
-use super::{Failing, emulated, failing_allocation, open, with_every_allocation_failing};
+use super::{Failing, N_BUFFERS, emulated, failing_allocation, open, open_without_shared_chunks, with_every_allocation_failing};
 
 /// Proves on a fresh device; the memory that its buffers took tells that it was there that the oracles lay.
 fn proved_on_the_device(chain: &Chain) {
@@ -124,11 +125,12 @@ fn constants_are_kept_until_memory_is_short() {
         assert!(with_both.used_bytes > with_first.used_bytes && with_both.peak_bytes > with_first.peak_bytes);
         backend.forget_circuits();
         assert!(backend.memory().used_bytes < with_first.used_bytes);
-        // As much as one proof takes: the first circuit makes room for the second.
-        let limited = CudaBackend::open(0, with_first.peak_bytes).unwrap();
+        // As much as one proof takes, and some that chunks leave unused: the first circuit makes room for the second.
+        let options = DeviceOptions { graphs: GraphPolicy::Never, ..DeviceOptions::default() };
+        let limited = CudaBackend::open_with(0, with_first.peak_bytes + with_first.peak_bytes / 8, options).unwrap();
         assert!(first.prove(&limited).unwrap() == proof);
         assert!(second.prove(&limited).unwrap() == second.prove(&CpuBackend::new()).unwrap());
-        assert!(limited.memory().used_bytes <= with_first.used_bytes);
+        assert!(limited.memory().used_bytes <= with_first.used_bytes, "{:?}", limited.memory());
         let starved = CudaBackend::open(0, with_first.peak_bytes / 2).unwrap();
         assert!(matches!(first.prove(&starved), Err(BackendError::OutOfMemory { .. })));
     });
@@ -136,19 +138,18 @@ fn constants_are_kept_until_memory_is_short() {
 
 #[test]
 fn every_failed_allocation_of_a_circuit_is_an_error_that_leaks_nothing_and_falls_back() {
-    let file = failing_allocation().with_extension("circuit");
+    let file = failing_allocation();
     emulated(&[("EMUCUDA_FAIL_ALLOC", file.to_str().unwrap())], || {
         let file = PathBuf::from(std::env::var("EMUCUDA_FAIL_ALLOC").unwrap());
         let chain = Chain::quick(1);
         let expected = chain.prove(&CpuBackend::new()).unwrap();
-        let mut backend = open(0);
+        let mut backend = open_without_shared_chunks();
+        let all = backend.free_bytes().unwrap();
         let mut n_repeated = 0;
-        with_every_allocation_failing(&file, Failing::AllFromThere, |is_after| {
+        with_every_allocation_failing(&file, Failing::AllFromThere, N_BUFFERS, |is_after| {
             if is_after {
-                let free = backend.free_bytes().unwrap();
-                let used = backend.memory().used_bytes;
-                backend = open(0);
-                assert_eq!(backend.free_bytes().unwrap() - free, used);
+                backend = open_without_shared_chunks();
+                assert_eq!(backend.free_bytes().unwrap(), all);
                 return;
             }
             let fallback = FallbackBackend::new(Some(backend.clone()), CpuBackend::new());

@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use zkinfer_circuits::backend::{Backend, BackendError};
+use zkinfer_circuits::backend::{Backend, BackendError, CommitShape};
 use zkinfer_kernels::{CpuBackend, CudaBackend};
 
-use crate::rounds::{Seen, rounds_over, weights};
+use crate::rounds::{Seen, rounds_over, sample_columns, weights};
 use crate::{emulated, open};
 
 /// Columns of the models' weights: beside them the rest of a proof is small.
@@ -114,5 +114,24 @@ fn memory_that_the_driver_lacks_is_made_of_idle_oracles() {
             assert!(rounds_over(&backend, N_COLUMNS, oracle).unwrap() == expected);
         }
         stayed_within_the_limit(&backend);
+    });
+}
+
+#[test]
+fn idle_chunks_are_given_back_before_there_is_no_memory() {
+    emulated(&[], || {
+        let (shape, cpu) = (CommitShape { rate_bits: 1, cap_height: 2 }, CpuBackend::new());
+        // The second takes most of the limit; chunks of the first, and what the second needs beyond them, exceed it.
+        let backend = CudaBackend::open(0, 4 << 20).unwrap();
+        for n_columns in [60, 104] {
+            let columns = sample_columns(1 << 10, n_columns);
+            let expected = cpu.cap(&cpu.commit(&columns, shape).unwrap());
+            assert!(backend.cap(&backend.commit(&columns, shape).unwrap()) == expected);
+            println!("{:?}", backend.memory());
+        }
+        assert!(backend.memory().peak_bytes > 3 << 20);
+        let too_large = sample_columns(1 << 10, 180);
+        assert!(matches!(backend.commit(&too_large, shape), Err(BackendError::OutOfMemory { .. })));
+        assert!(backend.memory().peak_chunk_bytes <= 4 << 20);
     });
 }

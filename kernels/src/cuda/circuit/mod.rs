@@ -12,8 +12,10 @@ use zkinfer_circuits::backend::{BackendError, Circuit, CircuitProof, CommitShape
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{F, K};
 
-use super::device::{Device, Lane};
-use super::transform::interpolate;
+use super::device::Device;
+use super::lane::Lane;
+use super::launch::Recorder;
+use super::transform::{MAX_LOG_LEAVES, interpolate};
 use super::{Codeword, CudaBackend, KeptOracle, Oracle, batch, on_device, polynomial};
 use crate::circuit::{CircuitBackend, Host, QuotientInputs, prove, prove_blinded};
 
@@ -74,6 +76,8 @@ fn upload_fixed(device: &Device, circuit: &Circuit) -> Result<Oracle, BackendErr
 fn commit_salted(lane: Lane<'_>, columns: &Columns, salt: &[F], shape: CommitShape) -> Result<Oracle, BackendError> {
     let log_rows = columns.rows().trailing_zeros() as usize;
     let flat = columns.as_flat();
+    let recorder = Recorder::default();
+    let lane = lane.gathering(&recorder, flat.len().saturating_mul(1 << shape.rate_bits.min(MAX_LOG_LEAVES)));
     let values = lane.upload_elements(flat)?;
     let mut coefficients = lane.allocate(flat.len())?;
     interpolate(lane, values.view(), coefficients.view_mut(), log_rows)?;
@@ -108,6 +112,8 @@ impl CircuitBackend for CudaBackend {
         let lane = self.device.lane();
         let [wires, products] = on_device(lane, [inputs.wires, inputs.products])?;
         let QuotientInputs { circuit, permutation, alphas, public_inputs_hash, .. } = *inputs;
+        let recorder = Recorder::default();
+        let lane = lane.gathering(&recorder, wires.n_columns << wires.log_leaves());
         let inputs = Inputs { circuit, wires: &wires, products: &products, permutation, alphas, public_inputs_hash };
         let coefficients = quotient::chunks(lane, fixed, &inputs)?;
         Ok(self.keep(Oracle::commit_salted(lane, coefficients, wires.log_rows, salt, shape)?))

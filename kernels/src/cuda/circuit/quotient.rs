@@ -2,7 +2,6 @@
 //!
 //! Two α share the launches, and what is read and computed for them.
 
-use cudarc::driver::CudaView;
 use plonky2::field::types::{Field, PrimeField64};
 use zkinfer_circuits::backend::BackendError;
 use zkinfer_circuits::field::F;
@@ -10,8 +9,9 @@ use zkinfer_circuits::field::F;
 use super::Inputs;
 use super::gates::DeviceGate;
 use crate::circuit::filtered_gates;
-use crate::cuda::device::{Argument, Lane, Shape};
-use crate::cuda::memory::Buffer;
+use crate::cuda::lane::Lane;
+use crate::cuda::launch::{Argument, Shape};
+use crate::cuda::memory::{Buffer, Words};
 use crate::cuda::oracle::Oracle;
 use crate::cuda::sums::INVERSIONS_PER_THREAD;
 use crate::cuda::transform::{interpolate_coset, points};
@@ -118,7 +118,7 @@ impl Gates {
         Ok(Self { kernels, tables: lane.upload(&words)?, begins })
     }
 
-    fn table(&self, gate: usize) -> CudaView<'_, u64> {
+    fn table(&self, gate: usize) -> Words<'_> {
         self.tables.part(self.begins[gate], self.begins[gate + 1] - self.begins[gate])
     }
 }
