@@ -27,7 +27,8 @@ fn begin<'e>(encoder: &'e mut DescriptorEncoder<'_>, name: &'static str) -> Resu
         Kind::Gauge => (name, MetricType::Gauge),
         Kind::Histogram => (name, MetricType::Histogram),
     };
-    encoder.encode_descriptor(stem, described.help, None, kind)
+    // A registry ends help texts with a dot; here nobody else does.
+    encoder.encode_descriptor(stem, &format!("{}.", described.help), None, kind)
 }
 
 fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &'static str, value: Option<impl EncodeGaugeValue>) -> fmt::Result {
