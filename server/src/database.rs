@@ -8,7 +8,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::sql::{OpenError, PostgresError, SqlEngine};
-use crate::engine::{Notice, TaskEngine as _};
+use crate::engine::{Notice, TaskEngine};
 use crate::limits::Limits;
 use crate::scheduler::Hub;
 
@@ -40,12 +40,11 @@ pub enum DatabaseError {
 
 impl Database {
     /// Opens it.
-    pub(crate) async fn open(&self, data_dir: &Path, limits: &Limits) -> Result<Arc<SqlEngine>, DatabaseError> {
-        let engine = match self {
+    pub(crate) async fn open(&self, data_dir: &Path, limits: &Limits) -> Result<SqlEngine, DatabaseError> {
+        Ok(match self {
             Self::Embedded => SqlEngine::open_sqlite(data_dir, limits).await?,
             Self::Postgres { url, connections } => SqlEngine::open_postgres(url.expose_secret(), *connections, limits).await?,
-        };
-        Ok(Arc::new(engine))
+        })
     }
 
     /// No other process can have it: what its workers had is nobody's when it starts.
@@ -55,7 +54,7 @@ impl Database {
 }
 
 /// Wakes those who wait here for what other processes do, until `closing`.
-pub(crate) fn forward_notices(engine: &SqlEngine, hub: Arc<Hub>, closing: CancellationToken) {
+pub(crate) fn forward_notices(engine: &dyn TaskEngine, hub: Arc<Hub>, closing: CancellationToken) {
     let Some(mut notices) = engine.notices() else { return };
     tokio::spawn(async move {
         loop {
