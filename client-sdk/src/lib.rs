@@ -26,6 +26,7 @@ mod models;
 mod operations;
 mod retry;
 mod status;
+mod trace;
 mod verify;
 mod watch;
 

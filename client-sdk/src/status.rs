@@ -105,6 +105,8 @@ pub struct Refusal {
     pub fields: Vec<FieldProblem>,
     /// Id under which the service's log has it; may be empty.
     pub request_id: String,
+    /// The trace that the call belonged to, as 32 digits; may be empty.
+    pub trace_id: String,
     /// When another attempt makes sense.
     pub retry_after: Option<Duration>,
 }
@@ -192,6 +194,7 @@ impl From<Status> for Refusal {
             message: status.message().to_owned(),
             fields: fields.collect(),
             request_id: details.request_info().map(|info| info.request_id.clone()).unwrap_or_default(),
+            trace_id: details.request_info().map(|info| info.serving_data.clone()).unwrap_or_default(),
             retry_after: details.retry_info().and_then(|info| info.retry_delay),
         }
     }
@@ -254,12 +257,13 @@ mod tests {
         let mut details = ErrorDetails::new();
         details.set_error_info("MODEL_NOT_READY", "zkinfer", std::collections::HashMap::new());
         details.set_bad_request(vec![FieldViolation::new("job.model", "is compiling")]);
-        details.set_request_info("r-1", "");
+        details.set_request_info("r-1", "4bf92f3577b34da6a3ce929d0e0e4736");
         details.set_retry_info(Some(Duration::from_secs(2)));
         let refusal = Refusal::from(Status::with_error_details(Code::FailedPrecondition, "not ready", details));
         assert_eq!((refusal.kind, refusal.reason.as_str()), (RefusalKind::Precondition, "MODEL_NOT_READY"));
         assert_eq!(refusal.fields, [FieldProblem { field: "job.model".into(), description: "is compiling".into() }]);
         assert_eq!(refusal.retry_after, Some(Duration::from_secs(2)));
+        assert_eq!(refusal.trace_id, "4bf92f3577b34da6a3ce929d0e0e4736");
         assert!(!refusal.is_transient());
         assert_eq!(refusal.to_string(), "not ready [MODEL_NOT_READY] (request r-1)");
     }

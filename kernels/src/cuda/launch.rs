@@ -102,6 +102,7 @@ impl Lane<'_> {
     /// Launches a kernel, or tells the recorder. Arguments are in the order of its parameters, and every range that its header states lies inside the
     /// views given; this is what each caller in this module sees to.
     pub(crate) fn launch(&self, kernel: &'static str, shape: Shape, arguments: Vec<Argument<'_>>) -> Result<(), BackendError> {
+        let _span = tracing::trace_span!("launch", otel.name = kernel, kernel, blocks = shape.blocks).entered();
         let Some(call) = Call::new(kernel, shape, &arguments)? else {
             return Ok(());
         };

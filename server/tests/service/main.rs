@@ -11,6 +11,7 @@ mod harness;
 mod jobs;
 mod models;
 mod operations;
+mod observe;
 mod scripted_prover;
 mod tls;
 mod tokens;
