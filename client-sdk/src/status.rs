@@ -105,8 +105,6 @@ pub struct Refusal {
     pub fields: Vec<FieldProblem>,
     /// Id under which the service's log has it; may be empty.
     pub request_id: String,
-    /// The trace that the call belonged to, as 32 digits; may be empty.
-    pub trace_id: String,
     /// When another attempt makes sense.
     pub retry_after: Option<Duration>,
 }
@@ -187,6 +185,9 @@ impl From<Status> for Refusal {
         let details = status.get_error_details();
         let fields = details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default();
         let fields = fields.iter().map(|v| FieldProblem { field: v.field.clone(), description: v.description.clone() });
+        if let Some(info) = details.request_info() {
+            tracing::debug!(request_id = info.request_id, trace_id = info.serving_data, "refused");
+        }
         let kind = if is_transport(&status) { RefusalKind::Unavailable } else { kind(status.code()) };
         Self {
             kind,
@@ -194,7 +195,6 @@ impl From<Status> for Refusal {
             message: status.message().to_owned(),
             fields: fields.collect(),
             request_id: details.request_info().map(|info| info.request_id.clone()).unwrap_or_default(),
-            trace_id: details.request_info().map(|info| info.serving_data.clone()).unwrap_or_default(),
             retry_after: details.retry_info().and_then(|info| info.retry_delay),
         }
     }
@@ -263,7 +263,6 @@ mod tests {
         assert_eq!((refusal.kind, refusal.reason.as_str()), (RefusalKind::Precondition, "MODEL_NOT_READY"));
         assert_eq!(refusal.fields, [FieldProblem { field: "job.model".into(), description: "is compiling".into() }]);
         assert_eq!(refusal.retry_after, Some(Duration::from_secs(2)));
-        assert_eq!(refusal.trace_id, "4bf92f3577b34da6a3ce929d0e0e4736");
         assert!(!refusal.is_transient());
         assert_eq!(refusal.to_string(), "not ready [MODEL_NOT_READY] (request r-1)");
     }

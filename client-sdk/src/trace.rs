@@ -2,7 +2,7 @@
 //! creates, become parts of it.
 //!
 //! With the feature `otel`, the caller's current span is the parent, if there is one. Else each call is a trace of its own, whose id the service
-//! has in its log lines and errors ([`crate::Refusal::trace_id`]).
+//! has in its log lines and errors, and this library in its log at `debug`.
 
 use tonic::metadata::{Ascii, MetadataValue};
 
