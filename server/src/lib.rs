@@ -6,6 +6,7 @@
 //! - [`artifacts`]: bytes by their hash, public and internal;
 //! - [`scheduler`]: workers on threads of their own;
 //! - `grpc`: handlers, and the one file that makes a `tonic::Status`;
+//! - [`observe`]: metrics, health, traces, log lines, costs;
 //! - [`auth`], [`tls`], [`limits`].
 
 pub mod artifacts;
@@ -15,6 +16,7 @@ mod directory;
 pub mod engine;
 mod grpc;
 pub mod limits;
+pub mod observe;
 pub mod process;
 pub mod prover;
 mod reload;

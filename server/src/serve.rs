@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -11,7 +11,6 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic_health::ServingStatus;
 
 use crate::artifacts::{ArtifactBytes, BytesError, PublicArtifacts, Uploads};
 use crate::auth::Authentication;
@@ -20,13 +19,10 @@ use crate::engine::sqlite::{OpenError, SqliteEngine};
 use crate::engine::{Engine, EngineError};
 use crate::grpc::{self, App, GuardLayer};
 use crate::limits::{Limits, LimitsError};
+use crate::observe::{self, Health, HttpPort, Metrics, Observed, RpcLayer, Side};
 use crate::prover::Prover;
 use crate::scheduler::{CpuPool, Hub, Running, Scheduler, SchedulerParts};
 use crate::tls::Transport;
-
-/// Health service names: alive at all, and ready for work.
-const LIVE: &str = "live";
-const READY: &str = "ready";
 
 /// How to run.
 #[derive(Debug, Clone)]
@@ -47,6 +43,8 @@ pub struct Config {
     pub drain: Duration,
     /// Then it is stopped, and may take this long to notice.
     pub drain_grace: Duration,
+    /// Metrics and health over HTTP, if wanted.
+    pub http: Option<HttpPort>,
 }
 
 impl Config {
@@ -61,6 +59,7 @@ impl Config {
             workers: 1,
             drain: Duration::from_secs(30),
             drain_grace: Duration::from_secs(10),
+            http: None,
         }
     }
 }
@@ -161,16 +160,20 @@ pub async fn run(
     check_exposure(address, &config)?;
     let service = Service::start(&config, prover).await?;
     let (health, health_service) = tonic_health::server::health_reporter();
-    for name in ["", LIVE, READY] {
-        health.set_service_status(name, ServingStatus::Serving).await;
-    }
+    service.health.announce(&health).await;
+    tokio::spawn(service.health.clone().keep_announced(health));
+    let _side = service.show(config.http.clone());
     let routes = Routes::new(health_service).add_service(reflection()?);
     let routes = grpc::add_services(routes, &service.app);
     let closing = service.app.closing.clone();
     let server = builder(&config.limits)
+        .layer(RpcLayer::new(service.metrics.clone()))
         .layer(GuardLayer::new(config.authentication.clone()))
         .add_routes(routes)
-        .serve_with_incoming_shutdown(grpc::incoming(listener, &config.transport, &config.limits), closing.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(
+            observe::counted(grpc::incoming(listener, &config.transport, &config.limits), service.metrics.clone()),
+            closing.clone().cancelled_owned(),
+        );
     let mut server = tokio::spawn(server);
     tokio::spawn(reload(config.authentication.clone(), config.transport.clone(), config.reload, closing));
     tracing::info!(%address, "serving");
@@ -182,8 +185,6 @@ pub async fn run(
         }
     }
     tracing::info!("draining");
-    health.set_service_status(READY, ServingStatus::NotServing).await;
-    health.set_service_status("", ServingStatus::NotServing).await;
     let is_idle = service.stop(config.drain, config.drain_grace).await;
     // Streams were told to end; connections that do not are cut.
     let is_closed = tokio::time::timeout(config.drain_grace, &mut server).await;
@@ -272,6 +273,18 @@ fn builder(limits: &Limits) -> Server {
 struct Service {
     app: Arc<App>,
     scheduler: Scheduler,
+    watched: Weak<dyn Engine>,
+    metrics: Arc<Metrics>,
+    health: Health,
+}
+
+/// A task that ends when this is dropped.
+struct Ending(tokio::task::JoinHandle<()>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Service {
@@ -280,7 +293,8 @@ impl Service {
         make_directory(&config.data_dir)?;
         let (artifacts_dir, uploads_dir) = (folder("artifacts")?, folder("uploads")?);
         let limits = &config.limits;
-        let engine = Arc::new(SqliteEngine::open(&config.data_dir, limits).await?);
+        let metrics = Arc::new(Metrics::of_service(prover.clone()));
+        let engine = Arc::new(Observed::new(SqliteEngine::open(&config.data_dir, limits).await?, metrics.clone()));
         let bytes = ArtifactBytes::local(&artifacts_dir).map_err(ServeError::Artifacts)?;
         let backend = prover.backend();
         tracing::info!(backend = backend.name, reason = backend.reason, "compute backend");
@@ -300,6 +314,9 @@ impl Service {
             limits: limits.clone(),
         };
         let scheduler = Scheduler::start(parts, config.workers)?;
+        let draining = CancellationToken::new();
+        let watched: Weak<dyn Engine> = Arc::downgrade(&(engine.clone() as Arc<dyn Engine>));
+        let health = Health::new(watched.clone(), draining.clone());
         let app = Arc::new(App {
             artifacts: PublicArtifacts::new(engine.clone(), bytes),
             engine,
@@ -310,10 +327,24 @@ impl Service {
             running,
             limits: limits.clone(),
             watchers: Arc::new(Semaphore::new(limits.watchers)),
-            draining: CancellationToken::new(),
+            draining,
             closing: CancellationToken::new(),
         });
-        Ok(Self { app, scheduler })
+        Ok(Self { app, scheduler, watched, metrics, health })
+    }
+
+    /// Shows metrics and health over HTTP, if a port is given, until the answer is dropped.
+    fn show(&self, port: Option<HttpPort>) -> Option<Ending> {
+        let port = port?;
+        let side = Side {
+            metrics: self.metrics.clone(),
+            engine: self.watched.clone(),
+            health: self.health.clone(),
+            watchers: self.app.watchers.clone(),
+            most_watchers: self.app.limits.watchers,
+        };
+        tracing::info!(address = %port.address(), "metrics and health");
+        Some(Ending(tokio::spawn(side.serve(port))))
     }
 
     /// Admits nothing more, ends the workers, then the streams. Answers whether all workers have ended.

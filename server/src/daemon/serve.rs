@@ -14,14 +14,18 @@ use zkinfer_server::prover::local::LocalProver;
 use zkinfer_server::{Config, Ended};
 
 use super::arguments::ServeArguments;
-use super::logging;
 
 const FORCED: u8 = 3;
 
 pub(super) fn serve(arguments: ServeArguments) -> anyhow::Result<ExitCode> {
-    logging::start(&arguments.log, arguments.log_json)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    let ended = runtime.block_on(run(arguments))?;
+    let logging = {
+        let _entered = runtime.enter();
+        arguments.logging.start()?
+    };
+    let ended = runtime.block_on(run(arguments));
+    logging.end();
+    let ended = ended?;
     // Threads that did not stop must not hold the process.
     runtime.shutdown_background();
     Ok(match ended {
@@ -53,6 +57,7 @@ fn config(arguments: &ServeArguments) -> anyhow::Result<Config> {
     if let Some(file) = &arguments.limits {
         config.limits = read_limits(file).with_context(|| format!("the limits file {}", file.display()))?;
     }
+    config.http = arguments.http()?;
     config.drain = Duration::from_secs(arguments.drain_seconds.into());
     Ok(config)
 }

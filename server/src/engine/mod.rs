@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use zkinfer_proto::v1;
 
 use crate::artifacts::Class;
+use crate::observe::QueueFacts;
 
 /// BLAKE3 hash of an artifact.
 pub type Digest = [u8; 32];
@@ -133,6 +134,24 @@ pub enum Work {
         /// Seed of the rest.
         seed: [u8; 32],
     },
+}
+
+impl Work {
+    /// Name of the task within its job or registration.
+    pub fn task_name(&self) -> &'static str {
+        match self {
+            Self::Register { .. } => "register",
+            Self::Prove { .. } => "prove",
+        }
+    }
+
+    /// The trace that the job or the model was created in; empty if there is none.
+    pub fn trace_parent(&self) -> &str {
+        match self {
+            Self::Register { model, .. } => &model.trace_parent,
+            Self::Prove { job, .. } => &job.trace_parent,
+        }
+    }
 }
 
 impl std::fmt::Debug for Work {
@@ -324,8 +343,8 @@ pub trait Tasks: Send + Sync {
     /// Ends jobs whose deadline has passed; answers those that are running and must be told to stop, and those that
     /// have ended.
     fn expire(&self) -> EngineFuture<'_, Expired>;
-    /// Tasks that are ready or running.
-    fn open_tasks(&self) -> EngineFuture<'_, u64>;
+    /// How much is ready and running, and since when.
+    fn queue(&self) -> EngineFuture<'_, QueueFacts>;
 }
 
 /// Jobs whose deadline has passed.

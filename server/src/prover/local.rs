@@ -32,6 +32,7 @@ use super::{
     Quantization, RegisterRequest, RegisteredModel, Rejection, StageEdge, StageEvent, StagePlan, StatementFields, TensorFacts,
     VerifyFailure,
 };
+use crate::observe::DeviceReport;
 use crate::prover::input::input_bytes;
 
 /// Full names of the parameter sets, the default first.
@@ -295,6 +296,10 @@ fn tensor_facts(name: &str, dtype: &'static str, shape: &[usize], scale: f64, ze
 impl<B: Backend> Prover for LocalProver<B> {
     fn backend(&self) -> BackendInfo {
         BackendInfo { name: self.places.names(), reason: self.reason.clone() }
+    }
+
+    fn devices(&self) -> Vec<DeviceReport> {
+        self.places.reports()
     }
 
     fn parameter_sets(&self) -> Vec<String> {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 use zkinfer_proto::v1;
 
 use super::hub::Hub;
@@ -36,7 +37,7 @@ impl Reporter {
     ) -> Self {
         let (newest, receiver) = watch::channel(v1::Progress::default());
         let stages = Mutex::new(Stages::new(task.attempt, last_stage));
-        let writer = runtime.spawn(write(receiver, engine, hub, task, flag.clone()));
+        let writer = runtime.spawn(write(receiver, engine, hub, task, flag.clone()).in_current_span());
         Self { stages, newest, flag, writer }
     }
 

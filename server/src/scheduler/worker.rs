@@ -66,7 +66,7 @@ impl Worker {
     fn attempt(&self, claimed: Claimed) {
         let Claimed { task, work } = claimed;
         let subject = &task.subject;
-        let span = tracing::info_span!("attempt", kind = ?subject.kind, id = %subject.id, number = task.attempt);
+        let span = crate::observe::work_span(subject, work.task_name(), task.attempt, work.trace_parent());
         let _entered = span.enter();
         tracing::info!("started");
         let flag = self.parts.running.enter(subject);

@@ -6,9 +6,12 @@
 
 use std::collections::HashSet;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use zeroize::Zeroizing;
+use zkinfer_circuits::backend::{Condition, DeviceMemory};
+use zkinfer_server::observe::DeviceReport;
 use zkinfer_server::prover::{
     BackendInfo, Cost, ModelFacts, ModelMaterial, Privacy, ProgressSink, ProveRequest, ProvedJob, Prover, ProverError, RegisterRequest,
     RegisteredModel, Rejection, StageEdge, StageEvent, StagePlan, StatementFields, TensorFacts, VerifyFailure,
@@ -19,6 +22,16 @@ pub(crate) const PRIVATE_MARK: &[u8] = b"private material of the model";
 #[derive(Default)]
 pub(crate) struct ScriptedProver {
     seen: Mutex<HashSet<Vec<u8>>>,
+    running: AtomicUsize,
+}
+
+/// Counts a call until it ends, also by a panic.
+struct Running<'a>(&'a AtomicUsize);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 struct Script<'a>(&'a str);
@@ -40,6 +53,8 @@ impl<'a> Script<'a> {
 
 impl ScriptedProver {
     fn act(&self, script: &[u8], progress: &dyn ProgressSink) -> Result<(), ProverError> {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        let _running = Running(&self.running);
         let text = Script::parse(script);
         let total = text.number("steps");
         let pause = Duration::from_millis(u64::from(text.number("ms")));
@@ -84,6 +99,12 @@ fn words(label: &str, parts: &[&[u8]]) -> [u8; 32] {
 impl Prover for ScriptedProver {
     fn backend(&self) -> BackendInfo {
         BackendInfo { name: "scripted".into(), reason: "a test of the service".into() }
+    }
+
+    fn devices(&self) -> Vec<DeviceReport> {
+        let memory = DeviceMemory { used_bytes: 10, peak_bytes: 100, limit_bytes: 1000 };
+        let condition = Condition { memory: Some(memory), n_fallbacks_memory: 3, n_fallbacks_device: 0 };
+        vec![DeviceReport { jobs: self.running.load(Ordering::Relaxed), is_degraded: false, condition }]
     }
 
     fn parameter_sets(&self) -> Vec<String> {

@@ -6,6 +6,7 @@
 
 mod artifact_records;
 mod idempotency;
+mod queue;
 mod resources;
 mod tasks;
 

@@ -11,6 +11,7 @@ use super::super::{
 use super::artifact_records::insert_artifact;
 use super::resources::stop_job;
 use super::{SqliteEngine, WriteTransaction, apply, load};
+use crate::observe::QueueFacts;
 
 /// Why a job was told to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -298,12 +299,8 @@ impl Tasks for SqliteEngine {
         Box::pin(self.expire_jobs())
     }
 
-    fn open_tasks(&self) -> EngineFuture<'_, u64> {
-        Box::pin(async move {
-            let count: i64 =
-                sqlx::query_scalar("SELECT count(*) FROM tasks WHERE state IN ('READY', 'RUNNING')").fetch_one(&self.readers).await?;
-            Ok(count.unsigned_abs())
-        })
+    fn queue(&self) -> EngineFuture<'_, QueueFacts> {
+        Box::pin(self.queue_facts())
     }
 }
 
