@@ -101,7 +101,7 @@ async fn what_may_pass_is_tried_again_and_what_never_verifies_is_not_published()
     assert_eq!(job.state(), State::Succeeded);
     assert_eq!(job.progress.unwrap().attempt, 2);
     let failure = client.job_end(&always).await.failure.unwrap();
-    assert_eq!((failure.reason.as_str(), failure.attempts), ("DEVICE_LOST", 3));
+    assert_eq!((failure.reason.as_str(), failure.attempts), ("DEVICE_LOST", 8));
     let job = client.job_end(&wrong).await;
     assert_eq!(job.result, None);
     assert_eq!(job.failure.unwrap().reason, "PROOF_INVALID");

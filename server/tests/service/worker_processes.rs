@@ -59,7 +59,7 @@ async fn what_a_killed_worker_did_is_done_by_another_once() {
     let mut client = service.client().await;
     let doomed = Process::start(address);
     let model = client.ready_model("mlp").await.name;
-    let job = client.create_job(&model, "steps=50 ms=20").await.name;
+    let job = client.create_job(&model, "steps=150 ms=20").await.name;
     client.job_runs(&job).await;
     doomed.signal("-KILL");
     let prover = Arc::<ScriptedProver>::default();
@@ -79,7 +79,7 @@ async fn a_worker_that_sleeps_past_its_lease_changes_nothing_and_works_on() {
     let mut client = service.client().await;
     let sleeper = Process::start(address);
     let model = client.ready_model("mlp").await.name;
-    let job = client.create_job(&model, "steps=20 ms=20 deaf").await.name;
+    let job = client.create_job(&model, "steps=150 ms=20").await.name;
     client.job_runs(&job).await;
     sleeper.signal("-STOP");
     let second = worker(address, Arc::default());

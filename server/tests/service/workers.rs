@@ -154,7 +154,7 @@ async fn a_draining_worker_gives_back_what_takes_too_long_and_no_attempt_is_coun
     let first = worker(address, Arc::default());
     let mut client = service.client().await;
     let model = client.ready_model("mlp").await.name;
-    let job = client.create_job(&model, "steps=60 ms=20").await.name;
+    let job = client.create_job(&model, "steps=150 ms=20").await.name;
     client.job_runs(&job).await;
     assert!(first.drain(Duration::from_millis(50), Duration::from_secs(5)).await);
     let second = worker(address, Arc::default());
@@ -174,7 +174,7 @@ async fn a_worker_outlives_its_service_and_completes_its_task_with_the_next() {
     let worker = worker(address, prover.clone());
     let mut client = service.client().await;
     let model = client.ready_model("mlp").await.name;
-    let job = client.create_job(&model, "steps=40 ms=20").await.name;
+    let job = client.create_job(&model, "steps=150 ms=20").await.name;
     client.job_runs(&job).await;
     drop(client);
     service.stop().await;
