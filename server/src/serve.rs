@@ -13,7 +13,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
 
-use crate::artifacts::{ArtifactBytes, BytesError, PublicArtifacts, Uploads};
+use crate::artifacts::{ArtifactBytes, ArtifactKeys, ArtifactPlace, ArtifactPlaceError, PublicArtifacts, Uploads};
 use crate::auth::Authentication;
 use crate::directory::make_private_directory;
 use crate::engine::sqlite::{OpenError, SqliteEngine};
@@ -33,6 +33,10 @@ const READY: &str = "ready";
 pub struct Config {
     /// Everything is kept here. Made if it is not there.
     pub data_dir: PathBuf,
+    /// Where artifacts are kept.
+    pub artifacts: ArtifactPlace,
+    /// What artifacts are encrypted with there; `None`: they are not.
+    pub artifact_keys: Option<ArtifactKeys>,
     /// Who may call.
     pub authentication: Authentication,
     /// How bytes travel.
@@ -54,6 +58,8 @@ impl Config {
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
+            artifacts: ArtifactPlace::default(),
+            artifact_keys: None,
             authentication: Authentication::none(),
             transport: Transport::Plaintext,
             reload: Duration::from_secs(5),
@@ -124,8 +130,8 @@ pub enum ServeError {
     #[error("cannot recover the queue")]
     Recover(#[source] EngineError),
     /// The artifacts.
-    #[error("cannot open the artifact store")]
-    Artifacts(#[source] BytesError),
+    #[error(transparent)]
+    Artifacts(#[from] ArtifactPlaceError),
     /// Threads or sockets.
     #[error("the system refused a thread or a socket")]
     System(#[from] std::io::Error),
@@ -278,10 +284,11 @@ impl Service {
     async fn start(config: &Config, prover: Arc<dyn Prover>) -> Result<Self, ServeError> {
         let folder = |name: &str| make_directory(&config.data_dir.join(name));
         make_directory(&config.data_dir)?;
-        let (artifacts_dir, uploads_dir) = (folder("artifacts")?, folder("uploads")?);
+        let uploads_dir = folder("uploads")?;
         let limits = &config.limits;
         let engine = Arc::new(SqliteEngine::open(&config.data_dir, limits).await?);
-        let bytes = ArtifactBytes::local(&artifacts_dir).map_err(ServeError::Artifacts)?;
+        let artifacts_dir = config.data_dir.join("artifacts");
+        let bytes = ArtifactBytes::open(&config.artifacts, config.artifact_keys.as_ref(), &artifacts_dir).await?;
         let backend = prover.backend();
         tracing::info!(backend = backend.name, reason = backend.reason, "compute backend");
         let (requeued, failed) = crate::engine::Tasks::recover(&*engine, limits.attempts).await.map_err(ServeError::Recover)?;

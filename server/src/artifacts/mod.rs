@@ -3,13 +3,23 @@
 //! An artifact has a class. *Public* ones are what its owner may read: uploads, inputs, proofs, statements, keys,
 //! reports. *Internal* ones are what proving needs and nobody may read: a model's private material. The two are kept
 //! in separate folders, and the API is given a [`PublicArtifacts`], which cannot name an internal one.
+//! Where they lie, how they are encrypted and how they are deleted: docs/STORAGE.md.
 
 mod bytes_store;
+#[cfg(test)]
+mod conformance;
+mod error;
+mod keys;
+mod place;
+mod seal;
 mod uploads;
 
 use std::sync::Arc;
 
-pub use bytes_store::{ArtifactBytes, BytesError};
+pub use bytes_store::ArtifactBytes;
+pub use error::BytesError;
+pub use keys::{ArtifactKeys, ArtifactKeysError};
+pub use place::{ArtifactPlace, ArtifactPlaceError, ArtifactUrl, ArtifactUrlError};
 pub use uploads::{UploadError, UploadWriter, Uploads};
 
 use crate::engine::{ArtifactFacts, ArtifactRecords, Digest, EngineError, now_ms};
@@ -18,9 +28,9 @@ use crate::engine::{ArtifactFacts, ArtifactRecords, Digest, EngineError, now_ms}
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
     /// Its owner, through the API.
-    Public,
+    Public = 0,
     /// Only workers.
-    Internal,
+    Internal = 1,
 }
 
 impl Class {

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zkinfer_kernels::select::{Selected, select};
+use zkinfer_server::artifacts::{ArtifactKeys, ArtifactPlace};
 use zkinfer_server::limits::Limits;
 use zkinfer_server::prover::local::LocalProver;
 use zkinfer_server::{Config, Ended};
@@ -48,6 +49,10 @@ async fn run(arguments: ServeArguments) -> anyhow::Result<Ended> {
 
 fn config(arguments: &ServeArguments) -> anyhow::Result<Config> {
     let mut config = Config::new(&arguments.data_dir);
+    if let Some(url) = &arguments.artifacts {
+        config.artifacts = ArtifactPlace::Url(url.clone());
+    }
+    config.artifact_keys = arguments.artifact_key.as_deref().map(ArtifactKeys::read).transpose()?;
     config.authentication = arguments.access.authentication()?;
     config.transport = arguments.access.transport()?;
     if let Some(file) = &arguments.limits {
