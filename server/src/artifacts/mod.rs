@@ -9,6 +9,7 @@ mod bytes_store;
 #[cfg(test)]
 mod conformance;
 mod error;
+mod garbage;
 mod keys;
 mod place;
 mod seal;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 pub use bytes_store::ArtifactBytes;
 pub use error::BytesError;
+pub use garbage::{ArtifactId, Collector, Doomed, GarbageRecords, QUARANTINE};
 pub use keys::{ArtifactKeys, ArtifactKeysError};
 pub use place::{ArtifactPlace, ArtifactPlaceError, ArtifactUrl, ArtifactUrlError};
 pub use uploads::{UploadError, UploadWriter, Uploads};
@@ -25,7 +27,7 @@ pub use uploads::{UploadError, UploadWriter, Uploads};
 use crate::engine::{ArtifactFacts, ArtifactRecords, Digest, EngineError, now_ms};
 
 /// Who may read an artifact.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
     /// Its owner, through the API.
     Public = 0,
