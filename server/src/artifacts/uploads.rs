@@ -167,6 +167,11 @@ pub struct UploadWriter {
 }
 
 impl UploadWriter {
+    /// Whether all bytes are there; only their publication may be missing.
+    pub fn has_all(&self) -> bool {
+        self.written_bytes == self.facts.size_bytes
+    }
+
     /// Appends a chunk.
     ///
     /// # Errors

@@ -174,12 +174,17 @@ async fn take(app: &App, writer: &mut UploadWriter, upload: &str, message: &v1::
     fields.require("upload", message.upload.is_empty() || message.upload == upload, "must not change within a stream");
     let length = message.data.len();
     let max_bytes = app.limits.chunk_bytes;
-    if length == 0 || length > max_bytes {
-        fields.wrong("data", format!("has {length} bytes; 1 to {max_bytes} are taken"));
+    // An upload whose bytes are all there, but which was not published, is finished by an empty chunk.
+    let is_finish = length == 0 && writer.has_all();
+    if (length == 0 && !is_finish) || length > max_bytes {
+        fields.wrong("data", format!("has {length} bytes; 1 to {max_bytes} are taken, and none when all bytes are there"));
     }
     let offset = u64::try_from(message.write_offset);
     let offset = fields.parse("write_offset", offset.map_err(|_| "must not be negative"));
     fields.finish().map_err(ChunkError::Api)?;
+    if is_finish {
+        return Ok(());
+    }
     writer.append(offset.unwrap_or(0), &message.data, message.crc32c).await.map_err(ChunkError::Upload)
 }
 
