@@ -34,8 +34,14 @@ pub struct Limits {
     pub queued_per_tenant: u32,
     /// Unfinished uploads of a tenant.
     pub uploads_per_tenant: u32,
+    /// Calls of a tenant that create something, a second: uploads, models, jobs, batches of jobs.
+    pub creates_per_second: u32,
+    /// Such calls at once, after a time without any.
+    pub creates_burst: u32,
     /// Watching streams at a time.
     pub watchers: usize,
+    /// Downloads at a time. Each holds a few chunks of memory while its client does not read.
+    pub downloads: usize,
     /// Verifications and estimates waiting for a thread.
     pub cpu_queue: usize,
     /// Header list of a request.
@@ -74,6 +80,9 @@ pub struct Limits {
     /// How long request ids and unfinished uploads are kept.
     #[serde(rename = "retention_seconds", with = "seconds")]
     pub retention: Duration,
+    /// How long an artifact is kept after it was stored, though nothing refers to it.
+    #[serde(rename = "artifact_grace_seconds", with = "seconds")]
+    pub artifact_grace: Duration,
     /// Attempts at a job or a registration.
     pub attempts: u32,
     /// Wait before the second attempt; doubles each time.
@@ -119,7 +128,10 @@ impl Limits {
             ("batch_jobs", self.batch_jobs as u64),
             ("queued_per_tenant", self.queued_per_tenant.into()),
             ("uploads_per_tenant", self.uploads_per_tenant.into()),
+            ("creates_per_second", self.creates_per_second.into()),
+            ("creates_burst", self.creates_burst.into()),
             ("watchers", self.watchers as u64),
+            ("downloads", self.downloads as u64),
             ("cpu_queue", self.cpu_queue as u64),
             ("header_list_bytes", self.header_list_bytes.into()),
             ("streams_per_connection", self.streams_per_connection.into()),
@@ -135,6 +147,7 @@ impl Limits {
             ("keepalive_interval_seconds", self.keepalive_interval),
             ("keepalive_timeout_seconds", self.keepalive_timeout),
             ("connection_age_seconds", self.connection_age),
+            ("artifact_grace_seconds", self.artifact_grace),
         ];
         let zero_count = counts.iter().find(|(_, value)| *value == 0).map(|(field, _)| *field);
         let zero_time = times.iter().find(|(_, value)| value.is_zero()).map(|(field, _)| *field);
@@ -166,7 +179,10 @@ impl Default for Limits {
             batch_jobs: 256,
             queued_per_tenant: 1000,
             uploads_per_tenant: 100,
+            creates_per_second: 50,
+            creates_burst: 200,
             watchers: 1000,
+            downloads: 64,
             cpu_queue: 64,
             header_list_bytes: 16 << 10,
             streams_per_connection: 100,
@@ -181,6 +197,7 @@ impl Default for Limits {
             connection_age: Duration::from_secs(30 * 60),
             connection_age_grace: Duration::from_secs(60),
             retention: Duration::from_secs(24 * 3600),
+            artifact_grace: Duration::from_secs(24 * 3600),
             attempts: 3,
             retry_backoff: Duration::from_secs(1),
         }

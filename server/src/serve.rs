@@ -18,7 +18,7 @@ use crate::auth::Authentication;
 use crate::directory::make_private_directory;
 use crate::engine::sqlite::{OpenError, SqliteEngine};
 use crate::engine::{Engine, EngineError};
-use crate::grpc::{self, App, GuardLayer};
+use crate::grpc::{self, App, CreateRate, GuardLayer};
 use crate::limits::{Limits, LimitsError};
 use crate::prover::Prover;
 use crate::scheduler::{CpuPool, Hub, Running, Scheduler, SchedulerParts};
@@ -174,7 +174,7 @@ pub async fn run(
     let routes = grpc::add_services(routes, &service.app);
     let closing = service.app.closing.clone();
     let server = builder(&config.limits)
-        .layer(GuardLayer::new(config.authentication.clone()))
+        .layer(GuardLayer::new(config.authentication.clone(), &config.limits))
         .add_routes(routes)
         .serve_with_incoming_shutdown(grpc::incoming(listener, &config.transport, &config.limits), closing.clone().cancelled_owned());
     let mut server = tokio::spawn(server);
@@ -317,6 +317,8 @@ impl Service {
             running,
             limits: limits.clone(),
             watchers: Arc::new(Semaphore::new(limits.watchers)),
+            downloads: Arc::new(Semaphore::new(limits.downloads)),
+            creates: CreateRate::new(limits),
             draining: CancellationToken::new(),
             closing: CancellationToken::new(),
         });

@@ -90,7 +90,7 @@ async fn session(app: &App, facts: UploadFacts) -> Result<v1::UploadSession, Api
 }
 
 async fn begin(app: &App, caller: Caller, mut request: v1::BeginUploadRequest) -> Result<v1::UploadSession, ApiError> {
-    app.check_admission()?;
+    app.check_creation(&caller)?;
     caller.check_parent(&request.parent)?;
     request.parent = format!("tenants/{}", caller.tenant);
     let request_id = std::mem::take(&mut request.request_id);
@@ -220,6 +220,12 @@ async fn read(
         let size_bytes = facts.size_bytes;
         return Err(ApiError::OutOfRange { reason: "OFFSET_PAST_END", message: format!("the artifact has {size_bytes} bytes") });
     }
+    let place = app.downloads.clone().try_acquire_owned().map_err(|_| ApiError::Exhausted {
+        reason: "TOO_MANY_DOWNLOADS",
+        subject: "downloads".into(),
+        message: format!("the service serves {} downloads at a time", app.limits.downloads),
+        retry: Some(std::time::Duration::from_secs(1)),
+    })?;
     // Not one byte leaves before the whole was checked.
     app.artifacts.check(&facts).await.map_err(|error| ApiError::bytes(error, &name))?;
     let end = match limit {
@@ -227,7 +233,11 @@ async fn read(
         limit => offset.saturating_add(limit).min(facts.size_bytes),
     };
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
-    tokio::spawn(send_range(app.clone(), name, facts, offset..end, sender));
+    let app = app.clone();
+    tokio::spawn(async move {
+        send_range(app, name, facts, offset..end, sender).await;
+        drop(place);
+    });
     Ok(ReceiverStream::new(receiver))
 }
 

@@ -9,6 +9,7 @@ mod drain;
 mod errors;
 mod faulty_store;
 mod harness;
+mod hostile;
 mod jobs;
 mod models;
 mod scripted_prover;
