@@ -28,6 +28,8 @@ RUN groupadd --system --gid 10001 zkinfer \
     && useradd --system --uid 10001 --gid zkinfer --home-dir /data --shell /usr/sbin/nologin zkinfer \
     && install -d -o zkinfer -g zkinfer -m 0700 /data
 COPY --from=build /out/zkinferd /out/zkinfer /usr/local/bin/
+# For artifact stores that are reached by TLS (docs/STORAGE.md).
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY LICENSE-MIT LICENSE-APACHE /usr/share/doc/zkinfer/
 USER 10001:10001
 VOLUME /data

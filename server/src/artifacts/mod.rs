@@ -6,13 +6,13 @@
 //! Where they lie, how they are encrypted and how they are deleted: docs/STORAGE.md.
 
 mod bytes_store;
-#[cfg(test)]
-mod conformance;
 mod error;
 mod garbage;
 mod keys;
 mod place;
 mod seal;
+#[cfg(test)]
+mod tests;
 mod uploads;
 
 use std::sync::Arc;

@@ -12,6 +12,7 @@ mod harness;
 mod hostile;
 mod jobs;
 mod models;
+mod places;
 mod scripted_prover;
 mod storage_faults;
 mod tls;
