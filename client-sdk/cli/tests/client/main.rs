@@ -89,6 +89,13 @@ async fn an_upload_goes_on_by_itself_when_the_store_works_again() {
         let (artifact, ()) = tokio::join!(client.upload(&source, MediaType::OctetStream), mend);
         assert_eq!(client.download(&artifact.unwrap().name, MAX_DOCUMENT_BYTES).await.unwrap(), bytes, "{fault:?}");
     }
+    store.set(None);
+    let artifact = client.upload(&UploadSource::from(noise(5000)), MediaType::OctetStream).await.unwrap();
+    for fault in [Fault::FlippedBit, Fault::Short] {
+        store.set(Some(fault));
+        let error = client.download(&artifact.name, MAX_DOCUMENT_BYTES).await.unwrap_err();
+        assert_eq!(refusal(error).reason, "STORED_BYTES_DAMAGED", "{fault:?}");
+    }
     store.set(Some(Fault::Silent));
     let error = client.upload(&UploadSource::from(noise(77)), MediaType::OctetStream).await.unwrap_err();
     assert_eq!(refusal(error).reason, "STORAGE_UNAVAILABLE", "it gives up in the end");
