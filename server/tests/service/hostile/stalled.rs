@@ -7,7 +7,7 @@ use tonic::Code;
 use zkinfer_proto::v1;
 
 use super::frames::{INITIAL_WINDOW_SIZE, Raw, call};
-use super::{ROOM, is_served, peak_bytes};
+use super::{PATIENCE, ROOM, is_served, peak_bytes};
 use crate::crash::Process;
 use crate::harness::{Service, config, expect_error};
 
@@ -33,7 +33,7 @@ async fn watchers_that_never_read_hold_up_no_job_and_no_other_watcher() {
     }
     let request = v1::WatchJobRequest { name: name.clone(), from_sequence: 1 };
     let stream = process.client.proofs.watch_job(request).await.unwrap().into_inner();
-    let events = tokio::time::timeout(super::PATIENCE, crate::watch::collect(stream)).await.expect("events come");
+    let events = tokio::time::timeout(PATIENCE, crate::watch::collect(stream)).await.expect("events come");
     assert_eq!(events.last().unwrap().state(), v1::job::State::Succeeded);
     is_served(&mut process.client).await;
     let growth = peak_bytes(process.id()) - before;
@@ -68,28 +68,26 @@ async fn downloads_are_counted_and_a_stalled_one_loses_its_place() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = config(folder.path());
     config.limits.downloads = 1;
-    config.limits.unary = Duration::from_secs(2);
+    config.limits.unary = Duration::from_secs(4);
     let service = Service::start(config).await;
     let mut client = service.client().await;
     let bytes = vec![7; 8_000_000];
     let name = client.upload(&bytes).await;
-    let message = v1::ReadArtifactRequest { name: name.clone(), ..Default::default() }.encode_to_vec();
-    let mut raw = Raw::connect(service.address, &[(INITIAL_WINDOW_SIZE, 0)]).await;
-    raw.send(&call(1, "/zkinfer.v1.ArtifactService/ReadArtifact", &message)).await.unwrap();
-    let mut refusals = 0;
-    let read = loop {
-        match client.read(&name).await {
-            Ok(read) if refusals > 0 => break read,
-            // The stalled one has not begun.
-            Ok(_) => {}
-            Err(status) => {
-                let details = expect_error(&status, Code::ResourceExhausted, "TOO_MANY_DOWNLOADS");
-                assert!(details.retry_info().is_some() && details.quota_failure().is_some());
-                refusals += 1;
-                tokio::time::sleep(Duration::from_millis(20)).await;
+    // Answered, and then not read: on a connection of its own, whose window is soon full.
+    let request = v1::ReadArtifactRequest { name: name.clone(), ..Default::default() };
+    let stalled = service.client().await.artifacts.read_artifact(request).await.unwrap();
+    let status = client.read(&name).await.unwrap_err();
+    let details = expect_error(&status, Code::ResourceExhausted, "TOO_MANY_DOWNLOADS");
+    assert!(details.retry_info().is_some() && details.quota_failure().is_some());
+    let served = async {
+        loop {
+            match client.read(&name).await {
+                Ok(read) => break read,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
     };
-    assert!(read == bytes);
+    assert!(tokio::time::timeout(PATIENCE, served).await.expect("the place is free again") == bytes);
+    drop(stalled);
     service.stop().await;
 }
