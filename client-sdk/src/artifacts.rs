@@ -166,7 +166,7 @@ impl Client {
         self.repeat(async || Ok(self.artifact_service().get_upload(self.request(message.clone())).await?.into_inner())).await
     }
 
-    /// Sends everything from `offset` on.
+    /// Sends everything from `offset` on. Where nothing is left, one empty chunk finishes the upload.
     async fn send(&self, source: &UploadSource, upload: &str, offset: u64) -> Result<UploadSession, ClientError> {
         let mut reader = source.open(offset).await?;
         let (sender, receiver) = tokio::sync::mpsc::channel(CHUNKS_IN_FLIGHT);
@@ -175,7 +175,8 @@ impl Client {
             let mut offset = offset;
             loop {
                 let data = reader.next().await?;
-                if data.is_empty() {
+                let is_first = !name.is_empty();
+                if data.is_empty() && !is_first {
                     return Ok::<(), ClientError>(());
                 }
                 let length = data.len() as u64;

@@ -34,8 +34,14 @@ pub struct Limits {
     pub queued_per_tenant: u32,
     /// Unfinished uploads of a tenant.
     pub uploads_per_tenant: u32,
+    /// Calls of a tenant that create something, a second: uploads, models, jobs, batches of jobs.
+    pub creates_per_second: u32,
+    /// Such calls at once, after a time without any.
+    pub creates_burst: u32,
     /// Watching streams at a time.
     pub watchers: usize,
+    /// Downloads at a time. Each holds a few chunks of memory while its client does not read.
+    pub downloads: usize,
     /// Verifications and estimates waiting for a thread.
     pub cpu_queue: usize,
     /// Header list of a request.
@@ -74,6 +80,9 @@ pub struct Limits {
     /// How long request ids and unfinished uploads are kept.
     #[serde(rename = "retention_seconds", with = "seconds")]
     pub retention: Duration,
+    /// How long an artifact is kept after it was stored, though nothing refers to it.
+    #[serde(rename = "artifact_grace_seconds", with = "seconds")]
+    pub artifact_grace: Duration,
     /// Attempts at a task, at most, whatever spoils them; causes have smaller budgets of their own.
     pub attempts: u32,
     /// A task that so many workers died with is not given to another.
@@ -134,7 +143,10 @@ impl Limits {
             ("batch_jobs", self.batch_jobs as u64),
             ("queued_per_tenant", self.queued_per_tenant.into()),
             ("uploads_per_tenant", self.uploads_per_tenant.into()),
+            ("creates_per_second", self.creates_per_second.into()),
+            ("creates_burst", self.creates_burst.into()),
             ("watchers", self.watchers as u64),
+            ("downloads", self.downloads as u64),
             ("cpu_queue", self.cpu_queue as u64),
             ("header_list_bytes", self.header_list_bytes.into()),
             ("streams_per_connection", self.streams_per_connection.into()),
@@ -155,6 +167,7 @@ impl Limits {
             ("connection_age_seconds", self.connection_age),
             ("lease_seconds", self.lease),
             ("task_seconds", self.task),
+            ("artifact_grace_seconds", self.artifact_grace),
         ];
         let zero_count = counts.iter().find(|(_, value)| *value == 0).map(|(field, _)| *field);
         let zero_time = times.iter().find(|(_, value)| value.is_zero()).map(|(field, _)| *field);
@@ -186,7 +199,10 @@ impl Default for Limits {
             batch_jobs: 256,
             queued_per_tenant: 1000,
             uploads_per_tenant: 100,
+            creates_per_second: 50,
+            creates_burst: 200,
             watchers: 1000,
+            downloads: 64,
             cpu_queue: 64,
             header_list_bytes: 16 << 10,
             streams_per_connection: 100,
@@ -204,6 +220,7 @@ impl Default for Limits {
             attempts: 8,
             worker_deaths: 2,
             lease: Duration::from_secs(30),
+            artifact_grace: Duration::from_secs(24 * 3600),
             retry_backoff: Duration::from_secs(1),
             fuse_below: Duration::from_secs(20),
             task: Duration::from_secs(3600),

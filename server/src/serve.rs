@@ -12,12 +12,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
-use crate::artifacts::{ArtifactBytes, BytesError, PublicArtifacts, Uploads};
+use crate::artifacts::{ArtifactBytes, ArtifactKeys, ArtifactPlace, ArtifactPlaceError, PublicArtifacts, Uploads};
 use crate::auth::Authentication;
 use crate::database::{Database, DatabaseError, forward_notices};
 use crate::directory::make_private_directory;
 use crate::engine::{Engine, EngineError, NewSession, TaskEngine};
-use crate::grpc::{self, App, GuardLayer};
+use crate::grpc::{self, App, CreateRate, GuardLayer};
 use crate::limits::{Limits, LimitsError};
 use crate::observe::{self, Health, HttpPort, Metrics, Observed, RpcLayer, Side};
 use crate::prover::Prover;
@@ -53,6 +53,10 @@ impl Role {
 pub struct Config {
     /// Everything is kept here. Made if it is not there.
     pub data_dir: PathBuf,
+    /// Where artifacts are kept.
+    pub artifacts: ArtifactPlace,
+    /// What artifacts are encrypted with there; `None`: they are not.
+    pub artifact_keys: Option<ArtifactKeys>,
     /// Who may call.
     pub authentication: Authentication,
     /// How bytes travel.
@@ -84,6 +88,8 @@ impl Config {
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
+            artifacts: ArtifactPlace::default(),
+            artifact_keys: None,
             authentication: Authentication::none(),
             transport: Transport::Plaintext,
             reload: Duration::from_secs(5),
@@ -177,8 +183,8 @@ pub enum ServeError {
     #[error("cannot recover the queue")]
     Recover(#[source] EngineError),
     /// The artifacts.
-    #[error("cannot open the artifact store")]
-    Artifacts(#[source] BytesError),
+    #[error(transparent)]
+    Artifacts(#[from] ArtifactPlaceError),
     /// Threads or sockets.
     #[error("the system refused a thread or a socket")]
     System(#[from] std::io::Error),
@@ -225,7 +231,7 @@ pub async fn run(
     let closing = service.app.closing.clone();
     let server = builder(&config.limits)
         .layer(RpcLayer::new(service.metrics.clone()))
-        .layer(GuardLayer::new(config.authentication.clone()))
+        .layer(GuardLayer::new(config.authentication.clone(), &config.limits))
         .add_routes(routes)
         .serve_with_incoming_shutdown(
             observe::counted(grpc::incoming(listener, &config.transport, &config.limits), service.metrics.clone()),
@@ -370,14 +376,15 @@ impl Service {
     async fn start(config: &Config, prover: Arc<dyn Prover>) -> Result<Self, ServeError> {
         let folder = |name: &str| make_directory(&config.data_dir.join(name));
         make_directory(&config.data_dir)?;
-        let (artifacts_dir, uploads_dir) = (folder("artifacts")?, folder("uploads")?);
+        let uploads_dir = folder("uploads")?;
         let limits = &config.limits;
         if config.database.is_own() && config.role != Role::All {
             return Err(ServeError::RoleNeedsPostgres);
         }
         let metrics = Arc::new(Metrics::of_service(prover.clone()));
         let engine = Arc::new(Observed::new(config.database.open(&config.data_dir, limits).await?, metrics.clone()));
-        let bytes = ArtifactBytes::local(&artifacts_dir).map_err(ServeError::Artifacts)?;
+        let artifacts_dir = config.data_dir.join("artifacts");
+        let bytes = ArtifactBytes::open(&config.artifacts, config.artifact_keys.as_ref(), &artifacts_dir).await?;
         let backend = prover.backend();
         tracing::info!(backend = backend.name, reason = backend.reason, "compute backend");
         if config.database.is_own() {
@@ -427,6 +434,8 @@ impl Service {
             running,
             limits: limits.clone(),
             watchers: Arc::new(Semaphore::new(limits.watchers)),
+            downloads: Arc::new(Semaphore::new(limits.downloads)),
+            creates: CreateRate::new(limits),
             draining,
             closing,
         });

@@ -3,24 +3,36 @@
 //! An artifact has a class. *Public* ones are what its owner may read: uploads, inputs, proofs, statements, keys,
 //! reports. *Internal* ones are what proving needs and nobody may read: a model's private material. The two are kept
 //! in separate folders, and the API is given a [`PublicArtifacts`], which cannot name an internal one.
+//! Where they lie, how they are encrypted and how they are deleted: docs/STORAGE.md.
 
 mod bytes_store;
+mod error;
+mod garbage;
+mod keys;
+mod place;
+mod seal;
+#[cfg(test)]
+mod tests;
 mod uploads;
 
 use std::sync::Arc;
 
-pub use bytes_store::{ArtifactBytes, BytesError};
+pub use bytes_store::ArtifactBytes;
+pub use error::BytesError;
+pub use garbage::{ArtifactId, Collector, Doomed, GarbageRecords, QUARANTINE};
+pub use keys::{ArtifactKeys, ArtifactKeysError};
+pub use place::{ArtifactPlace, ArtifactPlaceError, ArtifactUrl, ArtifactUrlError};
 pub use uploads::{UploadError, UploadWriter, Uploads};
 
 use crate::engine::{ArtifactFacts, ArtifactRecords, Digest, EngineError, now_ms};
 
 /// Who may read an artifact.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Class {
     /// Its owner, through the API.
-    Public,
+    Public = 0,
     /// Only workers.
-    Internal,
+    Internal = 1,
 }
 
 impl Class {

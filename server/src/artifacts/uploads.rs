@@ -167,6 +167,11 @@ pub struct UploadWriter {
 }
 
 impl UploadWriter {
+    /// Whether all bytes are there; only their publication may be missing.
+    pub fn has_all(&self) -> bool {
+        self.written_bytes == self.facts.size_bytes
+    }
+
     /// Appends a chunk.
     ///
     /// # Errors
@@ -183,7 +188,7 @@ impl UploadWriter {
         if crc32c::crc32c(data) != crc32c {
             return Err(UploadError::Checksum { offset });
         }
-        file.write_all(data).await.map_err(BytesError::File)?;
+        file.write_all(data).await.map_err(BytesError::from)?;
         self.written_bytes = end;
         if self.written_bytes - self.facts.committed_bytes >= SYNC_BYTES {
             self.commit().await?;
@@ -207,7 +212,7 @@ impl UploadWriter {
             std::io::Result::Ok(hasher.finalize())
         })
         .await
-        .map_err(BytesError::File)?;
+        .map_err(BytesError::from)?;
         let facts = &self.facts;
         if *hash.as_bytes() != facts.digest {
             self.uploads.records.set_committed(&facts.tenant, &facts.id, 0).await?;
@@ -239,8 +244,8 @@ impl UploadWriter {
         if self.written_bytes == self.facts.committed_bytes {
             return Ok(());
         }
-        file.flush().await.map_err(BytesError::File)?;
-        file.sync_data().await.map_err(BytesError::File)?;
+        file.flush().await.map_err(BytesError::from)?;
+        file.sync_data().await.map_err(BytesError::from)?;
         let records = &self.uploads.records;
         records.set_committed(&self.facts.tenant, &self.facts.id, self.written_bytes).await?;
         self.facts.committed_bytes = self.written_bytes;

@@ -9,6 +9,7 @@ use zkinfer_kernels::select::{DeviceChoice, Selection};
 use zkinfer_server::Role;
 use zkinfer_server::database::Database;
 use zkinfer_server::observe::{Exposure, HttpPort, HttpPortError};
+use zkinfer_server::artifacts::ArtifactUrl;
 
 use super::access::AccessArguments;
 use super::certs::CertsArguments;
@@ -55,6 +56,13 @@ pub(super) struct ServeArguments {
     /// Where everything is kept. Made if it is not there.
     #[arg(long, env = "ZKINFER_DATA_DIR", default_value = "zkinfer-data")]
     pub(super) data_dir: PathBuf,
+    /// Where artifacts are kept: `file:///folder`, `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`, with credentials and endpoint
+    /// in the environment; default: `artifacts` in the data directory.
+    #[arg(long, env = "ZKINFER_ARTIFACTS", value_name = "URL")]
+    pub(super) artifacts: Option<ArtifactUrl>,
+    /// Encrypts artifacts with the first key of this file; all of its keys decrypt. A key is a line of 32 random bytes in hexadecimal or base64.
+    #[arg(long, env = "ZKINFER_ARTIFACT_KEY", value_name = "FILE")]
+    pub(super) artifact_key: Option<PathBuf>,
     /// Circuits and committed weights that can be rebuilt; default: `cache` in the data directory.
     #[arg(long, env = "ZKINFER_CACHE_DIR")]
     pub(super) cache_dir: Option<PathBuf>,

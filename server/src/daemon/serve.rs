@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal as signal_of};
 use tokio_util::sync::CancellationToken;
 use zkinfer_kernels::FallbackBackend;
 use zkinfer_kernels::select::{DeviceChoice, Selected, select};
+use zkinfer_server::artifacts::{ArtifactKeys, ArtifactPlace};
 use zkinfer_server::limits::Limits;
 use zkinfer_server::prover::local::LocalProver;
 use zkinfer_server::supervisor::Supervisor;
@@ -129,6 +130,10 @@ impl DeviceWorkers {
 
 fn config(arguments: &ServeArguments) -> anyhow::Result<Config> {
     let mut config = Config::new(&arguments.data_dir);
+    if let Some(url) = &arguments.artifacts {
+        config.artifacts = ArtifactPlace::Url(url.clone());
+    }
+    config.artifact_keys = arguments.artifact_key.as_deref().map(ArtifactKeys::read).transpose()?;
     config.authentication = arguments.access.authentication()?;
     config.transport = arguments.access.transport()?;
     if let Some(file) = &arguments.limits {

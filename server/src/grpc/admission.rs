@@ -28,7 +28,7 @@ pub(crate) fn random_words() -> Result<[u8; 32], ApiError> {
 }
 
 pub(super) async fn create(app: &App, caller: Caller, mut request: v1::CreateJobRequest) -> Result<v1::Job, ApiError> {
-    app.check_admission()?;
+    app.check_creation(&caller)?;
     caller.check_parent(&request.parent)?;
     request.parent = format!("tenants/{}", caller.tenant);
     let request_id = std::mem::take(&mut request.request_id);
@@ -50,7 +50,7 @@ pub(super) async fn create_batch(
     caller: Caller,
     mut request: v1::BatchCreateJobsRequest,
 ) -> Result<v1::BatchCreateJobsResponse, ApiError> {
-    app.check_admission()?;
+    app.check_creation(&caller)?;
     caller.check_parent(&request.parent)?;
     request.parent = format!("tenants/{}", caller.tenant);
     let request_id = std::mem::take(&mut request.request_id);

@@ -90,7 +90,7 @@ async fn session(app: &App, facts: UploadFacts) -> Result<v1::UploadSession, Api
 }
 
 async fn begin(app: &App, caller: Caller, mut request: v1::BeginUploadRequest) -> Result<v1::UploadSession, ApiError> {
-    app.check_admission()?;
+    app.check_creation(&caller)?;
     caller.check_parent(&request.parent)?;
     request.parent = format!("tenants/{}", caller.tenant);
     let request_id = std::mem::take(&mut request.request_id);
@@ -174,12 +174,17 @@ async fn take(app: &App, writer: &mut UploadWriter, upload: &str, message: &v1::
     fields.require("upload", message.upload.is_empty() || message.upload == upload, "must not change within a stream");
     let length = message.data.len();
     let max_bytes = app.limits.chunk_bytes;
-    if length == 0 || length > max_bytes {
-        fields.wrong("data", format!("has {length} bytes; 1 to {max_bytes} are taken"));
+    // An upload whose bytes are all there, but which was not published, is finished by an empty chunk.
+    let is_finish = length == 0 && writer.has_all();
+    if (length == 0 && !is_finish) || length > max_bytes {
+        fields.wrong("data", format!("has {length} bytes; 1 to {max_bytes} are taken, and none when all bytes are there"));
     }
     let offset = u64::try_from(message.write_offset);
     let offset = fields.parse("write_offset", offset.map_err(|_| "must not be negative"));
     fields.finish().map_err(ChunkError::Api)?;
+    if is_finish {
+        return Ok(());
+    }
     writer.append(offset.unwrap_or(0), &message.data, message.crc32c).await.map_err(ChunkError::Upload)
 }
 
@@ -215,6 +220,12 @@ async fn read(
         let size_bytes = facts.size_bytes;
         return Err(ApiError::OutOfRange { reason: "OFFSET_PAST_END", message: format!("the artifact has {size_bytes} bytes") });
     }
+    let place = app.downloads.clone().try_acquire_owned().map_err(|_| ApiError::Exhausted {
+        reason: "TOO_MANY_DOWNLOADS",
+        subject: "downloads".into(),
+        message: format!("the service serves {} downloads at a time", app.limits.downloads),
+        retry: Some(std::time::Duration::from_secs(1)),
+    })?;
     // Not one byte leaves before the whole was checked.
     app.artifacts.check(&facts).await.map_err(|error| ApiError::bytes(error, &name))?;
     let end = match limit {
@@ -222,7 +233,11 @@ async fn read(
         limit => offset.saturating_add(limit).min(facts.size_bytes),
     };
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
-    tokio::spawn(send_range(app.clone(), name, facts, offset..end, sender));
+    let app = app.clone();
+    tokio::spawn(async move {
+        send_range(app, name, facts, offset..end, sender).await;
+        drop(place);
+    });
     Ok(ReceiverStream::new(receiver))
 }
 

@@ -10,6 +10,7 @@ use zkinfer_proto::name::{ArtifactName, parse_tenant};
 
 use super::error::ApiError;
 use super::fields::Fields;
+use super::rate::CreateRate;
 use crate::artifacts::{PublicArtifacts, Uploads};
 use crate::auth::Principal;
 use crate::engine::{ArtifactFacts, Operations, Resources, Webhooks};
@@ -34,6 +35,8 @@ pub(crate) struct App {
     pub(crate) running: Arc<Running>,
     pub(crate) limits: Limits,
     pub(crate) watchers: Arc<Semaphore>,
+    pub(crate) downloads: Arc<Semaphore>,
+    pub(crate) creates: CreateRate,
     /// No new work is admitted.
     pub(crate) draining: CancellationToken,
     /// Streams end.
@@ -70,6 +73,12 @@ impl App {
             });
         }
         Ok(())
+    }
+
+    /// Refuses what would create something while the service drains, or faster than the tenant may.
+    pub(crate) fn check_creation(&self, caller: &Caller) -> Result<(), ApiError> {
+        self.check_admission()?;
+        self.creates.take(&caller.tenant)
     }
 
     /// Facts of an artifact of the caller's, at most `max_bytes` long.

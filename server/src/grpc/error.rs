@@ -175,6 +175,10 @@ impl From<BytesError> for ApiError {
     fn from(error: BytesError) -> Self {
         match error {
             BytesError::Full(_) => storage_full(error.to_string()),
+            BytesError::Unavailable(ref source) => {
+                tracing::warn!(error = &**source as &dyn std::error::Error, "the artifact store does not answer");
+                Self::Unavailable { reason: "STORAGE_UNAVAILABLE", message: error.to_string(), retry: 2 * SECOND }
+            }
             other => Self::Internal { context: "the artifact store failed", source: other.into() },
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tonic::Status;
 use tonic::body::Body;
@@ -10,20 +11,29 @@ use tower::{Layer, Service};
 
 use super::connection::Peer;
 use super::error::ApiError;
-use super::status;
+use super::{proofs, status};
 use crate::auth::methods::{self, Access};
 use crate::auth::{Authentication, Presented, Principal};
 use crate::observe;
+use crate::limits::Limits;
+
+/// Calls in which the client sends as long as it likes; their handlers wait for each message for a time of their own.
+const STREAMING: [&str; 2] = ["/zkinfer.v1.ArtifactService/WriteChunks", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"];
+/// A call that compares all bytes of an artifact with its hash before it sends the first.
+const CHECKING: &str = "/zkinfer.v1.ArtifactService/ReadArtifact";
+/// A call that waits for as long as its message says, at most [`proofs::MAX_WAIT`].
+const WAITING: &str = "/zkinfer.v1.ProofService/WaitJob";
 
 /// Makes a [`Guard`] around a service.
 #[derive(Clone)]
 pub(crate) struct GuardLayer {
     authentication: Arc<Authentication>,
+    unary: Duration,
 }
 
 impl GuardLayer {
-    pub(crate) fn new(authentication: Authentication) -> Self {
-        Self { authentication: Arc::new(authentication) }
+    pub(crate) fn new(authentication: Authentication, limits: &Limits) -> Self {
+        Self { authentication: Arc::new(authentication), unary: limits.unary }
     }
 }
 
@@ -31,15 +41,16 @@ impl<S> Layer<S> for GuardLayer {
     type Service = Guard<S>;
 
     fn layer(&self, inner: S) -> Guard<S> {
-        Guard { inner, authentication: self.authentication.clone() }
+        Guard { inner, authentication: self.authentication.clone(), unary: self.unary }
     }
 }
 
-/// Refuses who is not known or may not, tells handlers who calls, completes the library's own errors.
+/// Refuses who is not known or may not, tells handlers who calls, completes the library's own errors, and ends calls whose message does not arrive.
 #[derive(Clone)]
 pub(crate) struct Guard<S> {
     inner: S,
     authentication: Arc<Authentication>,
+    unary: Duration,
 }
 
 impl<S> Service<http::Request<Body>> for Guard<S>
@@ -70,8 +81,14 @@ where
                 return Box::pin(async move { Ok(response) });
             }
         }
+        let patience = patience(request.uri().path(), self.unary);
         let answer = self.inner.call(request);
-        Box::pin(async move { Ok(completed(answer.await?)) })
+        Box::pin(async move {
+            match tokio::time::timeout(patience, answer).await {
+                Ok(answer) => Ok(completed(answer?)),
+                Err(_) => Ok(Status::from(ApiError::Deadline).into_http()),
+            }
+        })
     }
 }
 
@@ -85,6 +102,16 @@ impl<S> Guard<S> {
         };
         let certificate = request.extensions().get::<Peer>().and_then(|peer| peer.identity.as_deref());
         self.authentication.authenticate(presented, certificate)
+    }
+}
+
+/// How long a call may take until its answer begins, from the first byte of its headers: its message must arrive within that, too.
+fn patience(path: &str, unary: Duration) -> Duration {
+    match path {
+        WAITING => unary.saturating_add(proofs::MAX_WAIT),
+        CHECKING => unary.saturating_mul(10),
+        path if STREAMING.contains(&path) => Duration::MAX,
+        _ => unary,
     }
 }
 

@@ -69,7 +69,7 @@ pub(crate) async fn find(app: &App, caller: &Caller, field: &str, name: &str) ->
 }
 
 async fn create(app: &App, caller: Caller, mut request: v1::CreateModelRequest) -> Result<v1::Model, ApiError> {
-    app.check_admission()?;
+    app.check_creation(&caller)?;
     caller.check_parent(&request.parent)?;
     request.parent = format!("tenants/{}", caller.tenant);
     let request_id = std::mem::take(&mut request.request_id);

@@ -16,7 +16,8 @@ use super::{admission, batches, models, page, verify};
 use crate::engine::{JobFilter, Subject, SubjectKind, TaskFacts, timestamp};
 use crate::worker::StopReason;
 
-const MAX_WAIT: Duration = Duration::from_secs(60);
+/// Longest wait of WaitJob.
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(60);
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 
 /// The service.

@@ -1,5 +1,6 @@
 //! kill -9 in the middle of work: every accepted job reaches one end, and its events have no gap.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -33,13 +34,14 @@ fn child_process() {
 }
 
 /// A service in a process of its own. Killed when dropped.
-struct Process {
+pub(crate) struct Process {
     child: Child,
-    client: Client,
+    pub(crate) address: SocketAddr,
+    pub(crate) client: Client,
 }
 
 impl Process {
-    async fn start(data_dir: &Path, attempts: u32) -> Self {
+    pub(crate) async fn start(data_dir: &Path, attempts: u32) -> Self {
         let port_file = data_dir.join("port");
         let _ = std::fs::remove_file(&port_file);
         let child = Command::new(std::env::current_exe().unwrap())
@@ -55,11 +57,16 @@ impl Process {
                 Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
             }
         };
-        let client = Client::connect(([127, 0, 0, 1], port).into()).await;
-        Self { child, client }
+        let address = ([127, 0, 0, 1], port).into();
+        let client = Client::connect(address).await;
+        Self { child, address, client }
     }
 
-    fn kill(mut self) {
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }

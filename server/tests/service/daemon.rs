@@ -14,7 +14,7 @@ use zkinfer_proto::v1;
 use crate::harness::{Client, expect_error, with_bearer};
 use crate::tokens::{AUDIENCE, ISSUER, Signer, claims_with};
 
-fn zkinferd(arguments: &[&str]) -> Output {
+pub(crate) fn zkinferd(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_zkinferd")).args(arguments).env("ZKINFER_LOG", "info").output().unwrap()
 }
 
@@ -24,14 +24,14 @@ fn parsed(output: &Output) -> Value {
 }
 
 /// A running daemon. Killed when dropped.
-struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
-    address: String,
+    pub(crate) address: String,
     log: PathBuf,
 }
 
 impl Daemon {
-    async fn start(folder: &Path, options: &[&str]) -> Self {
+    pub(crate) async fn start(folder: &Path, options: &[&str]) -> Self {
         let (address_file, log) = (folder.join("address"), folder.join("log"));
         let child = Command::new(env!("CARGO_BIN_EXE_zkinferd"))
             .args(["serve", "--listen", "127.0.0.1:0", "--device", "cpu", "--log", "debug"])
@@ -55,7 +55,7 @@ impl Daemon {
         Self { child, address, log }
     }
 
-    async fn connect(&self, certificates: &Path) -> Client {
+    pub(crate) async fn connect(&self, certificates: &Path) -> Client {
         let read = |name: &str| std::fs::read(certificates.join(name)).unwrap();
         let tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(read("ca.pem")))
@@ -65,8 +65,22 @@ impl Daemon {
         Client::over(endpoint.connect().await.unwrap())
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The exit code, once the daemon has ended.
+    pub(crate) async fn exit_code(&mut self) -> i32 {
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code().unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     fn log(&self) -> String {

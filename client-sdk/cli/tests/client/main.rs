@@ -1,17 +1,24 @@
 //! The client library against the real service, over real TCP, also through connections that break.
 
 mod cut;
+#[path = "../../../../server/tests/service/faulty_store.rs"]
+mod faulty_store;
 mod service;
 mod tls;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cut::CuttingProxy;
+use faulty_store::{Fault, FaultyStore};
+use object_store::local::LocalFileSystem;
 use service::Service;
 use zkinfer_client::proto::model::State;
 use zkinfer_client::{
     Client, ClientError, ClientOptions, JobRequest, MAX_DOCUMENT_BYTES, MediaType, ModelRequest, RefusalKind, RetryPolicy, UploadSource,
 };
+use zkinfer_server::Config;
+use zkinfer_server::artifacts::ArtifactPlace;
 
 fn options() -> ClientOptions {
     let retry = RetryPolicy { attempts: 8, first_wait: Duration::from_millis(10), longest_wait: Duration::from_millis(100) };
@@ -61,6 +68,37 @@ async fn transfers_go_on_where_a_connection_broke() {
     let artifact = client.upload(&UploadSource::from(bytes.clone()), MediaType::OctetStream).await.unwrap();
     assert_eq!(client.download(&artifact.name, MAX_DOCUMENT_BYTES).await.unwrap(), bytes);
     assert!(proxy.connections() > 3, "the proxy cut nothing");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_by_itself_when_the_store_works_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FaultyStore::around(LocalFileSystem::new_with_prefix(folder.path()).unwrap());
+    let place = ArtifactPlace::Store(Arc::new(store.clone()));
+    let service = Service::start_with(|data| Config { artifacts: place, ..Config::new(data) }).await;
+    let client = Client::connect_with(&service.address, options()).await.unwrap();
+    for fault in [Fault::Full, Fault::Silent, Fault::AnswerLost, Fault::Torn] {
+        let bytes = noise(1_000_000 + fault as usize);
+        store.set(Some(fault));
+        let mend = async {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            store.set(None);
+        };
+        let source = UploadSource::from(bytes.clone());
+        let (artifact, ()) = tokio::join!(client.upload(&source, MediaType::OctetStream), mend);
+        assert_eq!(client.download(&artifact.unwrap().name, MAX_DOCUMENT_BYTES).await.unwrap(), bytes, "{fault:?}");
+    }
+    store.set(None);
+    let artifact = client.upload(&UploadSource::from(noise(5000)), MediaType::OctetStream).await.unwrap();
+    for fault in [Fault::FlippedBit, Fault::Short] {
+        store.set(Some(fault));
+        let error = client.download(&artifact.name, MAX_DOCUMENT_BYTES).await.unwrap_err();
+        assert_eq!(refusal(error).reason, "STORED_BYTES_DAMAGED", "{fault:?}");
+    }
+    store.set(Some(Fault::Silent));
+    let error = client.upload(&UploadSource::from(noise(77)), MediaType::OctetStream).await.unwrap_err();
+    assert_eq!(refusal(error).reason, "STORAGE_UNAVAILABLE", "it gives up in the end");
     service.stop().await;
 }
 

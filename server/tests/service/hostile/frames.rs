@@ -1,0 +1,92 @@
+//! HTTP/2 by hand, as far as misuse needs it.
+
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::PATIENCE;
+
+pub(super) const DATA: u8 = 0;
+pub(super) const HEADERS: u8 = 1;
+pub(super) const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+pub(super) const WINDOW_UPDATE: u8 = 8;
+pub(super) const CONTINUATION: u8 = 9;
+
+pub(super) const END_STREAM: u8 = 1;
+pub(super) const END_HEADERS: u8 = 4;
+const ACK: u8 = 1;
+
+pub(super) const INITIAL_WINDOW_SIZE: u16 = 4;
+
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A header that is in no table.
+fn literal(name: &str, value: &str) -> Vec<u8> {
+    let length = |text: &str| u8::try_from(text.len()).ok().filter(|length| *length < 127).unwrap();
+    [&[0, length(name)], name.as_bytes(), &[length(value)], value.as_bytes()].concat()
+}
+
+/// The headers of a gRPC call.
+pub(super) fn call_headers(path: &str) -> Vec<u8> {
+    let headers = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "x"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ];
+    headers.iter().flat_map(|(name, value)| literal(name, value)).collect()
+}
+
+/// A gRPC call with its message, in one piece.
+pub(super) fn call(stream: u32, path: &str, message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    let body = [&[0], &length[..], message].concat();
+    [frame(HEADERS, END_HEADERS, stream, &call_headers(path)), frame(DATA, END_STREAM, stream, &body)].concat()
+}
+
+/// A connection that has sent its preface.
+pub(super) struct Raw {
+    stream: TcpStream,
+}
+
+impl Raw {
+    pub(super) async fn connect(address: SocketAddr, settings: &[(u16, u32)]) -> Self {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let values: Vec<u8> = settings.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()).collect();
+        let start = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &*frame(SETTINGS, 0, 0, &values), &*frame(SETTINGS, ACK, 0, &[])].concat();
+        stream.write_all(&start).await.unwrap();
+        Self { stream }
+    }
+
+    /// # Errors
+    /// The connection is gone.
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        tokio::time::timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("the service reads or closes")
+    }
+
+    /// Reads until the service says GOAWAY or closes; `false`: it does neither.
+    pub(super) async fn is_ended(&mut self) -> bool {
+        let ended = async {
+            loop {
+                let mut head = [0; 9];
+                if self.stream.read_exact(&mut head).await.is_err() || head[3] == GOAWAY {
+                    return;
+                }
+                let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+                if self.stream.read_exact(&mut payload).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, ended).await.is_ok()
+    }
+}
