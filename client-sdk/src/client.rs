@@ -17,6 +17,7 @@ use zkinfer_proto::v1::{GetServerInfoRequest, ServerInfo};
 
 use crate::retry::RetryPolicy;
 use crate::status::ClientError;
+use crate::trace::trace_parent;
 
 /// Largest message accepted from the service.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
@@ -87,17 +88,22 @@ impl Default for ClientOptions {
 /// A connection to a service; cheap to clone, and it reconnects by itself.
 #[derive(Debug, Clone)]
 pub struct Client {
-    channel: InterceptedService<Channel, ApiKey>,
+    channel: InterceptedService<Channel, Headers>,
     pub(crate) options: ClientOptions,
 }
 
-/// Adds the API key to each call. Its value says of itself that it is not to be printed.
+/// Adds to each call the trace that it belongs to, and the API key, whose value says of itself that it is not to be printed.
 #[derive(Debug, Clone)]
-struct ApiKey(Option<MetadataValue<Ascii>>);
+struct Headers {
+    key: Option<MetadataValue<Ascii>>,
+}
 
-impl Interceptor for ApiKey {
+impl Interceptor for Headers {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(key) = &self.0 {
+        if let Some(trace_parent) = trace_parent() {
+            request.metadata_mut().insert("traceparent", trace_parent);
+        }
+        if let Some(key) = &self.key {
             request.metadata_mut().insert("authorization", key.clone());
         }
         Ok(request)
@@ -133,7 +139,7 @@ impl Client {
         };
         let unreachable = |source| ClientError::Unreachable { address: address.to_owned(), source };
         let channel = endpoint.connect().await.map_err(unreachable)?;
-        Ok(Self { channel: InterceptedService::new(channel, ApiKey(key)), options })
+        Ok(Self { channel: InterceptedService::new(channel, Headers { key }), options })
     }
 
     pub(crate) fn artifact_service(&self) -> ArtifactServiceClient<InterceptedService<Channel, impl Interceptor + Clone>> {

@@ -24,6 +24,7 @@ mod jobs;
 mod models;
 mod retry;
 mod status;
+mod trace;
 mod verify;
 mod watch;
 

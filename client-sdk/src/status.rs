@@ -185,6 +185,9 @@ impl From<Status> for Refusal {
         let details = status.get_error_details();
         let fields = details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default();
         let fields = fields.iter().map(|v| FieldProblem { field: v.field.clone(), description: v.description.clone() });
+        if let Some(info) = details.request_info() {
+            tracing::debug!(request_id = info.request_id, trace_id = info.serving_data, "refused");
+        }
         let kind = if is_transport(&status) { RefusalKind::Unavailable } else { kind(status.code()) };
         Self {
             kind,
@@ -254,7 +257,7 @@ mod tests {
         let mut details = ErrorDetails::new();
         details.set_error_info("MODEL_NOT_READY", "zkinfer", std::collections::HashMap::new());
         details.set_bad_request(vec![FieldViolation::new("job.model", "is compiling")]);
-        details.set_request_info("r-1", "");
+        details.set_request_info("r-1", "4bf92f3577b34da6a3ce929d0e0e4736");
         details.set_retry_info(Some(Duration::from_secs(2)));
         let refusal = Refusal::from(Status::with_error_details(Code::FailedPrecondition, "not ready", details));
         assert_eq!((refusal.kind, refusal.reason.as_str()), (RefusalKind::Precondition, "MODEL_NOT_READY"));

@@ -13,7 +13,7 @@ use plonky2::iop::challenger::Challenger;
 use plonky2::iop::witness::PartialWitness;
 use zkinfer_circuits::air::ConstraintSystem;
 use zkinfer_circuits::backend::{
-    Backend, BackendError, Circuit, CircuitProof, CommitShape, OpeningBatch, QueryAnswer, Scalars, SumsChallenges,
+    Backend, BackendError, Circuit, CircuitProof, CommitShape, Condition, OpeningBatch, QueryAnswer, Scalars, SumsChallenges,
 };
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{F, H, K};
@@ -63,6 +63,8 @@ pub struct FallbackBackend<A, B> {
 struct State {
     is_retired: bool,
     reasons: Vec<String>,
+    n_memory: u64,
+    n_device: u64,
 }
 
 /// Reasons kept; later ones are only counted by the log.
@@ -99,6 +101,10 @@ impl<A: Backend, B: Backend> FallbackBackend<A, B> {
         tracing::warn!(step, %error, retires, "a device failed");
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.is_retired |= retires;
+        match error {
+            BackendError::OutOfMemory { .. } => state.n_memory += 1,
+            _ => state.n_device += 1,
+        }
         if state.reasons.len() < MAX_REASONS {
             state.reasons.push(reason);
         }
@@ -112,7 +118,9 @@ impl<A: Backend, B: Backend> FallbackBackend<A, B> {
         first: impl FnOnce(&A, I) -> Result<T, BackendError>,
         second: impl FnOnce(&B) -> Result<U, BackendError>,
     ) -> Result<Either<T, U>, BackendError> {
+        let span = tracing::debug_span!("backend", otel.name = step, step, on = tracing::field::Empty).entered();
         if let (Some(backend), Some(inputs)) = (self.first(), inputs) {
+            span.record("on", "first");
             match first(backend, inputs) {
                 Ok(value) => return Ok(Either::First(value)),
                 Err(error @ BackendError::OutOfMemory { .. }) => self.note(step, &error, false),
@@ -120,6 +128,7 @@ impl<A: Backend, B: Backend> FallbackBackend<A, B> {
                 Err(error) => return Err(error),
             }
         }
+        span.record("on", "second");
         second(&self.second).map(Either::Second)
     }
 
@@ -180,6 +189,12 @@ impl<A: Backend, B: Backend> Backend for FallbackBackend<A, B> {
     /// The first backend was retired.
     fn is_degraded(&self) -> bool {
         self.first.is_some() && self.first().is_none()
+    }
+
+    fn condition(&self) -> Condition {
+        let memory = self.first().and_then(|first| first.condition().memory);
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        Condition { memory, n_fallbacks_memory: state.n_memory, n_fallbacks_device: state.n_device }
     }
 
     fn commit(&self, columns: &Columns, shape: CommitShape) -> Result<Self::Oracle, BackendError> {

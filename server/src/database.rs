@@ -9,7 +9,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::sql::{OpenError, PostgresError, SqlEngine};
-use crate::engine::{Notice, TaskEngine as _};
+use crate::engine::{Notice, TaskEngine};
 use crate::limits::Limits;
 use crate::scheduler::Hub;
 
@@ -41,13 +41,12 @@ pub enum DatabaseError {
 
 impl Database {
     /// Opens it.
-    pub(crate) fn open<'a>(&'a self, data_dir: &'a Path, limits: &'a Limits) -> BoxFuture<'a, Result<Arc<SqlEngine>, DatabaseError>> {
+    pub(crate) fn open<'a>(&'a self, data_dir: &'a Path, limits: &'a Limits) -> BoxFuture<'a, Result<SqlEngine, DatabaseError>> {
         Box::pin(async move {
-            let engine = match self {
+            Ok(match self {
                 Self::Embedded => SqlEngine::open_sqlite(data_dir, limits).await?,
                 Self::Postgres { url, connections } => SqlEngine::open_postgres(url.expose_secret(), *connections, limits).await?,
-            };
-            Ok(Arc::new(engine))
+            })
         })
     }
 
@@ -58,7 +57,7 @@ impl Database {
 }
 
 /// Wakes those who wait here for what other processes do, until `closing`.
-pub(crate) fn forward_notices(engine: &SqlEngine, hub: Arc<Hub>, closing: CancellationToken) {
+pub(crate) fn forward_notices(engine: &dyn TaskEngine, hub: Arc<Hub>, closing: CancellationToken) {
     let Some(mut notices) = engine.notices() else { return };
     tokio::spawn(async move {
         loop {

@@ -11,6 +11,7 @@
 //! - [`webhooks`]: tells of the ends of jobs;
 //! - `grpc`: handlers, and the one file that makes a `tonic::Status`;
 //! - [`worker_listener`]: where workers elsewhere connect;
+//! - [`observe`]: metrics, health, traces, log lines, costs;
 //! - [`auth`], [`tls`], [`limits`].
 
 pub mod artifacts;
@@ -21,6 +22,7 @@ mod directory;
 pub mod engine;
 mod grpc;
 pub mod limits;
+pub mod observe;
 pub mod placement;
 pub mod process;
 pub mod prover;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -11,26 +11,21 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic_health::ServingStatus;
 
 use crate::artifacts::{ArtifactBytes, BytesError, PublicArtifacts, Uploads};
 use crate::auth::Authentication;
 use crate::database::{Database, DatabaseError, forward_notices};
 use crate::directory::make_private_directory;
-use crate::engine::sql::SqlEngine;
-use crate::engine::{EngineError, NewSession, TaskEngine as _};
+use crate::engine::{Engine, EngineError, NewSession, TaskEngine};
 use crate::grpc::{self, App, GuardLayer};
 use crate::limits::{Limits, LimitsError};
+use crate::observe::{self, Health, HttpPort, Metrics, Observed, RpcLayer, Side};
 use crate::prover::Prover;
 use crate::scheduler::{CpuPool, Hub, Scheduler};
 use crate::tls::Transport;
 use crate::webhooks::{Reach, Sender};
 use crate::worker::{AfterDeviceLoss, LocalSource, Running, WorkerParts, WorkerPool};
 use crate::worker_listener::{WorkerListener, WorkerListenerError};
-
-/// Health service names: alive at all, and ready for work.
-const LIVE: &str = "live";
-const READY: &str = "ready";
 
 /// What a process of the service does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +75,8 @@ pub struct Config {
     pub drain: Duration,
     /// Then it is stopped, and may take this long to notice.
     pub drain_grace: Duration,
+    /// Metrics and health over HTTP, if wanted.
+    pub http: Option<HttpPort>,
 }
 
 impl Config {
@@ -98,6 +95,7 @@ impl Config {
             worker_listeners: Vec::new(),
             drain: Duration::from_secs(30),
             drain_grace: Duration::from_secs(10),
+            http: None,
         }
     }
 }
@@ -219,16 +217,20 @@ pub async fn run(
     }
     let service = Service::start(&config, prover).await?;
     let (health, health_service) = tonic_health::server::health_reporter();
-    for name in ["", LIVE, READY] {
-        health.set_service_status(name, ServingStatus::Serving).await;
-    }
+    service.health.announce(&health).await;
+    tokio::spawn(service.health.clone().keep_announced(health));
+    let _side = service.show(config.http.clone());
     let routes = Routes::new(health_service).add_service(reflection()?);
     let routes = if config.role == Role::Scheduler { routes } else { grpc::add_services(routes, &service.app) };
     let closing = service.app.closing.clone();
     let server = builder(&config.limits)
+        .layer(RpcLayer::new(service.metrics.clone()))
         .layer(GuardLayer::new(config.authentication.clone()))
         .add_routes(routes)
-        .serve_with_incoming_shutdown(grpc::incoming(listener, &config.transport, &config.limits), closing.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(
+            observe::counted(grpc::incoming(listener, &config.transport, &config.limits), service.metrics.clone()),
+            closing.clone().cancelled_owned(),
+        );
     let mut server = tokio::spawn(server);
     let workers = serve_workers(&config, &service)?;
     tokio::spawn(reload(config.clone(), closing));
@@ -241,8 +243,6 @@ pub async fn run(
         }
     }
     tracing::info!("draining");
-    health.set_service_status(READY, ServingStatus::NotServing).await;
-    health.set_service_status("", ServingStatus::NotServing).await;
     let is_idle = service.stop(config.drain, config.drain_grace).await;
     // What workers hold is theirs until it is settled, here or at the next process.
     for mut workers in workers {
@@ -352,6 +352,18 @@ struct Service {
     app: Arc<App>,
     source: LocalSource,
     workers: Option<WorkerPool>,
+    watched: Weak<dyn Engine>,
+    metrics: Arc<Metrics>,
+    health: Health,
+}
+
+/// A task that ends when this is dropped.
+struct Ending(tokio::task::JoinHandle<()>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Service {
@@ -363,12 +375,13 @@ impl Service {
         if config.database.is_own() && config.role != Role::All {
             return Err(ServeError::RoleNeedsPostgres);
         }
-        let engine = config.database.open(&config.data_dir, limits).await?;
+        let metrics = Arc::new(Metrics::of_service(prover.clone()));
+        let engine = Arc::new(Observed::new(config.database.open(&config.data_dir, limits).await?, metrics.clone()));
         let bytes = ArtifactBytes::local(&artifacts_dir).map_err(ServeError::Artifacts)?;
         let backend = prover.backend();
         tracing::info!(backend = backend.name, reason = backend.reason, "compute backend");
         if config.database.is_own() {
-            take_up(&engine).await?;
+            take_up(&*engine).await?;
         }
         let uploads = Uploads::new(engine.clone(), bytes.clone(), &uploads_dir);
         let (hub, running) = (Arc::new(Hub::default()), Arc::new(Running::default()));
@@ -393,12 +406,14 @@ impl Service {
             limits: limits.clone(),
         };
         let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
-        forward_notices(&engine, hub.clone(), closing.clone());
+        forward_notices(&*engine, hub.clone(), closing.clone());
         if config.role.keeps_time() {
             tokio::spawn(keeper.run(draining.clone()));
             let sender = Sender::new(engine.clone(), config.reach).map_err(ServeError::Webhooks)?;
             tokio::spawn(sender.run(draining.clone()));
         }
+        let watched: Weak<dyn Engine> = Arc::downgrade(&(engine.clone() as Arc<dyn Engine>));
+        let health = Health::new(watched.clone(), draining.clone());
         let app = Arc::new(App {
             artifacts: PublicArtifacts::new(engine.clone(), bytes),
             webhooks: engine.clone(),
@@ -415,7 +430,21 @@ impl Service {
             draining,
             closing,
         });
-        Ok(Self { app, source, workers })
+        Ok(Self { app, source, workers, watched, metrics, health })
+    }
+
+    /// Shows metrics and health over HTTP, if a port is given, until the answer is dropped.
+    fn show(&self, port: Option<HttpPort>) -> Option<Ending> {
+        let port = port?;
+        let side = Side {
+            metrics: self.metrics.clone(),
+            engine: self.watched.clone(),
+            health: self.health.clone(),
+            watchers: self.app.watchers.clone(),
+            most_watchers: self.app.limits.watchers,
+        };
+        tracing::info!(address = %port.address(), "metrics and health");
+        Some(Ending(tokio::spawn(side.serve(port))))
     }
 
     /// Admits nothing more, ends the workers, then the streams. Answers whether all workers have ended.
@@ -431,7 +460,7 @@ impl Service {
 }
 
 /// Takes up what an earlier run of this process left unfinished.
-async fn take_up(engine: &SqlEngine) -> Result<(), ServeError> {
+async fn take_up(engine: &dyn TaskEngine) -> Result<(), ServeError> {
     let reaped = engine.recover().await.map_err(ServeError::Recover)?;
     let (requeued, ended) = (reaped.requeued.len(), reaped.ended.len());
     if requeued + ended > 0 {

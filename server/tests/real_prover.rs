@@ -1,5 +1,8 @@
 //! The whole line with the real prover, in the real process: `zkinferd` is killed in the middle of a proof, started
-//! again, and gives a proof that verifies. What it stored and logged on the way tells nothing private.
+//! again, and gives a proof that verifies. What it stored and logged on the way tells nothing private, and a collector
+//! has the proof's trace from the call to the backend's steps.
+
+mod collector;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use collector::{Collector, Span, attribute};
+use tonic::Request;
 use tonic::transport::Channel;
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::artifact_service_client::ArtifactServiceClient;
@@ -16,6 +21,7 @@ use zkinfer_proto::v1::proof_service_client::ProofServiceClient;
 /// Everything that our own crates could say.
 const LOG: &str = "info,zkinfer_server=trace,zkinfer_circuits=trace,zkinfer_kernels=trace,zkinferd=trace";
 const N_INPUTS: usize = 30;
+const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 struct Daemon {
     child: Child,
@@ -23,12 +29,15 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn start(data_dir: &Path, log: &Path) -> Self {
+    async fn start(data_dir: &Path, log: &Path, collector: &Collector) -> Self {
         let address_file = data_dir.with_extension("address");
         let _ = fs::remove_file(&address_file);
         let log = fs::File::options().create(true).append(true).open(log).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_zkinferd"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--log", LOG])
+            .args(["serve", "--listen", "127.0.0.1:0", "--log", LOG, "--log-json"])
+            .args(["--otlp-endpoint", &collector.endpoint, "--trace-detail", "backend"])
+            // Milliseconds: what was traced is there before the process is killed.
+            .env("OTEL_BSP_SCHEDULE_DELAY", "50")
             .arg("--data-dir")
             .arg(data_dir)
             // Circuits are built once for all runs of this test.
@@ -108,7 +117,8 @@ impl Daemon {
             context_nonce: [[7; 7].as_slice(), &[0]].concat().repeat(4),
             ..Default::default()
         };
-        let request = v1::CreateJobRequest { job: Some(job), ..Default::default() };
+        let mut request = Request::new(v1::CreateJobRequest { job: Some(job), ..Default::default() });
+        request.metadata_mut().insert("traceparent", format!("00-{TRACE_ID}-00f067aa0ba902b7-01").parse().unwrap());
         self.proofs().create_job(request).await.unwrap().into_inner().name
     }
 
@@ -162,13 +172,14 @@ fn first_input() -> Vec<u8> {
 async fn a_proof_survives_the_death_of_its_service_and_nothing_private_is_left_open() {
     let folder = tempfile::tempdir().unwrap();
     let (data_dir, log) = (folder.path().join("data"), folder.path().join("log"));
-    let daemon = Daemon::start(&data_dir, &log).await;
+    let collector = Collector::start().await;
+    let daemon = Daemon::start(&data_dir, &log, &collector).await;
     let model = daemon.register(&model_file("model_uint8_per_channel_qdq.onnx")).await;
     let job = daemon.create_job(&model.name, &first_input()).await;
     daemon.reaches(&job, "outer").await;
     daemon.kill();
 
-    let daemon = Daemon::start(&data_dir, &log).await;
+    let daemon = Daemon::start(&data_dir, &log, &collector).await;
     let events = daemon.all_events(&job).await;
     let sequences: Vec<i64> = events[1..].iter().map(|event| event.sequence).collect();
     assert_eq!(sequences, (1..=sequences.len() as i64).collect::<Vec<_>>());
@@ -178,6 +189,8 @@ async fn a_proof_survives_the_death_of_its_service_and_nothing_private_is_left_o
         panic!("{last:?}\n{}", fs::read_to_string(&log).unwrap());
     };
     check_proof(&daemon, &model, &result).await;
+    check_cost(&daemon, &job, &result).await;
+    check_trace(&collector).await;
     drop(daemon);
 
     check_stored(&data_dir, &model, &result);
@@ -196,6 +209,32 @@ async fn check_proof(daemon: &Daemon, model: &v1::Model, result: &v1::JobResult)
     let answer = daemon.proofs().verify_proof(request).await.unwrap().into_inner();
     assert!(answer.valid, "{}: {}", answer.reason, answer.message);
     assert_eq!(answer.statement.as_ref(), Some(statement));
+}
+
+/// Both attempts are told, also the one that died with its process.
+async fn check_cost(daemon: &Daemon, job: &str, result: &v1::JobResult) {
+    let cost = daemon.proofs().get_job(v1::GetJobRequest { name: job.into() }).await.unwrap().into_inner().cost.unwrap();
+    assert_eq!(cost.runs, 2);
+    let time = |stages: &[v1::StageTime], name: &str| {
+        let elapsed = stages.iter().find(|stage| stage.name == name).unwrap().elapsed;
+        Duration::try_from(elapsed.unwrap()).unwrap()
+    };
+    assert!(time(&cost.stage_times, "layer") > time(&result.stage_times, "layer"), "{cost:?}");
+}
+
+/// The second process did the work of the call that the first one took.
+async fn check_trace(collector: &Collector) {
+    let in_trace = |span: &Span| hex::encode(&span.trace_id) == TRACE_ID;
+    let child = async |parent: &Span, name: &str| {
+        collector.find(name, |span| in_trace(span) && span.name == name && span.parent_span_id == parent.span_id).await
+    };
+    let call = collector.find("the call", |span| in_trace(span) && span.name == "zkinfer.v1.ProofService/CreateJob").await;
+    let work = child(&call, "prove").await;
+    assert_eq!((attribute(&work, "task"), attribute(&work, "tenant")), (Some("prove"), Some("default")));
+    for stage in ["witness", "commit", "bind", "layer", "leaf", "outer", "verify"] {
+        child(&work, stage).await;
+    }
+    collector.find("a backend's step", |span| in_trace(span) && span.name == "prove_blinded_circuit").await;
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -231,6 +270,9 @@ fn check_stored(data_dir: &Path, model: &v1::Model, result: &v1::JobResult) {
 fn check_log(data_dir: &Path, log: &Path) {
     let log = fs::read_to_string(log).unwrap();
     assert!(log.contains("proved") && log.contains("compute backend"), "this is the log");
+    for line in log.lines() {
+        assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line}");
+    }
     let private = files(&data_dir.join("artifacts/internal"));
     let [private] = &private[..] else { panic!("one model, not {private:?}") };
     for secret in [first_input()[128..].to_vec(), fs::read(private).unwrap()] {

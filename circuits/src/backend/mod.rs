@@ -3,6 +3,7 @@
 //! A backend keeps data where it computes (an [`Backend::Oracle`] may live on a device) and returns only what the protocol needs
 //! on the host: caps, openings, query answers. All backends give byte-identical results; [`reference::Reference`] is the slow, obvious one.
 
+mod condition;
 pub mod reference;
 pub mod witness;
 
@@ -20,6 +21,8 @@ use plonky2::plonk::proof::ProofWithPublicInputs;
 use crate::air::{ConstraintSystem, OracleId};
 use crate::columns::Columns;
 use crate::field::{C, D, F, H, K};
+
+pub use condition::{Condition, DeviceMemory};
 
 const _: fn() = || {
     fn is_field<T: RichField + Extendable<D>>() {}
@@ -143,6 +146,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Whether what it was made to compute on has failed, so that it computes on something slower from then on.
     fn is_degraded(&self) -> bool {
         false
+    }
+
+    /// Memory of its device and what it could not do there, for those who watch over it.
+    fn condition(&self) -> Condition {
+        Condition::default()
     }
 
     /// Interpolates columns over G, extends and commits them.

@@ -75,6 +75,11 @@ impl Observer for Unobserved {
     fn end(&self, _: Stage, _: usize) {}
 }
 
+/// The span of a step, under its stage's name.
+pub(super) fn span(stage: &'static str, index: usize) -> tracing::Span {
+    tracing::info_span!("stage", otel.name = stage, stage, step = index)
+}
+
 /// Runs one step between its two notices.
 pub(super) fn step<T, E: From<Cancelled>>(
     observer: &dyn Observer,
@@ -82,6 +87,7 @@ pub(super) fn step<T, E: From<Cancelled>>(
     index: usize,
     work: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
+    let _span = span(stage.name(), index).entered();
     observer.begin(stage, index)?;
     let result = work()?;
     observer.end(stage, index);

@@ -403,6 +403,7 @@ impl Lane<'_> {
     /// Launches a kernel. Arguments are in the order of its parameters, and every range that its header states lies inside the views given; this is
     /// what each caller in this module sees to.
     pub(crate) fn launch(&self, kernel: &'static str, shape: Shape, mut arguments: Vec<Argument<'_>>) -> Result<(), BackendError> {
+        let _span = tracing::trace_span!("launch", otel.name = kernel, kernel, blocks = shape.blocks).entered();
         let found = self.device.kernels.get(kernel);
         let Kernel { function, n_launches } = found.ok_or_else(|| BackendError::Unsupported(format!("there is no kernel {kernel}")))?;
         let blocks = u32::try_from(shape.blocks).ok().filter(|&blocks| blocks < 1 << 31);

@@ -27,7 +27,7 @@ use plonky2::iop::challenger::Challenger;
 use plonky2::iop::witness::PartialWitness;
 use zkinfer_circuits::air::ConstraintSystem;
 use zkinfer_circuits::backend::{
-    Backend, BackendError, Circuit, CircuitProof, CommitShape, OpeningBatch, QueryAnswer, Scalars, SumsChallenges,
+    Backend, BackendError, Circuit, CircuitProof, CommitShape, Condition, DeviceMemory, OpeningBatch, QueryAnswer, Scalars, SumsChallenges,
 };
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{F, H, K};
@@ -167,6 +167,11 @@ impl Backend for CudaBackend {
 
     fn name(&self) -> String {
         self.device.name().to_owned()
+    }
+
+    fn condition(&self) -> Condition {
+        let MemoryUse { used_bytes, peak_bytes, limit_bytes, .. } = self.memory();
+        Condition { memory: Some(DeviceMemory { used_bytes, peak_bytes, limit_bytes }), ..Condition::default() }
     }
 
     fn commit(&self, columns: &Columns, shape: CommitShape) -> Result<KeptOracle, BackendError> {

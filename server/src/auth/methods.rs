@@ -13,6 +13,11 @@ pub(crate) enum Access {
     Scope(Scope),
 }
 
+/// The name of the method at `path`, without the first slash; a label that only known methods have.
+pub(crate) fn known(path: &str) -> Option<&'static str> {
+    METHODS.iter().find(|(known, _)| *known == path).map(|(known, _)| known.trim_start_matches('/'))
+}
+
 const METHODS: &[(&str, Access)] = &[
     ("/grpc.health.v1.Health/Check", Access::Anybody),
     ("/grpc.health.v1.Health/Watch", Access::Anybody),

@@ -8,11 +8,13 @@ use secrecy::SecretString;
 use zkinfer_kernels::select::{DeviceChoice, Selection};
 use zkinfer_server::Role;
 use zkinfer_server::database::Database;
+use zkinfer_server::observe::{Exposure, HttpPort, HttpPortError};
 
 use super::access::AccessArguments;
 use super::certs::CertsArguments;
 use super::health::HealthArguments;
 use super::keys::KeysCommand;
+use super::logging::LogArguments;
 use super::worker::WorkerArguments;
 
 /// The zkinfer proving service.
@@ -98,12 +100,14 @@ pub(super) struct ServeArguments {
     /// The same for the address where workers connect.
     #[arg(long, env = "ZKINFER_WORKER_ADDRESS_FILE", requires = "worker_listen")]
     pub(super) worker_address_file: Option<PathBuf>,
-    /// Which log lines: a level, or `target=level` pairs.
-    #[arg(long, env = "ZKINFER_LOG", default_value = "info")]
-    pub(super) log: String,
-    /// Log lines as JSON objects.
-    #[arg(long, env = "ZKINFER_LOG_JSON")]
-    pub(super) log_json: bool,
+    /// Where `/metrics`, `/livez` and `/readyz` are served over HTTP; default: nowhere. The port asks for no credentials.
+    #[arg(long, env = "ZKINFER_HTTP_LISTEN", value_name = "ADDRESS")]
+    pub(super) http_listen: Option<SocketAddr>,
+    /// Lets `--http-listen` be an address beyond loopback: where a firewall or a network policy lets only scrapers and probes reach it.
+    #[arg(long, env = "ZKINFER_HTTP_INSECURE", requires = "http_listen")]
+    pub(super) http_insecure: bool,
+    #[command(flatten)]
+    pub(super) logging: LogArguments,
 }
 
 fn parse_role(text: &str) -> Result<Role, String> {
@@ -116,6 +120,12 @@ fn parse_role(text: &str) -> Result<Role, String> {
 }
 
 impl ServeArguments {
+    /// The port for metrics and health, if one is asked for.
+    pub(super) fn http(&self) -> Result<Option<HttpPort>, HttpPortError> {
+        let exposure = if self.http_insecure { Exposure::Network } else { Exposure::Loopback };
+        self.http_listen.map(|address| HttpPort::bind(address, exposure)).transpose()
+    }
+
     /// What backend is asked for.
     pub(super) fn selection(&self) -> Selection {
         let limit = self.device_memory_mib.map(|mebibytes| u64::from(mebibytes) << 20);

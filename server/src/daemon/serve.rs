@@ -22,15 +22,19 @@ use zkinfer_server::worker_listener::{WorkerListener, WorkerToken};
 use zkinfer_server::{Config, Ended, Role};
 
 use super::arguments::ServeArguments;
-use super::logging;
 use super::worker::{self, WorkerArguments};
 
 pub(super) const FORCED: u8 = 3;
 
 pub(super) fn serve(arguments: ServeArguments) -> anyhow::Result<ExitCode> {
-    logging::start(&arguments.log, arguments.log_json)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    let ended = runtime.block_on(run(arguments))?;
+    let logging = {
+        let _entered = runtime.enter();
+        arguments.logging.start()?
+    };
+    let ended = runtime.block_on(run(arguments));
+    logging.end();
+    let ended = ended?;
     // Threads that did not stop must not hold the process.
     runtime.shutdown_background();
     Ok(match ended {
@@ -102,8 +106,7 @@ impl DeviceWorkers {
             device_memory_mib: arguments.device_memory_mib,
             workers: arguments.workers.unwrap_or(1).max(1),
             drain_seconds: arguments.drain_seconds,
-            log: arguments.log.clone(),
-            log_json: arguments.log_json,
+            logging: arguments.logging.clone(),
             child: false,
         };
         let children = worker::children(&of_worker, ordinals, Some(token.secret()))?;
@@ -140,6 +143,7 @@ fn config(arguments: &ServeArguments) -> anyhow::Result<Config> {
         let token = std::env::var(worker::TOKEN).ok().filter(|token| !token.is_empty()).map(|token| WorkerToken::new(token.into()));
         config.worker_listeners.push(WorkerListener { socket: Arc::new(socket), transport, token });
     }
+    config.http = arguments.http()?;
     config.drain = Duration::from_secs(arguments.drain_seconds.into());
     Ok(config)
 }

@@ -22,7 +22,7 @@ use zkinfer_server::supervisor::health::{DeviceHealth, NvmlHealth, Unwatched};
 use zkinfer_server::supervisor::{ChildSpec, DEVICE_LOST, MakeCommand, Patience, Supervisor, Word};
 use zkinfer_server::worker::{AfterDeviceLoss, RemoteOptions, RemoteSource, Running, WorkerParts, WorkerPool};
 
-use super::logging;
+use super::logging::LogArguments;
 use super::serve::{FORCED, shutdown_signal};
 
 /// The environment's variable with the token; no option, which all users of the machine could read.
@@ -69,21 +69,21 @@ pub(super) struct WorkerArguments {
     /// At SIGTERM, running tasks may finish within this many seconds; then they are given back.
     #[arg(long, env = "ZKINFER_DRAIN_SECONDS", default_value_t = 30)]
     pub(super) drain_seconds: u32,
-    /// Which log lines: a level, or `target=level` pairs.
-    #[arg(long, env = "ZKINFER_LOG", default_value = "info")]
-    pub(super) log: String,
-    /// Log lines as JSON objects.
-    #[arg(long, env = "ZKINFER_LOG_JSON")]
-    pub(super) log_json: bool,
+    #[command(flatten)]
+    pub(super) logging: LogArguments,
     /// Is a child: does tasks itself, tells its supervisor on standard output, and drains when standard input ends.
     #[arg(long, hide = true)]
     pub(super) child: bool,
 }
 
 pub(super) fn worker(arguments: &WorkerArguments) -> anyhow::Result<ExitCode> {
-    logging::start(&arguments.log, arguments.log_json)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let logging = {
+        let _entered = runtime.enter();
+        arguments.logging.start()?
+    };
     let ended = if arguments.child { runtime.block_on(child(arguments)) } else { runtime.block_on(supervise(arguments)) };
+    logging.end();
     // Threads that did not stop must not hold the process.
     runtime.shutdown_background();
     ended
@@ -124,10 +124,7 @@ impl WorkerArguments {
         option("--device-memory-mib", self.device_memory_mib.map(|limit| limit.to_string().into()));
         option("--workers", Some(self.workers.to_string().into()));
         option("--drain-seconds", Some(self.drain_seconds.to_string().into()));
-        option("--log", Some(self.log.clone().into()));
-        if self.log_json {
-            line.push("--log-json".into());
-        }
+        line.extend(self.logging.line());
         line
     }
 

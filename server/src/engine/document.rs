@@ -4,6 +4,7 @@ use prost::Message as _;
 use zkinfer_proto::v1;
 
 use super::{EngineError, SubjectKind, timestamp};
+use crate::observe::cost;
 
 /// Notes that a job keeps.
 const MAX_NOTES: usize = 32;
@@ -168,6 +169,7 @@ fn apply_to_model(model: &mut v1::Model, change: Change, now_ms: i64) -> v1::Mod
 fn apply_to_job(job: &mut v1::Job, change: Change, now_ms: i64) -> v1::JobEvent {
     use v1::job::State;
     use v1::job_event::Detail;
+    let before = cost::Before::of(job);
     let mut detail = None;
     match change {
         Change::Admitted => {}
@@ -204,6 +206,7 @@ fn apply_to_job(job: &mut v1::Job, change: Change, now_ms: i64) -> v1::JobEvent 
     if is_final_job(job.state()) {
         job.end_time = Some(timestamp(now_ms));
     }
+    cost::account(&before, job);
     job.last_sequence += 1;
     job.etag = job.last_sequence.to_string();
     v1::JobEvent { sequence: job.last_sequence, time: Some(timestamp(now_ms)), state: job.state, progress: job.progress.clone(), detail }

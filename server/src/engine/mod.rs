@@ -160,6 +160,16 @@ pub struct ProofWork {
     pub seed: [u8; 32],
 }
 
+impl Work {
+    /// The trace that the job or the model was created in; empty if there is none.
+    pub fn trace_parent(&self) -> &str {
+        match self {
+            Self::Register { model, .. } => &model.trace_parent,
+            Self::Prove(proof) | Self::Step { proof, .. } => &proof.job.trace_parent,
+        }
+    }
+}
+
 impl std::fmt::Debug for Work {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Salts and seeds stay out of every log.
@@ -509,6 +519,8 @@ pub struct QueueFacts {
     pub ready: u64,
     /// In the hands of a worker.
     pub running: u64,
+    /// When the oldest job that no worker has begun was created, in milliseconds since 1970.
+    pub oldest_queued_ms: Option<i64>,
 }
 
 /// A task as it is told to clients.

@@ -13,6 +13,7 @@ use super::error::ApiError;
 use super::status;
 use crate::auth::methods::{self, Access};
 use crate::auth::{Authentication, Presented, Principal};
+use crate::observe;
 
 /// Makes a [`Guard`] around a service.
 #[derive(Clone)]
@@ -60,6 +61,7 @@ where
         request.headers_mut().remove(http::header::AUTHORIZATION);
         match check(request.uri().path(), principal) {
             Ok(Some(principal)) => {
+                observe::is_of_tenant(&principal.tenant);
                 request.extensions_mut().insert(principal);
             }
             Ok(None) => {}

@@ -1,5 +1,5 @@
 //! The only place where a `tonic::Status` is made. Every error carries `google.rpc.ErrorInfo` with a stable reason in
-//! the domain `zkinfer`, and `RequestInfo` with an id that the log has as well.
+//! the domain `zkinfer`, and `RequestInfo` with an id that the log has as well and, as its serving data, the call's trace id.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, QuotaViolation, StatusExt as _};
 
 use super::error::ApiError;
+use crate::observe;
 
 const DOMAIN: &str = "zkinfer";
 
@@ -52,7 +53,7 @@ impl From<ApiError> for Status {
 
 fn finish(mut wire: Wire, request_id: String) -> Status {
     wire.details.set_error_info(wire.reason, DOMAIN, wire.metadata);
-    wire.details.set_request_info(request_id, "");
+    wire.details.set_request_info(request_id, observe::current().map(|trace| trace.trace_id()).unwrap_or_default());
     Status::with_error_details(wire.code, wire.message, wire.details)
 }
 

@@ -36,6 +36,7 @@ use super::{
     BackendInfo, Cost, DigestBytes, InputEncoding, ModelFacts, ModelMaterial, ProgressSink, ProveRequest, ProvedJob, Prover, ProverError,
     Quantization, RegisterRequest, RegisteredModel, Rejection, StatementFields, StepOutput, StepResults, TensorFacts, VerifyFailure,
 };
+use crate::observe::DeviceReport;
 use crate::prover::input::input_bytes;
 
 /// Full names of the parameter sets, the default first.
@@ -357,6 +358,10 @@ fn tensor_facts(name: &str, dtype: &'static str, shape: &[usize], scale: f64, ze
 impl<B: Backend> Prover for LocalProver<B> {
     fn backend(&self) -> BackendInfo {
         BackendInfo { name: self.places.names(), reason: self.reason.clone() }
+    }
+
+    fn devices(&self) -> Vec<DeviceReport> {
+        self.places.reports()
     }
 
     fn parameter_sets(&self) -> Vec<String> {

@@ -18,6 +18,8 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 pub use zkinfer_kernels::select_backend;
 
+use crate::observe::DeviceReport;
+
 /// Four field elements, each as eight bytes, little end first.
 pub type DigestBytes = [u8; 32];
 
@@ -375,6 +377,11 @@ impl fmt::Display for VerifyFailure {
 pub trait Prover: Send + Sync + 'static {
     /// Which backend computes.
     fn backend(&self) -> BackendInfo;
+
+    /// The backends that share the work, in order, for those who watch over them.
+    fn devices(&self) -> Vec<DeviceReport> {
+        Vec::new()
+    }
 
     /// Full names of the parameter sets offered, the default first, such as `goldilocks-poseidon-v1/default`.
     fn parameter_sets(&self) -> Vec<String>;

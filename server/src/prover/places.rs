@@ -11,6 +11,7 @@ use zkinfer_circuits::pipeline::CommittedModel;
 
 use super::DigestBytes;
 use super::kept::KeptJobs;
+use crate::observe::DeviceReport;
 
 /// Committed models kept in memory, for each backend.
 const CACHED_MODELS: usize = 4;
@@ -125,6 +126,16 @@ impl<B: Backend> Places<B> {
     /// Names of the backends, in order.
     pub(super) fn names(&self) -> String {
         self.places.iter().map(|place| place.backend.name()).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Each backend, as it is now.
+    pub(super) fn reports(&self) -> Vec<DeviceReport> {
+        let report = |place: &Place<B>| DeviceReport {
+            jobs: place.running.load(Ordering::Relaxed),
+            is_degraded: place.backend.is_degraded(),
+            condition: place.backend.condition(),
+        };
+        self.places.iter().map(report).collect()
     }
 
     pub(super) fn len(&self) -> usize {

@@ -98,7 +98,7 @@ impl Worker {
     fn attempt(&self, terms: &Terms, leased: Leased) {
         let Leased { lease, attempt, work } = leased;
         let holding = Holding { session: &terms.session, lease: &lease };
-        let span = tracing::info_span!("attempt", kind = ?lease.task.subject.kind, id = %lease.task.subject.id, task = lease.task.name, number = attempt);
+        let span = crate::observe::work_span(&lease.task.subject, &lease.task.name, attempt, work.trace_parent());
         let _entered = span.enter();
         tracing::info!("started");
         let flag = self.running.enter(&lease, &terms.session);

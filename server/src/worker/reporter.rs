@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 use zkinfer_proto::v1;
 
 use super::running::{StopFlag, StopReason};
@@ -49,7 +50,7 @@ impl Reporter {
     pub(super) fn start(runtime: &tokio::runtime::Handle, reported: Reported, flag: Arc<StopFlag>) -> Self {
         let (newest, receiver) = watch::channel(v1::Progress::default());
         let stages = Mutex::new(Stages::new(reported.attempt, reported.last_stage.clone()));
-        let writer = runtime.spawn(write(receiver, reported, flag.clone()));
+        let writer = runtime.spawn(write(receiver, reported, flag.clone()).in_current_span());
         Self { stages, place: Mutex::default(), newest, flag, writer }
     }
 

@@ -10,6 +10,7 @@ mod errors;
 mod harness;
 mod jobs;
 mod models;
+mod observe;
 mod scripted_prover;
 mod tls;
 mod tokens;

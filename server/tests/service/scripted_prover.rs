@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use zeroize::Zeroizing;
+use zkinfer_circuits::backend::{Condition, DeviceMemory};
+use zkinfer_server::observe::DeviceReport;
 use zkinfer_server::prover::{
     BackendInfo, Cost, ModelFacts, ModelMaterial, Privacy, ProgressSink, ProveRequest, ProvedJob, Prover, ProverError, RegisterRequest,
     RegisteredModel, Rejection, StageEdge, StageEvent, StagePlan, StatementFields, StepOutput, StepPlan, StepResults, TensorFacts,
@@ -24,6 +26,16 @@ pub(crate) struct ScriptedProver {
     seen: Mutex<HashSet<Vec<u8>>>,
     /// Whole proofs and steps that were begun.
     pub(crate) n_begun: AtomicUsize,
+    running: AtomicUsize,
+}
+
+/// Counts a call until it ends, also by a panic.
+struct Running<'a>(&'a AtomicUsize);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 struct Script<'a>(&'a str);
@@ -59,6 +71,8 @@ fn steps(n_layers: u32) -> Vec<StepPlan> {
 
 impl ScriptedProver {
     fn act(&self, script: &[u8], progress: &dyn ProgressSink) -> Result<(), ProverError> {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        let _running = Running(&self.running);
         let text = Script::parse(script);
         let total = text.number("steps");
         let pause = Duration::from_millis(u64::from(text.number("ms")));
@@ -117,6 +131,12 @@ impl ScriptedProver {
 impl Prover for ScriptedProver {
     fn backend(&self) -> BackendInfo {
         BackendInfo { name: "scripted".into(), reason: "a test of the service".into() }
+    }
+
+    fn devices(&self) -> Vec<DeviceReport> {
+        let memory = DeviceMemory { used_bytes: 10, peak_bytes: 100, limit_bytes: 1000 };
+        let condition = Condition { memory: Some(memory), n_fallbacks_memory: 3, n_fallbacks_device: 0 };
+        vec![DeviceReport { jobs: self.running.load(Ordering::Relaxed), is_degraded: false, condition }]
     }
 
     fn parameter_sets(&self) -> Vec<String> {

@@ -9,6 +9,7 @@ mod graph;
 mod oracles;
 
 use super::aggregation::leaf_job;
+use super::stage::{Stage, span};
 use super::steps::{Bound, Inference, Tensors};
 use super::{CommittedModel, InferenceRequest, LayerAggregator, PipelineError, ProvedInference};
 use crate::backend::Backend;
@@ -91,6 +92,8 @@ impl<'a, B: Backend> InferenceTasks<'a, B> {
     /// # Errors
     /// [`PipelineError::Result`] if a result is missing or damaged; else what the step says.
     pub fn run(&self, task: TaskId, results: &dyn Results) -> Result<TaskOutput, PipelineError> {
+        let (stage, index) = stage_of(task);
+        let _span = span(stage.name(), index).entered();
         let bytes = match task {
             TaskId::Witness => self.inference.evaluate()?.0.to_bytes(),
             TaskId::Commit(index) => self.commit(index, results)?.to_bytes(),
@@ -194,6 +197,19 @@ impl<'a, B: Backend> InferenceTasks<'a, B> {
 
     fn encode(&self, task: TaskId, node: &NodeProof) -> Result<Vec<u8>, ResultError> {
         self.inference.aggregator.encode_node(node).ok_or(ResultError::Unwritable(task))
+    }
+}
+
+/// The stage that a task belongs to, and its number there.
+fn stage_of(task: TaskId) -> (Stage, usize) {
+    match task {
+        TaskId::Witness => (Stage::Witness, 0),
+        TaskId::Commit(index) => (Stage::Commit, index),
+        TaskId::Bind => (Stage::Bind, 0),
+        TaskId::Layer(index) => (Stage::Layer, index),
+        TaskId::Leaf(index) => (Stage::Leaf, index),
+        TaskId::Join { index, .. } => (Stage::Join, index),
+        TaskId::Outer => (Stage::Outer, 0),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The commands, and what they share.
 
+mod cost;
 mod estimate;
 mod model;
 mod network;

@@ -3,7 +3,7 @@
 use serde_json::json;
 use zkinfer_client::{ALL_PROFILES, JobInput, JobRequest, verify_locally};
 
-use super::{connect, model_name, nonce, read, save, show};
+use super::{connect, cost, model_name, nonce, read, save, show};
 use crate::arguments::ProveArguments;
 use crate::commands::VerifiedView;
 use crate::output::Output;
@@ -28,8 +28,10 @@ pub(super) async fn run(arguments: &ProveArguments, output: &Output) -> anyhow::
     let verified = verify_locally(&documents.key, &documents.statement, &documents.proof, &ALL_PROFILES, context_nonce)?;
     let [proof, statement, key] = save(&documents, &arguments.out)?;
     show(&verified, output);
+    output.say(cost::line(&job));
     output.say(format!("verified here, and saved: {proof}, {statement}, {key}"));
     let files = json!({ "proof": proof, "statement": statement, "key": key });
-    output.json(&json!({ "ok": true, "job": job.name, "files": files, "verified": VerifiedView::new(&verified) }));
+    output
+        .json(&json!({ "ok": true, "job": job.name, "files": files, "cost": cost::view(&job), "verified": VerifiedView::new(&verified) }));
     Ok(())
 }

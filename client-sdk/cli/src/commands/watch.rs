@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use zkinfer_client::proto::Progress;
 use zkinfer_client::{Client, ClientError};
 
-use super::connect;
+use super::{connect, cost};
 use crate::arguments::WatchArguments;
 use crate::output::Output;
 use crate::progress::ProgressView;
@@ -38,7 +38,9 @@ async fn job(client: &Client, name: &str, view: &mut ProgressView, output: &Outp
         view.update(event.progress.as_ref());
         output.json(&event_json(event.sequence, event.state().as_str_name(), event.progress.as_ref()));
     };
-    client.finish_job(name, on_event).await.map(|_| format!("{name} succeeded"))
+    let job = client.finish_job(name, on_event).await?;
+    output.json(&json!({ "job": job.name, "state": job.state().as_str_name(), "cost": cost::view(&job) }));
+    Ok(format!("{name} succeeded: {}", cost::line(&job)))
 }
 
 fn event_json(sequence: i64, state: &str, progress: Option<&Progress>) -> Value {

@@ -1,0 +1,187 @@
+//! Counts how jobs and registrations end: each once in a process, however often its last state is seen.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use zkinfer_proto::v1;
+
+use super::metrics::{EndLabels, KindLabel, Metrics, StateLabel};
+use crate::engine::{now_ms, timestamp_ms};
+
+/// Names that are remembered. More than can end within [`FRESH`].
+const REMEMBERED: usize = 65_536;
+/// What ended longer ago was counted when it ended: a late look at it says nothing new.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// What was counted lately.
+#[derive(Debug, Default)]
+pub(super) struct Ends(Mutex<Recent>);
+
+#[derive(Debug, Default)]
+struct Recent {
+    names: HashSet<String>,
+    order: VecDeque<String>,
+}
+
+impl Ends {
+    /// Whether this is the first end of that name.
+    fn is_first(&self, name: &str) -> bool {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !recent.names.insert(name.to_owned()) {
+            return false;
+        }
+        recent.order.push_back(name.to_owned());
+        if recent.order.len() > REMEMBERED
+            && let Some(oldest) = recent.order.pop_front()
+        {
+            recent.names.remove(&oldest);
+        }
+        true
+    }
+}
+
+/// Reasons of failure, as the API names them. A label must not grow with what a later version stores.
+const REASONS: [&str; 15] = [
+    "UNSUPPORTED_OP",
+    "MODEL_INVALID",
+    "SHAPE_MISMATCH",
+    "RANGE_OVERFLOW",
+    "INPUT_CORRUPT",
+    "HOST_MEMORY",
+    "DEVICE_MEMORY",
+    "DEVICE_LOST",
+    "PROOF_INVALID",
+    "TASK_TIMEOUT",
+    "POISONED",
+    "DEADLINE",
+    "CANCELLED",
+    "STORAGE",
+    "INTERNAL",
+];
+
+fn known_reason(failure: Option<&v1::Failure>) -> &'static str {
+    match failure {
+        None => "NONE",
+        Some(failure) => REASONS.into_iter().find(|reason| *reason == failure.reason).unwrap_or("OTHER"),
+    }
+}
+
+/// The reason of the series that a state begins with.
+pub(super) fn no_reason(state: &str) -> &'static str {
+    match state {
+        "failed" => "INTERNAL",
+        "cancelled" => "CANCELLED",
+        "expired" => "DEADLINE",
+        _ => "NONE",
+    }
+}
+
+fn final_state(job: &v1::Job) -> Option<&'static str> {
+    use v1::job::State;
+    match job.state() {
+        State::Succeeded => Some("succeeded"),
+        State::Failed => Some("failed"),
+        State::Cancelled => Some("cancelled"),
+        State::Expired => Some("expired"),
+        State::Unspecified | State::Queued | State::Running | State::Cancelling => None,
+    }
+}
+
+impl Metrics {
+    /// A job as it is now. Counts its end, if it has just ended and was not counted yet: call it wherever a job may have ended, also in vain.
+    pub fn job_seen(&self, job: &v1::Job) {
+        let (Some(state), Some(ended)) = (final_state(job), job.end_time.as_ref()) else { return };
+        let is_fresh = now_ms().saturating_sub(timestamp_ms(ended)) <= FRESH.as_millis() as i64;
+        if !is_fresh || !self.ends.is_first(&job.name) {
+            return;
+        }
+        self.jobs.get_or_create(&EndLabels { state, reason: known_reason(job.failure.as_ref()) }).inc();
+        if let Some(time) = between(job.create_time.as_ref(), Some(ended)) {
+            self.job_seconds.get_or_create(&StateLabel { state }).observe(time.as_secs_f64());
+        }
+        if let Some(result) = &job.result {
+            self.proof_bytes.observe(result.proof_bytes as f64);
+            self.stages_ended(&result.stage_times);
+        }
+    }
+
+    /// A model as it is now; as [`Self::job_seen`].
+    pub fn model_seen(&self, model: &v1::Model) {
+        use v1::model::State;
+        let state = match model.state() {
+            State::Ready => "ready",
+            State::Failed => "failed",
+            State::Unspecified | State::Compiling | State::Retired => return,
+        };
+        // A model fails once and becomes ready once; that is seen only where it happens.
+        if self.ends.is_first(&model.name) {
+            self.registrations.get_or_create(&EndLabels { state, reason: known_reason(model.failure.as_ref()) }).inc();
+            self.stages_ended(model.registered.as_ref().map_or(&[], |registered| &registered.stage_times));
+        }
+    }
+
+    /// The first attempt at a job or a registration, `kind`, begins.
+    pub fn left_queue(&self, kind: &'static str, created: Option<&prost_types::Timestamp>) {
+        let waited = created.map(|created| now_ms().saturating_sub(timestamp_ms(created)).max(0) as f64 / 1000.0);
+        if let Some(seconds) = waited {
+            self.queue_wait_seconds.get_or_create(&KindLabel { kind }).observe(seconds);
+        }
+    }
+
+    fn stages_ended(&self, times: &[v1::StageTime]) {
+        for stage in times {
+            let elapsed = stage.elapsed.as_ref().and_then(|elapsed| Duration::try_from(*elapsed).ok());
+            self.stage_ended(&stage.name, elapsed.unwrap_or_default());
+        }
+    }
+}
+
+fn between(from: Option<&prost_types::Timestamp>, to: Option<&prost_types::Timestamp>) -> Option<Duration> {
+    let ms = timestamp_ms(to?).saturating_sub(timestamp_ms(from?));
+    Some(Duration::from_millis(u64::try_from(ms).unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::timestamp;
+
+    fn ended(name: &str, ago_ms: i64) -> v1::Job {
+        let end = now_ms() - ago_ms;
+        let failure = v1::Failure { reason: "DEVICE_LOST".into(), ..Default::default() };
+        v1::Job {
+            name: name.into(),
+            state: v1::job::State::Failed as i32,
+            failure: Some(failure),
+            create_time: Some(timestamp(end - 2000)),
+            end_time: Some(timestamp(end)),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_job_is_counted_once_and_only_while_its_end_is_news() {
+        let metrics = Metrics::new(Vec::new());
+        metrics.job_seen(&v1::Job { name: "queued".into(), state: v1::job::State::Queued as i32, ..Default::default() });
+        for _ in 0..3 {
+            metrics.job_seen(&ended("a", 5));
+        }
+        metrics.job_seen(&ended("long ago", 3_600_000));
+        let mut other = ended("b", 5);
+        other.failure = Some(v1::Failure { reason: "invented by a client".into(), ..Default::default() });
+        metrics.job_seen(&other);
+        let text = metrics.exposition();
+        assert!(text.contains("zkinfer_jobs_total{state=\"failed\",reason=\"DEVICE_LOST\"} 1\n"), "{text}");
+        assert!(text.contains("zkinfer_jobs_total{state=\"failed\",reason=\"OTHER\"} 1\n"), "{text}");
+        assert!(text.contains("zkinfer_job_seconds_sum{state=\"failed\"} 4.0\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let ends = Ends::default();
+        assert!((0..REMEMBERED + 10).all(|index| ends.is_first(&index.to_string())));
+        assert_eq!(ends.0.lock().unwrap().names.len(), REMEMBERED);
+        assert!(!ends.is_first(&(REMEMBERED + 9).to_string()));
+    }
+}

@@ -1,0 +1,199 @@
+//! The HTTP port beside the gRPC port: `/metrics` for Prometheus, `/livez` and `/readyz` for probes.
+//!
+//! It asks for no credentials, since scrapers and probes have none, and it speaks plain HTTP. What it tells is no secret of a tenant's, but it tells
+//! everybody how busy the service is, and takes connections from everybody: beyond loopback it listens only where that was asked for in so many words,
+//! behind a firewall or a network policy.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::Instant;
+
+use super::health::{Health, Readiness};
+use super::metrics::{Metrics, StateLabel};
+use crate::engine::{Engine, now_ms};
+
+/// How long the queue may take to answer before the metrics are shown without it.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The queue is asked at most this often, however many read the metrics.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// Requests that are answered at a time.
+const AT_A_TIME: usize = 16;
+
+/// From where the port may be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exposure {
+    /// Only from this machine.
+    Loopback,
+    /// From wherever the network lets through.
+    Network,
+}
+
+/// Why there is no port.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpPortError {
+    /// Anybody could read it.
+    #[error(
+        "refusing to serve metrics and health on {address}, which is not a loopback address: the port asks for no credentials; add \
+         --http-insecure if a firewall or a network policy lets only scrapers and probes reach it, or listen on 127.0.0.1"
+    )]
+    Exposed {
+        /// Where it would have listened.
+        address: SocketAddr,
+    },
+    /// The system refuses.
+    #[error("cannot listen on {address} for metrics and health")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A port that is listened on.
+#[derive(Debug, Clone)]
+pub struct HttpPort {
+    listener: Arc<std::net::TcpListener>,
+    address: SocketAddr,
+}
+
+impl HttpPort {
+    /// Listens.
+    ///
+    /// # Errors
+    /// See [`HttpPortError`].
+    pub fn bind(address: SocketAddr, exposure: Exposure) -> Result<Self, HttpPortError> {
+        if exposure == Exposure::Loopback && !address.ip().is_loopback() {
+            return Err(HttpPortError::Exposed { address });
+        }
+        let failed = |source| HttpPortError::Listen { address, source };
+        let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener: Arc::new(listener), address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn listener(&self) -> std::io::Result<tokio::net::TcpListener> {
+        tokio::net::TcpListener::from_std(self.listener.try_clone()?)
+    }
+}
+
+/// What the port shows.
+pub(crate) struct Side {
+    pub(crate) metrics: Arc<Metrics>,
+    /// Not held: its files are free as soon as the service has ended.
+    pub(crate) engine: Weak<dyn Engine>,
+    pub(crate) health: Health,
+    pub(crate) watchers: Arc<Semaphore>,
+    pub(crate) most_watchers: usize,
+}
+
+impl Side {
+    /// Serves until the task is dropped: probes want an answer as long as there is a process.
+    pub(crate) async fn serve(self, port: HttpPort) {
+        let served = async { axum::serve(port.listener()?, router(Arc::new(self))).await };
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the HTTP port failed");
+        }
+    }
+}
+
+/// The state of all handlers.
+#[derive(Clone)]
+struct Shared {
+    side: Arc<Side>,
+    asked: Arc<Mutex<Option<Instant>>>,
+    at_a_time: Arc<Semaphore>,
+}
+
+fn router(side: Arc<Side>) -> Router {
+    let shared = Shared { side, asked: Arc::default(), at_a_time: Arc::new(Semaphore::new(AT_A_TIME)) };
+    Router::new()
+        .route("/livez", get(async || "live\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .fallback(async || (StatusCode::NOT_FOUND, "there are /metrics, /livez and /readyz\n"))
+        .with_state(shared)
+}
+
+async fn readyz(State(shared): State<Shared>) -> Response {
+    let readiness = shared.side.health.readiness().await;
+    let code = match readiness {
+        Readiness::Ready => StatusCode::OK,
+        Readiness::Draining | Readiness::NoDatabase(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (code, format!("{readiness}\n")).into_response()
+}
+
+async fn metrics(State(shared): State<Shared>) -> Response {
+    let Ok(_permit) = shared.at_a_time.try_acquire() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many read the metrics at a time\n").into_response();
+    };
+    look(&shared).await;
+    let content_type = HeaderValue::from_static(prometheus_client::encoding::prometheus_text::CONTENT_TYPE);
+    ([(header::CONTENT_TYPE, content_type)], shared.side.metrics.exposition()).into_response()
+}
+
+/// Brings the numbers up to date that nobody counts.
+async fn look(shared: &Shared) {
+    let Side { metrics, health, watchers, most_watchers, .. } = &*shared.side;
+    metrics.watchers.set(signed(most_watchers.saturating_sub(watchers.available_permits()) as u64));
+    metrics.draining.set(i64::from(health.is_draining()));
+    // Held while the queue is asked: who comes meanwhile waits for the same answer.
+    let mut asked = shared.asked.lock().await;
+    if asked.is_none_or(|at| at.elapsed() >= ASK_EVERY) {
+        ask_queue(&shared.side).await;
+        *asked = Some(Instant::now());
+    }
+}
+
+async fn ask_queue(side: &Side) {
+    let metrics = &side.metrics;
+    let Some(engine) = side.engine.upgrade() else { return };
+    let asked = tokio::time::timeout(PATIENCE, engine.queue()).await;
+    metrics.database_up.set(i64::from(matches!(asked, Ok(Ok(_)))));
+    let facts = match asked {
+        Ok(Ok(facts)) => facts,
+        Ok(Err(error)) => return tracing::warn!(error = &error as &dyn std::error::Error, "the queue cannot be counted"),
+        Err(_) => return tracing::warn!("the queue cannot be counted: the database does not answer"),
+    };
+    for (state, count) in [("waiting", facts.waiting), ("ready", facts.ready), ("running", facts.running)] {
+        metrics.tasks.get_or_create(&StateLabel { state }).set(signed(count));
+    }
+    let age_ms = facts.oldest_queued_ms.map_or(0, |created_ms| now_ms().saturating_sub(created_ms).max(0));
+    metrics.oldest_queued_seconds.set(age_ms as f64 / 1000.0);
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listens_beyond_loopback_only_if_told_so() {
+        let anywhere: SocketAddr = "0.0.0.0:0".parse().unwrap();
+        let error = HttpPort::bind(anywhere, Exposure::Loopback).unwrap_err();
+        assert!(matches!(error, HttpPortError::Exposed { address } if address == anywhere), "{error}");
+        assert!(error.to_string().contains("--http-insecure"));
+        let port = HttpPort::bind("127.0.0.1:0".parse().unwrap(), Exposure::Loopback).unwrap();
+        assert_ne!(port.address().port(), 0);
+        assert!(matches!(HttpPort::bind(port.address(), Exposure::Loopback), Err(HttpPortError::Listen { .. })));
+    }
+}
