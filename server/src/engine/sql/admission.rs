@@ -16,6 +16,7 @@ impl SqlEngine {
         let subject = subject(SubjectKind::Model, &name.tenant, &name.model_id);
         let mut writing = self.begin().await?;
         if let Some(response) = idempotency::replay(&mut writing, &name.tenant, METHOD, new.key.as_ref()).await? {
+            self.commit(writing).await?;
             return v1::Model::decode(response.as_slice()).map_err(EngineError::Damaged);
         }
         if load(writing.connection(), &subject).await?.is_some() {
@@ -51,6 +52,7 @@ impl SqlEngine {
         let mut writing = self.begin().await?;
         let key = new.key.clone();
         if let Some(response) = idempotency::replay(&mut writing, &name.tenant, METHOD, key.as_ref()).await? {
+            self.commit(writing).await?;
             return v1::Job::decode(response.as_slice()).map_err(EngineError::Damaged);
         }
         self.check_queue(&mut writing, &name.tenant, 1).await?;
@@ -65,6 +67,7 @@ impl SqlEngine {
         let NewBatch { tenant, id, jobs, key } = new;
         let mut writing = self.begin().await?;
         if let Some(response) = idempotency::replay(&mut writing, &tenant, METHOD, key.as_ref()).await? {
+            self.commit(writing).await?;
             return v1::BatchCreateJobsResponse::decode(response.as_slice()).map_err(EngineError::Damaged);
         }
         let batch = BatchName { tenant: tenant.clone(), batch_id: id.clone() }.to_string();
