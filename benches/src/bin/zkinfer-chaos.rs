@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use zkinfer_benches::chaos::{Run, limits, plan, run};
 use zkinfer_benches::cluster::postgres::Postgres;
-use zkinfer_benches::cluster::{Layout, Store};
+use zkinfer_benches::cluster::{Clocks, Layout, Store};
 use zkinfer_benches::record::Record;
 
 /// Starts a service and workers, asks for proofs while processes are killed (kill -9) and started again, then checks every job: at its end, one result
@@ -42,6 +42,9 @@ struct Arguments {
     /// Splits every job into its steps, which different workers do.
     #[arg(long)]
     split: bool,
+    /// Server and workers believe in other clocks than the machine's, by libfaketime.
+    #[arg(long)]
+    skewed_clocks: bool,
     /// Without PostgreSQL on this machine: says so and ends well, having done nothing.
     #[arg(long)]
     skip_without_postgres: bool,
@@ -82,6 +85,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         workers_in_server: arguments.workers_in_server,
         n_workers: arguments.workers,
         cache_dir: arguments.cache_dir.clone(),
+        clocks: if arguments.skewed_clocks { Clocks::Skewed } else { Clocks::Right },
     };
     let strikes = plan::strikes(arguments.seed, arguments.jobs, arguments.kills, arguments.workers, arguments.store);
     let name = arguments.name.clone().unwrap_or_else(|| format!("chaos-{}", arguments.store.name()));

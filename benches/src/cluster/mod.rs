@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use postgres::Postgres;
-use process::{Process, signal};
+use process::{Environment, Process, signal};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 use zkinfer_server::limits::Limits;
@@ -41,6 +41,34 @@ impl Store {
     }
 }
 
+/// What time processes believe it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clocks {
+    /// The machine's.
+    Right,
+    /// The server's is a day behind, those of workers are two hours ahead.
+    Skewed,
+}
+
+/// Where libfaketime is looked for.
+const FAKETIME: &[&str] = &[
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
+];
+
+impl Clocks {
+    /// What makes a process believe in a clock that is off by `offset`.
+    fn environment(self, offset: &str) -> anyhow::Result<Environment> {
+        if self == Self::Right {
+            return Ok(Environment::new());
+        }
+        let library = FAKETIME.iter().find(|path| Path::new(path).exists());
+        let library = library.context("libfaketime is not installed; apt-get install faketime")?;
+        // The clocks that only run forward stay as they are, as when a machine's wall clock is set.
+        Ok(vec![("LD_PRELOAD", (*library).to_owned()), ("FAKETIME", offset.to_owned()), ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned())])
+    }
+}
+
 /// What to start.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -56,6 +84,8 @@ pub struct Layout {
     pub n_workers: usize,
     /// Where circuits and oracles are kept; `None`: in the cluster's folder.
     pub cache_dir: Option<PathBuf>,
+    /// Whether all have the machine's clock.
+    pub clocks: Clocks,
 }
 
 /// Whom a kill meets.
@@ -107,7 +137,7 @@ impl Cluster {
         if let Some(url) = database {
             option(&mut line, "--database", url);
         }
-        let server = Process::start(&layout.program, line, folder.path().join("server.log"))?;
+        let server = Process::start(&layout.program, line, layout.clocks.environment("-1d")?, folder.path().join("server.log"))?;
         let mut cluster = Self { server, workers: Vec::new(), postgres, address, folder };
         cluster.wait_for_server()?;
         for i in 0..layout.n_workers {
@@ -116,7 +146,7 @@ impl Cluster {
             option(&mut line, "--name", format!("worker-{i}"));
             option(&mut line, "--cache-dir", &cache_dir);
             let log = cluster.folder.path().join(format!("worker-{i}.log"));
-            cluster.workers.push(Process::start(&layout.program, line, log)?);
+            cluster.workers.push(Process::start(&layout.program, line, layout.clocks.environment("+2h")?, log)?);
         }
         Ok(cluster)
     }

@@ -12,18 +12,22 @@ use anyhow::Context;
 pub struct Process {
     program: PathBuf,
     arguments: Vec<OsString>,
+    environment: Environment,
     log: PathBuf,
     child: Child,
 }
+
+/// Variables that a process has beside those of this one.
+pub type Environment = Vec<(&'static str, String)>;
 
 impl Process {
     /// Starts `program`; what it writes on standard error is appended to `log`.
     ///
     /// # Errors
     /// No such program, or a log that cannot be written.
-    pub fn start(program: &Path, arguments: Vec<OsString>, log: PathBuf) -> anyhow::Result<Self> {
-        let child = spawn(program, &arguments, &log)?;
-        Ok(Self { program: program.to_owned(), arguments, log, child })
+    pub fn start(program: &Path, arguments: Vec<OsString>, environment: Environment, log: PathBuf) -> anyhow::Result<Self> {
+        let child = spawn(program, &arguments, &environment, &log)?;
+        Ok(Self { program: program.to_owned(), arguments, environment, log, child })
     }
 
     /// SIGKILL.
@@ -39,7 +43,7 @@ impl Process {
     /// The system gives no process.
     pub fn start_again(&mut self) -> anyhow::Result<()> {
         self.kill();
-        self.child = spawn(&self.program, &self.arguments, &self.log)?;
+        self.child = spawn(&self.program, &self.arguments, &self.environment, &self.log)?;
         Ok(())
     }
 
@@ -81,9 +85,9 @@ pub fn signal(option: &str, pid: u32) {
     let _ = Command::new("kill").args([option, &pid.to_string()]).stderr(Stdio::null()).status();
 }
 
-fn spawn(program: &Path, arguments: &[OsString], log: &Path) -> anyhow::Result<Child> {
+fn spawn(program: &Path, arguments: &[OsString], environment: &Environment, log: &Path) -> anyhow::Result<Child> {
     let log = OpenOptions::new().create(true).append(true).open(log).with_context(|| format!("cannot write {}", log.display()))?;
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command.args(arguments).envs(environment.iter().cloned()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     command.spawn().with_context(|| format!("cannot start {}; build it with cargo build --release --bin zkinferd", program.display()))
 }
