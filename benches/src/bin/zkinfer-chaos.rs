@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use zkinfer_benches::chaos::{Run, limits, plan, run};
 use zkinfer_benches::cluster::postgres::Postgres;
-use zkinfer_benches::cluster::{Clocks, Layout, Store};
+use zkinfer_benches::cluster::{Clocks, Layout, Network, Store};
 use zkinfer_benches::record::Record;
 
 /// Starts a service and workers, asks for proofs while processes are killed (kill -9) and started again, then checks every job: at its end, one result
@@ -45,6 +45,9 @@ struct Arguments {
     /// Server and workers believe in other clocks than the machine's, by libfaketime.
     #[arg(long)]
     skewed_clocks: bool,
+    /// Each worker is in a network namespace of its own, whose cable is unplugged now and then; needs root.
+    #[arg(long)]
+    namespaces: bool,
     /// Without PostgreSQL on this machine: says so and ends well, having done nothing.
     #[arg(long)]
     skip_without_postgres: bool,
@@ -86,8 +89,9 @@ async fn main() -> anyhow::Result<ExitCode> {
         n_workers: arguments.workers,
         cache_dir: arguments.cache_dir.clone(),
         clocks: if arguments.skewed_clocks { Clocks::Skewed } else { Clocks::Right },
+        network: if arguments.namespaces { Network::Namespaces } else { Network::Loopback },
     };
-    let strikes = plan::strikes(arguments.seed, arguments.jobs, arguments.kills, arguments.workers, arguments.store);
+    let strikes = plan::strikes(arguments.seed, arguments.jobs, arguments.kills, &layout);
     let name = arguments.name.clone().unwrap_or_else(|| format!("chaos-{}", arguments.store.name()));
     let mut record = Record::new(&name, "zkinfer-chaos");
     record.set("seed", arguments.seed);

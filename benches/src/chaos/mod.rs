@@ -45,6 +45,7 @@ struct Kills {
     supervisor: usize,
     prover: usize,
     database: usize,
+    cable: usize,
 }
 
 impl Kills {
@@ -54,6 +55,7 @@ impl Kills {
             Victim::Supervisor(_) => self.supervisor += 1,
             Victim::Prover(_) => self.prover += 1,
             Victim::Database => self.database += 1,
+            Victim::Cable(_) => self.cable += 1,
         }
     }
 }
@@ -124,10 +126,11 @@ fn note(layout: &Layout, accepted: &[Accepted], wall_s: f64, kills: &Kills, seen
     record.set("lease_seconds", layout.limits.lease.as_secs_f64());
     record.add_single("jobs", accepted.len() as f64);
     record.add_single("wall_s", wall_s);
-    let Kills { server, supervisor, prover, database } = *kills;
+    let Kills { server, supervisor, prover, database, cable } = *kills;
     for (name, count) in [("server", server), ("worker_supervisor", supervisor), ("worker_prover", prover), ("database", database)] {
         record.add_single(&format!("kills_{name}"), count as f64);
     }
+    record.add_single("network_cuts", cable as f64);
     record.add_single("calls_repeated", seen.n_repeats.load(Ordering::Relaxed) as f64);
     record.add_single("creations_replayed", seen.n_replays.load(Ordering::Relaxed) as f64);
     for (state, count) in &findings.states {

@@ -1,5 +1,6 @@
 //! The service as operators run it, on one machine: `zkinferd serve`, several `zkinferd worker`, and a database, each in processes of its own.
 
+pub mod network;
 #[path = "../../../server/tests/support/postgres.rs"]
 pub mod postgres;
 pub mod process;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
+use network::Namespace;
 use postgres::Postgres;
 use process::{Environment, Process, signal};
 use tempfile::TempDir;
@@ -50,6 +52,15 @@ pub enum Clocks {
     Skewed,
 }
 
+/// Where workers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// On the server's machine.
+    Loopback,
+    /// Each in a network namespace of its own.
+    Namespaces,
+}
+
 /// Where libfaketime is looked for.
 const FAKETIME: &[&str] = &[
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
@@ -86,6 +97,8 @@ pub struct Layout {
     pub cache_dir: Option<PathBuf>,
     /// Whether all have the machine's clock.
     pub clocks: Clocks,
+    /// Where workers are.
+    pub network: Network,
 }
 
 /// Whom a kill meets.
@@ -99,6 +112,8 @@ pub enum Victim {
     Prover(usize),
     /// PostgreSQL.
     Database,
+    /// The cable between a worker and the server: it is unplugged, and later plugged in.
+    Cable(usize),
 }
 
 /// Running processes. All end when this is dropped.
@@ -106,6 +121,7 @@ pub struct Cluster {
     // Before the folder that they write to, as fields are dropped in order.
     server: Process,
     workers: Vec<Process>,
+    namespaces: Vec<Namespace>,
     postgres: Option<Postgres>,
     address: SocketAddr,
     folder: TempDir,
@@ -138,17 +154,36 @@ impl Cluster {
             option(&mut line, "--database", url);
         }
         let server = Process::start(&layout.program, line, layout.clocks.environment("-1d")?, folder.path().join("server.log"))?;
-        let mut cluster = Self { server, workers: Vec::new(), postgres, address, folder };
+        let mut cluster = Self { server, workers: Vec::new(), namespaces: Vec::new(), postgres, address, folder };
         cluster.wait_for_server()?;
         for i in 0..layout.n_workers {
-            let mut line = words(&["worker", "--device", "cpu", "--drain-seconds", DRAIN_SECONDS]);
-            option(&mut line, "--server", format!("http://{worker_address}"));
-            option(&mut line, "--name", format!("worker-{i}"));
-            option(&mut line, "--cache-dir", &cache_dir);
-            let log = cluster.folder.path().join(format!("worker-{i}.log"));
-            cluster.workers.push(Process::start(&layout.program, line, layout.clocks.environment("+2h")?, log)?);
+            cluster.start_worker(layout, i, worker_address, &cache_dir)?;
         }
         Ok(cluster)
+    }
+
+    fn start_worker(&mut self, layout: &Layout, i: usize, server: SocketAddr, cache_dir: &Path) -> anyhow::Result<()> {
+        let mut line = words(&["worker", "--device", "cpu", "--drain-seconds", DRAIN_SECONDS]);
+        option(&mut line, "--name", format!("worker-{i}"));
+        option(&mut line, "--cache-dir", cache_dir);
+        let environment = layout.clocks.environment("+2h")?;
+        let log = self.folder.path().join(format!("worker-{i}.log"));
+        let process = match layout.network {
+            Network::Loopback => {
+                option(&mut line, "--server", format!("http://{server}"));
+                Process::start(&layout.program, line, environment, log)?
+            }
+            Network::Namespaces => {
+                let namespace = Namespace::create(u8::try_from(i)?, server)?;
+                option(&mut line, "--server", format!("http://{}", namespace.address()));
+                // `ip` becomes the program: the process id stays.
+                let prefix = [words(&["netns", "exec", namespace.name()]), vec![layout.program.clone().into()]].concat();
+                self.namespaces.push(namespace);
+                Process::start(Path::new("ip"), [prefix, line].concat(), environment, log)?
+            }
+        };
+        self.workers.push(process);
+        Ok(())
     }
 
     /// `http://HOST:PORT` for clients.
@@ -202,6 +237,12 @@ impl Cluster {
                 postgres.kill();
                 std::thread::sleep(downtime);
                 postgres.launch().map_err(anyhow::Error::msg)
+            }
+            Victim::Cable(worker) => {
+                let namespace = self.namespaces.get(worker).context("that worker has no cable")?;
+                namespace.unplug()?;
+                std::thread::sleep(downtime);
+                namespace.plug()
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::record::Record;
 use super::significant;
 
 /// Runs with kills and without.
-const RUNS: &[(&str, &str)] = &[("chaos-sqlite", "SQLite"), ("chaos-postgres", "PostgreSQL"), ("chaos-split", "PostgreSQL, jobs split into steps")];
+const RUNS: &[(&str, &str)] = &[("chaos-sqlite", "SQLite"), ("chaos-postgres", "PostgreSQL"), ("chaos-network", "SQLite, workers in network namespaces"), ("chaos-clocks", "SQLite, skewed clocks")];
 
 /// Label and measure of each row.
 const CHAOS: &[(&str, &str)] = &[
@@ -18,6 +18,7 @@ const CHAOS: &[(&str, &str)] = &[
     ("kills of a worker's supervisor", "kills_worker_supervisor"),
     ("kills of a worker's prover", "kills_worker_prover"),
     ("kills of the database", "kills_database"),
+    ("cuts of a worker's network", "network_cuts"),
     ("attempts that gave a result", "attempts_done"),
     ("attempts lost with their process", "attempts_lost"),
     ("calls that clients repeated", "calls_repeated"),
