@@ -16,6 +16,7 @@ mod operations;
 mod postgres;
 mod reaping;
 mod resources;
+mod room;
 mod settle;
 mod sqlite;
 mod stopping;
@@ -32,6 +33,7 @@ use super::{EngineError, Notice, Subject, SubjectKind, now_ms};
 use crate::limits::Limits;
 use group::{Group, Member};
 use notices::Notices;
+use room::Counts;
 pub use postgres::PostgresError;
 pub use sqlite::OpenError;
 
@@ -105,6 +107,7 @@ pub struct SqlEngine {
     rules: Rules,
     clock: ProcessClock,
     notices: Arc<Notices>,
+    counts: Counts,
 }
 
 /// Who may write.

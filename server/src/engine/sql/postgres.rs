@@ -9,6 +9,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
 use super::notices::Notices;
+use super::room::Counts;
 use super::{Dialect, ProcessClock, Rules, SqlEngine, Writers};
 use crate::limits::Limits;
 
@@ -78,6 +79,7 @@ impl SqlEngine {
             readers: pool,
             rules: Rules::new(limits),
             clock: ProcessClock::start(),
+            counts: Counts::default(),
             notices: Notices::over(url).map_err(PostgresError::Url)?,
         })
     }

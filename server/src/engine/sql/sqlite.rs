@@ -14,6 +14,7 @@ use sqlx::{AnyPool, ConnectOptions as _, Connection as _, Executor as _};
 
 use super::group::Group;
 use super::notices::Notices;
+use super::room::Counts;
 use super::{Dialect, ProcessClock, Rules, SqlEngine, Writers};
 use crate::limits::Limits;
 
@@ -77,6 +78,7 @@ impl SqlEngine {
             readers: pool(&path, "ro", 4).await.map_err(OpenError::Database)?,
             rules: Rules::new(limits),
             clock: ProcessClock::start(),
+            counts: Counts::default(),
             notices: Notices::silent(),
         })
     }
