@@ -71,12 +71,8 @@ impl Service {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no free port")?;
         let address = format!("http://{}", listener.local_addr()?);
         let (shutdown, asked) = oneshot::channel();
-        let config = Config::new(data_dir);
-        let run = zkinfer_server::run(config, prover, listener, async move {
-            // A dropped sender asks too.
-            let _ = asked.await;
-        });
-        Ok(Self { address, backend, shutdown, ended: tokio::spawn(run) })
+        let ended = spawn(Config::new(data_dir), prover, listener, asked);
+        Ok(Self { address, backend, shutdown, ended })
     }
 
     /// Name of the backend that computes.
@@ -102,4 +98,19 @@ impl Service {
         self.ended.await??;
         Ok(())
     }
+}
+
+/// Runs a service until a word comes, or its sender is dropped.
+pub(crate) fn spawn(
+    config: Config,
+    prover: Arc<dyn Prover>,
+    listener: TcpListener,
+    asked: oneshot::Receiver<()>,
+) -> JoinHandle<Result<Ended, ServeError>> {
+    let runtime = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || {
+        runtime.block_on(zkinfer_server::run(config, prover, listener, async move {
+            let _ = asked.await;
+        }))
+    })
 }

@@ -15,8 +15,8 @@ use tonic_health::ServingStatus;
 
 use crate::artifacts::{ArtifactBytes, BytesError, PublicArtifacts, Uploads};
 use crate::auth::Authentication;
-use crate::directory::make_private_directory;
 use crate::database::{Database, DatabaseError, forward_notices};
+use crate::directory::make_private_directory;
 use crate::engine::sql::SqlEngine;
 use crate::engine::{EngineError, NewSession, TaskEngine as _};
 use crate::grpc::{self, App, GuardLayer};

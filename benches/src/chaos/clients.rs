@@ -8,10 +8,13 @@ use anyhow::bail;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::Semaphore;
+use tonic::Response;
 use tonic::transport::Channel;
 use zkinfer_client::proto::{CreateJobRequest, Input, Job, Privacy, WaitJobRequest, input, job};
 use zkinfer_client::{ContextNonce, Refusal, RefusalKind, WireDuration};
 use zkinfer_proto::v1::proof_service_client::ProofServiceClient;
+
+type Proofs = ProofServiceClient<Channel>;
 
 /// Elements of an input of the bundled mlp-breast-cancer.
 const INPUT_BYTES: usize = 30;
@@ -121,16 +124,22 @@ impl Clients {
     }
 
     async fn create(&self, request: &CreateJobRequest) -> anyhow::Result<Job> {
-        self.until_answered("CreateJob", async |mut proofs| Ok(proofs.create_job(request.clone()).await?.into_inner())).await
+        let call = |mut proofs: Proofs| {
+            let request = request.clone();
+            async move { proofs.create_job(request).await.map(Response::into_inner).map_err(Refusal::from) }
+        };
+        self.until_answered("CreateJob", call).await
     }
 
     async fn wait(&self, name: &str) -> anyhow::Result<()> {
         let timeout = Some(WireDuration { seconds: WAIT_SECONDS, nanos: 0 });
         let request = WaitJobRequest { name: name.to_owned(), timeout };
+        let call = |mut proofs: Proofs| {
+            let request = request.clone();
+            async move { proofs.wait_job(request).await.map(Response::into_inner).map_err(Refusal::from) }
+        };
         loop {
-            let job = self
-                .until_answered("WaitJob", async |mut proofs| Ok(proofs.wait_job(request.clone()).await?.into_inner()))
-                .await?;
+            let job = self.until_answered("WaitJob", call).await?;
             if is_final(job.state()) {
                 return Ok(());
             }
@@ -138,13 +147,13 @@ impl Clients {
     }
 
     /// Repeats a call while the service is away.
-    async fn until_answered(
+    async fn until_answered<F: Future<Output = Result<Job, Refusal>>>(
         &self,
         method: &str,
-        call: impl AsyncFn(ProofServiceClient<Channel>) -> Result<Job, Refusal>,
+        call: impl Fn(Proofs) -> F,
     ) -> anyhow::Result<Job> {
         loop {
-            let answer = tokio::time::timeout(ANSWER, call(ProofServiceClient::new(self.channel.clone()))).await;
+            let answer = tokio::time::timeout(ANSWER, call(Proofs::new(self.channel.clone()))).await;
             match answer {
                 Ok(Ok(job)) => return Ok(job),
                 Ok(Err(refusal)) if refusal.is_transient() => {}

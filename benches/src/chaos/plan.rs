@@ -78,7 +78,8 @@ mod tests {
         assert_eq!(plan, strikes(7, 200, 100, &layout));
         assert_ne!(plan, strikes(8, 200, 100, &layout));
         assert_eq!((plan[0].after_jobs, plan[99].after_jobs), (0, 198));
-        for victim in [Victim::Server, Victim::Supervisor(0), Victim::Supervisor(1), Victim::Prover(0), Victim::Database, Victim::Cable(1)] {
+        for victim in [Victim::Server, Victim::Supervisor(0), Victim::Supervisor(1), Victim::Prover(0), Victim::Database, Victim::Cable(1)]
+        {
             assert!(plan.iter().any(|strike| strike.victim == victim), "{victim:?}");
         }
     }

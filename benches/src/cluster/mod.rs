@@ -62,10 +62,8 @@ pub enum Network {
 }
 
 /// Where libfaketime is looked for.
-const FAKETIME: &[&str] = &[
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
-];
+const FAKETIME: &[&str] =
+    &["/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1"];
 
 impl Clocks {
     /// What makes a process believe in a clock that is off by `offset`.

@@ -26,6 +26,7 @@ use crate::cluster::Store;
 use crate::cluster::postgres::Postgres;
 use crate::machine::{field, kibibytes, read};
 use crate::record::Record;
+use crate::service::spawn;
 use crate::usage::Meter;
 
 /// Watching streams share connections; each carries at most 100.
@@ -76,10 +77,7 @@ pub async fn run(load: &Load, folder: &Path, record: &mut Record) -> anyhow::Res
     let address = format!("http://{}", listener.local_addr()?);
     let (shutdown, asked) = oneshot::channel::<()>();
     let config = config(load, folder, database);
-    let service = tokio::spawn(zkinfer_server::run(config, prover.clone(), listener, async move {
-        // A dropped sender asks too.
-        let _ = asked.await;
-    }));
+    let service = spawn(config, prover.clone(), listener, asked);
     measure(load, &address, &prover, record).await?;
     let _ = shutdown.send(());
     service.await??;

@@ -72,7 +72,12 @@ impl Traffic {
     }
 
     /// Keeps the queue as long as it is until `over`: one more job for each that ended.
-    pub(super) async fn replace(self: Arc<Self>, prover: Arc<InstantProver>, n_queued: usize, over: CancellationToken) -> anyhow::Result<()> {
+    pub(super) async fn replace(
+        self: Arc<Self>,
+        prover: Arc<InstantProver>,
+        n_queued: usize,
+        over: CancellationToken,
+    ) -> anyhow::Result<()> {
         let mut proofs = ProofServiceClient::new(self.channel.clone());
         while !over.is_cancelled() {
             if self.n_waiting(&prover) >= n_queued {

@@ -20,7 +20,7 @@ struct Seen {
 
 /// A registered model, held in memory.
 #[derive(Clone)]
-pub struct KeptModel {
+pub(super) struct KeptModel {
     private: Zeroizing<Vec<u8>>,
     verifier_key: Vec<u8>,
 }
@@ -40,14 +40,14 @@ impl ModelMaterial for KeptModel {
 }
 
 /// Measures another prover.
-pub struct TimedProver {
+pub(super) struct TimedProver {
     inner: Arc<dyn Prover>,
     seen: Mutex<Seen>,
 }
 
 impl TimedProver {
     /// Measures `inner`.
-    pub fn new(inner: Arc<dyn Prover>) -> Self {
+    pub(super) fn new(inner: Arc<dyn Prover>) -> Self {
         Self { inner, seen: Mutex::default() }
     }
 
@@ -55,7 +55,7 @@ impl TimedProver {
     ///
     /// # Errors
     /// There is none.
-    pub fn model(&self) -> anyhow::Result<KeptModel> {
+    pub(super) fn model(&self) -> anyhow::Result<KeptModel> {
         self.seen().model.clone().context("no model was registered")
     }
 
@@ -63,7 +63,7 @@ impl TimedProver {
     ///
     /// # Errors
     /// There was none since.
-    pub fn take_times(&self) -> anyhow::Result<(Duration, Duration)> {
+    pub(super) fn take_times(&self) -> anyhow::Result<(Duration, Duration)> {
         let mut seen = self.seen();
         seen.prove.take().zip(seen.verify.take()).context("nothing was proved")
     }

@@ -8,7 +8,12 @@ use crate::record::Record;
 use super::significant;
 
 /// Runs with kills and without.
-const RUNS: &[(&str, &str)] = &[("chaos-sqlite", "SQLite"), ("chaos-postgres", "PostgreSQL"), ("chaos-network", "SQLite, workers in network namespaces"), ("chaos-clocks", "SQLite, skewed clocks")];
+const RUNS: &[(&str, &str)] = &[
+    ("chaos-sqlite", "SQLite"),
+    ("chaos-postgres", "PostgreSQL"),
+    ("chaos-network", "SQLite, workers in network namespaces"),
+    ("chaos-clocks", "SQLite, skewed clocks"),
+];
 
 /// Label and measure of each row.
 const CHAOS: &[(&str, &str)] = &[
@@ -53,7 +58,11 @@ fn read(results: &Path, name: &str) -> anyhow::Result<Option<Record>> {
 }
 
 fn origin(text: &mut String, record: &Record) {
-    let _ = writeln!(text, "\n{}, {} cores; commit {}; `{}`.\n", record.machine.processor, record.machine.n_cores, record.commit, record.command);
+    let _ = writeln!(
+        text,
+        "\n{}, {} cores; commit {}; `{}`.\n",
+        record.machine.processor, record.machine.n_cores, record.commit, record.command
+    );
 }
 
 pub(super) fn chaos(results: &Path) -> anyhow::Result<String> {

@@ -53,9 +53,8 @@ pub(crate) fn add_services(mut routes: Routes, app: &Arc<App>) -> Routes {
     routes = routes.add_service(
         WebhookServiceServer::new(webhooks::Hooks(app.clone())).max_decoding_message_size(limit).max_encoding_message_size(limit),
     );
-    routes = routes.add_service(
-        AdminServiceServer::new(admin::Admin(app.clone())).max_decoding_message_size(limit).max_encoding_message_size(limit),
-    );
+    routes = routes
+        .add_service(AdminServiceServer::new(admin::Admin(app.clone())).max_decoding_message_size(limit).max_encoding_message_size(limit));
     routes.add_service(
         SystemServiceServer::new(system::System(app.clone())).max_decoding_message_size(limit).max_encoding_message_size(limit),
     )

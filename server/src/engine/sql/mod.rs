@@ -33,8 +33,8 @@ use super::{EngineError, Notice, Subject, SubjectKind, now_ms};
 use crate::limits::Limits;
 use group::{Group, Member};
 use notices::Notices;
-use room::Counts;
 pub use postgres::PostgresError;
+use room::Counts;
 pub use sqlite::OpenError;
 
 /// Which database it is.

@@ -3,8 +3,8 @@
 use zkinfer_proto::v1;
 
 use super::super::{
-    EngineFuture, Expired, FailedAttempt, Lease, Leased, NewSession, Notice, Offer, Outcome, Reaped, Renewal, 
-    SessionId, TaskEngine, TaskFlow, Usage,
+    EngineFuture, Expired, FailedAttempt, Lease, Leased, NewSession, Notice, Offer, Outcome, Reaped, Renewal, SessionId, TaskEngine,
+    TaskFlow, Usage,
 };
 use super::SqlEngine;
 
