@@ -1,14 +1,20 @@
 //! Measurements of zkinfer: what they record, how they are taken, and how the documents show them.
 //!
-//! Four commands: `zkinfer-end-to-end` (service, client, a network, many proofs), `zkinfer-micro` (one layer, one recursion circuit), `zkinfer-simulate`
-//! (placement on a large cluster), and `zkinfer-tables` (writes the tables of README.md and SECURITY.md from `benches/results/` and from the code).
+//! The commands: `zkinfer-end-to-end` (service, client, a network, many proofs), `zkinfer-micro` (one layer, one recursion circuit),
+//! `zkinfer-chaos` (real processes, killed at random), `zkinfer-load` (many jobs and watchers, no proofs), `zkinfer-overhead` (what the service adds to
+//! the prover), `zkinfer-simulate` (placement on a large cluster), and `zkinfer-tables` (writes the tables of the documents from `benches/results/` and
+//! from the code).
 
+pub mod chaos;
 pub mod circuit_proofs;
+pub mod cluster;
 pub mod dense_network;
 pub mod digits;
 pub mod end_to_end;
 pub mod layer_proofs;
+pub mod load;
 pub mod machine;
+pub mod overhead;
 pub mod record;
 pub mod samples;
 pub mod service;

@@ -27,7 +27,11 @@ pub enum Computing {
 }
 
 impl Computing {
-    fn prover(self, cache_dir: &Path) -> anyhow::Result<Arc<dyn Prover>> {
+    /// A prover over this; what can be rebuilt is in `cache_dir`.
+    ///
+    /// # Errors
+    /// A folder that cannot be used, or no such backend.
+    pub fn prover(self, cache_dir: &Path) -> anyhow::Result<Arc<dyn Prover>> {
         let reason = || "as the benchmark asks".to_owned();
         Ok(match self {
             Self::Auto => {
@@ -55,17 +59,20 @@ impl Service {
     /// # Errors
     /// Folders that cannot be used, or no free port.
     pub async fn start(computing: Computing, data_dir: &Path, cache_dir: &Path) -> anyhow::Result<Self> {
-        let prover = computing.prover(cache_dir)?;
+        Self::start_with(computing.prover(cache_dir)?, data_dir).await
+    }
+
+    /// As [`Self::start`], with this prover.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_with(prover: Arc<dyn Prover>, data_dir: &Path) -> anyhow::Result<Self> {
         let backend = prover.backend().name;
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no free port")?;
         let address = format!("http://{}", listener.local_addr()?);
         let (shutdown, asked) = oneshot::channel();
-        let config = Config::new(data_dir);
-        let run = zkinfer_server::run(config, prover, listener, async move {
-            // A dropped sender asks too.
-            let _ = asked.await;
-        });
-        Ok(Self { address, backend, shutdown, ended: tokio::spawn(run) })
+        let ended = spawn(Config::new(data_dir), prover, listener, asked);
+        Ok(Self { address, backend, shutdown, ended })
     }
 
     /// Name of the backend that computes.
@@ -91,4 +98,19 @@ impl Service {
         self.ended.await??;
         Ok(())
     }
+}
+
+/// Runs a service until a word comes, or its sender is dropped.
+pub(crate) fn spawn(
+    config: Config,
+    prover: Arc<dyn Prover>,
+    listener: TcpListener,
+    asked: oneshot::Receiver<()>,
+) -> JoinHandle<Result<Ended, ServeError>> {
+    let runtime = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || {
+        runtime.block_on(zkinfer_server::run(config, prover, listener, async move {
+            let _ = asked.await;
+        }))
+    })
 }

@@ -1,6 +1,7 @@
-//! The generated tables of README.md and SECURITY.md: between two marks of the file stands what the code and the committed results say.
+//! The generated tables of README.md, SECURITY.md and docs/RELIABILITY.md: between two marks of the file stands what the code and the committed results say.
 
 mod kernels;
+mod reliability;
 
 use std::fmt::Write;
 use std::path::Path;
@@ -29,6 +30,10 @@ pub fn blocks(results: &Path) -> anyhow::Result<Vec<Block>> {
     Ok(vec![
         Block { file: "README.md", name: "measures", text: measures(results)? },
         Block { file: "SECURITY.md", name: "figures", text: figures() },
+        Block { file: "docs/RELIABILITY.md", name: "chaos", text: reliability::chaos(results)? },
+        Block { file: "docs/RELIABILITY.md", name: "horizontal", text: reliability::horizontal(results)? },
+        Block { file: "docs/RELIABILITY.md", name: "load", text: reliability::load(results)? },
+        Block { file: "docs/RELIABILITY.md", name: "overhead", text: reliability::overhead(results)? },
     ])
 }
 

@@ -3,6 +3,7 @@
 //! PostgreSQL is a throwaway instance; where it is not installed, its half of the suite prints so and is not run.
 
 mod chaos;
+mod clock;
 mod hooks;
 mod leases;
 mod lifecycle;

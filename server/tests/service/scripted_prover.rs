@@ -1,7 +1,7 @@
 //! A prover for tests of the service: its sources and inputs are scripts that say what shall happen.
 //!
 //! A script is words: `steps=N` (reports so many steps of the stage `layer`), `ms=N` (each takes so long), `panic`,
-//! `reject`, `device` (a lost device, every time), `device-once`, `wrong` (a proof that does not verify), `deaf` (does not look at the sink
+//! `abort` (ends the process), `reject`, `device` (a lost device, every time), `device-once`, `wrong` (a proof that does not verify), `deaf` (does not look at the sink
 //! while it sleeps). A source with `layers=N` gives a model whose jobs have a task for each step: `witness`, N of `commit` and of `layer`, `bind`, `outer`;
 //! the layers do what the input says. Its proofs are hashes: enough to tell whether the service mixes anything up.
 
@@ -85,6 +85,10 @@ impl ScriptedProver {
                 progress.check()?;
             }
             progress.report(event(StageEdge::End))?;
+        }
+        if text.has("abort") {
+            // As a driver does that ends its process.
+            std::process::abort();
         }
         if text.has("panic") {
             panic!("scripted");

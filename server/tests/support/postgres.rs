@@ -31,6 +31,11 @@ impl Postgres {
         Ok(server)
     }
 
+    /// Whether this machine has PostgreSQL; if not, what to do about it.
+    pub fn installed() -> Result<(), String> {
+        find_binaries().map(drop)
+    }
+
     /// URL of a database of this server.
     pub(crate) fn url(&self, database: &str) -> String {
         format!("postgres://zkinfer@localhost/{database}?host={}", self.folder.path().display())

@@ -17,12 +17,13 @@ impl SqlEngine {
         let subject = subject(SubjectKind::Model, &name.tenant, &name.model_id);
         let mut writing = self.begin().await?;
         if let Some(response) = idempotency::replay(&mut writing, &name.tenant, METHOD, new.key.as_ref()).await? {
+            self.commit(writing).await?;
             return v1::Model::decode(response.as_slice()).map_err(EngineError::Damaged);
         }
         if load(writing.connection(), &subject).await?.is_some() {
             return Err(EngineError::AlreadyExists);
         }
-        self.check_queue(&mut writing, &subject.tenant, 1).await?;
+        self.check_room(&mut writing, &subject.tenant, 1).await?;
         let created_ms = new.model.create_time.as_ref().map_or(0, timestamp_ms);
         let mut document = Document::Model(Box::new(new.model));
         let body = document.apply(Change::Admitted, created_ms);
@@ -52,9 +53,10 @@ impl SqlEngine {
         let mut writing = self.begin().await?;
         let key = new.key.clone();
         if let Some(response) = idempotency::replay(&mut writing, &name.tenant, METHOD, key.as_ref()).await? {
+            self.commit(writing).await?;
             return v1::Job::decode(response.as_slice()).map_err(EngineError::Damaged);
         }
-        self.check_queue(&mut writing, &name.tenant, 1).await?;
+        self.check_room(&mut writing, &name.tenant, 1).await?;
         let job = admit(&mut writing, new).await?;
         idempotency::record(&mut writing, &name.tenant, METHOD, key.as_ref(), job.encode_to_vec()).await?;
         self.commit(writing).await?;
@@ -66,12 +68,13 @@ impl SqlEngine {
         let NewBatch { tenant, id, jobs, key } = new;
         let mut writing = self.begin().await?;
         if let Some(response) = idempotency::replay(&mut writing, &tenant, METHOD, key.as_ref()).await? {
+            self.commit(writing).await?;
             return v1::BatchCreateJobsResponse::decode(response.as_slice()).map_err(EngineError::Damaged);
         }
         let batch = BatchName { tenant: tenant.clone(), batch_id: id.clone() }.to_string();
         insert_batch(&mut writing, &tenant, &id, jobs.len()).await?;
         let mut response = v1::BatchCreateJobsResponse { jobs: Vec::with_capacity(jobs.len()), batch: batch.clone() };
-        let room = self.room(&mut writing, &tenant).await?;
+        let room = self.room(&mut writing, &tenant, jobs.len() as i64).await?;
         for (index, mut new) in jobs.into_iter().enumerate() {
             new.job.batch = batch.clone();
             let admitted = match index as i64 >= room.free {
@@ -113,28 +116,6 @@ impl SqlEngine {
             expired: count(State::Expired),
         }))
     }
-
-    async fn check_queue(&self, writing: &mut Writing, tenant: &str, n: i64) -> Result<(), EngineError> {
-        let room = self.room(writing, tenant).await?;
-        if room.free < n { Err(room.exceeded()) } else { Ok(()) }
-    }
-
-    /// How many more subjects of a tenant may wait.
-    async fn room(&self, writing: &mut Writing, tenant: &str) -> Result<Room, EngineError> {
-        let own: Option<Option<i64>> = sqlx::query_scalar("SELECT max_queued FROM tenants WHERE tenant = $1")
-            .bind(tenant)
-            .fetch_optional(writing.connection())
-            .await?;
-        let limit = own.flatten().unwrap_or(i64::from(self.rules.queued_per_tenant));
-        let waiting: i64 = sqlx::query_scalar(
-            "SELECT (SELECT count(*) FROM jobs WHERE tenant = $1 AND state = 1) \
-               + (SELECT count(*) FROM tasks WHERE kind = 'REGISTER' AND tenant = $1 AND state = 'READY')",
-        )
-        .bind(tenant)
-        .fetch_one(writing.connection())
-        .await?;
-        Ok(Room { free: limit - waiting, limit })
-    }
 }
 
 async fn insert_batch(writing: &mut Writing, tenant: &str, id: &str, n_jobs: usize) -> Result<(), EngineError> {
@@ -147,17 +128,6 @@ async fn insert_batch(writing: &mut Writing, tenant: &str, id: &str, n_jobs: usi
         .execute(writing.connection())
         .await?;
     Ok(())
-}
-
-struct Room {
-    free: i64,
-    limit: i64,
-}
-
-impl Room {
-    fn exceeded(&self) -> EngineError {
-        EngineError::QuotaExceeded { what: "queued jobs", limit: u32::try_from(self.limit).unwrap_or(u32::MAX) }
-    }
 }
 
 /// What is known of a ready model.

@@ -118,7 +118,9 @@ impl SqlEngine {
                 .bind(first.upload)
                 .fetch_optional(writing.connection())
                 .await?;
-            return row.as_ref().map_or(Ok(upload), upload_facts);
+            let known = row.as_ref().map_or(Ok(upload), upload_facts);
+            self.commit(writing).await?;
+            return known;
         }
         let open: i64 = sqlx::query_scalar("SELECT count(*) FROM uploads WHERE tenant = $1 AND is_complete = 0")
             .bind(&upload.tenant)

@@ -8,6 +8,7 @@ mod admission;
 mod artifact_records;
 mod expiry;
 mod facts;
+mod group;
 mod idempotency;
 mod lease;
 mod notices;
@@ -15,13 +16,13 @@ mod operations;
 mod postgres;
 mod reaping;
 mod resources;
+mod room;
 mod settle;
 mod sqlite;
 mod stopping;
 mod task_engine;
 mod webhooks;
 
-use std::fs::File;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -32,8 +33,10 @@ use super::verdict::budgets;
 use super::{EngineError, Notice, Subject, SubjectKind, now_ms};
 use crate::limits::Limits;
 use crate::placement::retry::Budgets;
+use group::{Group, Member};
 use notices::Notices;
 pub use postgres::PostgresError;
+use room::Counts;
 pub use sqlite::OpenError;
 
 /// Which database it is.
@@ -97,18 +100,32 @@ impl ProcessClock {
 #[derive(Debug)]
 pub struct SqlEngine {
     dialect: Dialect,
-    writers: AnyPool,
+    writers: Writers,
     readers: AnyPool,
     rules: Rules,
     clock: ProcessClock,
     notices: Arc<Notices>,
-    // SQLite: held as long as anything may still write, and released by the system if the process dies.
-    _lock: Option<File>,
+    counts: Counts,
+}
+
+/// Who may write.
+#[derive(Debug)]
+enum Writers {
+    /// SQLite: one at a time, who share their commits.
+    Group(Group),
+    /// PostgreSQL: many, and the server flushes for several at once by itself.
+    Pool(AnyPool),
+}
+
+/// What can be rolled back.
+enum Unit {
+    Member(Member),
+    Transaction(Transaction<'static, Any>),
 }
 
 /// A transaction that may write, and the database's time at its start.
 struct Writing {
-    transaction: Transaction<'static, Any>,
+    unit: Unit,
     dialect: Dialect,
     now_ms: i64,
     changed: Vec<Notice>,
@@ -116,24 +133,32 @@ struct Writing {
 
 impl Writing {
     fn connection(&mut self) -> &mut AnyConnection {
-        &mut self.transaction
+        match &mut self.unit {
+            Unit::Member(member) => member.connection(),
+            Unit::Transaction(transaction) => transaction,
+        }
     }
 }
 
 impl SqlEngine {
     async fn begin(&self) -> Result<Writing, EngineError> {
-        let begin = self.dialect.pick("BEGIN IMMEDIATE", "BEGIN");
-        let mut transaction = self.writers.begin_with(begin).await?;
-        let now_ms = match self.dialect {
-            Dialect::Sqlite => self.clock.now_ms(),
-            Dialect::Postgres => database_ms(&mut transaction).await?,
+        let (unit, now_ms) = match &self.writers {
+            Writers::Group(group) => (Unit::Member(group.begin().await?), self.clock.now_ms()),
+            Writers::Pool(pool) => {
+                let mut transaction = pool.begin().await?;
+                let now_ms = database_ms(&mut transaction).await?;
+                (Unit::Transaction(transaction), now_ms)
+            }
         };
-        Ok(Writing { transaction, dialect: self.dialect, now_ms, changed: Vec::new() })
+        Ok(Writing { unit, dialect: self.dialect, now_ms, changed: Vec::new() })
     }
 
-    /// Commits, then tells other processes what changed: a hint that may be lost.
+    /// Commits, then tells other processes what changed: a hint that may be lost. Also for those who wrote nothing, and answer with what they read.
     async fn commit(&self, writing: Writing) -> Result<(), EngineError> {
-        writing.transaction.commit().await?;
+        match writing.unit {
+            Unit::Member(member) => member.commit().await?,
+            Unit::Transaction(transaction) => transaction.commit().await?,
+        }
         self.notices.tell(writing.changed);
         Ok(())
     }

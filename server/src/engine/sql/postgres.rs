@@ -9,7 +9,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
 use super::notices::Notices;
-use super::{Dialect, ProcessClock, Rules, SqlEngine};
+use super::room::Counts;
+use super::{Dialect, ProcessClock, Rules, SqlEngine, Writers};
 use crate::limits::Limits;
 
 /// The oldest version that is tested.
@@ -74,12 +75,12 @@ impl SqlEngine {
             .map_err(|source| PostgresError::Connect { place: place(url), source })?;
         Ok(Self {
             dialect: Dialect::Postgres,
-            writers: pool.clone(),
+            writers: Writers::Pool(pool.clone()),
             readers: pool,
             rules: Rules::new(limits),
             clock: ProcessClock::start(),
+            counts: Counts::default(),
             notices: Notices::over(url).map_err(PostgresError::Url)?,
-            _lock: None,
         })
     }
 

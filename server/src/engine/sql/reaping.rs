@@ -4,7 +4,7 @@ use super::super::verdict::decide_death;
 use super::super::{EngineError, Lease, Reaped, Subject, SubjectKind, TaskKey, Usage};
 use super::settle::{end_attempt, hold};
 use super::stopping::{end_if_idle, load_stop};
-use super::{SqlEngine, lock, subject};
+use super::{SqlEngine, Writing, lock, subject};
 
 /// Tasks looked at in one go; the next go comes soon.
 const MAX_AT_ONCE: i64 = 256;
@@ -49,9 +49,25 @@ impl SqlEngine {
         let mut reaped = self.take_away(rows, Going::WithService, None).await?;
         let mut writing = self.begin().await?;
         sqlx::query("DELETE FROM sessions WHERE is_local = 1").execute(writing.connection()).await?;
+        self.reset_times(&mut writing).await?;
         self.commit(writing).await?;
         reaped.ended.extend(self.end_stopped().await?);
         Ok(reaped)
+    }
+
+    /// The clock may have been set while the process was away, and nobody could renew: whoever holds a task has the length of a lease from now, and
+    /// nothing waits for a time that an earlier clock meant.
+    async fn reset_times(&self, writing: &mut Writing) -> Result<(), EngineError> {
+        let (now_ms, until_ms) = (writing.now_ms, writing.now_ms.saturating_add(self.rules.lease_ms));
+        for (sql, time_ms) in [
+            ("UPDATE tasks SET lease_until_ms = $1 WHERE state = 'RUNNING'", until_ms),
+            ("UPDATE tasks SET not_before_ms = $1 WHERE state = 'READY' AND not_before_ms > $1", now_ms),
+            ("UPDATE outbox SET not_before_ms = $1 WHERE not_before_ms > $1", now_ms),
+            ("UPDATE sessions SET seen_ms = $1", now_ms),
+        ] {
+            sqlx::query(sql).bind(time_ms).execute(writing.connection()).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn end_session(&self, session: &str, crashed: bool) -> Result<Reaped, EngineError> {

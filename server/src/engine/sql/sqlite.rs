@@ -1,5 +1,5 @@
 //! Opening SQLite: write-ahead log, `synchronous = FULL`, one connection that writes (each transaction `BEGIN IMMEDIATE`, so that it never fails half
-//! way for want of a lock), a few that read. A lock on a file beside the database keeps a second process out; `quick_check` runs at start; migrations
+//! way for want of a lock; writers share their commits, see `group`), a few that read. A lock on a file beside the database keeps a second process out; `quick_check` runs at start; migrations
 //! are embedded and only go forward.
 
 use std::fs::{File, OpenOptions};
@@ -12,8 +12,10 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AnyPool, ConnectOptions as _, Connection as _, Executor as _};
 
+use super::group::Group;
 use super::notices::Notices;
-use super::{Dialect, ProcessClock, Rules, SqlEngine};
+use super::room::Counts;
+use super::{Dialect, ProcessClock, Rules, SqlEngine, Writers};
 use crate::limits::Limits;
 
 /// Why the database could not be opened.
@@ -68,20 +70,22 @@ impl SqlEngine {
         check(&path, &options).await?;
         migrate(&options).await?;
         sqlx::any::install_default_drivers();
+        let writers = pool(&path, "rw", 1).await.map_err(OpenError::Database)?;
+        let writer = writers.acquire().await.map_err(OpenError::Database)?;
         Ok(Self {
             dialect: Dialect::Sqlite,
-            writers: pool(&path, "rw", 1).await.map_err(OpenError::Database)?,
+            writers: Writers::Group(Group::new(writer, lock)),
             readers: pool(&path, "ro", 4).await.map_err(OpenError::Database)?,
             rules: Rules::new(limits),
             clock: ProcessClock::start(),
+            counts: Counts::default(),
             notices: Notices::silent(),
-            _lock: Some(lock),
         })
     }
 }
 
-/// Connections to the database; `mode` is SQLite's: `rw` or `ro`.
-async fn pool(path: &Path, mode: &str, n_connections: u32) -> Result<AnyPool, sqlx::Error> {
+/// Connections to the database; `mode` is SQLite's: `rw`, `ro`, or `rwc` to make it.
+pub(super) async fn pool(path: &Path, mode: &str, n_connections: u32) -> Result<AnyPool, sqlx::Error> {
     // What a URL reads otherwise is escaped.
     let escaped: String = path
         .as_os_str()

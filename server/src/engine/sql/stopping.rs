@@ -50,6 +50,7 @@ impl SqlEngine {
         let mut writing = self.begin().await?;
         let Some(mut document) = lock(&mut writing, subject).await? else { return Ok(None) };
         if document.is_final() || document.state() == v1::job::State::Cancelling as i32 {
+            self.commit(writing).await?;
             return Ok(Some(document));
         }
         sqlx::query("UPDATE jobs SET stop_cause = $1, stop_note = $2 WHERE tenant = $3 AND id = $4")

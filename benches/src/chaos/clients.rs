@@ -1,0 +1,178 @@
+//! Clients that do not give up: each creates a job, again and again with one request id until it is acknowledged, then waits for its end.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::bail;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use tokio::sync::Semaphore;
+use tonic::Response;
+use tonic::transport::Channel;
+use zkinfer_client::proto::{CreateJobRequest, Input, Job, Privacy, WaitJobRequest, input, job};
+use zkinfer_client::{ContextNonce, Refusal, RefusalKind, WireDuration};
+use zkinfer_proto::v1::proof_service_client::ProofServiceClient;
+
+type Proofs = ProofServiceClient<Channel>;
+
+/// Elements of an input of the bundled mlp-breast-cancer.
+const INPUT_BYTES: usize = 30;
+/// An answer that takes longer is asked for again.
+const ANSWER: Duration = Duration::from_secs(30);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(100);
+/// One wait for a job's end.
+const WAIT_SECONDS: i64 = 20;
+/// Every so many acknowledged creations are sent once more.
+const REPLAY_EVERY: usize = 5;
+
+/// What clients saw.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Jobs that clients know to be at their end.
+    pub n_done: AtomicUsize,
+    /// Calls that failed and were repeated.
+    pub n_repeats: AtomicUsize,
+    /// Acknowledged creations that were sent once more.
+    pub n_replays: AtomicUsize,
+    /// Answers that nobody should get, whatever is killed.
+    pub wrong: Mutex<Vec<String>>,
+}
+
+impl Seen {
+    /// Notes an answer that nobody should get.
+    pub fn wrong(&self, what: String) {
+        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+    }
+}
+
+/// An acknowledged job.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// Its name.
+    pub name: String,
+    /// What its proof is bound to.
+    pub nonce: ContextNonce,
+}
+
+/// Many clients.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    /// The connection.
+    pub channel: Channel,
+    /// Name of the model.
+    pub model: String,
+    /// Of inputs.
+    pub seed: u64,
+    /// Jobs that are under way at a time.
+    pub n_at_once: usize,
+    /// What they see.
+    pub seen: Arc<Seen>,
+}
+
+impl Clients {
+    /// Creates `n_jobs` jobs and waits for the end of all.
+    ///
+    /// # Errors
+    /// A request that the service refuses for good.
+    pub async fn run(&self, n_jobs: usize) -> anyhow::Result<Vec<Accepted>> {
+        let places = Arc::new(Semaphore::new(self.n_at_once));
+        let mut running = tokio::task::JoinSet::new();
+        for index in 0..n_jobs {
+            let (client, places) = (self.clone(), places.clone());
+            running.spawn(async move {
+                let _place = places.acquire_owned().await?;
+                client.job(index).await
+            });
+        }
+        let mut accepted = Vec::with_capacity(n_jobs);
+        while let Some(ended) = running.join_next().await {
+            accepted.push(ended??);
+        }
+        Ok(accepted)
+    }
+
+    async fn job(&self, index: usize) -> anyhow::Result<Accepted> {
+        let nonce = ContextNonce::of_context(format!("chaos {} {index}", self.seed).as_bytes());
+        let request = self.request(index, nonce);
+        let job = self.create(&request).await?;
+        if index.is_multiple_of(REPLAY_EVERY) {
+            self.seen.n_replays.fetch_add(1, Ordering::Relaxed);
+            let again = self.create(&request).await?;
+            if again.name != job.name {
+                self.seen.wrong(format!("request {} made {} and {}", request.request_id, job.name, again.name));
+            }
+        }
+        self.wait(&job.name).await?;
+        self.seen.n_done.fetch_add(1, Ordering::Relaxed);
+        Ok(Accepted { name: job.name, nonce })
+    }
+
+    fn request(&self, index: usize, nonce: ContextNonce) -> CreateJobRequest {
+        let mut random = StdRng::seed_from_u64(self.seed ^ index as u64);
+        let values: Vec<u8> = (0..INPUT_BYTES).map(|_| random.r#gen()).collect();
+        let input = Input { source: Some(input::Source::Inline(values)), encoding: input::Encoding::Uint8.into() };
+        let job = Job {
+            model: self.model.clone(),
+            input: Some(input),
+            privacy: Privacy::InputCommitted.into(),
+            context_nonce: nonce.to_bytes().to_vec(),
+            ..Job::default()
+        };
+        CreateJobRequest { job: Some(job), request_id: uuid::Uuid::new_v4().to_string(), ..CreateJobRequest::default() }
+    }
+
+    async fn create(&self, request: &CreateJobRequest) -> anyhow::Result<Job> {
+        let call = |mut proofs: Proofs| {
+            let request = request.clone();
+            async move { proofs.create_job(request).await.map(Response::into_inner).map_err(Refusal::from) }
+        };
+        self.until_answered("CreateJob", call).await
+    }
+
+    async fn wait(&self, name: &str) -> anyhow::Result<()> {
+        let timeout = Some(WireDuration { seconds: WAIT_SECONDS, nanos: 0 });
+        let request = WaitJobRequest { name: name.to_owned(), timeout };
+        let call = |mut proofs: Proofs| {
+            let request = request.clone();
+            async move { proofs.wait_job(request).await.map(Response::into_inner).map_err(Refusal::from) }
+        };
+        loop {
+            let job = self.until_answered("WaitJob", call).await?;
+            if is_final(job.state()) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Repeats a call while the service is away.
+    async fn until_answered<F: Future<Output = Result<Job, Refusal>>>(
+        &self,
+        method: &str,
+        call: impl Fn(Proofs) -> F,
+    ) -> anyhow::Result<Job> {
+        loop {
+            let answer = tokio::time::timeout(ANSWER, call(Proofs::new(self.channel.clone()))).await;
+            match answer {
+                Ok(Ok(job)) => return Ok(job),
+                Ok(Err(refusal)) if refusal.is_transient() => {}
+                // A fault of the service is told in the end, and the job is not given up for it.
+                Ok(Err(refusal)) if refusal.kind == RefusalKind::Internal => self.seen.wrong(format!("{method}: {refusal}")),
+                Ok(Err(refusal)) => bail!("{method}: {refusal}"),
+                Err(_) => {}
+            }
+            self.seen.n_repeats.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Whether nothing follows this state.
+pub fn is_final(state: job::State) -> bool {
+    use job::State;
+    match state {
+        State::Succeeded | State::Failed | State::Cancelled | State::Expired => true,
+        State::Unspecified | State::Queued | State::Running | State::Cancelling => false,
+    }
+}

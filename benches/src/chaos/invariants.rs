@@ -1,0 +1,135 @@
+//! What must hold of every job, whatever was killed meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Context;
+use tonic::transport::Channel;
+use zkinfer_client::proto::{JobTask, ListJobTasksRequest, ListJobsRequest, WatchJobRequest, job, job_event};
+use zkinfer_client::{ALL_PROFILES, Client, verify_locally};
+use zkinfer_proto::v1::proof_service_client::ProofServiceClient;
+
+use super::clients::{Accepted, is_final};
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// Jobs by final state.
+    pub states: BTreeMap<&'static str, usize>,
+    /// Attempts at tasks by outcome.
+    pub attempts: BTreeMap<String, usize>,
+    /// Attempts that gave a result, by worker.
+    pub done_by: BTreeMap<String, usize>,
+    /// What does not hold.
+    pub violations: Vec<String>,
+}
+
+impl Findings {
+    fn require(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.violations.push(what());
+        }
+    }
+}
+
+/// Looks at every job.
+///
+/// # Errors
+/// The service does not answer any more.
+pub async fn check(channel: &Channel, client: &Client, accepted: &[Accepted]) -> anyhow::Result<Findings> {
+    let mut findings = Findings::default();
+    let mut proofs = ProofServiceClient::new(channel.clone());
+    check_list(&mut proofs, accepted, &mut findings).await?;
+    for job in accepted {
+        check_job(&mut proofs, client, job, &mut findings).await.with_context(|| job.name.clone())?;
+    }
+    Ok(findings)
+}
+
+/// The service has the jobs that were acknowledged, each once, and no other.
+async fn check_list(proofs: &mut ProofServiceClient<Channel>, accepted: &[Accepted], findings: &mut Findings) -> anyhow::Result<()> {
+    let (mut listed, mut n_listed, mut page_token) = (BTreeSet::new(), 0, String::new());
+    loop {
+        let request = ListJobsRequest { page_size: 1000, page_token, ..ListJobsRequest::default() };
+        let page = proofs.list_jobs(request).await?.into_inner();
+        n_listed += page.jobs.len();
+        listed.extend(page.jobs.into_iter().map(|job| job.name));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    let acknowledged: BTreeSet<String> = accepted.iter().map(|job| job.name.clone()).collect();
+    findings.require(acknowledged.len() == accepted.len(), || "two requests were answered with one job".to_owned());
+    findings.require(n_listed == listed.len(), || "a job is listed twice".to_owned());
+    findings.require(listed == acknowledged, || {
+        let (lost, surplus) = (acknowledged.difference(&listed).count(), listed.difference(&acknowledged).count());
+        format!("{lost} acknowledged jobs are not listed, {surplus} listed jobs were never acknowledged")
+    });
+    Ok(())
+}
+
+async fn check_job(
+    proofs: &mut ProofServiceClient<Channel>,
+    client: &Client,
+    accepted: &Accepted,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let name = &accepted.name;
+    let job = client.job(name).await?;
+    *findings.states.entry(job.state().as_str_name()).or_default() += 1;
+    findings.require(is_final(job.state()), || format!("{name} is {}", job.state().as_str_name()));
+    let is_proven = job.state() == job::State::Succeeded && job.result.is_some();
+    findings.require(is_proven, || format!("{name} ended {}: {:?}", job.state().as_str_name(), job.failure));
+    if is_proven {
+        let documents = client.documents(&job).await?;
+        let verified = verify_locally(&documents.key, &documents.statement, &documents.proof, &ALL_PROFILES, accepted.nonce);
+        findings.require(verified.is_ok(), || format!("{name}: the proof is refused: {:?}", verified.err()));
+    }
+    check_events(proofs, name, job.last_sequence, findings).await?;
+    let tasks = proofs.list_job_tasks(ListJobTasksRequest { name: name.clone() }).await?.into_inner().tasks;
+    check_tasks(name, &tasks, findings);
+    Ok(())
+}
+
+/// The stored events are 1, 2, 3 …, and one of them is the result.
+async fn check_events(
+    proofs: &mut ProofServiceClient<Channel>,
+    name: &str,
+    last_sequence: i64,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let request = WatchJobRequest { name: name.to_owned(), from_sequence: 1 };
+    let mut stream = proofs.watch_job(request).await?.into_inner();
+    let (mut sequences, mut n_results, mut n_final) = (Vec::new(), 0, 0);
+    while let Some(event) = stream.message().await? {
+        match event.detail {
+            Some(job_event::Detail::Snapshot(_) | job_event::Detail::Heartbeat(_)) => continue,
+            Some(job_event::Detail::Result(_)) => n_results += 1,
+            Some(job_event::Detail::Failure(_) | job_event::Detail::Note(_)) | None => {}
+        }
+        n_final += usize::from(is_final(event.state()));
+        sequences.push(event.sequence);
+    }
+    findings.require(sequences == (1..=last_sequence).collect::<Vec<_>>(), || format!("{name} has the events {sequences:?}"));
+    findings.require(n_results == 1 && n_final == 1, || format!("{name} has {n_results} results and {n_final} ends"));
+    Ok(())
+}
+
+/// Each task was done, and one attempt gave what was taken.
+fn check_tasks(name: &str, tasks: &[JobTask], findings: &mut Findings) {
+    findings.require(!tasks.is_empty(), || format!("{name} has no tasks"));
+    for task in tasks {
+        findings.require(task.state == "DONE", || format!("{name}: task {} is {}", task.name, task.state));
+        let mut n_done = 0;
+        for attempt in &task.attempts {
+            let outcome = if attempt.outcome.is_empty() { "RUNNING" } else { attempt.outcome.as_str() };
+            *findings.attempts.entry(outcome.to_owned()).or_default() += 1;
+            if outcome == "DONE" {
+                n_done += 1;
+                *findings.done_by.entry(attempt.worker.clone()).or_default() += 1;
+            }
+            findings.require(outcome != "RUNNING", || format!("{name}: an attempt at {} never ended", task.name));
+        }
+        findings.require(n_done == 1, || format!("{name}: task {} was done {n_done} times", task.name));
+    }
+}

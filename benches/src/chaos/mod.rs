@@ -1,0 +1,146 @@
+//! Chaos: real processes are killed at random while clients ask for proofs; in the end every job that was acknowledged has one result.
+
+pub mod clients;
+pub mod invariants;
+pub mod plan;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clients::{Accepted, Clients, Seen};
+use invariants::Findings;
+use plan::Strike;
+use zkinfer_client::{Client, ClientOptions, MediaType, ModelRequest, RetryPolicy, UploadSource};
+use zkinfer_server::limits::Limits;
+
+use crate::cluster::{Cluster, Layout, Victim};
+use crate::record::Record;
+
+/// The smallest bundled network, quantized: a proof takes less than a second.
+const NETWORK: &str = "mlp-breast-cancer/model_uint8_per_channel_qdq.onnx";
+/// If no job ends for so long, the next kill comes nevertheless.
+const STALLED: Duration = Duration::from_secs(20);
+/// Between two looks at how many jobs are done.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Limits for runs in which workers die for no fault of their tasks.
+pub fn limits(lease: Duration) -> Limits {
+    Limits {
+        lease,
+        attempts: 1_000_000,
+        worker_deaths: 1_000_000,
+        queued_per_tenant: 100_000,
+        retry_backoff: Duration::from_millis(50),
+        ..Limits::default()
+    }
+}
+
+/// How many kills of each kind were made.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kills {
+    server: usize,
+    supervisor: usize,
+    prover: usize,
+    database: usize,
+    cable: usize,
+}
+
+impl Kills {
+    fn count(&mut self, victim: Victim) {
+        match victim {
+            Victim::Server => self.server += 1,
+            Victim::Supervisor(_) => self.supervisor += 1,
+            Victim::Prover(_) => self.prover += 1,
+            Victim::Database => self.database += 1,
+            Victim::Cable(_) => self.cable += 1,
+        }
+    }
+}
+
+/// What a run is made of.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Jobs.
+    pub n_jobs: usize,
+    /// Jobs that are under way at a time.
+    pub n_at_once: usize,
+    /// Of inputs.
+    pub seed: u64,
+}
+
+/// Starts a cluster, registers the network, lets clients ask for proofs while `strikes` come down, looks at every job, and ends the cluster.
+/// Notes figures in `record`.
+///
+/// # Errors
+/// The cluster does not start, or answers no more; what does not hold is among the findings.
+pub async fn run(layout: &Layout, run: &Run, strikes: &[Strike], models: &Path, record: &mut Record) -> anyhow::Result<Findings> {
+    let mut cluster = tokio::task::block_in_place(|| Cluster::start(layout))?;
+    let retry = RetryPolicy { attempts: 1000, first_wait: Duration::from_millis(100), longest_wait: Duration::from_secs(1) };
+    let client = Client::connect_with(&cluster.address(), ClientOptions { retry, ..ClientOptions::default() }).await?;
+    let model = register(&client, &models.join(NETWORK)).await?;
+    let seen = Arc::new(Seen::default());
+    let clients = Clients { channel: cluster.channel()?, model, seed: run.seed, n_at_once: run.n_at_once, seen: seen.clone() };
+    let began = Instant::now();
+    let asking = tokio::spawn({
+        let (clients, n_jobs) = (clients.clone(), run.n_jobs);
+        async move { clients.run(n_jobs).await }
+    });
+    let kills = strike_all(&mut cluster, strikes, &seen).await?;
+    let accepted: Vec<Accepted> = asking.await.context("the clients panicked")??;
+    let wall_s = began.elapsed().as_secs_f64();
+    let mut findings = invariants::check(&clients.channel, &client, &accepted).await?;
+    findings.violations.extend(seen.wrong.lock().map(|wrong| wrong.clone()).unwrap_or_default());
+    note(layout, &accepted, wall_s, &kills, &seen, &findings, record);
+    Ok(findings)
+}
+
+async fn register(client: &Client, network: &Path) -> anyhow::Result<String> {
+    let network = client.upload(&UploadSource::File(network.to_owned()), MediaType::Onnx).await?;
+    let model = client.create_model(&ModelRequest::new("chaos", network.name)).await?;
+    client.finish_model(&model.name, |_| {}).await?;
+    Ok(model.name)
+}
+
+async fn strike_all(cluster: &mut Cluster, strikes: &[Strike], seen: &Seen) -> anyhow::Result<Kills> {
+    let mut kills = Kills::default();
+    for strike in strikes {
+        let began = Instant::now();
+        while seen.n_done.load(Ordering::Relaxed) < strike.after_jobs && began.elapsed() < STALLED {
+            tokio::time::sleep(LOOK).await;
+        }
+        tokio::time::sleep(strike.delay).await;
+        tokio::task::block_in_place(|| cluster.strike(strike.victim, strike.downtime))?;
+        kills.count(strike.victim);
+    }
+    Ok(kills)
+}
+
+fn note(layout: &Layout, accepted: &[Accepted], wall_s: f64, kills: &Kills, seen: &Seen, findings: &Findings, record: &mut Record) {
+    record.set("store", layout.store.name());
+    record.set("network", NETWORK);
+    record.set("workers_in_server", layout.workers_in_server);
+    record.set("worker_processes", layout.n_workers);
+    record.set("lease_seconds", layout.limits.lease.as_secs_f64());
+    record.add_single("jobs", accepted.len() as f64);
+    record.add_single("wall_s", wall_s);
+    let Kills { server, supervisor, prover, database, cable } = *kills;
+    for (name, count) in [("server", server), ("worker_supervisor", supervisor), ("worker_prover", prover), ("database", database)] {
+        record.add_single(&format!("kills_{name}"), count as f64);
+    }
+    record.add_single("network_cuts", cable as f64);
+    record.add_single("calls_repeated", seen.n_repeats.load(Ordering::Relaxed) as f64);
+    record.add_single("creations_replayed", seen.n_replays.load(Ordering::Relaxed) as f64);
+    for (state, count) in &findings.states {
+        record.add_single(&format!("jobs_{}", state.trim_start_matches("STATE_").to_lowercase()), *count as f64);
+    }
+    for (outcome, count) in &findings.attempts {
+        record.add_single(&format!("attempts_{}", outcome.to_lowercase()), *count as f64);
+    }
+    for (worker, count) in &findings.done_by {
+        record.add_single(&format!("tasks_done_by_{worker}"), *count as f64);
+    }
+    record.add_single("violations", findings.violations.len() as f64);
+}

@@ -1,0 +1,288 @@
+//! The service as operators run it, on one machine: `zkinferd serve`, several `zkinferd worker`, and a database, each in processes of its own.
+
+pub mod network;
+#[path = "../../../server/tests/support/postgres.rs"]
+pub mod postgres;
+pub mod process;
+
+use std::ffi::OsString;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use clap::ValueEnum;
+use network::Namespace;
+use postgres::Postgres;
+use process::{Environment, Process, signal};
+use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
+use zkinfer_server::limits::Limits;
+
+/// How long a start may take: circuits may have to be built.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Workers finish what they do within this when they are asked to end.
+const DRAIN_SECONDS: &str = "5";
+
+/// What remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Store {
+    /// SQLite in the server's folder.
+    Sqlite,
+    /// A throwaway PostgreSQL.
+    Postgres,
+}
+
+impl Store {
+    /// As results are called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+        }
+    }
+}
+
+/// What time processes believe it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clocks {
+    /// The machine's.
+    Right,
+    /// The server's is a day behind, those of workers are two hours ahead.
+    Skewed,
+}
+
+/// Where workers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// On the server's machine.
+    Loopback,
+    /// Each in a network namespace of its own.
+    Namespaces,
+}
+
+/// Where libfaketime is looked for.
+const FAKETIME: &[&str] =
+    &["/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1"];
+
+impl Clocks {
+    /// What makes a process believe in a clock that is off by `offset`.
+    fn environment(self, offset: &str) -> anyhow::Result<Environment> {
+        if self == Self::Right {
+            return Ok(Environment::new());
+        }
+        let library = FAKETIME.iter().find(|path| Path::new(path).exists());
+        let library = library.context("libfaketime is not installed; apt-get install faketime")?;
+        // The clocks that only run forward stay as they are, as when a machine's wall clock is set.
+        Ok(vec![("LD_PRELOAD", (*library).to_owned()), ("FAKETIME", offset.to_owned()), ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned())])
+    }
+}
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// The program `zkinferd`.
+    pub program: PathBuf,
+    /// What remembers.
+    pub store: Store,
+    /// Its limits.
+    pub limits: Limits,
+    /// Proofs at a time in the server's process.
+    pub workers_in_server: u16,
+    /// Worker processes.
+    pub n_workers: usize,
+    /// Where circuits and oracles are kept; `None`: in the cluster's folder.
+    pub cache_dir: Option<PathBuf>,
+    /// Whether all have the machine's clock.
+    pub clocks: Clocks,
+    /// Where workers are.
+    pub network: Network,
+}
+
+/// Whom a kill meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Victim {
+    /// `zkinferd serve`.
+    Server,
+    /// The supervisor of a worker.
+    Supervisor(usize),
+    /// The process of a worker that proves.
+    Prover(usize),
+    /// PostgreSQL.
+    Database,
+    /// The cable between a worker and the server: it is unplugged, and later plugged in.
+    Cable(usize),
+}
+
+/// Running processes. All end when this is dropped.
+pub struct Cluster {
+    // Before the folder that they write to, as fields are dropped in order.
+    server: Process,
+    workers: Vec<Process>,
+    namespaces: Vec<Namespace>,
+    postgres: Option<Postgres>,
+    address: SocketAddr,
+    folder: TempDir,
+}
+
+impl Cluster {
+    /// Starts database, server and workers, and waits until the server listens.
+    ///
+    /// # Errors
+    /// A program that is missing or ends, or PostgreSQL is not installed.
+    pub fn start(layout: &Layout) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("zkinfer-cluster-").tempdir().context("no temporary folder")?;
+        let postgres = match layout.store {
+            Store::Sqlite => None,
+            Store::Postgres => Some(Postgres::start().map_err(anyhow::Error::msg)?),
+        };
+        let database = postgres.as_ref().map(|postgres| migrated(&layout.program, postgres)).transpose()?;
+        let (address, worker_address) = (free_address()?, free_address()?);
+        let cache_dir = layout.cache_dir.clone().unwrap_or_else(|| folder.path().join("cache"));
+        let limits = folder.path().join("limits.json");
+        std::fs::write(&limits, serde_json::to_vec(&layout.limits)?)?;
+        let mut line = words(&["serve", "--device", "cpu", "--log", "info"]);
+        option(&mut line, "--listen", address.to_string());
+        option(&mut line, "--worker-listen", worker_address.to_string());
+        option(&mut line, "--data-dir", folder.path().join("data"));
+        option(&mut line, "--cache-dir", &cache_dir);
+        option(&mut line, "--limits", &limits);
+        option(&mut line, "--workers", layout.workers_in_server.to_string());
+        if let Some(url) = database {
+            option(&mut line, "--database", url);
+        }
+        let server = Process::start(&layout.program, line, layout.clocks.environment("-1d")?, folder.path().join("server.log"))?;
+        let mut cluster = Self { server, workers: Vec::new(), namespaces: Vec::new(), postgres, address, folder };
+        cluster.wait_for_server()?;
+        for i in 0..layout.n_workers {
+            cluster.start_worker(layout, i, worker_address, &cache_dir)?;
+        }
+        Ok(cluster)
+    }
+
+    fn start_worker(&mut self, layout: &Layout, i: usize, server: SocketAddr, cache_dir: &Path) -> anyhow::Result<()> {
+        let mut line = words(&["worker", "--device", "cpu", "--drain-seconds", DRAIN_SECONDS]);
+        option(&mut line, "--name", format!("worker-{i}"));
+        option(&mut line, "--cache-dir", cache_dir);
+        let environment = layout.clocks.environment("+2h")?;
+        let log = self.folder.path().join(format!("worker-{i}.log"));
+        let process = match layout.network {
+            Network::Loopback => {
+                option(&mut line, "--server", format!("http://{server}"));
+                Process::start(&layout.program, line, environment, log)?
+            }
+            Network::Namespaces => {
+                let namespace = Namespace::create(u8::try_from(i)?, server)?;
+                option(&mut line, "--server", format!("http://{}", namespace.address()));
+                // `ip` becomes the program: the process id stays.
+                let prefix = [words(&["netns", "exec", namespace.name()]), vec![layout.program.clone().into()]].concat();
+                self.namespaces.push(namespace);
+                Process::start(Path::new("ip"), [prefix, line].concat(), environment, log)?
+            }
+        };
+        self.workers.push(process);
+        Ok(())
+    }
+
+    /// `http://HOST:PORT` for clients.
+    pub fn address(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A connection that is made again whenever it breaks.
+    ///
+    /// # Errors
+    /// Never for an address of this machine.
+    pub fn channel(&self) -> anyhow::Result<Channel> {
+        Ok(Endpoint::from_shared(self.address())?.connect_timeout(Duration::from_secs(5)).connect_lazy())
+    }
+
+    /// Where logs and data are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Processes of a worker: the supervisor, then those that prove.
+    pub fn worker_processes(&self, worker: usize) -> Vec<u32> {
+        self.workers.get(worker).map(|process| [vec![process.id()], process.children()].concat()).unwrap_or_default()
+    }
+
+    /// Kills `victim` with SIGKILL, waits for `downtime`, and starts it again (a supervisor starts its prover by itself).
+    ///
+    /// # Errors
+    /// What was killed does not start again.
+    pub fn strike(&mut self, victim: Victim, downtime: Duration) -> anyhow::Result<()> {
+        match victim {
+            Victim::Server => {
+                self.server.kill();
+                std::thread::sleep(downtime);
+                self.server.start_again()?;
+                self.wait_for_server()
+            }
+            Victim::Supervisor(worker) => {
+                let process = self.workers.get_mut(worker).context("no such worker")?;
+                process.kill();
+                std::thread::sleep(downtime);
+                process.start_again()
+            }
+            Victim::Prover(worker) => {
+                let process = self.workers.get(worker).context("no such worker")?;
+                process.children().into_iter().for_each(|pid| signal("-KILL", pid));
+                Ok(())
+            }
+            Victim::Database => {
+                let postgres = self.postgres.as_mut().context("SQLite has no process of its own")?;
+                postgres.kill();
+                std::thread::sleep(downtime);
+                postgres.launch().map_err(anyhow::Error::msg)
+            }
+            Victim::Cable(worker) => {
+                let namespace = self.namespaces.get(worker).context("that worker has no cable")?;
+                namespace.unplug()?;
+                std::thread::sleep(downtime);
+                namespace.plug()
+            }
+        }
+    }
+
+    /// Waits until the server listens.
+    fn wait_for_server(&mut self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        while TcpStream::connect(self.address).is_err() {
+            ensure!(began.elapsed() < PATIENCE, "zkinferd does not listen; its log:\n{}", self.server_log());
+            if self.server.has_ended() {
+                bail!("zkinferd ended; its log:\n{}", self.server_log());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn server_log(&self) -> String {
+        let log = std::fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+/// A database with today's schema.
+fn migrated(program: &Path, postgres: &Postgres) -> anyhow::Result<String> {
+    let url = postgres.create_database("zkinfer");
+    let output = std::process::Command::new(program).args(["migrate", "--database", &url]).output();
+    let output = output.with_context(|| format!("cannot start {}", program.display()))?;
+    ensure!(output.status.success(), "zkinferd migrate failed: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(url)
+}
+
+/// A port that is free now, and kept through restarts.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0").context("no free port")?.local_addr()?)
+}
+
+fn words(words: &[&str]) -> Vec<OsString> {
+    words.iter().map(OsString::from).collect()
+}
+
+fn option(line: &mut Vec<OsString>, name: &str, value: impl Into<OsString>) {
+    line.extend([name.into(), value.into()]);
+}

@@ -1,0 +1,93 @@
+//! A program in a process of its own: killed as the kernel kills, and started again with the same command line.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::Context;
+
+/// A process that can be started again. Killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    environment: Environment,
+    log: PathBuf,
+    child: Child,
+}
+
+/// Variables that a process has beside those of this one.
+pub type Environment = Vec<(&'static str, String)>;
+
+impl Process {
+    /// Starts `program`; what it writes on standard error is appended to `log`.
+    ///
+    /// # Errors
+    /// No such program, or a log that cannot be written.
+    pub fn start(program: &Path, arguments: Vec<OsString>, environment: Environment, log: PathBuf) -> anyhow::Result<Self> {
+        let child = spawn(program, &arguments, &environment, &log)?;
+        Ok(Self { program: program.to_owned(), arguments, environment, log, child })
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        // It may have ended by itself: then there is nothing to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again.
+    ///
+    /// # Errors
+    /// The system gives no process.
+    pub fn start_again(&mut self) -> anyhow::Result<()> {
+        self.kill();
+        self.child = spawn(&self.program, &self.arguments, &self.environment, &self.log)?;
+        Ok(())
+    }
+
+    /// Whether it is gone.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Process ids of its children.
+    pub fn children(&self) -> Vec<u32> {
+        let id = self.child.id();
+        let listed = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    }
+
+    /// Asks it to end (SIGTERM) and waits; answers whether it ended well.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub fn end(&mut self) -> anyhow::Result<bool> {
+        signal("-TERM", self.child.id());
+        Ok(self.child.wait().context("cannot wait for a process")?.success())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Sends a signal by its option of `kill`, such as `-STOP`. A process that is gone does not matter.
+pub fn signal(option: &str, pid: u32) {
+    let _ = Command::new("kill").args([option, &pid.to_string()]).stderr(Stdio::null()).status();
+}
+
+fn spawn(program: &Path, arguments: &[OsString], environment: &Environment, log: &Path) -> anyhow::Result<Child> {
+    let log = OpenOptions::new().create(true).append(true).open(log).with_context(|| format!("cannot write {}", log.display()))?;
+    let mut command = Command::new(program);
+    command.args(arguments).envs(environment.iter().cloned()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command.spawn().with_context(|| format!("cannot start {}; build it with cargo build --release --bin zkinferd", program.display()))
+}

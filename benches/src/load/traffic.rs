@@ -1,0 +1,168 @@
+//! Clients of the load: they create, watch and ask.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+use zkinfer_client::proto::{
+    BatchCreateJobsRequest, CreateJobRequest, GetJobRequest, Input, Job, ListJobsRequest, Privacy, WatchJobRequest, input, job,
+};
+use zkinfer_proto::v1::proof_service_client::ProofServiceClient;
+
+use super::instant_prover::InstantProver;
+
+/// Jobs created in one call while the queue is filled.
+const BATCH: usize = 256;
+/// Names that are remembered, to be asked for and watched.
+const REMEMBERED: usize = 20_000;
+/// Between two looks whether a job may be created.
+const LOOK: Duration = Duration::from_millis(2);
+/// The largest page of a list.
+const PAGE: i32 = 1000;
+
+/// What all clients share.
+#[derive(Debug)]
+pub(super) struct Traffic {
+    channel: Channel,
+    model: String,
+    names: Mutex<VecDeque<String>>,
+    next: AtomicUsize,
+    pub(super) n_created: AtomicUsize,
+    pub(super) n_events: AtomicUsize,
+}
+
+impl Traffic {
+    pub(super) async fn connect(address: &str, model: String) -> anyhow::Result<Self> {
+        let channel = connect(address).await?;
+        Ok(Self {
+            channel,
+            model,
+            names: Mutex::default(),
+            next: AtomicUsize::new(0),
+            n_created: AtomicUsize::new(0),
+            n_events: AtomicUsize::new(0),
+        })
+    }
+
+    /// Another connection.
+    pub(super) async fn another(&self, address: &str) -> anyhow::Result<Channel> {
+        connect(address).await
+    }
+
+    /// Jobs that are not proved yet.
+    pub(super) fn n_waiting(&self, prover: &InstantProver) -> usize {
+        self.n_created.load(Ordering::Relaxed).saturating_sub(prover.n_proved.load(Ordering::Relaxed))
+    }
+
+    /// Creates `n` jobs in batches.
+    pub(super) async fn fill(&self, n: usize) -> anyhow::Result<()> {
+        let mut proofs = ProofServiceClient::new(self.channel.clone()).max_decoding_message_size(16 << 20);
+        while self.n_created.load(Ordering::Relaxed) < n {
+            let wanted = BATCH.min(n - self.n_created.load(Ordering::Relaxed));
+            let requests = (0..wanted).map(|_| CreateJobRequest { request_id: String::new(), ..self.request() }).collect();
+            let request_id = uuid::Uuid::new_v4().to_string();
+            let request = BatchCreateJobsRequest { requests, request_id, ..BatchCreateJobsRequest::default() };
+            proofs.batch_create_jobs(request).await?.into_inner().jobs.into_iter().for_each(|job| self.remember(job.name));
+        }
+        Ok(())
+    }
+
+    /// Keeps the queue as long as it is until `over`: one more job for each that ended.
+    pub(super) async fn replace(
+        self: Arc<Self>,
+        prover: Arc<InstantProver>,
+        n_queued: usize,
+        over: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let mut proofs = ProofServiceClient::new(self.channel.clone());
+        while !over.is_cancelled() {
+            if self.n_waiting(&prover) >= n_queued {
+                tokio::time::sleep(LOOK).await;
+                continue;
+            }
+            let job = proofs.create_job(self.request()).await?.into_inner();
+            self.remember(job.name);
+        }
+        Ok(())
+    }
+
+    /// Watches one job after another to its end.
+    pub(super) async fn watch(self: Arc<Self>, channel: Channel, over: CancellationToken) -> anyhow::Result<()> {
+        let mut proofs = ProofServiceClient::new(channel);
+        while !over.is_cancelled() {
+            let request = WatchJobRequest { name: self.some()?, from_sequence: 0 };
+            let mut stream = proofs.watch_job(request).await?.into_inner();
+            while let Some(event) = over.run_until_cancelled(stream.message()).await {
+                if event?.is_none() {
+                    break;
+                }
+                self.n_events.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for one job after another; answers how long each call took, in milliseconds.
+    pub(super) async fn ask(self: Arc<Self>, channel: Channel, over: CancellationToken) -> anyhow::Result<Vec<f64>> {
+        let mut proofs = ProofServiceClient::new(channel);
+        let mut latencies = Vec::new();
+        while !over.is_cancelled() {
+            let request = GetJobRequest { name: self.some()? };
+            let began = Instant::now();
+            proofs.get_job(request).await?;
+            latencies.push(began.elapsed().as_secs_f64() * 1e3);
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(latencies)
+    }
+
+    /// How many jobs succeeded, counted over all pages.
+    pub(super) async fn count_succeeded(&self) -> anyhow::Result<usize> {
+        let mut proofs = ProofServiceClient::new(self.channel.clone()).max_decoding_message_size(16 << 20);
+        let (mut count, mut page_token) = (0, String::new());
+        loop {
+            let states = vec![job::State::Succeeded.into()];
+            let request = ListJobsRequest { page_size: PAGE, page_token, states, ..ListJobsRequest::default() };
+            let page = proofs.list_jobs(request).await?.into_inner();
+            count += page.jobs.len();
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(count);
+            }
+        }
+    }
+
+    fn request(&self) -> CreateJobRequest {
+        let input = Input { source: Some(input::Source::Inline(vec![7; 4])), encoding: input::Encoding::Uint8.into() };
+        let job = Job { model: self.model.clone(), input: Some(input), privacy: Privacy::InputCommitted.into(), ..Job::default() };
+        CreateJobRequest { job: Some(job), request_id: uuid::Uuid::new_v4().to_string(), ..CreateJobRequest::default() }
+    }
+
+    fn remember(&self, name: String) {
+        self.n_created.fetch_add(1, Ordering::Relaxed);
+        let mut names = self.names();
+        names.push_back(name);
+        if names.len() > REMEMBERED {
+            names.pop_front();
+        }
+    }
+
+    /// One of the jobs, each time another: some are queued, some at their end.
+    fn some(&self) -> anyhow::Result<String> {
+        let names = self.names();
+        let index = self.next.fetch_add(7919, Ordering::Relaxed) % names.len().max(1);
+        names.get(index).cloned().context("there is no job yet")
+    }
+
+    fn names(&self) -> MutexGuard<'_, VecDeque<String>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn connect(address: &str) -> anyhow::Result<Channel> {
+    Endpoint::from_shared(address.to_owned())?.connect().await.with_context(|| format!("no service at {address}"))
+}
