@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from zkinfer.v1 import progress_pb2 as zkinfer_dot_v1_dot_progress__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16zkinfer/v1/model.proto\x12\nzkinfer.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19zkinfer/v1/progress.proto\"\xb9\x06\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12-\n\x06labels\x18\x03 \x03(\x0b\x32\x1d.zkinfer.v1.Model.LabelsEntry\x12\x17\n\x0fsource_artifact\x18\x04 \x01(\t\x12\x1c\n\x14\x63\x61libration_artifact\x18\x05 \x01(\t\x12\x35\n\x0cquantization\x18\x06 \x01(\x0b\x32\x1f.zkinfer.v1.QuantizationOptions\x12\x38\n\x12weights_visibility\x18\x07 \x01(\x0e\x32\x1c.zkinfer.v1.Model.Visibility\x12\x15\n\rparameter_set\x18\x08 \x01(\t\x12&\n\x05state\x18\t \x01(\x0e\x32\x17.zkinfer.v1.Model.State\x12&\n\x08progress\x18\n \x01(\x0b\x32\x14.zkinfer.v1.Progress\x12$\n\x07\x66\x61ilure\x18\x0b \x01(\x0b\x32\x13.zkinfer.v1.Failure\x12/\n\nregistered\x18\x0c \x01(\x0b\x32\x1b.zkinfer.v1.RegisteredModel\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nready_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rlast_sequence\x18\x0f \x01(\x03\x12\x0c\n\x04\x65tag\x18\x10 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"i\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTATE_COMPILING\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03\x12\x11\n\rSTATE_RETIRED\x10\x04\"W\n\nVisibility\x12\x1a\n\x16VISIBILITY_UNSPECIFIED\x10\x00\x12\x16\n\x12VISIBILITY_PRIVATE\x10\x01\x12\x15\n\x11VISIBILITY_PUBLIC\x10\x02\"\xf3\x02\n\x13QuantizationOptions\x12@\n\x0bgranularity\x18\x01 \x01(\x0e\x32+.zkinfer.v1.QuantizationOptions.Granularity\x12@\n\x0b\x63\x61libration\x18\x02 \x01(\x0e\x32+.zkinfer.v1.QuantizationOptions.Calibration\x12\x12\n\npercentile\x18\x03 \x01(\x01\"c\n\x0bGranularity\x12\x1b\n\x17GRANULARITY_UNSPECIFIED\x10\x00\x12\x1a\n\x16GRANULARITY_PER_TENSOR\x10\x01\x12\x1b\n\x17GRANULARITY_PER_CHANNEL\x10\x02\"_\n\x0b\x43\x61libration\x12\x1b\n\x17\x43\x41LIBRATION_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43\x41LIBRATION_MIN_MAX\x10\x01\x12\x1a\n\x16\x43\x41LIBRATION_PERCENTILE\x10\x02\"\xf7\x02\n\x0fRegisteredModel\x12\x18\n\x10model_commitment\x18\x01 \x01(\x0c\x12\x16\n\x0eprogram_digest\x18\x02 \x01(\x0c\x12\x15\n\rparameters_id\x18\x03 \x01(\x0c\x12\x1d\n\x15verifier_key_artifact\x18\x04 \x01(\t\x12$\n\x1cquantization_report_artifact\x18\x05 \x01(\t\x12&\n\x06inputs\x18\x06 \x03(\x0b\x32\x16.zkinfer.v1.TensorSpec\x12\'\n\x07outputs\x18\x07 \x03(\x0b\x32\x16.zkinfer.v1.TensorSpec\x12\x13\n\x0blayer_count\x18\x08 \x01(\r\x12\x17\n\x0fparameter_count\x18\t \x01(\x03\x12*\n\x0bstage_times\x18\n \x03(\x0b\x32\x15.zkinfer.v1.StageTime\x12+\n\tunit_cost\x18\x0b \x01(\x0b\x32\x18.zkinfer.v1.CostEstimate\"\\\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x0e\n\x06scales\x18\x04 \x03(\x01\x12\x12\n\nzero_point\x18\x05 \x01(\x12\"E\n\tStageTime\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x07\x65lapsed\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xcc\x01\n\x0c\x43ostEstimate\x12,\n\twall_time\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fpeak_host_bytes\x18\x02 \x01(\x03\x12\x19\n\x11peak_device_bytes\x18\x03 \x01(\x03\x12\x13\n\x0bproof_bytes\x18\x04 \x01(\x03\x12\x12\n\ntask_count\x18\x05 \x01(\r\x12\x13\n\x0blayer_count\x18\x06 \x01(\r\x12\x1c\n\x14multiply_accumulates\x18\x07 \x01(\x03\"\xd0\x02\n\nModelEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.zkinfer.v1.Model.State\x12&\n\x08progress\x18\x04 \x01(\x0b\x32\x14.zkinfer.v1.Progress\x12%\n\x08snapshot\x18\x05 \x01(\x0b\x32\x11.zkinfer.v1.ModelH\x00\x12&\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x13.zkinfer.v1.FailureH\x00\x12\x31\n\nregistered\x18\x07 \x01(\x0b\x32\x1b.zkinfer.v1.RegisteredModelH\x00\x12*\n\theartbeat\x18\x08 \x01(\x0b\x32\x15.zkinfer.v1.HeartbeatH\x00\x42\x08\n\x06\x64\x65tail\"l\n\x12\x43reateModelRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12 \n\x05model\x18\x03 \x01(\x0b\x32\x11.zkinfer.v1.Model\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"J\n\x11ListModelsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"P\n\x12ListModelsResponse\x12!\n\x06models\x18\x01 \x03(\x0b\x32\x11.zkinfer.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"8\n\x11WatchModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rfrom_sequence\x18\x02 \x01(\x03\x32\xa0\x02\n\x0cModelService\x12@\n\x0b\x43reateModel\x12\x1e.zkinfer.v1.CreateModelRequest\x1a\x11.zkinfer.v1.Model\x12:\n\x08GetModel\x12\x1b.zkinfer.v1.GetModelRequest\x1a\x11.zkinfer.v1.Model\x12K\n\nListModels\x12\x1d.zkinfer.v1.ListModelsRequest\x1a\x1e.zkinfer.v1.ListModelsResponse\x12\x45\n\nWatchModel\x12\x1d.zkinfer.v1.WatchModelRequest\x1a\x16.zkinfer.v1.ModelEvent0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16zkinfer/v1/model.proto\x12\nzkinfer.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19zkinfer/v1/progress.proto\"\xcf\x06\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12-\n\x06labels\x18\x03 \x03(\x0b\x32\x1d.zkinfer.v1.Model.LabelsEntry\x12\x17\n\x0fsource_artifact\x18\x04 \x01(\t\x12\x1c\n\x14\x63\x61libration_artifact\x18\x05 \x01(\t\x12\x35\n\x0cquantization\x18\x06 \x01(\x0b\x32\x1f.zkinfer.v1.QuantizationOptions\x12\x38\n\x12weights_visibility\x18\x07 \x01(\x0e\x32\x1c.zkinfer.v1.Model.Visibility\x12\x15\n\rparameter_set\x18\x08 \x01(\t\x12&\n\x05state\x18\t \x01(\x0e\x32\x17.zkinfer.v1.Model.State\x12&\n\x08progress\x18\n \x01(\x0b\x32\x14.zkinfer.v1.Progress\x12$\n\x07\x66\x61ilure\x18\x0b \x01(\x0b\x32\x13.zkinfer.v1.Failure\x12/\n\nregistered\x18\x0c \x01(\x0b\x32\x1b.zkinfer.v1.RegisteredModel\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nready_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rlast_sequence\x18\x0f \x01(\x03\x12\x0c\n\x04\x65tag\x18\x10 \x01(\t\x12\x14\n\x0ctrace_parent\x18\x15 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"i\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTATE_COMPILING\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03\x12\x11\n\rSTATE_RETIRED\x10\x04\"W\n\nVisibility\x12\x1a\n\x16VISIBILITY_UNSPECIFIED\x10\x00\x12\x16\n\x12VISIBILITY_PRIVATE\x10\x01\x12\x15\n\x11VISIBILITY_PUBLIC\x10\x02\"\xf3\x02\n\x13QuantizationOptions\x12@\n\x0bgranularity\x18\x01 \x01(\x0e\x32+.zkinfer.v1.QuantizationOptions.Granularity\x12@\n\x0b\x63\x61libration\x18\x02 \x01(\x0e\x32+.zkinfer.v1.QuantizationOptions.Calibration\x12\x12\n\npercentile\x18\x03 \x01(\x01\"c\n\x0bGranularity\x12\x1b\n\x17GRANULARITY_UNSPECIFIED\x10\x00\x12\x1a\n\x16GRANULARITY_PER_TENSOR\x10\x01\x12\x1b\n\x17GRANULARITY_PER_CHANNEL\x10\x02\"_\n\x0b\x43\x61libration\x12\x1b\n\x17\x43\x41LIBRATION_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43\x41LIBRATION_MIN_MAX\x10\x01\x12\x1a\n\x16\x43\x41LIBRATION_PERCENTILE\x10\x02\"\xf7\x02\n\x0fRegisteredModel\x12\x18\n\x10model_commitment\x18\x01 \x01(\x0c\x12\x16\n\x0eprogram_digest\x18\x02 \x01(\x0c\x12\x15\n\rparameters_id\x18\x03 \x01(\x0c\x12\x1d\n\x15verifier_key_artifact\x18\x04 \x01(\t\x12$\n\x1cquantization_report_artifact\x18\x05 \x01(\t\x12&\n\x06inputs\x18\x06 \x03(\x0b\x32\x16.zkinfer.v1.TensorSpec\x12\'\n\x07outputs\x18\x07 \x03(\x0b\x32\x16.zkinfer.v1.TensorSpec\x12\x13\n\x0blayer_count\x18\x08 \x01(\r\x12\x17\n\x0fparameter_count\x18\t \x01(\x03\x12*\n\x0bstage_times\x18\n \x03(\x0b\x32\x15.zkinfer.v1.StageTime\x12+\n\tunit_cost\x18\x0b \x01(\x0b\x32\x18.zkinfer.v1.CostEstimate\"\\\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x0e\n\x06scales\x18\x04 \x03(\x01\x12\x12\n\nzero_point\x18\x05 \x01(\x12\"E\n\tStageTime\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x07\x65lapsed\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xcc\x01\n\x0c\x43ostEstimate\x12,\n\twall_time\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fpeak_host_bytes\x18\x02 \x01(\x03\x12\x19\n\x11peak_device_bytes\x18\x03 \x01(\x03\x12\x13\n\x0bproof_bytes\x18\x04 \x01(\x03\x12\x12\n\ntask_count\x18\x05 \x01(\r\x12\x13\n\x0blayer_count\x18\x06 \x01(\r\x12\x1c\n\x14multiply_accumulates\x18\x07 \x01(\x03\"\xd0\x02\n\nModelEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.zkinfer.v1.Model.State\x12&\n\x08progress\x18\x04 \x01(\x0b\x32\x14.zkinfer.v1.Progress\x12%\n\x08snapshot\x18\x05 \x01(\x0b\x32\x11.zkinfer.v1.ModelH\x00\x12&\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x13.zkinfer.v1.FailureH\x00\x12\x31\n\nregistered\x18\x07 \x01(\x0b\x32\x1b.zkinfer.v1.RegisteredModelH\x00\x12*\n\theartbeat\x18\x08 \x01(\x0b\x32\x15.zkinfer.v1.HeartbeatH\x00\x42\x08\n\x06\x64\x65tail\"l\n\x12\x43reateModelRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12 \n\x05model\x18\x03 \x01(\x0b\x32\x11.zkinfer.v1.Model\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"J\n\x11ListModelsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"P\n\x12ListModelsResponse\x12!\n\x06models\x18\x01 \x03(\x0b\x32\x11.zkinfer.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"8\n\x11WatchModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rfrom_sequence\x18\x02 \x01(\x03\x32\xa0\x02\n\x0cModelService\x12@\n\x0b\x43reateModel\x12\x1e.zkinfer.v1.CreateModelRequest\x1a\x11.zkinfer.v1.Model\x12:\n\x08GetModel\x12\x1b.zkinfer.v1.GetModelRequest\x1a\x11.zkinfer.v1.Model\x12K\n\nListModels\x12\x1d.zkinfer.v1.ListModelsRequest\x1a\x1e.zkinfer.v1.ListModelsResponse\x12\x45\n\nWatchModel\x12\x1d.zkinfer.v1.WatchModelRequest\x1a\x16.zkinfer.v1.ModelEvent0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,39 +37,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODEL_LABELSENTRY']._loaded_options = None
   _globals['_MODEL_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_MODEL']._serialized_start=131
-  _globals['_MODEL']._serialized_end=956
-  _globals['_MODEL_LABELSENTRY']._serialized_start=715
-  _globals['_MODEL_LABELSENTRY']._serialized_end=760
-  _globals['_MODEL_STATE']._serialized_start=762
-  _globals['_MODEL_STATE']._serialized_end=867
-  _globals['_MODEL_VISIBILITY']._serialized_start=869
-  _globals['_MODEL_VISIBILITY']._serialized_end=956
-  _globals['_QUANTIZATIONOPTIONS']._serialized_start=959
-  _globals['_QUANTIZATIONOPTIONS']._serialized_end=1330
-  _globals['_QUANTIZATIONOPTIONS_GRANULARITY']._serialized_start=1134
-  _globals['_QUANTIZATIONOPTIONS_GRANULARITY']._serialized_end=1233
-  _globals['_QUANTIZATIONOPTIONS_CALIBRATION']._serialized_start=1235
-  _globals['_QUANTIZATIONOPTIONS_CALIBRATION']._serialized_end=1330
-  _globals['_REGISTEREDMODEL']._serialized_start=1333
-  _globals['_REGISTEREDMODEL']._serialized_end=1708
-  _globals['_TENSORSPEC']._serialized_start=1710
-  _globals['_TENSORSPEC']._serialized_end=1802
-  _globals['_STAGETIME']._serialized_start=1804
-  _globals['_STAGETIME']._serialized_end=1873
-  _globals['_COSTESTIMATE']._serialized_start=1876
-  _globals['_COSTESTIMATE']._serialized_end=2080
-  _globals['_MODELEVENT']._serialized_start=2083
-  _globals['_MODELEVENT']._serialized_end=2419
-  _globals['_CREATEMODELREQUEST']._serialized_start=2421
-  _globals['_CREATEMODELREQUEST']._serialized_end=2529
-  _globals['_GETMODELREQUEST']._serialized_start=2531
-  _globals['_GETMODELREQUEST']._serialized_end=2562
-  _globals['_LISTMODELSREQUEST']._serialized_start=2564
-  _globals['_LISTMODELSREQUEST']._serialized_end=2638
-  _globals['_LISTMODELSRESPONSE']._serialized_start=2640
-  _globals['_LISTMODELSRESPONSE']._serialized_end=2720
-  _globals['_WATCHMODELREQUEST']._serialized_start=2722
-  _globals['_WATCHMODELREQUEST']._serialized_end=2778
-  _globals['_MODELSERVICE']._serialized_start=2781
-  _globals['_MODELSERVICE']._serialized_end=3069
+  _globals['_MODEL']._serialized_end=978
+  _globals['_MODEL_LABELSENTRY']._serialized_start=737
+  _globals['_MODEL_LABELSENTRY']._serialized_end=782
+  _globals['_MODEL_STATE']._serialized_start=784
+  _globals['_MODEL_STATE']._serialized_end=889
+  _globals['_MODEL_VISIBILITY']._serialized_start=891
+  _globals['_MODEL_VISIBILITY']._serialized_end=978
+  _globals['_QUANTIZATIONOPTIONS']._serialized_start=981
+  _globals['_QUANTIZATIONOPTIONS']._serialized_end=1352
+  _globals['_QUANTIZATIONOPTIONS_GRANULARITY']._serialized_start=1156
+  _globals['_QUANTIZATIONOPTIONS_GRANULARITY']._serialized_end=1255
+  _globals['_QUANTIZATIONOPTIONS_CALIBRATION']._serialized_start=1257
+  _globals['_QUANTIZATIONOPTIONS_CALIBRATION']._serialized_end=1352
+  _globals['_REGISTEREDMODEL']._serialized_start=1355
+  _globals['_REGISTEREDMODEL']._serialized_end=1730
+  _globals['_TENSORSPEC']._serialized_start=1732
+  _globals['_TENSORSPEC']._serialized_end=1824
+  _globals['_STAGETIME']._serialized_start=1826
+  _globals['_STAGETIME']._serialized_end=1895
+  _globals['_COSTESTIMATE']._serialized_start=1898
+  _globals['_COSTESTIMATE']._serialized_end=2102
+  _globals['_MODELEVENT']._serialized_start=2105
+  _globals['_MODELEVENT']._serialized_end=2441
+  _globals['_CREATEMODELREQUEST']._serialized_start=2443
+  _globals['_CREATEMODELREQUEST']._serialized_end=2551
+  _globals['_GETMODELREQUEST']._serialized_start=2553
+  _globals['_GETMODELREQUEST']._serialized_end=2584
+  _globals['_LISTMODELSREQUEST']._serialized_start=2586
+  _globals['_LISTMODELSREQUEST']._serialized_end=2660
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2662
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2742
+  _globals['_WATCHMODELREQUEST']._serialized_start=2744
+  _globals['_WATCHMODELREQUEST']._serialized_end=2800
+  _globals['_MODELSERVICE']._serialized_start=2803
+  _globals['_MODELSERVICE']._serialized_end=3091
 # @@protoc_insertion_point(module_scope)

@@ -13,7 +13,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Model(_message.Message):
-    __slots__ = ("name", "display_name", "labels", "source_artifact", "calibration_artifact", "quantization", "weights_visibility", "parameter_set", "state", "progress", "failure", "registered", "create_time", "ready_time", "last_sequence", "etag")
+    __slots__ = ("name", "display_name", "labels", "source_artifact", "calibration_artifact", "quantization", "weights_visibility", "parameter_set", "state", "progress", "failure", "registered", "create_time", "ready_time", "last_sequence", "etag", "trace_parent")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Model.State]
@@ -57,6 +57,7 @@ class Model(_message.Message):
     READY_TIME_FIELD_NUMBER: _ClassVar[int]
     LAST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
+    TRACE_PARENT_FIELD_NUMBER: _ClassVar[int]
     name: str
     display_name: str
     labels: _containers.ScalarMap[str, str]
@@ -73,7 +74,8 @@ class Model(_message.Message):
     ready_time: _timestamp_pb2.Timestamp
     last_sequence: int
     etag: str
-    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., source_artifact: _Optional[str] = ..., calibration_artifact: _Optional[str] = ..., quantization: _Optional[_Union[QuantizationOptions, _Mapping]] = ..., weights_visibility: _Optional[_Union[Model.Visibility, str]] = ..., parameter_set: _Optional[str] = ..., state: _Optional[_Union[Model.State, str]] = ..., progress: _Optional[_Union[_progress_pb2.Progress, _Mapping]] = ..., failure: _Optional[_Union[_progress_pb2.Failure, _Mapping]] = ..., registered: _Optional[_Union[RegisteredModel, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ready_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_sequence: _Optional[int] = ..., etag: _Optional[str] = ...) -> None: ...
+    trace_parent: str
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., source_artifact: _Optional[str] = ..., calibration_artifact: _Optional[str] = ..., quantization: _Optional[_Union[QuantizationOptions, _Mapping]] = ..., weights_visibility: _Optional[_Union[Model.Visibility, str]] = ..., parameter_set: _Optional[str] = ..., state: _Optional[_Union[Model.State, str]] = ..., progress: _Optional[_Union[_progress_pb2.Progress, _Mapping]] = ..., failure: _Optional[_Union[_progress_pb2.Failure, _Mapping]] = ..., registered: _Optional[_Union[RegisteredModel, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ready_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_sequence: _Optional[int] = ..., etag: _Optional[str] = ..., trace_parent: _Optional[str] = ...) -> None: ...
 
 class QuantizationOptions(_message.Message):
     __slots__ = ("granularity", "calibration", "percentile")

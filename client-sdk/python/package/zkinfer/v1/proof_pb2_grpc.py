@@ -45,10 +45,25 @@ class ProofServiceStub:
                 request_serializer=zkinfer_dot_v1_dot_proof__pb2.BatchCreateJobsRequest.SerializeToString,
                 response_deserializer=zkinfer_dot_v1_dot_proof__pb2.BatchCreateJobsResponse.FromString,
                 _registered_method=True)
+        self.GetBatch = channel.unary_unary(
+                '/zkinfer.v1.ProofService/GetBatch',
+                request_serializer=zkinfer_dot_v1_dot_proof__pb2.GetBatchRequest.SerializeToString,
+                response_deserializer=zkinfer_dot_v1_dot_proof__pb2.Batch.FromString,
+                _registered_method=True)
+        self.WatchBatch = channel.unary_stream(
+                '/zkinfer.v1.ProofService/WatchBatch',
+                request_serializer=zkinfer_dot_v1_dot_proof__pb2.WatchBatchRequest.SerializeToString,
+                response_deserializer=zkinfer_dot_v1_dot_proof__pb2.BatchEvent.FromString,
+                _registered_method=True)
         self.GetJob = channel.unary_unary(
                 '/zkinfer.v1.ProofService/GetJob',
                 request_serializer=zkinfer_dot_v1_dot_proof__pb2.GetJobRequest.SerializeToString,
                 response_deserializer=zkinfer_dot_v1_dot_proof__pb2.Job.FromString,
+                _registered_method=True)
+        self.ListJobTasks = channel.unary_unary(
+                '/zkinfer.v1.ProofService/ListJobTasks',
+                request_serializer=zkinfer_dot_v1_dot_proof__pb2.ListJobTasksRequest.SerializeToString,
+                response_deserializer=zkinfer_dot_v1_dot_proof__pb2.ListJobTasksResponse.FromString,
                 _registered_method=True)
         self.ListJobs = channel.unary_unary(
                 '/zkinfer.v1.ProofService/ListJobs',
@@ -100,8 +115,28 @@ class ProofServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetBatch(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchBatch(self, request, context):
+        """The batch as it is, then whenever it has changed, until all its jobs are final. The server may end a stream earlier: watch again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetJob(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListJobTasks(self, request, context):
+        """The tasks of a job, in the order of its graph.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -162,10 +197,25 @@ def add_ProofServiceServicer_to_server(servicer, server):
                     request_deserializer=zkinfer_dot_v1_dot_proof__pb2.BatchCreateJobsRequest.FromString,
                     response_serializer=zkinfer_dot_v1_dot_proof__pb2.BatchCreateJobsResponse.SerializeToString,
             ),
+            'GetBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBatch,
+                    request_deserializer=zkinfer_dot_v1_dot_proof__pb2.GetBatchRequest.FromString,
+                    response_serializer=zkinfer_dot_v1_dot_proof__pb2.Batch.SerializeToString,
+            ),
+            'WatchBatch': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchBatch,
+                    request_deserializer=zkinfer_dot_v1_dot_proof__pb2.WatchBatchRequest.FromString,
+                    response_serializer=zkinfer_dot_v1_dot_proof__pb2.BatchEvent.SerializeToString,
+            ),
             'GetJob': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJob,
                     request_deserializer=zkinfer_dot_v1_dot_proof__pb2.GetJobRequest.FromString,
                     response_serializer=zkinfer_dot_v1_dot_proof__pb2.Job.SerializeToString,
+            ),
+            'ListJobTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListJobTasks,
+                    request_deserializer=zkinfer_dot_v1_dot_proof__pb2.ListJobTasksRequest.FromString,
+                    response_serializer=zkinfer_dot_v1_dot_proof__pb2.ListJobTasksResponse.SerializeToString,
             ),
             'ListJobs': grpc.unary_unary_rpc_method_handler(
                     servicer.ListJobs,
@@ -263,6 +313,60 @@ class ProofService:
             _registered_method=True)
 
     @staticmethod
+    def GetBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zkinfer.v1.ProofService/GetBatch',
+            zkinfer_dot_v1_dot_proof__pb2.GetBatchRequest.SerializeToString,
+            zkinfer_dot_v1_dot_proof__pb2.Batch.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/zkinfer.v1.ProofService/WatchBatch',
+            zkinfer_dot_v1_dot_proof__pb2.WatchBatchRequest.SerializeToString,
+            zkinfer_dot_v1_dot_proof__pb2.BatchEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetJob(request,
             target,
             options=(),
@@ -279,6 +383,33 @@ class ProofService:
             '/zkinfer.v1.ProofService/GetJob',
             zkinfer_dot_v1_dot_proof__pb2.GetJobRequest.SerializeToString,
             zkinfer_dot_v1_dot_proof__pb2.Job.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListJobTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zkinfer.v1.ProofService/ListJobTasks',
+            zkinfer_dot_v1_dot_proof__pb2.ListJobTasksRequest.SerializeToString,
+            zkinfer_dot_v1_dot_proof__pb2.ListJobTasksResponse.FromString,
             options,
             channel_credentials,
             insecure,
