@@ -361,6 +361,8 @@ struct Service {
     watched: Weak<dyn Engine>,
     metrics: Arc<Metrics>,
     health: Health,
+    /// What keeps time, until the service drains.
+    keepers: tokio::task::JoinSet<()>,
 }
 
 /// A task that ends when this is dropped.
@@ -414,10 +416,11 @@ impl Service {
         };
         let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
         forward_notices(&*engine, hub.clone(), closing.clone());
+        let mut keepers = tokio::task::JoinSet::new();
         if config.role.keeps_time() {
-            tokio::spawn(keeper.run(draining.clone()));
+            keepers.spawn(keeper.run(draining.clone()));
             let sender = Sender::new(engine.clone(), config.reach).map_err(ServeError::Webhooks)?;
-            tokio::spawn(sender.run(draining.clone()));
+            keepers.spawn(sender.run(draining.clone()));
         }
         let watched: Weak<dyn Engine> = Arc::downgrade(&(engine.clone() as Arc<dyn Engine>));
         let health = Health::new(watched.clone(), draining.clone());
@@ -439,7 +442,7 @@ impl Service {
             draining,
             closing,
         });
-        Ok(Self { app, source, workers, watched, metrics, health })
+        Ok(Self { app, source, workers, watched, metrics, health, keepers })
     }
 
     /// Shows metrics and health over HTTP, if a port is given, until the answer is dropped.
@@ -457,13 +460,16 @@ impl Service {
     }
 
     /// Admits nothing more, ends the workers, then the streams. Answers whether all workers have ended.
-    async fn stop(self, patience: Duration, grace: Duration) -> bool {
+    async fn stop(mut self, patience: Duration, grace: Duration) -> bool {
         self.app.draining.cancel();
         let is_idle = match self.workers {
             Some(workers) => workers.drain(patience, grace).await,
             None => true,
         };
         self.app.closing.cancel();
+        // They hold the database.
+        let ended = async { while self.keepers.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(grace, ended).await;
         is_idle
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Heartbeat {
     pub(super) running: Arc<Running>,
     pub(super) ended: CancellationToken,
     pub(super) on_beat: Option<OnBeat>,
+    /// Held until the thread ends.
+    pub(super) alive: tokio::sync::mpsc::Sender<()>,
 }
 
 impl Heartbeat {

@@ -77,6 +77,8 @@ pub struct WorkerPool {
     draining: CancellationToken,
     has_lost_device: Arc<AtomicBool>,
     heartbeat: CancellationToken,
+    // Closes when the heartbeat has ended.
+    heartbeat_ended: mpsc::Receiver<()>,
     // Every worker holds a sender: the channel closes when the last has ended.
     ended: mpsc::Receiver<()>,
 }
@@ -92,8 +94,15 @@ impl WorkerPool {
         let (draining, heartbeat) = (CancellationToken::new(), CancellationToken::new());
         let has_lost_device = Arc::new(AtomicBool::new(false));
         let (alive, ended) = mpsc::channel(1);
-        let beats =
-            Heartbeat { source: source.clone(), session: session.clone(), running: running.clone(), ended: heartbeat.clone(), on_beat };
+        let (beating, heartbeat_ended) = mpsc::channel(1);
+        let beats = Heartbeat {
+            source: source.clone(),
+            session: session.clone(),
+            running: running.clone(),
+            ended: heartbeat.clone(),
+            on_beat,
+            alive: beating,
+        };
         beats.start()?;
         for i in 0..n_workers {
             let worker = Worker {
@@ -117,7 +126,7 @@ impl WorkerPool {
                     drop(alive);
                 })?;
         }
-        Ok(Self { source, session, running, draining, has_lost_device, heartbeat, ended })
+        Ok(Self { source, session, running, draining, has_lost_device, heartbeat, heartbeat_ended, ended })
     }
 
     /// Waits until all workers have ended by themselves: their device is lost.
@@ -146,6 +155,8 @@ impl WorkerPool {
                 tracing::warn!(session = terms.session, "the session could not be closed; it ends with its lease");
             }
         }
+        // It holds the source, and so what the source holds.
+        let _ = tokio::time::timeout(grace, self.heartbeat_ended.recv()).await;
         is_idle
     }
 }
