@@ -1,6 +1,6 @@
 //! Arguments about who may call and how bytes travel, and what `serve` makes of them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
@@ -49,6 +49,20 @@ pub(super) struct AccessArguments {
     insecure_plaintext: bool,
 }
 
+/// How the listener of workers is protected.
+#[derive(Debug, Args)]
+pub(super) struct WorkerTlsArguments {
+    /// Only workers whose certificate one of these authorities signed can connect; PEM. Not the authority of clients.
+    #[arg(long, env = "ZKINFER_WORKER_TLS_CLIENT_CA", value_name = "FILE", requires = "worker_listen")]
+    worker_tls_client_ca: Option<PathBuf>,
+    /// The certificate of the listener of workers, as PEM; default: that of --tls-cert.
+    #[arg(long, env = "ZKINFER_WORKER_TLS_CERT", value_name = "FILE", requires_all = ["worker_tls_key", "worker_tls_client_ca"])]
+    worker_tls_cert: Option<PathBuf>,
+    /// Its private key, as PEM.
+    #[arg(long, env = "ZKINFER_WORKER_TLS_KEY", value_name = "FILE", requires = "worker_tls_cert")]
+    worker_tls_key: Option<PathBuf>,
+}
+
 impl AccessArguments {
     /// Reads the files that say who is who.
     pub(super) fn authentication(&self) -> anyhow::Result<Authentication> {
@@ -80,11 +94,13 @@ impl AccessArguments {
         Ok(Transport::Tls(Arc::new(Tls::open(TlsFiles { certificate, key, clients })?)))
     }
 
-    /// For the listener of workers: the service's certificate, and the authority of theirs.
-    pub(super) fn worker_transport(&self, authority: Option<&Path>) -> anyhow::Result<Transport> {
-        let Some(authority) = authority else { return Ok(Transport::Plaintext) };
-        let (Some(certificate), Some(key)) = (self.tls_cert.clone(), self.tls_key.clone()) else {
-            anyhow::bail!("--worker-tls-client-ca needs the service's own certificate (--tls-cert with --tls-key)");
+    /// For the listener of workers: its certificate, or else the service's, and the authority of theirs.
+    pub(super) fn worker_transport(&self, of_workers: &WorkerTlsArguments) -> anyhow::Result<Transport> {
+        let Some(authority) = of_workers.worker_tls_client_ca.as_deref() else { return Ok(Transport::Plaintext) };
+        let certificate = of_workers.worker_tls_cert.clone().or_else(|| self.tls_cert.clone());
+        let key = of_workers.worker_tls_key.clone().or_else(|| self.tls_key.clone());
+        let (Some(certificate), Some(key)) = (certificate, key) else {
+            anyhow::bail!("--worker-tls-client-ca needs a certificate of the service (--worker-tls-cert with --worker-tls-key, or --tls-cert with --tls-key)");
         };
         let is_same = |clients: &PathBuf| std::fs::canonicalize(clients).ok() == std::fs::canonicalize(authority).ok();
         if self.tls_client_ca.as_ref().is_some_and(is_same) {

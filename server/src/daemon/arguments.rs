@@ -11,7 +11,7 @@ use zkinfer_server::database::Database;
 use zkinfer_server::observe::{Exposure, HttpPort, HttpPortError};
 use zkinfer_server::artifacts::ArtifactUrl;
 
-use super::access::AccessArguments;
+use super::access::{AccessArguments, WorkerTlsArguments};
 use super::certs::CertsArguments;
 use super::health::HealthArguments;
 use super::keys::KeysCommand;
@@ -77,9 +77,8 @@ pub(super) struct ServeArguments {
     /// Where workers elsewhere connect (`zkinferd worker`). Beyond loopback it needs their certificates.
     #[arg(long, env = "ZKINFER_WORKER_LISTEN", value_name = "ADDRESS")]
     pub(super) worker_listen: Option<SocketAddr>,
-    /// Only workers whose certificate one of these authorities signed can connect; PEM. Not the authority of clients.
-    #[arg(long, env = "ZKINFER_WORKER_TLS_CLIENT_CA", value_name = "FILE", requires = "worker_listen")]
-    pub(super) worker_tls_client_ca: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) worker_tls: WorkerTlsArguments,
     /// Computes on devices in this process, and not in one of its own for each: an error of a device's driver can then end the service.
     #[arg(long, env = "ZKINFER_WORKERS_IN_PROCESS")]
     pub(super) workers_in_process: bool,

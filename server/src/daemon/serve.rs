@@ -144,7 +144,7 @@ fn config(arguments: &ServeArguments) -> anyhow::Result<Config> {
     config.reach = if arguments.webhooks_anywhere { Reach::Anywhere } else { Reach::Public };
     if let Some(address) = arguments.worker_listen {
         let socket = std::net::TcpListener::bind(address).with_context(|| format!("cannot listen for workers on {address}"))?;
-        let transport = arguments.access.worker_transport(arguments.worker_tls_client_ca.as_deref())?;
+        let transport = arguments.access.worker_transport(&arguments.worker_tls)?;
         let token = std::env::var(worker::TOKEN).ok().filter(|token| !token.is_empty()).map(|token| WorkerToken::new(token.into()));
         config.worker_listeners.push(WorkerListener { socket: Arc::new(socket), transport, token });
     }
