@@ -31,5 +31,6 @@ install_playwright() {
 mkdir -p "$folder"
 install_chromium
 install_playwright 1.65.2
-cargo build --release --locked -p zkinfer-server --example dashboard-scripted
+# Chosen from the whole workspace, so that it is the one that the workspace's tests were built with.
+cargo build --release --locked --example dashboard-scripted
 "$folder/venv/bin/python" server/tests/dashboard/browser.py target/release/examples/dashboard-scripted "$(command -v chromium)" "$folder/screenshots"

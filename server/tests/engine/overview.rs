@@ -1,3 +1,5 @@
+//! What operators see of all tenants at once.
+
 use zkinfer_proto::v1;
 use zkinfer_server::engine::{JobFilter, NewSession, PageRequest};
 

@@ -78,8 +78,8 @@ export async function job({ place, signal, told }, tenant, id) {
     const { fraction, phase } = page.job.progress;
     const share = page.job.state === "SUCCEEDED" ? 1 : fraction;
     part("Job", bar(share, "the job"), html("p", { class: "soft", id: "share" }, `${Math.round(share * 100)} % ${FINAL.includes(page.job.state) ? "" : phase}`), about(page));
-    part("Stages", stages(page));
-    part("Layers and steps", layers(page));
+    // A job of several tasks tells of each whole task, a job of one of the stages within.
+    part("Layers and steps", page.tasks.length > 1 ? layers(page) : stages(page));
     part("Where and when", gantt(page, Date.now()));
     part("Notes", notes(page));
     part("Tasks", tasks(page));

@@ -6,7 +6,10 @@ import { key } from "./server.js";
 /** Asks for a key; `done` is called when there is one. */
 export function login(place, problem, done) {
   document.title = "Sign in · zkinfer";
-  const input = html("input", { type: "password", id: "key", name: "key", autocomplete: "off", required: true, size: 44 });
+  // What is no printable ASCII cannot be sent in a header.
+  const input = html("input", {
+    type: "password", id: "key", name: "key", autocomplete: "off", required: true, size: 44, pattern: "\\s*[!-~]+\\s*", title: "letters, digits and signs without spaces",
+  });
   const submit = (event) => {
     event.preventDefault();
     key.set(input.value.trim());
