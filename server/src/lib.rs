@@ -10,6 +10,7 @@
 //! - [`placement`]: which task runs next and where, as pure functions;
 //! - [`webhooks`]: tells of the ends of jobs;
 //! - `grpc`: handlers, and the one file that makes a `tonic::Status`;
+//! - [`dashboard`]: pages for operators;
 //! - [`worker_listener`]: where workers elsewhere connect;
 //! - [`observe`]: metrics, health, traces, log lines, costs;
 //! - [`auth`], [`tls`], [`limits`].
@@ -17,6 +18,7 @@
 pub mod artifacts;
 pub mod auth;
 mod convert;
+pub mod dashboard;
 pub mod database;
 mod directory;
 pub mod engine;

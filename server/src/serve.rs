@@ -14,6 +14,7 @@ use tonic::transport::Server;
 
 use crate::artifacts::{ArtifactBytes, ArtifactKeys, ArtifactPlace, ArtifactPlaceError, PublicArtifacts, Uploads};
 use crate::auth::Authentication;
+use crate::dashboard::{self, Dashboard};
 use crate::database::{Database, DatabaseError, forward_notices};
 use crate::directory::make_private_directory;
 use crate::engine::{Engine, EngineError, NewSession, TaskEngine};
@@ -225,7 +226,7 @@ pub async fn run(
     let (health, health_service) = tonic_health::server::health_reporter();
     service.health.announce(&health).await;
     tokio::spawn(service.health.clone().keep_announced(health));
-    let _side = service.show(config.http.clone());
+    let _side = service.show(config.http.clone(), &config.authentication);
     let routes = Routes::new(health_service).add_service(reflection()?);
     let routes = if config.role == Role::Scheduler { routes } else { grpc::add_services(routes, &service.app) };
     let closing = service.app.closing.clone();
@@ -445,17 +446,26 @@ impl Service {
         Ok(Self { app, source, workers, watched, metrics, health, keepers })
     }
 
-    /// Shows metrics and health over HTTP, if a port is given, until the answer is dropped.
-    fn show(&self, port: Option<HttpPort>) -> Option<Ending> {
+    /// Shows metrics, health and the dashboard over HTTP, if a port is given, until the answer is dropped.
+    fn show(&self, port: Option<HttpPort>, authentication: &Authentication) -> Option<Ending> {
         let port = port?;
+        let dashboard = Dashboard {
+            engine: self.watched.clone(),
+            hub: self.app.hub.clone(),
+            authentication: authentication.clone(),
+            is_loopback: port.address().ip().is_loopback(),
+            limits: self.app.limits.clone(),
+            closing: self.app.closing.clone(),
+        };
         let side = Side {
             metrics: self.metrics.clone(),
             engine: self.watched.clone(),
             health: self.health.clone(),
             watchers: self.app.watchers.clone(),
             most_watchers: self.app.limits.watchers,
+            dashboard: dashboard::router(dashboard),
         };
-        tracing::info!(address = %port.address(), "metrics and health");
+        tracing::info!(address = %port.address(), "metrics, health and dashboard");
         Some(Ending(tokio::spawn(side.serve(port))))
     }
 

@@ -10,10 +10,12 @@
 
 mod document;
 pub mod graph;
+mod overview;
 pub mod sql;
 mod verdict;
 
 use futures::future::BoxFuture;
+pub use overview::{Census, Overview, RunningTask};
 use zkinfer_proto::v1;
 
 use crate::artifacts::Class;
@@ -665,9 +667,9 @@ pub trait Operations: Send + Sync {
 }
 
 /// The whole engine.
-pub trait Engine: Resources + ArtifactRecords + TaskEngine + Webhooks + Operations + 'static {}
+pub trait Engine: Resources + ArtifactRecords + TaskEngine + Webhooks + Operations + Overview + 'static {}
 
-impl<T: Resources + ArtifactRecords + TaskEngine + Webhooks + Operations + 'static> Engine for T {}
+impl<T: Resources + ArtifactRecords + TaskEngine + Webhooks + Operations + Overview + 'static> Engine for T {}
 
 /// Milliseconds since 1970.
 pub fn now_ms() -> i64 {

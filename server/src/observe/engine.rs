@@ -11,10 +11,10 @@ use zkinfer_proto::v1;
 use super::metrics::{ClassLabel, KindLabel, Metrics, OperationLabel, OutcomeLabel};
 use crate::artifacts::Class;
 use crate::engine::{
-    ArtifactFacts, ArtifactRecords, Delivery, DeliveryKey, Digest, Engine, EngineError, EngineFuture, Expired, FailedAttempt, JobFilter,
-    Lease, Leased, NewBatch, NewJob, NewModel, NewSession, NewWebhook, Notice, Offer, Operations, Outcome, Page, PageRequest, QueueFacts,
-    Reaped, Renewal, RequestKey, Resources, SessionFacts, SessionId, StoredEvent, Subject, SubjectKind, TaskEngine, TaskFacts, TaskFlow,
-    UploadFacts, Usage, Webhooks, Work,
+    ArtifactFacts, ArtifactRecords, Census, Delivery, DeliveryKey, Digest, Engine, EngineError, EngineFuture, Expired, FailedAttempt,
+    JobFilter, Lease, Leased, NewBatch, NewJob, NewModel, NewSession, NewWebhook, Notice, Offer, Operations, Outcome, Overview, Page,
+    PageRequest, QueueFacts, Reaped, Renewal, RequestKey, Resources, RunningTask, SessionFacts, SessionId, StoredEvent, Subject,
+    SubjectKind, TaskEngine, TaskFacts, TaskFlow, UploadFacts, Usage, Webhooks, Work,
 };
 
 /// `inner`, observed.
@@ -362,5 +362,23 @@ impl<E: Engine> Operations for Observed<E> {
 
     fn set_quota(&self, tenant: &str, quota: v1::Quota) -> EngineFuture<'_, ()> {
         self.timed("set_quota", self.inner.set_quota(tenant, quota))
+    }
+}
+
+impl<E: Engine> Overview for Observed<E> {
+    fn census(&self) -> EngineFuture<'_, Census> {
+        self.timed("census", self.inner.census())
+    }
+
+    fn running_tasks(&self, limit: u32) -> EngineFuture<'_, Vec<RunningTask>> {
+        self.timed("running_tasks", self.inner.running_tasks(limit))
+    }
+
+    fn recent_jobs(&self, filter: JobFilter, page: PageRequest) -> EngineFuture<'_, Page<v1::Job>> {
+        self.timed("recent_jobs", self.inner.recent_jobs(filter, page))
+    }
+
+    fn recent_models(&self, page: PageRequest) -> EngineFuture<'_, Page<v1::Model>> {
+        self.timed("recent_models", self.inner.recent_models(page))
     }
 }

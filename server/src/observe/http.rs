@@ -1,6 +1,6 @@
-//! The HTTP port beside the gRPC port: `/metrics` for Prometheus, `/livez` and `/readyz` for probes.
+//! The HTTP port beside the gRPC port: `/metrics` for Prometheus, `/livez` and `/readyz` for probes, and the dashboard for operators.
 //!
-//! It asks for no credentials, since scrapers and probes have none, and it speaks plain HTTP. What it tells is no secret of a tenant's, but it tells
+//! But for the dashboard, which asks by itself, it asks for no credentials, since scrapers and probes have none, and it speaks plain HTTP. What it tells is no secret of a tenant's, but it tells
 //! everybody how busy the service is, and takes connections from everybody: beyond loopback it listens only where that was asked for in so many words,
 //! behind a firewall or a network policy.
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
@@ -100,6 +100,8 @@ pub(crate) struct Side {
     pub(crate) health: Health,
     pub(crate) watchers: Arc<Semaphore>,
     pub(crate) most_watchers: usize,
+    /// The pages below `/dashboard/`.
+    pub(crate) dashboard: Router,
 }
 
 impl Side {
@@ -122,12 +124,15 @@ struct Shared {
 
 fn router(side: Arc<Side>) -> Router {
     let shared = Shared { side, asked: Arc::default(), at_a_time: Arc::new(Semaphore::new(AT_A_TIME)) };
+    let dashboard = shared.side.dashboard.clone();
     Router::new()
+        .route("/", get(async || Redirect::temporary("/dashboard/")))
         .route("/livez", get(async || "live\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .fallback(async || (StatusCode::NOT_FOUND, "there are /metrics, /livez and /readyz\n"))
+        .fallback(async || (StatusCode::NOT_FOUND, "there are /metrics, /livez, /readyz and /dashboard/\n"))
         .with_state(shared)
+        .merge(dashboard)
 }
 
 async fn readyz(State(shared): State<Shared>) -> Response {

@@ -12,12 +12,14 @@ use crate::engine::Subject;
 #[derive(Debug, Default)]
 pub struct Hub {
     subjects: Mutex<HashMap<Subject, watch::Sender<()>>>,
+    any: watch::Sender<()>,
     ready: Notify,
 }
 
 impl Hub {
     /// Something happened to a subject.
     pub fn changed(&self, subject: &Subject) {
+        self.any.send_replace(());
         if let Some(sender) = self.lock().get(subject) {
             sender.send_replace(());
         }
@@ -27,6 +29,11 @@ impl Hub {
     pub fn subscribe(self: &Arc<Self>, subject: Subject) -> Subscription {
         let receiver = self.lock().entry(subject.clone()).or_insert_with(|| watch::Sender::new(())).subscribe();
         Subscription { hub: self.clone(), subject, receiver }
+    }
+
+    /// Sees that something happened to any subject. Changes after this call are seen.
+    pub fn subscribe_to_any(&self) -> watch::Receiver<()> {
+        self.any.subscribe()
     }
 
     /// A task became ready.
@@ -81,8 +88,10 @@ mod tests {
         let subject = Subject { kind: SubjectKind::Job, tenant: "a".into(), id: "1".into() };
         let mut first = hub.subscribe(subject.clone());
         let second = hub.subscribe(subject.clone());
+        let mut any = hub.subscribe_to_any();
         hub.changed(&subject);
         first.changed().await;
+        any.changed().await.unwrap();
         drop(first);
         assert_eq!(hub.lock().len(), 1);
         drop(second);

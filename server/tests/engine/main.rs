@@ -9,6 +9,7 @@ mod leases;
 mod lifecycle;
 mod migration;
 mod order;
+mod overview;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod stops;
@@ -57,6 +58,8 @@ conformance! {
     order::the_oldest_job_of_the_highest_priority_goes_first_along_its_longest_way,
     order::a_layer_waits_a_little_for_who_committed_it,
     order::a_model_at_hand_and_free_memory_decide,
+    overview::operators_see_all_tenants_newest_first,
+    overview::operators_see_what_runs_where,
     stops::a_waiting_job_is_cancelled_at_once_and_a_running_one_when_it_stops,
     stops::a_result_that_comes_after_the_cancellation_is_not_published,
     stops::a_passed_deadline_ends_a_job,

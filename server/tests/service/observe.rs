@@ -240,3 +240,26 @@ async fn a_job_tells_what_all_attempts_at_it_have_taken() {
     assert!(cost.peak_host_bytes > 0);
     service.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dashboard_is_on_the_same_port() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    let port = loopback();
+    config.http = Some(port.clone());
+    let service = Service::start(config).await;
+    let mut client = service.client().await;
+    let model = client.ready_model("mlp").await.name;
+    let job = client.create_job(&model, "steps=2").await.name;
+    client.job_end(&job).await;
+    let (code, head, _) = get(port.address(), "/").await;
+    assert!(code == 307 && head.contains("location: /dashboard/"), "{head}");
+    let (code, head, page) = get(port.address(), "/dashboard/").await;
+    assert!(code == 200 && head.contains("content-security-policy: ") && page.starts_with("<!doctype html>"), "{head}");
+    let (code, _, jobs) = get(port.address(), "/dashboard/api/jobs?state=SUCCEEDED").await;
+    assert!(code == 200 && jobs.contains(job.rsplit('/').next().unwrap()), "{jobs}");
+    let (code, _, overview) = get(port.address(), "/dashboard/api/overview").await;
+    assert!(code == 200 && overview.contains("\"SUCCEEDED\":1") && overview.contains("\"devices\":[\"scripted\"]"), "{overview}");
+    drop(client);
+    service.stop().await;
+}

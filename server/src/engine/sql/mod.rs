@@ -13,6 +13,7 @@ mod idempotency;
 mod lease;
 mod notices;
 mod operations;
+mod overview;
 mod postgres;
 mod reaping;
 mod resources;

@@ -112,13 +112,13 @@ impl Resources for SqlEngine {
 }
 
 /// A statement that grows with its values. Only literals become text of it.
-struct ListQuery {
+pub(super) struct ListQuery {
     sql: String,
     values: AnyArguments,
 }
 
 impl ListQuery {
-    fn new(sql: &'static str) -> Self {
+    pub(super) fn new(sql: &'static str) -> Self {
         Self { sql: sql.to_owned(), values: AnyArguments::default() }
     }
 
@@ -144,7 +144,7 @@ impl ListQuery {
 }
 
 impl SqlEngine {
-    async fn page<T>(
+    pub(super) async fn page<T>(
         &self,
         mut query: ListQuery,
         page: PageRequest,
@@ -202,7 +202,7 @@ async fn set_queue_position(
     Ok(())
 }
 
-fn push_job_filter(query: &mut ListQuery, filter: JobFilter) {
+pub(super) fn push_job_filter(query: &mut ListQuery, filter: JobFilter) {
     if let Some(model_id) = filter.model_id {
         query.push(" AND model_id = ");
         query.push_text(&model_id);
