@@ -100,7 +100,9 @@ impl AccessArguments {
         let certificate = of_workers.worker_tls_cert.clone().or_else(|| self.tls_cert.clone());
         let key = of_workers.worker_tls_key.clone().or_else(|| self.tls_key.clone());
         let (Some(certificate), Some(key)) = (certificate, key) else {
-            anyhow::bail!("--worker-tls-client-ca needs a certificate of the service (--worker-tls-cert with --worker-tls-key, or --tls-cert with --tls-key)");
+            anyhow::bail!(
+                "--worker-tls-client-ca needs a certificate of the service (--worker-tls-cert with --worker-tls-key, or --tls-cert with --tls-key)"
+            );
         };
         let is_same = |clients: &PathBuf| std::fs::canonicalize(clients).ok() == std::fs::canonicalize(authority).ok();
         if self.tls_client_ca.as_ref().is_some_and(is_same) {

@@ -7,9 +7,9 @@ use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 use zkinfer_kernels::select::{DeviceChoice, Selection};
 use zkinfer_server::Role;
+use zkinfer_server::artifacts::ArtifactUrl;
 use zkinfer_server::database::Database;
 use zkinfer_server::observe::{Exposure, HttpPort, HttpPortError};
-use zkinfer_server::artifacts::ArtifactUrl;
 
 use super::access::{AccessArguments, WorkerTlsArguments};
 use super::certs::CertsArguments;

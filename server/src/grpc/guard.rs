@@ -14,8 +14,8 @@ use super::error::ApiError;
 use super::{proofs, status};
 use crate::auth::methods::{self, Access};
 use crate::auth::{Authentication, Presented, Principal};
-use crate::observe;
 use crate::limits::Limits;
+use crate::observe;
 
 /// Calls in which the client sends as long as it likes; their handlers wait for each message for a time of their own.
 const STREAMING: [&str; 2] = ["/zkinfer.v1.ArtifactService/WriteChunks", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"];

@@ -88,7 +88,9 @@ impl From<BytesError> for SourceError {
     fn from(error: BytesError) -> Self {
         match error {
             BytesError::Missing | BytesError::Damaged => Self::Refused(error.to_string()),
-            BytesError::Full(_) | BytesError::Unavailable(_) | BytesError::Store(_) | BytesError::File(_) => Self::Unavailable(describe(&error)),
+            BytesError::Full(_) | BytesError::Unavailable(_) | BytesError::Store(_) | BytesError::File(_) => {
+                Self::Unavailable(describe(&error))
+            }
         }
     }
 }

@@ -1,0 +1,226 @@
+//! What workers and the engine hand to each other.
+
+use zkinfer_proto::v1;
+
+use super::{ArtifactFacts, Digest};
+
+/// What a task works for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SubjectKind {
+    /// A model's registration.
+    Model,
+    /// A job's proof.
+    Job,
+}
+
+/// A model or a job.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Subject {
+    /// Which kind.
+    pub kind: SubjectKind,
+    /// Owner.
+    pub tenant: String,
+    /// Model id or job id.
+    pub id: String,
+}
+
+/// A task of a subject.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TaskKey {
+    /// What it works for.
+    pub subject: Subject,
+    /// Its name in the subject's graph, such as `register`, `prove` or `layer-0007`.
+    pub name: String,
+}
+
+/// A task in the hands of a worker. Whoever holds an older epoch of it can change nothing any more.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// The task.
+    pub task: TaskKey,
+    /// Rises each time the task is given to somebody, and when it is taken away.
+    pub epoch: i64,
+}
+
+/// A leased task with all that is needed to do it.
+#[derive(Debug)]
+pub struct Leased {
+    /// The task and its epoch.
+    pub lease: Lease,
+    /// From 1; a release gives it back.
+    pub attempt: u32,
+    /// The work.
+    pub work: Work,
+}
+
+/// What a task does.
+pub enum Work {
+    /// Registers a model.
+    Register {
+        /// The model.
+        model: Box<v1::Model>,
+        /// Salt of its commitment.
+        salt: [u8; 32],
+        /// Seed of the rest.
+        seed: [u8; 32],
+    },
+    /// Proves a job from its first step to its last.
+    Prove(Box<ProofWork>),
+    /// Does one step of a job's proof.
+    Step {
+        /// The job.
+        proof: Box<ProofWork>,
+        /// The results that the step reads, by the names of their tasks: internal artifacts of the job's tenant.
+        results: Vec<(String, Digest)>,
+    },
+}
+
+/// A job with what its proof needs.
+pub struct ProofWork {
+    /// The job.
+    pub job: v1::Job,
+    /// Its model.
+    pub model: v1::Model,
+    /// Internal artifact of the model.
+    pub private_digest: Digest,
+    /// Salt of the input commitment.
+    pub input_salt: [u8; 32],
+    /// Seed of the rest.
+    pub seed: [u8; 32],
+}
+
+impl Work {
+    /// The trace that the job or the model was created in; empty if there is none.
+    pub fn trace_parent(&self) -> &str {
+        match self {
+            Self::Register { model, .. } => &model.trace_parent,
+            Self::Prove(proof) | Self::Step { proof, .. } => &proof.job.trace_parent,
+        }
+    }
+}
+
+impl std::fmt::Debug for Work {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Salts and seeds stay out of every log.
+        match self {
+            Self::Register { model, .. } => f.debug_tuple("Register").field(&model.name).finish(),
+            Self::Prove(proof) => f.debug_tuple("Prove").field(&proof.job.name).finish(),
+            Self::Step { proof, .. } => f.debug_tuple("Step").field(&proof.job.name).finish(),
+        }
+    }
+}
+
+/// What a task gave.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// A registration, with its artifacts.
+    Registered {
+        /// What clients see.
+        registered: Box<v1::RegisteredModel>,
+        /// What proving needs: an internal artifact.
+        private_digest: Digest,
+        /// The tasks of each of its jobs.
+        graph: v1::TaskGraph,
+        /// All artifacts that it made.
+        artifacts: Vec<ArtifactFacts>,
+    },
+    /// Bytes for other tasks of the job: an internal artifact.
+    Result(ArtifactFacts),
+    /// A job's result, with its artifacts.
+    Proved {
+        /// What clients see.
+        result: Box<v1::JobResult>,
+        /// All artifacts that it made.
+        artifacts: Vec<ArtifactFacts>,
+    },
+}
+
+/// What an attempt took.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Usage {
+    /// Where it ran, such as `cpu` or `cuda:0`.
+    pub device: String,
+    /// Why it ran elsewhere than it should have, such as a device that failed; empty if it did not.
+    pub fallback: String,
+    /// Largest resident memory of the process since its start; 0 if it cannot be told.
+    pub peak_host_bytes: i64,
+    /// Largest memory taken on the device since its start; 0 if it cannot be told.
+    pub peak_device_bytes: i64,
+    /// How long each stage took.
+    pub stage_times: Vec<v1::StageTime>,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedAttempt {
+    /// The kind of failure, which decides what becomes of the task.
+    pub cause: FailureCause,
+    /// Stable reason for the client, such as `SHAPE_MISMATCH`; empty: the cause's own.
+    pub reason: String,
+    /// For people; never inputs, weights or salts.
+    pub message: String,
+}
+
+/// Kinds of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureCause {
+    /// The caller's fault: another attempt gives the same.
+    InvalidInput,
+    /// A bug: another attempt gives the same.
+    Internal,
+    /// The host's memory did not suffice.
+    HostMemory,
+    /// The device's memory did not suffice.
+    DeviceMemory,
+    /// The device failed.
+    DeviceLost,
+    /// Stored bytes could not be read or written.
+    Storage,
+    /// The proof just made did not verify.
+    VerifyFailed,
+    /// It took too long.
+    Timeout,
+}
+
+/// A worker that asks for tasks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewSession {
+    /// Name for people, such as a pod's; no identity.
+    pub worker: String,
+    /// It is part of the process that has the database: it is dead when that process starts again.
+    pub is_local: bool,
+    /// Its devices, for people.
+    pub devices: Vec<String>,
+}
+
+/// A session's name, made by the engine.
+pub type SessionId = String;
+
+/// What a session can take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// Tasks, at most.
+    pub max_tasks: u32,
+    /// Free memory of its freest device; tasks that need more are not given. `u64::MAX` for a host without devices, which pages nothing to one.
+    pub free_device_bytes: u64,
+    /// Models that it holds ready, by their private digests: their tasks are preferred.
+    pub cached_models: Vec<Digest>,
+}
+
+/// The answer to a sign of life.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Renewal {
+    /// No longer this session's: stop, and write nothing.
+    pub lost: Vec<Lease>,
+    /// No longer wanted: stop, and fail or release them.
+    pub stop: Vec<Lease>,
+}
+
+/// What the reaper did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reaped {
+    /// Subjects whose tasks wait again for a worker.
+    pub requeued: Vec<Subject>,
+    /// Subjects that ended: their tasks died with too many workers.
+    pub ended: Vec<Subject>,
+}
