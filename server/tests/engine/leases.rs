@@ -1,3 +1,5 @@
+//! What leases promise: order of a graph, epochs, silence, deaths, failures, restarts.
+
 use std::time::Duration;
 
 use zkinfer_proto::v1;

@@ -1,3 +1,5 @@
+//! Admission, results, batches, lists, quotas, webhooks.
+
 use std::time::Duration;
 
 use zkinfer_proto::name::BatchName;

@@ -1,3 +1,5 @@
+//! Which task is given to whom.
+
 use zkinfer_proto::v1;
 use zkinfer_server::engine::{Offer, graph};
 

@@ -1,3 +1,5 @@
+//! Cancellation and deadlines.
+
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
 use zkinfer_server::engine::{TaskFlow, now_ms, timestamp};
