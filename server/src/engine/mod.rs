@@ -11,18 +11,19 @@
 mod document;
 pub mod graph;
 mod overview;
+mod records;
 pub mod sql;
+mod tasks;
 mod verdict;
 
 use futures::future::BoxFuture;
 pub use overview::{Census, Overview, RunningTask};
-use zkinfer_proto::v1;
-
 pub use records::{ArtifactFacts, JobFilter, NewBatch, NewJob, NewModel, Page, PageRequest, RequestKey, StoredEvent, UploadFacts};
 pub use tasks::{
     FailedAttempt, FailureCause, Lease, Leased, NewSession, Offer, Outcome, ProofWork, Reaped, Renewal, SessionId, Subject, SubjectKind,
     TaskKey, Usage, Work,
 };
+use zkinfer_proto::v1;
 
 use crate::artifacts::Class;
 
