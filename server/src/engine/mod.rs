@@ -24,7 +24,7 @@ pub use tasks::{
     TaskKey, Usage, Work,
 };
 
-use crate::artifacts::Class;
+use crate::artifacts::{Class, GarbageRecords};
 
 /// BLAKE3 hash of an artifact.
 pub type Digest = [u8; 32];
@@ -63,6 +63,9 @@ pub enum EngineError {
         /// Why.
         source: Box<EngineError>,
     },
+    /// An artifact that is referred to or stored is being deleted, or was.
+    #[error("an artifact that this needs is being deleted, or is gone; try again, and store it again if it is not there then")]
+    ArtifactGone,
     /// A worker wrote with an epoch that is not the newest.
     #[error("the task was given to another worker")]
     Fenced,
@@ -114,11 +117,14 @@ pub trait Resources: Send + Sync {
     fn events(&self, subject: &Subject, from: i64, limit: u32) -> EngineFuture<'_, Vec<StoredEvent>>;
 }
 
-/// Facts of artifacts and uploads.
-pub trait ArtifactRecords: Send + Sync {
-    /// Records an artifact whose bytes are stored. Again is no error; the first record stays.
+/// Facts of artifacts and uploads. Who stores bytes holds them first: [`GarbageRecords::hold`].
+pub trait ArtifactRecords: GarbageRecords {
+    /// Records an artifact whose bytes are stored, now. Again is no error; the first record stays.
+    ///
+    /// # Errors
+    /// [`EngineError::ArtifactGone`] if it is being deleted.
     fn add_artifact(&self, facts: ArtifactFacts) -> EngineFuture<'_, ()>;
-    /// Facts of an artifact.
+    /// Facts of an artifact; `None` also while it is being deleted.
     fn artifact(&self, class: Class, tenant: &str, digest: Digest) -> EngineFuture<'_, Option<ArtifactFacts>>;
     /// Opens an upload; answers the first one if the request id is known.
     fn create_upload(&self, upload: UploadFacts, key: Option<RequestKey>) -> EngineFuture<'_, UploadFacts>;

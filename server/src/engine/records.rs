@@ -94,7 +94,7 @@ pub struct ArtifactFacts {
     pub size_bytes: u64,
     /// What it is.
     pub media_type: String,
-    /// When it was first stored.
+    /// When it was first stored. A record has the time of the engine's clock instead.
     pub created_ms: i64,
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use zkinfer_proto::v1;
 
 use super::metrics::{ClassLabel, KindLabel, Metrics, OperationLabel, OutcomeLabel};
-use crate::artifacts::Class;
+use crate::artifacts::{ArtifactId, Class, Doomed, GarbageRecords};
 use crate::engine::{
     ArtifactFacts, ArtifactRecords, Census, Delivery, DeliveryKey, Digest, Engine, EngineError, EngineFuture, Expired, FailedAttempt,
     JobFilter, Lease, Leased, NewBatch, NewJob, NewModel, NewSession, NewWebhook, Notice, Offer, Operations, Outcome, Overview, Page,
@@ -156,6 +156,7 @@ fn database_fault(error: &EngineError) -> Option<&'static str> {
         | EngineError::ModelNotFound
         | EngineError::ModelNotReady(_)
         | EngineError::QuotaExceeded { .. }
+        | EngineError::ArtifactGone
         | EngineError::Fenced
         | EngineError::NoSession => None,
     }
@@ -247,6 +248,20 @@ impl<E: Engine> ArtifactRecords for Observed<E> {
 
     fn forget_before(&self, created_ms: i64) -> EngineFuture<'_, Vec<String>> {
         self.timed("forget_before", self.inner.forget_before(created_ms))
+    }
+}
+
+impl<E: Engine> GarbageRecords for Observed<E> {
+    fn hold(&self, artifacts: Vec<ArtifactId>, time: Duration) -> EngineFuture<'_, bool> {
+        self.timed("hold", self.inner.hold(artifacts, time))
+    }
+
+    fn doom(&self, grace: Duration, quarantine: Duration, limit: u32) -> EngineFuture<'_, Doomed> {
+        self.timed("doom", self.inner.doom(grace, quarantine, limit))
+    }
+
+    fn forget(&self, doomed: Doomed) -> EngineFuture<'_, ()> {
+        self.timed("forget", self.inner.forget(doomed))
     }
 }
 

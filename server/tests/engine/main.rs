@@ -4,6 +4,7 @@
 
 mod chaos;
 mod clock;
+mod garbage;
 mod hooks;
 mod leases;
 mod lifecycle;
@@ -63,6 +64,14 @@ conformance! {
     stops::a_waiting_job_is_cancelled_at_once_and_a_running_one_when_it_stops,
     stops::a_result_that_comes_after_the_cancellation_is_not_published,
     stops::a_passed_deadline_ends_a_job,
+    garbage::what_is_held_or_referred_to_is_not_deleted,
+    garbage::what_is_being_deleted_is_not_there_until_it_is_stored_again,
+    garbage::a_deletion_that_broke_off_is_taken_up_and_a_late_one_forgets_nothing,
+    garbage::what_was_put_and_never_recorded_is_deleted,
+    garbage::results_of_tasks_are_deleted_when_their_job_is_final,
+    garbage::artifacts_of_an_earlier_version_stay,
+    garbage::a_put_that_races_with_a_deletion_loses_nothing,
+    garbage::a_reference_that_races_with_a_deletion_is_made_or_refused,
     hooks::a_receiver_gets_the_signed_end_of_a_job_again_until_it_answers_well,
     chaos::crashing_workers_lose_and_double_nothing,
 }

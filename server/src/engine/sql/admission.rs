@@ -1,12 +1,14 @@
 //! Admission: a subject, its whole graph of tasks and its first event, in one transaction.
 
 use prost::Message as _;
-use zkinfer_proto::name::{BatchName, JobName, ModelName};
+use zkinfer_proto::name::{ArtifactName, BatchName, JobName, ModelName};
 use zkinfer_proto::v1;
 
 use super::super::document::{Change, Document};
 use super::super::{EngineError, NewBatch, NewJob, NewModel, Notice, Subject, SubjectKind, graph, timestamp, timestamp_ms};
+use super::garbage::{Referrer, refer};
 use super::{SqlEngine, Writing, append_event, idempotency, load, subject};
+use crate::artifacts::{ArtifactId, Class};
 use crate::placement;
 
 impl SqlEngine {
@@ -25,6 +27,7 @@ impl SqlEngine {
         }
         self.check_room(&mut writing, &subject.tenant, 1).await?;
         let created_ms = new.model.create_time.as_ref().map_or(0, timestamp_ms);
+        let named = [new.model.source_artifact.clone(), new.model.calibration_artifact.clone()];
         let mut document = Document::Model(Box::new(new.model));
         let body = document.apply(Change::Admitted, created_ms);
         sqlx::query("INSERT INTO models(tenant, id, state, created_ms, last_seq, doc, salt, seed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)")
@@ -38,6 +41,7 @@ impl SqlEngine {
             .bind(new.seed.to_vec())
             .execute(writing.connection())
             .await?;
+        refer_to_named(&mut writing, &subject, named.iter().map(String::as_str)).await?;
         append_event(&mut writing, &subject, document.last_sequence(), body).await?;
         let plan = Plan { graph: graph::single(graph::REGISTER, 0), priority: 0, created_ms, model_digest: None };
         insert_graph(&mut writing, &subject, &plan).await?;
@@ -184,10 +188,36 @@ async fn admit(writing: &mut Writing, new: NewJob) -> Result<v1::Job, EngineErro
     .bind(BatchName::parse(&job.batch).ok().map(|name| name.batch_id))
     .execute(writing.connection())
     .await?;
+    let input = match job.input.as_ref().and_then(|input| input.source.as_ref()) {
+        Some(v1::input::Source::Artifact(name)) => Some(name.as_str()),
+        Some(v1::input::Source::Inline(_)) | None => None,
+    };
+    refer_to_named(writing, &subject, input).await?;
     insert_labels(writing, &subject, &job).await?;
     append_event(writing, &subject, job.last_sequence, body).await?;
     insert_graph(writing, &subject, &Plan { graph: model.graph, priority, created_ms, model_digest: model.private_digest }).await?;
     Ok(*job)
+}
+
+/// Makes a subject refer to the public artifacts of these names. An empty one names nothing.
+///
+/// # Errors
+/// [`EngineError::ArtifactGone`].
+pub(super) async fn refer_to_named<'a>(
+    writing: &mut Writing,
+    subject: &Subject,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Result<(), EngineError> {
+    for name in names.into_iter().filter(|name| !name.is_empty()) {
+        // The service has checked that it is a name, and the tenant's own; what is neither cannot be kept.
+        let name = ArtifactName::parse(name).map_err(|_| EngineError::ArtifactGone)?;
+        if name.tenant != subject.tenant {
+            return Err(EngineError::ArtifactGone);
+        }
+        let artifact = ArtifactId { class: Class::Public, tenant: name.tenant, digest: name.blake3 };
+        refer(writing, subject, Referrer::Document, &artifact).await?;
+    }
+    Ok(())
 }
 
 async fn insert_labels(writing: &mut Writing, subject: &Subject, job: &v1::Job) -> Result<(), EngineError> {

@@ -1,19 +1,20 @@
 //! Artifacts and uploads.
 
 use prost::Message as _;
+use sqlx::Row as _;
 use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row as _};
 use zkinfer_proto::v1;
 
 use super::super::{ArtifactFacts, ArtifactRecords, Digest, EngineError, EngineFuture, RequestKey, UploadFacts};
-use super::{SqlEngine, fixed, idempotency};
-use crate::artifacts::Class;
+use super::garbage::require;
+use super::{SqlEngine, Writing, fixed, idempotency};
+use crate::artifacts::{ArtifactId, Class};
 
 impl ArtifactRecords for SqlEngine {
     fn add_artifact(&self, facts: ArtifactFacts) -> EngineFuture<'_, ()> {
         Box::pin(async move {
             let mut writing = self.begin().await?;
-            insert_artifact(writing.connection(), &facts).await?;
+            insert_artifact(&mut writing, &facts).await?;
             self.commit(writing).await?;
             Ok(())
         })
@@ -24,7 +25,7 @@ impl ArtifactRecords for SqlEngine {
         Box::pin(async move {
             let row: Option<(i64, String, i64)> = sqlx::query_as(
                 "SELECT size_bytes, media_type, created_ms FROM artifacts \
-                 WHERE tenant = $1 AND class = $2 AND digest = $3",
+                 WHERE tenant = $1 AND class = $2 AND digest = $3 AND doomed_ms IS NULL",
             )
             .bind(&tenant)
             .bind(class.as_str())
@@ -77,7 +78,7 @@ impl ArtifactRecords for SqlEngine {
         let id = id.to_owned();
         Box::pin(async move {
             let mut writing = self.begin().await?;
-            insert_artifact(writing.connection(), &facts).await?;
+            insert_artifact(&mut writing, &facts).await?;
             sqlx::query(
                 "UPDATE uploads SET is_complete = 1, committed_bytes = size_bytes \
                  WHERE tenant = $1 AND id = $2",
@@ -168,18 +169,28 @@ fn column(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }
 
-pub(super) async fn insert_artifact(connection: &mut AnyConnection, facts: &ArtifactFacts) -> Result<(), EngineError> {
+/// Records an artifact, which stays until the transaction ends.
+///
+/// # Errors
+/// [`EngineError::ArtifactGone`] if it is doomed.
+pub(super) async fn insert_artifact(writing: &mut Writing, facts: &ArtifactFacts) -> Result<(), EngineError> {
+    // Its age is compared with the engine's clock, so it is taken from there.
+    let now_ms = writing.now_ms;
     sqlx::query(
-        "INSERT INTO artifacts(tenant, class, digest, size_bytes, media_type, created_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+        "INSERT INTO artifacts(tenant, class, digest, size_bytes, media_type, created_ms, is_counted) \
+         VALUES ($1, $2, $3, $4, $5, $6, 1) ON CONFLICT DO NOTHING",
     )
     .bind(&facts.tenant)
     .bind(facts.class.as_str())
     .bind(facts.digest.to_vec())
     .bind(column(facts.size_bytes))
     .bind(&facts.media_type)
-    .bind(facts.created_ms)
-    .execute(connection)
+    .bind(now_ms)
+    .execute(writing.connection())
     .await?;
-    Ok(())
+    require(writing, &id_of(facts)).await
+}
+
+pub(super) fn id_of(facts: &ArtifactFacts) -> ArtifactId {
+    ArtifactId { class: facts.class, tenant: facts.tenant.clone(), digest: facts.digest }
 }

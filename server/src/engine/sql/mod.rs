@@ -8,6 +8,7 @@ mod admission;
 mod artifact_records;
 mod expiry;
 mod facts;
+mod garbage;
 mod group;
 mod idempotency;
 mod lease;
@@ -275,8 +276,9 @@ async fn apply(writing: &mut Writing, subject: &Subject, document: &mut Document
     Ok(())
 }
 
-/// What follows from a job's end: its secrets are erased, and webhooks are to hear of it.
+/// What follows from a job's end: its secrets are erased, its tasks' results are garbage, and webhooks are to hear of it.
 async fn end_job(writing: &mut Writing, subject: &Subject, sequence: i64) -> Result<(), EngineError> {
+    garbage::drop_task_references(writing, subject).await?;
     sqlx::query("UPDATE jobs SET input_salt = NULL, seed = NULL WHERE tenant = $1 AND id = $2")
         .bind(&subject.tenant)
         .bind(&subject.id)

@@ -5,9 +5,12 @@ use zkinfer_proto::v1;
 use super::super::document::{Change, Document};
 use super::super::verdict::{Failed, Verdict, decide};
 use super::super::{ArtifactFacts, EngineError, FailedAttempt, Lease, Notice, Outcome, Subject, SubjectKind, TaskFlow, Usage, graph};
-use super::artifact_records::insert_artifact;
+use super::admission::refer_to_named;
+use super::artifact_records::{id_of, insert_artifact};
+use super::garbage::{Referrer, refer};
 use super::stopping::{Stop, cancel_all, end_if_idle, load_stop};
 use super::{SqlEngine, Writing, apply, lock};
+use crate::artifacts::{ArtifactId, Class};
 use crate::placement::retry::History;
 
 /// A running task whose epoch was checked, its subject locked.
@@ -120,18 +123,21 @@ impl SqlEngine {
         note_fallback(&mut writing, &mut held, usage).await?;
         match outcome {
             Outcome::Registered { registered, private_digest, graph, artifacts } => {
-                insert_artifacts(&mut writing, &artifacts).await?;
+                insert_artifacts(&mut writing, &held.subject, Referrer::Document, &artifacts).await?;
+                let private = ArtifactId { class: Class::Internal, tenant: held.subject.tenant.clone(), digest: private_digest };
+                refer(&mut writing, &held.subject, Referrer::Document, &private).await?;
                 keep_model(&mut writing, &held.subject, private_digest, &graph).await?;
                 apply(&mut writing, &held.subject, &mut held.document, Change::Registered(registered)).await?;
             }
             Outcome::Result(facts) => {
-                insert_artifacts(&mut writing, std::slice::from_ref(&facts)).await?;
+                insert_artifacts(&mut writing, &held.subject, Referrer::Tasks, std::slice::from_ref(&facts)).await?;
                 hand_on(&mut writing, &held, &facts).await?;
                 let progress = graph_progress(&mut writing, &held).await?;
                 apply(&mut writing, &held.subject, &mut held.document, Change::Progressed(progress)).await?;
             }
             Outcome::Proved { mut result, artifacts } => {
-                insert_artifacts(&mut writing, &artifacts).await?;
+                insert_artifacts(&mut writing, &held.subject, Referrer::Document, &artifacts).await?;
+                refer_to_named(&mut writing, &held.subject, [result.verifier_key_artifact.as_str()]).await?;
                 if !held.is_whole() {
                     result.stage_times = step_times(&mut writing, &held.subject).await?;
                 }
@@ -287,9 +293,11 @@ async fn note_fallback(writing: &mut Writing, held: &mut Held, usage: &Usage) ->
     }
 }
 
-async fn insert_artifacts(writing: &mut Writing, artifacts: &[ArtifactFacts]) -> Result<(), EngineError> {
+/// Records artifacts that a subject refers to.
+async fn insert_artifacts(writing: &mut Writing, subject: &Subject, by: Referrer, artifacts: &[ArtifactFacts]) -> Result<(), EngineError> {
     for facts in artifacts {
-        insert_artifact(writing.connection(), facts).await?;
+        insert_artifact(writing, facts).await?;
+        refer(writing, subject, by, &id_of(facts)).await?;
     }
     Ok(())
 }
