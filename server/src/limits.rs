@@ -80,7 +80,7 @@ pub struct Limits {
     /// How long request ids and unfinished uploads are kept.
     #[serde(rename = "retention_seconds", with = "seconds")]
     pub retention: Duration,
-    /// How long an artifact is kept after it was stored, though nothing refers to it.
+    /// How long an artifact is kept after it was stored, though nothing refers to it. At least two hours.
     #[serde(rename = "artifact_grace_seconds", with = "seconds")]
     pub artifact_grace: Duration,
     /// Attempts at a task, at most, whatever spoils them; causes have smaller budgets of their own.
@@ -124,7 +124,13 @@ pub enum LimitsError {
         /// The limit of messages.
         message_bytes: usize,
     },
+    /// What is being stored could be deleted before anything refers to it.
+    #[error("artifact_grace_seconds is {0}: it must be at least {min}, so that a slow put ends before", min = MIN_ARTIFACT_GRACE.as_secs())]
+    Grace(u64),
 }
+
+/// Longer than the longest time from an artifact's hold to what refers to it; `artifacts/held.rs` adds it up.
+const MIN_ARTIFACT_GRACE: Duration = Duration::from_secs(2 * 3600);
 
 impl Limits {
     /// Checks that the limits leave something to accept and agree with each other.
@@ -167,12 +173,14 @@ impl Limits {
             ("connection_age_seconds", self.connection_age),
             ("lease_seconds", self.lease),
             ("task_seconds", self.task),
-            ("artifact_grace_seconds", self.artifact_grace),
         ];
         let zero_count = counts.iter().find(|(_, value)| *value == 0).map(|(field, _)| *field);
         let zero_time = times.iter().find(|(_, value)| value.is_zero()).map(|(field, _)| *field);
         if let Some(field) = zero_count.or(zero_time) {
             return Err(LimitsError::Zero(field));
+        }
+        if self.artifact_grace < MIN_ARTIFACT_GRACE {
+            return Err(LimitsError::Grace(self.artifact_grace.as_secs()));
         }
         let room = self.message_bytes.saturating_sub(CHUNK_OVERHEAD_BYTES);
         for (field, got) in [("chunk_bytes", self.chunk_bytes), ("inline_input_bytes", self.inline_input_bytes)] {
@@ -270,6 +278,8 @@ mod tests {
         assert!(serde_json::from_str::<Limits>(r#"{"unary_seconds": -1}"#).is_err());
         let zero = Limits { connections: 0, ..Limits::default() };
         assert_eq!(zero.check(), Err(LimitsError::Zero("connections")));
+        let grace = Limits { artifact_grace: Duration::from_secs(7199), ..Limits::default() };
+        assert_eq!(grace.check(), Err(LimitsError::Grace(7199)));
         let chunk = Limits { chunk_bytes: 4 << 20, ..Limits::default() };
         assert!(matches!(chunk.check(), Err(LimitsError::AboveMessage { field: "chunk_bytes", .. })));
     }

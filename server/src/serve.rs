@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
-use crate::artifacts::{ArtifactBytes, ArtifactKeys, ArtifactPlace, ArtifactPlaceError, PublicArtifacts, Uploads};
+use crate::artifacts::{ArtifactBytes, ArtifactKeys, ArtifactPlace, ArtifactPlaceError, Collector, PublicArtifacts, Uploads};
 use crate::auth::Authentication;
 use crate::dashboard::{self, Dashboard};
 use crate::database::{Database, DatabaseError, forward_notices};
@@ -393,7 +393,7 @@ impl Service {
         if config.database.is_own() {
             take_up(&*engine).await?;
         }
-        let uploads = Uploads::new(engine.clone(), bytes.clone(), &uploads_dir);
+        let uploads = Uploads::new(engine.clone(), bytes.clone(), limits.artifact_grace, &uploads_dir);
         let (hub, running) = (Arc::new(Hub::default()), Arc::new(Running::default()));
         let source = LocalSource::new(engine.clone(), bytes.clone(), hub.clone(), limits.clone());
         let parts = WorkerParts {
@@ -411,6 +411,7 @@ impl Service {
         let keeper = Scheduler {
             engine: engine.clone(),
             uploads: uploads.clone(),
+            collector: Collector::new(engine.clone(), bytes.clone(), limits.artifact_grace),
             hub: hub.clone(),
             running: running.clone(),
             limits: limits.clone(),
@@ -426,7 +427,7 @@ impl Service {
         let watched: Weak<dyn Engine> = Arc::downgrade(&(engine.clone() as Arc<dyn Engine>));
         let health = Health::new(watched.clone(), draining.clone());
         let app = Arc::new(App {
-            artifacts: PublicArtifacts::new(engine.clone(), bytes),
+            artifacts: PublicArtifacts::new(engine.clone(), bytes, limits.artifact_grace),
             webhooks: engine.clone(),
             operations: engine.clone(),
             reach: config.reach,

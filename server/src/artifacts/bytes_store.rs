@@ -372,7 +372,7 @@ fn seal_segments(seal: &ObjectSeal, first: u64, n_segments: u64, plain: &[u8]) -
     stored
 }
 
-async fn hash(bytes: Bytes) -> Digest {
+pub(super) async fn hash(bytes: Bytes) -> Digest {
     blocking(move || *blake3::hash(&bytes).as_bytes()).await
 }
 

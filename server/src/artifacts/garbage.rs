@@ -12,6 +12,9 @@
 //!    only when it is older than [`QUARANTINE`]. But a sweep begins no deletion later than [`DELETE_WITHIN`] after its doom, and gives up each after
 //!    [`DELETE_TIME`]: together less than the quarantine. So none is on its way at h.
 //!
+//! Bytes that were put and never recorded, since who put them failed, are garbage too: when a hold ends and there is no record, a doomed one is written, and
+//! the rest goes as above. Who comes later finds the doom, not a place to commit to.
+//!
 //! Clocks are compared only within the engine (doom and quarantine) and only as durations within a sweep: none has to agree with another.
 //! References to artifacts that are there already (a job that names an uploaded input) need no hold: the transaction that adds one requires a record that
 //! is not doomed, and dooming looks at references in its own transaction.
@@ -56,8 +59,8 @@ pub trait GarbageRecords: Send + Sync {
     /// Keeps artifacts from being doomed for a time, whether they are recorded or not. Answers `false`, and holds none, if one of them is doomed: then
     /// try again later. To be called before bytes are put; what refers to them must be committed within the time.
     fn hold(&self, artifacts: Vec<ArtifactId>, time: Duration) -> EngineFuture<'_, bool>;
-    /// Dooms up to `limit` artifacts: those that are recorded for at least `grace` and that nothing holds or refers to, and those whose doom is older than
-    /// `quarantine`, again.
+    /// Dooms up to `limit` artifacts: those that are recorded for at least `grace` and that nothing holds or refers to; those that were held, are so no more,
+    /// and were never recorded; and those whose doom is older than `quarantine`, again.
     fn doom(&self, grace: Duration, quarantine: Duration, limit: u32) -> EngineFuture<'_, Doomed>;
     /// Forgets the artifacts whose doom is this one.
     fn forget(&self, doomed: Doomed) -> EngineFuture<'_, ()>;
@@ -189,6 +192,13 @@ mod tests {
                 tables.now_ms += 1;
                 let at_ms = tables.now_ms;
                 let mut artifacts = Vec::new();
+                while let Some(held) = tables.holds.iter().find(|(_, until)| **until <= at_ms).map(|(held, _)| held.clone()) {
+                    tables.holds.remove(&held);
+                    if !tables.records.contains_key(&held) {
+                        tables.records.insert(held.clone(), (at_ms, Some(at_ms)));
+                        artifacts.push(held);
+                    }
+                }
                 for (artifact, (recorded, doom)) in &mut tables.records {
                     let is_held = tables.holds.get(artifact).is_some_and(|until| *until > at_ms);
                     let is_garbage = match doom {
@@ -283,6 +293,18 @@ mod tests {
         assert_eq!(world.collector.sweep().await.unwrap(), 0, "the other sweep may still delete");
         world.pass(QUARANTINE);
         assert_eq!(world.collector.sweep().await.unwrap(), 1);
+        assert!(world.store(1).await && world.has(1).await);
+    }
+
+    #[tokio::test]
+    async fn what_was_put_and_never_recorded_is_deleted_when_its_hold_ends() {
+        let world = world();
+        assert!(world.memory.hold(vec![id(1)], GRACE).await.unwrap());
+        world.bytes.put(Class::Public, "a", content(1)).await.unwrap();
+        assert_eq!(world.collector.sweep().await.unwrap(), 0, "it may still be recorded");
+        world.pass(GRACE);
+        assert_eq!(world.collector.sweep().await.unwrap(), 1);
+        assert!(!world.has(1).await);
         assert!(world.store(1).await && world.has(1).await);
     }
 

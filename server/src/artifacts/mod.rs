@@ -8,6 +8,7 @@
 mod bytes_store;
 mod error;
 mod garbage;
+mod held;
 mod keys;
 mod place;
 mod seal;
@@ -16,10 +17,12 @@ mod tests;
 mod uploads;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use bytes_store::ArtifactBytes;
 pub use error::BytesError;
 pub use garbage::{ArtifactId, Collector, Doomed, GarbageRecords, QUARANTINE};
+pub use held::HeldBytes;
 pub use keys::{ArtifactKeys, ArtifactKeysError};
 pub use place::{ArtifactPlace, ArtifactPlaceError, ArtifactUrl, ArtifactUrlError};
 pub use uploads::{UploadError, UploadWriter, Uploads};
@@ -68,12 +71,14 @@ pub enum ArtifactError {
 pub struct PublicArtifacts {
     records: Arc<dyn ArtifactRecords>,
     bytes: ArtifactBytes,
+    held: HeldBytes,
 }
 
 impl PublicArtifacts {
-    /// Joins the two stores.
-    pub fn new(records: Arc<dyn ArtifactRecords>, bytes: ArtifactBytes) -> Self {
-        Self { records, bytes }
+    /// Joins the two stores. What is put is kept for `grace`, until something refers to it.
+    pub fn new(records: Arc<dyn ArtifactRecords>, bytes: ArtifactBytes, grace: Duration) -> Self {
+        let held = HeldBytes::new(records.clone(), bytes.clone(), grace);
+        Self { records, bytes, held }
     }
 
     /// Facts of an artifact, if the tenant has it.
@@ -87,10 +92,10 @@ impl PublicArtifacts {
     /// Stores small bytes.
     ///
     /// # Errors
-    /// No space, or a failing disk or database.
+    /// An earlier copy is being deleted; no space, or a failing disk or database.
     pub async fn put(&self, tenant: &str, media_type: &str, bytes: bytes::Bytes) -> Result<ArtifactFacts, ArtifactError> {
         let size_bytes = bytes.len() as u64;
-        let digest = self.bytes.put(Class::Public, tenant, bytes).await?;
+        let digest = self.held.put(Class::Public, tenant, bytes).await?;
         let facts = ArtifactFacts {
             class: Class::Public,
             tenant: tenant.to_owned(),

@@ -6,12 +6,13 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::fs::File;
 use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 
 use super::bytes_store::blocking;
-use super::{ArtifactBytes, BytesError, Class};
+use super::{ArtifactBytes, ArtifactError, ArtifactId, BytesError, Class, HeldBytes};
 use crate::engine::{ArtifactFacts, ArtifactRecords, Digest, EngineError, RequestKey, UploadFacts, now_ms};
 
 /// Sync at least this often.
@@ -56,19 +57,28 @@ pub enum UploadError {
     Bytes(#[from] BytesError),
 }
 
+impl From<ArtifactError> for UploadError {
+    fn from(error: ArtifactError) -> Self {
+        match error {
+            ArtifactError::Engine(error) => Self::Engine(error),
+            ArtifactError::Bytes(error) => Self::Bytes(error),
+        }
+    }
+}
+
 /// All uploads.
 #[derive(Clone)]
 pub struct Uploads {
     records: Arc<dyn ArtifactRecords>,
-    bytes: ArtifactBytes,
+    held: HeldBytes,
     directory: Arc<Path>,
     in_use: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Uploads {
-    /// Files below `directory`, which exists.
-    pub fn new(records: Arc<dyn ArtifactRecords>, bytes: ArtifactBytes, directory: &Path) -> Self {
-        Self { records, bytes, directory: directory.into(), in_use: Arc::default() }
+    /// Files below `directory`, which exists. An artifact is kept for `grace`, until something refers to it.
+    pub fn new(records: Arc<dyn ArtifactRecords>, bytes: ArtifactBytes, grace: Duration, directory: &Path) -> Self {
+        Self { held: HeldBytes::new(records.clone(), bytes, grace), records, directory: directory.into(), in_use: Arc::default() }
     }
 
     /// Opens an upload. It is complete at once if the tenant has the artifact.
@@ -83,8 +93,10 @@ impl Uploads {
         media_type: String,
         key: Option<RequestKey>,
     ) -> Result<UploadFacts, EngineError> {
-        let stored = self.records.artifact(Class::Public, tenant, digest).await?;
-        let is_complete = stored.is_some_and(|facts| facts.size_bytes == size_bytes);
+        let artifact = ArtifactId { class: Class::Public, tenant: tenant.to_owned(), digest };
+        // Looked for once more when it is held: only then it stays.
+        let is_complete =
+            self.has(&artifact, size_bytes).await? && self.held.hold(artifact.clone()).await? && self.has(&artifact, size_bytes).await?;
         let upload = UploadFacts {
             tenant: tenant.to_owned(),
             id: uuid::Uuid::now_v7().to_string(),
@@ -95,6 +107,11 @@ impl Uploads {
             is_complete,
         };
         self.records.create_upload(upload, key).await
+    }
+
+    async fn has(&self, artifact: &ArtifactId, size_bytes: u64) -> Result<bool, EngineError> {
+        let stored = self.records.artifact(artifact.class, &artifact.tenant, artifact.digest).await?;
+        Ok(stored.is_some_and(|facts| facts.size_bytes == size_bytes))
     }
 
     /// An upload, if the tenant has it.
@@ -223,8 +240,8 @@ impl UploadWriter {
 
     async fn publish(mut self) -> Result<UploadFacts, UploadError> {
         let facts = &mut self.facts;
-        let bytes = &self.uploads.bytes;
-        bytes.put_file(Class::Public, &facts.tenant, facts.digest, &self.path).await?;
+        let held = &self.uploads.held;
+        held.put_file(Class::Public, &facts.tenant, facts.digest, &self.path).await?;
         let artifact = ArtifactFacts {
             class: Class::Public,
             tenant: facts.tenant.clone(),

@@ -165,6 +165,9 @@ impl From<EngineError> for ApiError {
             EngineError::InBatch { source, .. } => (*source).into(),
             EngineError::RequestIdReused => Self::RequestIdReused { request_id: String::new() },
             EngineError::Busy(_) => Self::Unavailable { reason: "DATABASE_BUSY", message: error.to_string(), retry: SECOND },
+            EngineError::ArtifactGone => {
+                Self::Unavailable { reason: "ARTIFACT_BEING_DELETED", message: error.to_string(), retry: 2 * SECOND }
+            }
             EngineError::Full(_) => storage_full(error.to_string()),
             other => Self::Internal { context: "the engine failed", source: other.into() },
         }

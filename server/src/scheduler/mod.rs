@@ -1,7 +1,8 @@
-//! Keeps time for the engine: takes tasks away from workers that went silent, ends jobs whose deadline has passed, forgets what is old. Beside it the
-//! hub that wakes who waits, and the threads for short computations.
+//! Keeps time for the engine: takes tasks away from workers that went silent, ends jobs whose deadline has passed, forgets what is old, deletes
+//! artifacts that nothing refers to. Beside it the hub that wakes who waits, and the threads for short computations.
 
 mod cpu_pool;
+mod garbage;
 mod hub;
 
 use std::sync::Arc;
@@ -11,7 +12,7 @@ pub use cpu_pool::{CpuPool, CpuPoolError};
 pub use hub::{Hub, Subscription};
 use tokio_util::sync::CancellationToken;
 
-use crate::artifacts::Uploads;
+use crate::artifacts::{Collector, Uploads};
 use crate::engine::{Engine, Subject, now_ms};
 use crate::limits::Limits;
 use crate::worker::{Running, StopReason};
@@ -30,6 +31,8 @@ pub struct Scheduler {
     pub engine: Arc<dyn Engine>,
     /// Uploads, to clean up after.
     pub uploads: Uploads,
+    /// Deletes artifacts.
+    pub collector: Collector,
     /// Who waits for what.
     pub hub: Arc<Hub>,
     /// What runs in this process.
@@ -41,6 +44,8 @@ pub struct Scheduler {
 impl Scheduler {
     /// Keeps time until `draining`.
     pub async fn run(self, draining: CancellationToken) {
+        // Beside the rest: a slow store must not keep deadlines waiting.
+        tokio::spawn(garbage::collect(self.collector.clone(), draining.clone()));
         let reap_every = REAP_EVERY.min(self.limits.lease / 3);
         let (mut last_reap, mut last_forget): (Option<Instant>, Option<Instant>) = (None, None);
         let is_due = |last: Option<Instant>, every: Duration| last.is_none_or(|at| at.elapsed() >= every);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use zkinfer_proto::v1;
 
 use super::source::{Holding, SourceError, SourceFuture, TaskSource, Terms};
-use crate::artifacts::{ArtifactBytes, BytesError, Class};
+use crate::artifacts::{ArtifactBytes, ArtifactError, BytesError, Class, HeldBytes};
 use crate::engine::{
     ArtifactFacts, Digest, Engine, EngineError, FailedAttempt, Lease, Leased, NewSession, Offer, Outcome, Renewal, Subject, TaskFlow,
     Usage, now_ms,
@@ -27,6 +27,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(25);
 pub struct LocalSource {
     engine: Arc<dyn Engine>,
     bytes: ArtifactBytes,
+    held: HeldBytes,
     hub: Arc<Hub>,
     limits: Limits,
     runtime: tokio::runtime::Handle,
@@ -35,7 +36,8 @@ pub struct LocalSource {
 impl LocalSource {
     /// On the runtime that it is called on.
     pub fn new(engine: Arc<dyn Engine>, bytes: ArtifactBytes, hub: Arc<Hub>, limits: Limits) -> Self {
-        Self { engine, bytes, hub, limits, runtime: tokio::runtime::Handle::current() }
+        let held = HeldBytes::new(engine.clone(), bytes.clone(), limits.artifact_grace);
+        Self { engine, bytes, held, hub, limits, runtime: tokio::runtime::Handle::current() }
     }
 
     /// Runs on the runtime of the database's connections, whichever runtime asks.
@@ -78,7 +80,10 @@ impl From<EngineError> for SourceError {
         match error {
             EngineError::Fenced => Self::Fenced,
             EngineError::NoSession => Self::NoSession,
-            EngineError::Busy(_) | EngineError::Full(_) | EngineError::Database(_) => Self::Unavailable(describe(&error)),
+            // Of an artifact: until it is deleted; then its bytes can be stored again.
+            EngineError::Busy(_) | EngineError::Full(_) | EngineError::Database(_) | EngineError::ArtifactGone => {
+                Self::Unavailable(describe(&error))
+            }
             other => Self::Refused(describe(&other)),
         }
     }
@@ -91,6 +96,15 @@ impl From<BytesError> for SourceError {
             BytesError::Full(_) | BytesError::Unavailable(_) | BytesError::Store(_) | BytesError::File(_) => {
                 Self::Unavailable(describe(&error))
             }
+        }
+    }
+}
+
+impl From<ArtifactError> for SourceError {
+    fn from(error: ArtifactError) -> Self {
+        match error {
+            ArtifactError::Engine(error) => error.into(),
+            ArtifactError::Bytes(error) => error.into(),
         }
     }
 }
@@ -177,7 +191,7 @@ impl TaskSource for LocalSource {
         Box::pin(async move {
             let tenant = holding.lease.task.subject.tenant.clone();
             let size_bytes = bytes.len() as u64;
-            let digest = self.bytes.put(class, &tenant, bytes).await?;
+            let digest = self.held.put(class, &tenant, bytes).await?;
             Ok(ArtifactFacts { class, tenant, digest, size_bytes, media_type: media_type.to_owned(), created_ms: now_ms() })
         })
     }
