@@ -11,7 +11,8 @@ use super::super::{Digest, EngineError, EngineFuture, Subject, SubjectKind};
 use super::{SqlEngine, Writing, fixed};
 use crate::artifacts::{ArtifactId, Class, Doomed, GarbageRecords};
 
-/// What is garbage at $1: recorded before $2 by a version that counts references, not held, and nothing refers to it; or doomed before $3, by a sweep that broke off.
+/// What is garbage at $1: recorded before $2 by a version that counts references, not held, and nothing refers to it; or doomed before $3 by a sweep that
+/// broke off.
 macro_rules! garbage {
     () => {
         "(a.doomed_ms <= $3 AND a.doomed_ms <> $1 OR a.doomed_ms IS NULL AND a.is_counted = 1 AND a.created_ms <= $2 \
