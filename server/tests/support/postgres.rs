@@ -1,5 +1,7 @@
 //! A throwaway PostgreSQL for tests: made in a temporary folder, reached by a socket there, gone with its owner.
 
+#![allow(unreachable_pub, reason = "the benches have it in a public module")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,7 +12,7 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server. Everything of it goes when this is dropped.
-pub(crate) struct Postgres {
+pub struct Postgres {
     folder: TempDir,
     bin: PathBuf,
     child: Option<Child>,
@@ -18,7 +20,7 @@ pub(crate) struct Postgres {
 
 impl Postgres {
     /// Starts a server, or answers why there is none on this machine.
-    pub(crate) fn start() -> Result<Self, String> {
+    pub fn start() -> Result<Self, String> {
         let bin = find_binaries()?;
         let folder = tempfile::Builder::new().prefix("zkinfer-pg-").tempdir().map_err(|error| error.to_string())?;
         if is_root() {
@@ -38,12 +40,12 @@ impl Postgres {
     }
 
     /// URL of a database of this server.
-    pub(crate) fn url(&self, database: &str) -> String {
+    pub fn url(&self, database: &str) -> String {
         format!("postgres://zkinfer@localhost/{database}?host={}", self.folder.path().display())
     }
 
     /// Makes an empty database; answers its URL.
-    pub(crate) fn create_database(&self, name: &str) -> String {
+    pub fn create_database(&self, name: &str) -> String {
         let mut psql = Command::new(self.bin.join("psql"));
         psql.arg("-h").arg(self.folder.path()).args(["-U", "zkinfer", "-d", "postgres", "-qc", &format!("CREATE DATABASE {name}")]);
         run(&mut psql).expect("a database");
@@ -51,7 +53,7 @@ impl Postgres {
     }
 
     /// Kills the server as a power cut would, all its processes.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         let pid_file = self.folder.path().join("data/postmaster.pid");
         let pid = std::fs::read_to_string(pid_file).ok().and_then(|text| text.lines().next()?.trim().parse::<u32>().ok());
         if let Some(pid) = pid {
@@ -64,7 +66,7 @@ impl Postgres {
     }
 
     /// Starts the server again on its data.
-    pub(crate) fn launch(&mut self) -> Result<(), String> {
+    pub fn launch(&mut self) -> Result<(), String> {
         let log = std::fs::File::create(self.folder.path().join("log")).map_err(|error| error.to_string())?;
         let socket = self.folder.path().display().to_string();
         let started = Instant::now();
