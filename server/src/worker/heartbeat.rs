@@ -27,7 +27,7 @@ pub(super) struct Heartbeat {
     pub(super) ended: CancellationToken,
     pub(super) on_beat: Option<OnBeat>,
     /// Held until the thread ends.
-    pub(super) alive: tokio::sync::mpsc::Sender<()>,
+    pub(super) _alive: tokio::sync::mpsc::Sender<()>,
 }
 
 impl Heartbeat {

@@ -101,7 +101,7 @@ impl WorkerPool {
             running: running.clone(),
             ended: heartbeat.clone(),
             on_beat,
-            alive: beating,
+            _alive: beating,
         };
         beats.start()?;
         for i in 0..n_workers {

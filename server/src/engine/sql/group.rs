@@ -110,7 +110,7 @@ impl Desk {
         let outcome = outcome.map_err(EngineError::from);
         for waiter in self.waiters.drain(..) {
             // Who was dropped meanwhile is not told.
-            let _ = waiter.send(outcome.as_ref().map(|()| ()).map_err(shared));
+            let _ = waiter.send(outcome.as_ref().copied().map_err(shared));
         }
     }
 }
