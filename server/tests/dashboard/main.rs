@@ -1,5 +1,7 @@
 //! The dashboard's answers over HTTP: to whom, what, and how they follow what happens.
 
+// That a job is half done only the browser is shown.
+#[allow(dead_code)]
 mod site;
 
 use std::time::Duration;

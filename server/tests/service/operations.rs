@@ -29,7 +29,8 @@ async fn a_batch_is_watched_to_its_end_and_tells_each_end_once() {
     }
     assert_eq!((last.total, last.succeeded, last.failed), (3, 2, 1));
     let mut names: Vec<String> = created.jobs.iter().map(|job| job.name.clone()).collect();
-    (names.sort(), ended.sort());
+    names.sort();
+    ended.sort();
     assert_eq!(ended, names);
     let of_batch = v1::ListJobsRequest { batch: created.batch.clone(), ..Default::default() };
     assert_eq!(client.proofs.list_jobs(of_batch).await.unwrap().into_inner().jobs.len(), 3);
