@@ -71,11 +71,12 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
-    if arguments.store == Store::Postgres && arguments.skip_without_postgres {
-        if let Err(reason) = Postgres::installed() {
-            println!("skipped: {reason}");
-            return Ok(ExitCode::SUCCESS);
-        }
+    if arguments.store == Store::Postgres
+        && arguments.skip_without_postgres
+        && let Err(reason) = Postgres::installed()
+    {
+        println!("skipped: {reason}");
+        return Ok(ExitCode::SUCCESS);
     }
     let mut limits = limits(Duration::try_from_secs_f64(arguments.lease_seconds)?);
     if arguments.split {
