@@ -16,6 +16,8 @@ pub struct Postgres {
     folder: TempDir,
     bin: PathBuf,
     child: Option<Child>,
+    /// Ends the server when this process does, however that happens: it waits for the end of a pipe that only this process holds.
+    watchdog: Option<Child>,
 }
 
 impl Postgres {
@@ -28,7 +30,7 @@ impl Postgres {
             run(Command::new("chown").arg("postgres").arg(folder.path()))?;
         }
         run(as_owner(&bin.join("initdb")).arg("-D").arg(folder.path().join("data")).args(["-U", "zkinfer", "--auth=trust", "-E", "UTF8"]))?;
-        let mut server = Self { folder, bin, child: None };
+        let mut server = Self { folder, bin, child: None, watchdog: None };
         server.launch()?;
         Ok(server)
     }
@@ -60,6 +62,7 @@ impl Postgres {
             // Its children notice the postmaster's death and end by themselves.
             let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
         }
+        self.end_watchdog();
         if let Some(mut child) = self.child.take() {
             let _ = child.wait();
         }
@@ -80,6 +83,8 @@ impl Postgres {
                 .stderr(log.try_clone().map_err(|error| error.to_string())?)
                 .spawn()
                 .map_err(|error| error.to_string())?;
+            self.end_watchdog();
+            self.watchdog = Some(watch(child.id(), self.folder.path()).map_err(|error| error.to_string())?);
             self.child = Some(child);
             while started.elapsed() < PATIENCE {
                 let ready = Command::new(self.bin.join("pg_isready")).arg("-qh").arg(self.folder.path()).status();
@@ -102,10 +107,30 @@ impl Postgres {
     }
 }
 
+impl Postgres {
+    fn end_watchdog(&mut self) {
+        if let Some(mut watchdog) = self.watchdog.take() {
+            let _ = watchdog.kill();
+            let _ = watchdog.wait();
+        }
+    }
+}
+
 impl Drop for Postgres {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn watch(server: u32, folder: &Path) -> std::io::Result<Child> {
+    let script = "read -r _; kill -9 \"$0\" 2>/dev/null; rm -rf \"$1\"";
+    Command::new("sh")
+        .args(["-c", script, &server.to_string()])
+        .arg(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
 }
 
 fn is_root() -> bool {
