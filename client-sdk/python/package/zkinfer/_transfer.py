@@ -47,11 +47,11 @@ def _open(source: Source) -> BinaryIO:
 
 
 def chunks(source: Source, upload_name: str, offset: int) -> Iterator[artifact_pb2.WriteChunksRequest]:
-    """What one call sends, from an offset on."""
+    """What one call sends, from an offset on. Where nothing is left, one empty chunk finishes the upload."""
     end = offset + CALL_BYTES
     with _open(source) as file:
         file.seek(offset)
-        while offset < end and (data := file.read(min(CHUNK_BYTES, end - offset))):
+        while offset < end and ((data := file.read(min(CHUNK_BYTES, end - offset))) or upload_name):
             yield artifact_pb2.WriteChunksRequest(upload=upload_name, write_offset=offset, data=data, crc32c=_verify.crc32c(data))
             upload_name = ""
             offset += len(data)
