@@ -29,6 +29,7 @@ pub mod placement;
 pub mod process;
 pub mod prover;
 mod reload;
+mod role;
 pub mod scheduler;
 mod serve;
 pub mod supervisor;
@@ -37,4 +38,5 @@ pub mod webhooks;
 pub mod worker;
 pub mod worker_listener;
 
-pub use serve::{Config, Ended, Lacks, Role, ServeError, run};
+pub use role::Role;
+pub use serve::{Config, Ended, Lacks, ServeError, run};

@@ -22,32 +22,12 @@ use crate::grpc::{self, App, CreateRate, GuardLayer};
 use crate::limits::{Limits, LimitsError};
 use crate::observe::{self, Health, HttpPort, Metrics, Observed, RpcLayer, Side};
 use crate::prover::Prover;
+use crate::role::Role;
 use crate::scheduler::{CpuPool, Hub, Scheduler};
 use crate::tls::Transport;
 use crate::webhooks::{Reach, Sender};
 use crate::worker::{AfterDeviceLoss, LocalSource, Running, WorkerParts, WorkerPool};
 use crate::worker_listener::{WorkerListener, WorkerListenerError};
-
-/// What a process of the service does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Everything.
-    All,
-    /// Answers calls, of clients and of workers; does no tasks and keeps no time.
-    Api,
-    /// Keeps time: deadlines, workers that went silent, what is old.
-    Scheduler,
-}
-
-impl Role {
-    fn has_workers(self) -> bool {
-        self == Self::All
-    }
-
-    fn keeps_time(self) -> bool {
-        matches!(self, Self::All | Self::Scheduler)
-    }
-}
 
 /// How to run.
 #[derive(Debug, Clone)]

@@ -42,7 +42,7 @@ macro_rules! ready {
     ($condition:literal) => {
         concat!(
             "SELECT kind, tenant, subject, ordinal, name, step, priority, rank_ms, created_ms, estimated_ms, device_bytes, model_digest, sibling, \
-               epoch, attempts, deaths, not_before_ms FROM tasks WHERE state = 'READY' AND not_before_ms <= $2 AND ",
+               epoch, attempts, deaths, not_before_ms FROM tasks WHERE state = 'READY' AND not_before_ms <= $2 AND device_bytes <= $4 AND ",
             $condition,
             " ORDER BY level DESC, rank_ms DESC, created_ms, subject, ordinal LIMIT $3"
         )
@@ -104,8 +104,10 @@ impl SqlEngine {
         let mut tenants = ready_tenants(&mut writing).await?;
         let mut ready = ready_tasks(&mut writing, &tenants, session, offer).await?;
         let mut given = Vec::new();
+        let held = held_by(&mut writing, session).await?;
         for _ in 0..ROUNDS {
-            let choices = choose_tasks(&ready, &tenants, session, offer, given.len());
+            let n_given = u32::try_from(given.len()).unwrap_or(u32::MAX);
+            let choices = choose_tasks(&ready, &tenants, session, offer, &held, n_given);
             if choices.is_empty() {
                 break;
             }
@@ -146,7 +148,11 @@ impl SqlEngine {
         known.map(drop).ok_or(EngineError::NoSession)
     }
 
-    pub(super) async fn renew_leases(&self, session: &str, held: Vec<Lease>) -> Result<Renewal, EngineError> {
+    pub(super) async fn renew_leases(&self, session: &str, mut held: Vec<Lease>) -> Result<Renewal, EngineError> {
+        // Rows are locked in one order everywhere.
+        held.sort_by(|a, b| {
+            (&a.task.subject.tenant, &a.task.subject.id, &a.task.name).cmp(&(&b.task.subject.tenant, &b.task.subject.id, &b.task.name))
+        });
         let mut writing = self.begin().await?;
         session_state(&mut writing, session).await?;
         let (now_ms, until_ms) = (writing.now_ms, writing.now_ms.saturating_add(self.rules.lease_ms));
@@ -195,6 +201,22 @@ struct Holder<'a> {
     until_ms: i64,
 }
 
+/// What a session holds.
+struct Holding {
+    n_tasks: u32,
+    /// One of them must run alone.
+    runs_alone: bool,
+}
+
+async fn held_by(writing: &mut Writing, session: &str) -> Result<Holding, EngineError> {
+    let (n_tasks, deaths): (i64, i64) =
+        sqlx::query_as("SELECT count(*), coalesce(max(deaths), 0) FROM tasks WHERE state = 'RUNNING' AND session = $1")
+            .bind(session)
+            .fetch_one(writing.connection())
+            .await?;
+    Ok(Holding { n_tasks: u32::try_from(n_tasks).unwrap_or(u32::MAX), runs_alone: deaths > 0 })
+}
+
 /// The worker's name, and whether it is given nothing.
 async fn session_state(writing: &mut Writing, session: &str) -> Result<(String, bool), EngineError> {
     let row: Option<(String, i64)> =
@@ -223,14 +245,20 @@ async fn ready_tenants(writing: &mut Writing) -> Result<Vec<Tenant>, EngineError
 /// What is chosen from: the best of each tenant, of each model at hand, and of what the session committed.
 async fn ready_tasks(writing: &mut Writing, tenants: &[Tenant], session: &str, offer: &Offer) -> Result<Vec<Ready>, EngineError> {
     let now_ms = writing.now_ms;
+    // What does not fit must not hide what does.
+    let free_bytes = i64::try_from(offer.free_device_bytes).unwrap_or(i64::MAX);
     let mut rows = Vec::new();
     for tenant in tenants {
-        rows.extend(sqlx::query(OF_TENANT).bind(&tenant.name).bind(now_ms).bind(WINDOW).fetch_all(writing.connection()).await?);
+        rows.extend(
+            sqlx::query(OF_TENANT).bind(&tenant.name).bind(now_ms).bind(WINDOW).bind(free_bytes).fetch_all(writing.connection()).await?,
+        );
     }
     for model in offer.cached_models.iter().take(MAX_MODELS) {
-        rows.extend(sqlx::query(OF_MODEL).bind(model.to_vec()).bind(now_ms).bind(AT_HAND).fetch_all(writing.connection()).await?);
+        rows.extend(
+            sqlx::query(OF_MODEL).bind(model.to_vec()).bind(now_ms).bind(AT_HAND).bind(free_bytes).fetch_all(writing.connection()).await?,
+        );
     }
-    rows.extend(sqlx::query(OF_SIBLING).bind(session).bind(now_ms).bind(AT_HAND).fetch_all(writing.connection()).await?);
+    rows.extend(sqlx::query(OF_SIBLING).bind(session).bind(now_ms).bind(AT_HAND).bind(free_bytes).fetch_all(writing.connection()).await?);
     let mut ready: Vec<Ready> = Vec::with_capacity(rows.len());
     for row in &rows {
         let name: String = get(row, "tenant")?;
@@ -307,21 +335,26 @@ fn job_number(subject: &Subject, created_ms: u64) -> u128 {
 ///
 /// What the session tells is one device without a queue of its own, which takes at once what it is given; only what another session committed waits a
 /// little for that one.
-fn choose_tasks(ready: &[Ready], tenants: &[Tenant], session: &str, offer: &Offer, given: usize) -> Vec<usize> {
-    let slots = offer.max_tasks.saturating_sub(u32::try_from(given).unwrap_or(u32::MAX));
+fn choose_tasks(ready: &[Ready], tenants: &[Tenant], session: &str, offer: &Offer, held: &Holding, n_given: u32) -> Vec<usize> {
+    let slots = offer.max_tasks.saturating_sub(n_given);
+    let running = held.n_tasks.saturating_add(n_given);
     let device = DeviceOffer {
         id: device_of(session),
         class: DeviceClass::Gpu,
         total_bytes: offer.free_device_bytes,
         free_bytes: offer.free_device_bytes,
-        running: 0,
-        runs_alone: false,
+        running,
+        runs_alone: held.runs_alone,
         cached: offer.cached_models.iter().copied().map(WeightsKey).collect(),
         is_healthy: true,
     };
     let of_session = placement::Offer { slots, devices: vec![device], host_free_bytes: u64::MAX, kinds: KindSet::ALL };
-    let limits =
-        placement::Limits { tasks_per_device: slots.max(1), share_after_ms: 0, reserve_after_ms: u64::MAX, ..placement::Limits::default() };
+    let limits = placement::Limits {
+        tasks_per_device: running.saturating_add(slots).max(1),
+        share_after_ms: 0,
+        reserve_after_ms: u64::MAX,
+        ..placement::Limits::default()
+    };
     let loads: Vec<TenantLoad> = tenants.iter().map(|tenant| tenant.load).collect();
     let candidates: Vec<Candidate> = ready.iter().map(|ready| ready.candidate).collect();
     placement::choose(&candidates, &of_session, &loads, &limits).choices.iter().map(|choice| choice.candidate).collect()

@@ -2,7 +2,7 @@
 
 use super::super::verdict::decide_death;
 use super::super::{EngineError, Lease, Reaped, Subject, SubjectKind, TaskKey, Usage};
-use super::settle::{end_attempt, hold};
+use super::settle::{Held, end_attempt, hold};
 use super::stopping::{end_if_idle, load_stop};
 use super::{SqlEngine, Writing, lock, subject};
 
@@ -64,6 +64,8 @@ impl SqlEngine {
             ("UPDATE tasks SET not_before_ms = $1 WHERE state = 'READY' AND not_before_ms > $1", now_ms),
             ("UPDATE outbox SET not_before_ms = $1 WHERE not_before_ms > $1", now_ms),
             ("UPDATE sessions SET seen_ms = $1", now_ms),
+            // Bytes that were put and are not recorded yet are not taken for garbage.
+            ("UPDATE artifact_holds SET until_ms = $1 WHERE until_ms < $1", until_ms),
         ] {
             sqlx::query(sql).bind(time_ms).execute(writing.connection()).await?;
         }
@@ -122,7 +124,9 @@ impl SqlEngine {
         if going == Going::InOrder {
             self.give_back(&mut writing, &mut held).await?;
         } else {
-            let (history, verdict) = decide_death(&held.failed(), going == Going::WithService, &self.rules.budgets);
+            // Whoever still gives signs of life did not die of it: it never heard of the task, or could not hand it in.
+            let lives = going == Going::Died && silent_since_ms.is_some() && self.gives_signs(&mut writing, &held).await?;
+            let (history, verdict) = decide_death(&held.failed(), lives || going == Going::WithService, &self.rules.budgets);
             held.history = history;
             end_attempt(&mut writing, &held, "LOST", &Usage::default()).await?;
             let message = "its worker died, or gave no sign of life";
@@ -131,6 +135,17 @@ impl SqlEngine {
         let is_ended = held.document.is_final();
         self.commit(writing).await?;
         Ok(is_ended)
+    }
+
+    /// Whether the session that holds a task has renewed something within the length of a lease.
+    async fn gives_signs(&self, writing: &mut Writing, held: &Held) -> Result<bool, EngineError> {
+        let since_ms = writing.now_ms.saturating_sub(self.rules.lease_ms);
+        let seen: Option<i64> = sqlx::query_scalar("SELECT seen_ms FROM sessions WHERE id = $1 AND seen_ms > $2 AND seen_ms > opened_ms")
+            .bind(held.session.clone().unwrap_or_default())
+            .bind(since_ms)
+            .fetch_optional(writing.connection())
+            .await?;
+        Ok(seen.is_some())
     }
 
     /// Ends jobs that were told to stop and have nothing running: an earlier version left such.

@@ -19,7 +19,7 @@ pub(super) struct Held {
     pub(super) name: String,
     pub(super) ordinal: i64,
     pub(super) epoch: i64,
-    session: Option<String>,
+    pub(super) session: Option<String>,
     pub(super) attempts: u32,
     pub(super) history: History,
     pub(super) device_bytes: u64,
