@@ -118,9 +118,15 @@ mod tests {
         let url = format!("http://{}/readyz", listener.local_addr().unwrap());
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut request = [0; 1024];
-            let length = stream.read(&mut request).unwrap();
-            assert!(request[..length].starts_with(b"GET /readyz HTTP/1.1\r\nhost: 127.0.0.1:"));
+            // It may come in pieces.
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut piece = [0; 1024];
+                let length = stream.read(&mut piece).unwrap();
+                assert!(length > 0, "the request ended early");
+                request.extend_from_slice(&piece[..length]);
+            }
+            assert!(request.starts_with(b"GET /readyz HTTP/1.1\r\nhost: 127.0.0.1:"));
             stream.write_all(answer).unwrap();
         });
         let outcome = health(&arguments(url));

@@ -159,16 +159,19 @@ fn command(line: Vec<OsString>, token: Option<SecretString>) -> anyhow::Result<M
 ///
 /// A process of its own looks at the driver, so that whatever the driver does happens to nobody else.
 pub(super) async fn ordinals(choice: &DeviceChoice) -> anyhow::Result<Vec<usize>> {
-    match choice {
-        DeviceChoice::Cpu => return Ok(Vec::new()),
-        DeviceChoice::Ordinals(ordinals) => return Ok(ordinals.clone()),
-        DeviceChoice::Auto => {}
+    if *choice == DeviceChoice::Cpu {
+        return Ok(Vec::new());
     }
     let make = command(vec!["devices".into(), "--list".into()], None)?;
     let listing = make().stdin(Stdio::null()).kill_on_drop(true).output();
     let output = tokio::time::timeout(Duration::from_secs(60), listing).await.context("the devices cannot be listed in time")??;
     anyhow::ensure!(output.status.success(), "the devices cannot be listed");
-    Ok(serde_json::from_slice(&output.stdout)?)
+    let there: Vec<usize> = serde_json::from_slice(&output.stdout)?;
+    let DeviceChoice::Ordinals(asked) = choice else { return Ok(there) };
+    if let Some(missing) = asked.iter().find(|ordinal| !there.contains(ordinal)) {
+        anyhow::bail!("device {missing} was asked for, but it is not there; `zkinferd devices` tells which are, and why");
+    }
+    Ok(asked.clone())
 }
 
 /// A child for each device, or one on the CPU.

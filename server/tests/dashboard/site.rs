@@ -8,6 +8,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use zkinfer_proto::name::ArtifactName;
 use zkinfer_proto::v1;
 use zkinfer_server::artifacts::Class;
 use zkinfer_server::auth::{Authentication, KeyFile, Scopes};
@@ -96,7 +97,10 @@ impl Site {
 
     pub(crate) async fn job(&self, tenant: &str, model: &str, label: &str) -> Subject {
         let id = uuid::Uuid::now_v7().to_string();
-        let input = v1::Input { source: Some(v1::input::Source::Artifact("tenants/acme/artifacts/input".into())), ..Default::default() };
+        let stored = ArtifactFacts { class: Class::Public, ..artifact(tenant, b"input") };
+        let input = ArtifactName { tenant: tenant.into(), blake3: stored.digest }.to_string();
+        self.engine.add_artifact(stored).await.unwrap();
+        let input = v1::Input { source: Some(v1::input::Source::Artifact(input)), ..Default::default() };
         let job = v1::Job {
             name: format!("tenants/{tenant}/jobs/{id}"),
             model: format!("tenants/{tenant}/models/{model}"),

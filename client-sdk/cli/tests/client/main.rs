@@ -78,6 +78,8 @@ async fn an_upload_goes_on_by_itself_when_the_store_works_again() {
     let place = ArtifactPlace::Store(Arc::new(store.clone()));
     let service = Service::start_with(|data| Config { artifacts: place, ..Config::new(data) }).await;
     let client = Client::connect_with(&service.address, options()).await.unwrap();
+    // The store is probed at the start: it must have been.
+    client.server_info().await.unwrap();
     for fault in [Fault::Full, Fault::Silent, Fault::AnswerLost, Fault::Torn] {
         let bytes = noise(1_000_000 + fault as usize);
         store.set(Some(fault));
