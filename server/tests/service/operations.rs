@@ -86,7 +86,12 @@ async fn operators_see_workers_and_the_queue_and_set_quotas() {
     let service = Service::start(config(folder.path())).await;
     let client = service.client().await;
     let mut admin = AdminServiceClient::new(client.channel.clone());
-    let workers = admin.list_workers(v1::ListWorkersRequest {}).await.unwrap().into_inner().workers;
+    // The service's own worker opens its session beside the start.
+    let mut workers = Vec::new();
+    while workers.is_empty() {
+        workers = admin.list_workers(v1::ListWorkersRequest {}).await.unwrap().into_inner().workers;
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
     assert_eq!(workers.len(), 1);
     let cordon = v1::CordonWorkerRequest { session: "missing".into(), cordoned: true };
     expect_error(&admin.cordon_worker(cordon).await.unwrap_err(), Code::NotFound, "NOT_FOUND");
