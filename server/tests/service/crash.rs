@@ -151,7 +151,8 @@ async fn a_job_that_kills_its_service_is_given_up() {
 async fn two_services_cannot_share_a_directory() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(config(folder.path())).await;
-    service.client().await;
+    // It serves: the directory is its own.
+    service.client().await.upload(b"here").await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let prover = Arc::new(ScriptedProver::default());
     let second = zkinfer_server::run(config(folder.path()), prover, listener, std::future::pending()).await;
