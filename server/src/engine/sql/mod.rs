@@ -1,7 +1,7 @@
 //! The engine over SQL: one code for two databases.
 //!
 //! SQLite is embedded: one file, one writer. PostgreSQL makes a cluster: many servers, many writers. All statements are those of both; where they
-//! differ, [`Dialect::pick`] holds the two texts side by side. A transaction that changes a subject locks its row first and then its tasks, in this
+//! differ, `Dialect::pick` holds the two texts side by side. A transaction that changes a subject locks its row first and then its tasks, in this
 //! order everywhere, so that no two wait for each other; in SQLite the one writer does the same.
 
 mod admission;
