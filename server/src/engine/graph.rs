@@ -1,4 +1,4 @@
-//! The tasks of a job as a graph: checks and the longest way to the end. Pure functions.
+//! The tasks of a job as a graph, and what makes it one that can be run. Pure functions.
 
 use zkinfer_proto::v1;
 
@@ -72,21 +72,6 @@ pub fn check(graph: &v1::TaskGraph) -> Result<(), GraphError> {
     }
 }
 
-/// Sets each task's rank: the time from its start to the end of the job if nothing waits. The graph was checked.
-pub fn set_ranks(graph: &mut v1::TaskGraph) {
-    for task in (0..graph.nodes.len()).rev() {
-        let (before, rest) = graph.nodes.split_at_mut(task);
-        let node = &mut rest[0];
-        // What follows has raised it already, to the longest way behind this task.
-        node.rank_ms = node.rank_ms.saturating_add(node.estimated_ms);
-        for &needs in &node.needs {
-            if let Some(needed) = before.get_mut(needs as usize) {
-                needed.rank_ms = needed.rank_ms.max(node.rank_ms);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,13 +93,5 @@ mod tests {
         assert_eq!(check(&graph(&[("a", &[], 1), ("a", &[0], 1)])), Err(GraphError::Name(1)));
         assert_eq!(check(&graph(&[("a", &[0], 1)])), Err(GraphError::Order { task: 0, needs: 0 }));
         assert_eq!(check(&graph(&[("a", &[], 1), ("b", &[], 1)])), Err(GraphError::Unused(0)));
-    }
-
-    #[test]
-    fn a_rank_is_the_longest_way_to_the_end() {
-        let mut graph = graph(&[("a", &[], 1), ("b", &[0], 10), ("c", &[0], 2), ("d", &[1, 2], 5)]);
-        assert_eq!(check(&graph), Ok(()));
-        set_ranks(&mut graph);
-        assert_eq!(graph.nodes.iter().map(|node| node.rank_ms).collect::<Vec<_>>(), [16, 15, 7, 5]);
     }
 }
