@@ -17,11 +17,14 @@ use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::system_service_client::SystemServiceClient;
+use zkinfer_proto::v1::worker_service_client::WorkerServiceClient;
 use zkinfer_server::auth::{Authentication, KeyFile, Scopes};
 use zkinfer_server::tls::{ClientCertificates, Tls, TlsError, TlsFiles, Transport};
+use zkinfer_server::worker::{RemoteOptions, RemoteSource};
 use zkinfer_server::{Config, Ended, ServeError};
 
 use crate::harness::{Client, Service, config, expect_error, with_bearer};
+use crate::workers::{any_port, config_for_workers, end, worker_over};
 
 /// An authority that signs in memory.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -184,6 +187,38 @@ async fn with_optional_certificates_keys_count_too() {
     let request = with_bearer(v1::GetServerInfoRequest {}, secrecy::ExposeSecret::expose_secret(&key.secret));
     let info = SystemServiceClient::new(server.channel.clone()).get_server_info(request).await.unwrap();
     assert_eq!(info.into_inner().tenant, "tenants/acme");
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_are_let_in_by_their_certificates_alone() {
+    let (files, authority) = (Files::new(), Authority::new());
+    files.put_pair(&authority.server());
+    let ca = files.put("ca.pem", &authority.pem());
+    let (mut config, address) = config_for_workers(&files.path("data"), any_port(), Duration::from_secs(5));
+    config.worker_listeners[0].transport = Transport::Tls(Arc::new(files.tls(ClientCertificates::Required(ca)).unwrap()));
+    let service = Service::start(config).await;
+    for identity in [None, Some(Authority::new().client("worker"))] {
+        let refused = match connect(address, &authority, identity).await {
+            Ok(client) => WorkerServiceClient::new(client.channel).open_session(v1::OpenSessionRequest::default()).await.is_err(),
+            Err(_) => true,
+        };
+        assert!(refused);
+    }
+    let (certificate, key) = authority.sign(|_| {});
+    let options = RemoteOptions {
+        server: format!("https://localhost:{}", address.port()),
+        authorities: Some(authority.pem().into_bytes()),
+        identity: Some((certificate.into_bytes(), key.into())),
+        token: None,
+    };
+    let worker = worker_over(RemoteSource::new(&options).unwrap(), Arc::default());
+    let mut client = service.client().await;
+    let model = client.ready_model("mlp").await.name;
+    let job = client.create_job(&model, "steps=1").await.name;
+    assert_eq!(client.job_end(&job).await.state(), v1::job::State::Succeeded);
+    end(worker).await;
+    drop(client);
     service.stop().await;
 }
 

@@ -42,8 +42,13 @@ pub(crate) fn remote(address: SocketAddr) -> RemoteSource {
 
 /// A worker of the service there, in this process.
 pub(crate) fn worker(address: SocketAddr, prover: Arc<ScriptedProver>) -> WorkerPool {
+    worker_over(remote(address), prover)
+}
+
+/// A worker with tasks of a source, in this process.
+pub(crate) fn worker_over(source: RemoteSource, prover: Arc<ScriptedProver>) -> WorkerPool {
     let parts = WorkerParts {
-        source: Arc::new(remote(address)),
+        source: Arc::new(source),
         prover,
         running: Arc::new(Running::default()),
         session: NewSession { worker: "a test".into(), is_local: false, devices: vec!["scripted".into()] },
