@@ -9,6 +9,7 @@ use plonky2::iop::target::Target;
 use plonky2::iop::witness::{PartialWitness, WitnessWrite};
 use plonky2::util::reducing::ReducingFactorTarget;
 
+use super::lengths::Lengths;
 use super::proof::LayerProof;
 use super::queries::Queries;
 use super::shape::LayerShape;
@@ -251,7 +252,7 @@ fn verify_openings(
         challenger.fri_challenges(builder, &fri.commit_phase_merkle_caps, &fri.final_poly, fri.pow_witness, &shape.fri.config)
     });
     let queries = Queries { shape, points, openings: &targets.openings, caps: &targets.caps, proof: fri, challenges: &challenges };
-    queries.verify(builder);
+    queries.verify(builder).expect("the targets were made for this shape");
 }
 
 /// Assigns a layer proof to its targets. γ', δ, index follow from the node that contains the layer.
@@ -260,7 +261,8 @@ fn verify_openings(
 /// A proof of another shape, or a target that is assigned twice: errors of the caller.
 pub fn set_layer(witness: &mut PartialWitness<F>, targets: &LayerTargets, theta: &[F], proof: &LayerProof) -> anyhow::Result<()> {
     // plonky2 panics on lists of unequal lengths.
-    if lengths_of_targets(targets) != lengths_of_proof(theta, proof) {
+    let lengths = Lengths::of_targets(&targets.caps, &targets.openings, &targets.fri);
+    if targets.theta.len() != theta.len() || lengths != Lengths::of_proof(proof) {
         anyhow::bail!("the layer proof has another shape than the circuit verifies");
     }
     for (&target, &value) in targets.theta.iter().zip(theta) {
@@ -273,32 +275,4 @@ pub fn set_layer(witness: &mut PartialWitness<F>, targets: &LayerTargets, theta:
         witness.set_extension_targets(batch, values)?;
     }
     set_fri_proof_target(witness, &targets.fri, &proof.fri)
-}
-
-/// Lengths of all lists of a layer proof's targets, in one order.
-fn lengths_of_targets(targets: &LayerTargets) -> Vec<usize> {
-    let fri = &targets.fri;
-    let mut lengths = vec![targets.theta.len(), fri.final_poly.len()];
-    lengths.extend(targets.openings.iter().map(Vec::len));
-    lengths.extend(targets.caps.iter().chain(&fri.commit_phase_merkle_caps).map(|cap| cap.0.len()));
-    for query in &fri.query_round_proofs {
-        let initial = query.initial_trees_proof.evals_proofs.iter();
-        lengths.extend(initial.flat_map(|(row, path)| [row.len(), path.siblings.len()]));
-        lengths.extend(query.steps.iter().flat_map(|step| [step.evals.len(), step.merkle_proof.siblings.len()]));
-    }
-    lengths
-}
-
-/// The same of a layer proof.
-fn lengths_of_proof(theta: &[F], proof: &LayerProof) -> Vec<usize> {
-    let fri = &proof.fri;
-    let mut lengths = vec![theta.len(), fri.final_poly.len()];
-    lengths.extend(proof.openings.iter().map(Vec::len));
-    lengths.extend(proof.caps.iter().chain(&fri.commit_phase_merkle_caps).map(|cap| cap.0.len()));
-    for query in &fri.query_round_proofs {
-        let initial = query.initial_trees_proof.evals_proofs.iter();
-        lengths.extend(initial.flat_map(|(row, path)| [row.len(), path.siblings.len()]));
-        lengths.extend(query.steps.iter().flat_map(|step| [step.evals.len(), step.merkle_proof.siblings.len()]));
-    }
-    lengths
 }

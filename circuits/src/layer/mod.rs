@@ -4,6 +4,7 @@
 pub mod circuit;
 #[cfg(feature = "prover")]
 pub mod encoding;
+mod lengths;
 pub mod proof;
 #[cfg(feature = "prover")]
 pub mod prover;

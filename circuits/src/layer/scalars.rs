@@ -67,7 +67,7 @@ pub fn derive_circuit(
     }
     derived[theta::GAMMA_PRIME] = gamma_prime;
     let reads = |challenge: usize| shape.system.arena.ops().contains(&Op::Challenge(challenge));
-    if reads(theta::FOLD_RATIO) {
+    if reads(theta::FOLD_RATIO) || reads(theta::FOLD_WRAP) {
         [derived[theta::FOLD_RATIO], derived[theta::FOLD_WRAP]] = fold_circuit(builder, &shape.kind, theta, gamma_prime);
     }
     let squares: Vec<ExtensionTarget<D>> =
@@ -112,4 +112,76 @@ pub fn batched_total(system: &crate::air::ConstraintSystem, theta: &[F], balance
         };
         sum * xi + total
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use plonky2::iop::witness::PartialWitness;
+    use plonky2::plonk::circuit_data::CircuitConfig;
+
+    use super::*;
+    use crate::air::SystemBuilder;
+    use crate::field::{C, ext};
+    use crate::kind::Operator;
+    use crate::layer::shape::fri_config;
+    use crate::layer::spec::{LayerSpec, OutputRule};
+
+    fn k(seed: u64) -> K {
+        ext(F::from_canonical_u64(seed), F::from_canonical_u64(seed * seed + 1))
+    }
+
+    /// Four groups of 64 rows, edges of several bits, three consumers.
+    fn shape_and_theta(operator: Operator) -> (LayerShape, Vec<F>) {
+        let (n_columns, log_period) = if operator == Operator::Dense { (6, 6) } else { (0, 8) };
+        let kind = LayerKind { operator, log_rows: 8, n_columns };
+        let spec = LayerSpec {
+            kind,
+            n_inputs: 20,
+            n_outputs: 20,
+            log_period,
+            output: OutputRule::Requantize { shift: 23, lo: -30, hi: 90 },
+            bias_bits: 20,
+            mult_bits: 20,
+            edges_in: [0x8001, if operator == Operator::Dense { 0 } else { 0x0405 }],
+            edge_out: 0x0123,
+            fan_out: 3,
+        };
+        (LayerShape::new(kind, Role::Inference, &fri_config(1, 2, 3)), spec.theta())
+    }
+
+    /// Both give the same for every challenge that the shape's constraints read.
+    fn check(shape: &LayerShape, scalars: &[F]) {
+        let challenges = [k(11), k(12), k(13)];
+        let mut builder = Builder::new(CircuitConfig::standard_recursion_config());
+        let targets: Vec<Target> = scalars.iter().map(|&scalar| builder.constant(scalar)).collect();
+        let constants = challenges.map(|challenge| builder.constant_extension(challenge));
+        let derived = derive_circuit(&mut builder, shape, &targets, constants);
+        let [gamma_prime, delta, alpha] = challenges;
+        let native = derive(&shape.kind, shape.role, scalars, gamma_prime, delta, alpha);
+        let read: Vec<usize> = (0..theta::N_CHALLENGES).filter(|&c| shape.system.arena.ops().contains(&Op::Challenge(c))).collect();
+        read.iter().for_each(|&challenge| builder.register_public_inputs(&derived[challenge].0));
+        let proof = builder.build::<C>().prove(PartialWitness::new()).expect("nothing is constrained");
+        let expected: Vec<F> = read.iter().flat_map(|&challenge| crate::field::limbs(native[challenge])).collect();
+        assert_eq!(proof.public_inputs, expected, "challenges {read:?} of {}", shape.system.name);
+    }
+
+    #[test]
+    fn circuit_derives_what_constraints_read() {
+        for operator in [Operator::Dense, Operator::Add] {
+            let (shape, scalars) = shape_and_theta(operator);
+            check(&shape, &scalars);
+        }
+    }
+
+    /// Also where constraints read one challenge and not the one that it is computed with.
+    #[test]
+    fn each_challenge_is_derived_whichever_others_are_read() {
+        for challenge in 0..theta::N_CHALLENGES {
+            let (mut shape, scalars) = shape_and_theta(Operator::Dense);
+            let mut system = SystemBuilder::new(format!("one that reads challenge {challenge}"));
+            system.arena.challenge(challenge);
+            shape.system = system.build();
+            check(&shape, &scalars);
+        }
+    }
 }

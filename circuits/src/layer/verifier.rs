@@ -6,6 +6,7 @@ use plonky2::fri::verifier::verify_fri_proof;
 use plonky2::iop::challenger::Challenger;
 use starky::constraint_consumer::ConstraintConsumer;
 
+use super::lengths::Lengths;
 use super::proof::{LayerClaim, LayerProof};
 use super::shape::LayerShape;
 use super::spec::layer_key;
@@ -18,10 +19,10 @@ use crate::kind::Role;
 /// Why a layer proof is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LayerVerifyError {
-    /// A part of the proof or claim has the wrong length.
+    /// A list of the proof or claim has the wrong length.
     #[error("{part} has length {got}, expected {expected}")]
     Shape {
-        /// The part.
+        /// The list.
         part: &'static str,
         /// Its length.
         got: usize,
@@ -54,7 +55,7 @@ pub enum LayerVerifyError {
     Fri(String),
 }
 
-fn check_length(part: &'static str, got: usize, expected: usize) -> Result<(), LayerVerifyError> {
+pub(super) fn check_length(part: &'static str, got: usize, expected: usize) -> Result<(), LayerVerifyError> {
     if got == expected { Ok(()) } else { Err(LayerVerifyError::Shape { part, got, expected }) }
 }
 
@@ -105,14 +106,7 @@ fn check_shapes(shape: &LayerShape, claim: &LayerClaim, proof: &LayerProof) -> R
             return Err(LayerVerifyError::RegistrationScalar(name));
         }
     }
-    for cap in proof.caps.iter().chain(&proof.fri.commit_phase_merkle_caps) {
-        check_length("cap", cap.0.len(), 1 << shape.fri.config.cap_height)?;
-    }
-    check_length("fri caps", proof.fri.commit_phase_merkle_caps.len(), shape.fri.reduction_arity_bits.len())?;
-    for (batch, expected) in proof.openings.iter().zip(shape.batch_lengths()) {
-        check_length("openings", batch.len(), expected)?;
-    }
-    Ok(())
+    Lengths::of_proof(proof).check(shape)
 }
 
 /// Verifies a layer proof.

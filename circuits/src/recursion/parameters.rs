@@ -249,6 +249,19 @@ mod tests {
         assert_eq!(Parameters::embedded(ProfileName::Strict).unwrap().profile().name(), ProfileName::Strict);
     }
 
+    /// The figures that a verifier demands are computed from the profile: the keys must be what they are computed for.
+    #[test]
+    fn embedded_keys_have_the_parameters_of_their_profile() {
+        for name in [ProfileName::Default, ProfileName::Strict] {
+            let parameters = Parameters::embedded(name).unwrap();
+            let config = parameters.profile().outer_config();
+            for key in [parameters.outer(), parameters.registration()] {
+                assert_eq!(key.common.config, config);
+                assert_eq!(key.common.fri_params, config.fri_config.fri_params(key.common.degree_bits(), true));
+            }
+        }
+    }
+
     #[test]
     fn a_damaged_file_is_refused() {
         let truncated = &DEFAULT_FILE[..DEFAULT_FILE.len() - 1];

@@ -188,43 +188,57 @@ pub fn length_changes(shape: &LayerShape, _: &LayerClaim, proof: &LayerProof) ->
             changes.push(change(format!("batch {batch} empty"), shape_error("openings", 0, length), move |_, p| p.openings[batch].clear()));
         }
     }
-    changes.extend(fri_length_changes());
+    changes.extend(fri_length_changes(shape));
     changes
 }
 
-fn fri_length_changes() -> Vec<Change> {
+fn fri_length_changes(shape: &LayerShape) -> Vec<Change> {
+    let fri = &shape.fri;
+    let (final_poly, queries, foldings) = (fri.final_poly_len(), fri.config.num_query_rounds, fri.reduction_arity_bits.len());
+    let (values, height) = (1usize << fri.reduction_arity_bits[0], fri.lde_bits() - fri.config.cap_height);
+    let fold_height = height - fri.reduction_arity_bits[0];
+    let row = shape.oracle_widths()[1];
+    let of = |part: &'static str, got: usize, expected: usize, edit: fn(&mut FriProof<F, H, D>)| {
+        change(format!("{part} of {got}"), shape_error(part, got, expected), move |_, proof| edit(&mut proof.fri))
+    };
     vec![
-        fri("final polynomial shorter", |fri| shorten(&mut fri.final_poly.coeffs)),
-        fri("final polynomial longer", |fri| fri.final_poly.coeffs.push(K::ZERO)),
-        fri("final polynomial empty", |fri| fri.final_poly.coeffs.clear()),
-        fri("no queries", |fri| fri.query_round_proofs.clear()),
-        fri("queries fewer", |fri| shorten(&mut fri.query_round_proofs)),
-        fri("queries more", |fri| {
+        of("final polynomial", final_poly - 1, final_poly, |fri| shorten(&mut fri.final_poly.coeffs)),
+        of("final polynomial", final_poly + 1, final_poly, |fri| fri.final_poly.coeffs.push(K::ZERO)),
+        of("final polynomial", 0, final_poly, |fri| fri.final_poly.coeffs.clear()),
+        of("queries", 0, queries, |fri| fri.query_round_proofs.clear()),
+        of("queries", queries - 1, queries, |fri| shorten(&mut fri.query_round_proofs)),
+        of("queries", queries + 1, queries, |fri| {
             let first = fri.query_round_proofs[0].clone();
             fri.query_round_proofs.push(first);
         }),
-        fri("steps fewer", |fri| shorten(&mut fri.query_round_proofs[0].steps)),
-        fri("steps more", |fri| {
+        of("foldings of a query", foldings - 1, foldings, |fri| shorten(&mut fri.query_round_proofs[0].steps)),
+        of("foldings of a query", foldings + 1, foldings, |fri| {
             let first = fri.query_round_proofs[0].steps[0].clone();
             fri.query_round_proofs[0].steps.push(first);
         }),
-        fri("values of a step fewer", |fri| shorten(&mut fri.query_round_proofs[0].steps[0].evals)),
-        fri("values of a step empty", |fri| fri.query_round_proofs[0].steps[0].evals.clear()),
-        fri("path of a step shorter", |fri| shorten(&mut fri.query_round_proofs[0].steps[0].merkle_proof.siblings)),
-        fri("oracles fewer", |fri| shorten(&mut fri.query_round_proofs[0].initial_trees_proof.evals_proofs)),
-        fri("no oracles", |fri| fri.query_round_proofs[0].initial_trees_proof.evals_proofs.clear()),
-        fri("oracles more", |fri| {
+        of("values of a folding", values - 1, values, |fri| shorten(&mut fri.query_round_proofs[0].steps[0].evals)),
+        of("values of a folding", 0, values, |fri| fri.query_round_proofs[0].steps[0].evals.clear()),
+        of("path of a folding", fold_height - 1, fold_height, |fri| {
+            shorten(&mut fri.query_round_proofs[0].steps[0].merkle_proof.siblings);
+        }),
+        of("oracles of a query", 3, 4, |fri| shorten(&mut fri.query_round_proofs[0].initial_trees_proof.evals_proofs)),
+        of("oracles of a query", 0, 4, |fri| fri.query_round_proofs[0].initial_trees_proof.evals_proofs.clear()),
+        of("oracles of a query", 5, 4, |fri| {
             let proofs = &mut fri.query_round_proofs[0].initial_trees_proof.evals_proofs;
             proofs.push(proofs[0].clone());
         }),
-        fri("row shorter", |fri| shorten(&mut fri.query_round_proofs[0].initial_trees_proof.evals_proofs[1].0)),
-        fri("row longer", |fri| fri.query_round_proofs[0].initial_trees_proof.evals_proofs[1].0.push(F::ZERO)),
-        fri("row empty", |fri| fri.query_round_proofs[0].initial_trees_proof.evals_proofs[1].0.clear()),
-        fri("path shorter", |fri| shorten(&mut fri.query_round_proofs[0].initial_trees_proof.evals_proofs[2].1.siblings)),
-        fri("path longer", |fri| {
+        of("row of an oracle", row - 1, row, |fri| shorten(&mut fri.query_round_proofs[0].initial_trees_proof.evals_proofs[1].0)),
+        of("row of an oracle", row + 1, row, |fri| fri.query_round_proofs[0].initial_trees_proof.evals_proofs[1].0.push(F::ZERO)),
+        of("row of an oracle", 0, row, |fri| fri.query_round_proofs[0].initial_trees_proof.evals_proofs[1].0.clear()),
+        of("path of an oracle", height - 1, height, |fri| {
+            shorten(&mut fri.query_round_proofs[0].initial_trees_proof.evals_proofs[2].1.siblings);
+        }),
+        of("path of an oracle", height + 1, height, |fri| {
             let path = &mut fri.query_round_proofs[0].initial_trees_proof.evals_proofs[2].1.siblings;
             path.push(path[0]);
         }),
-        fri("path empty", |fri| fri.query_round_proofs[0].initial_trees_proof.evals_proofs[2].1.siblings.clear()),
+        of("path of an oracle", 0, height, |fri| {
+            fri.query_round_proofs[0].initial_trees_proof.evals_proofs[2].1.siblings.clear();
+        }),
     ]
 }

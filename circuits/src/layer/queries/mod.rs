@@ -17,7 +17,9 @@ use plonky2::hash::hash_types::MerkleCapTarget;
 use plonky2::iop::ext_target::ExtensionTarget;
 use plonky2::iop::target::{BoolTarget, Target};
 
+use super::lengths::Lengths;
 use super::shape::LayerShape;
+use super::verifier::{LayerVerifyError, check_length};
 use crate::field::{Builder, D, F, H};
 use crate::rows::part;
 use combine::Combination;
@@ -46,10 +48,10 @@ pub(super) struct Queries<'a> {
 impl Queries<'_> {
     /// Adds the check of the proof of work and of every query.
     ///
-    /// # Panics
-    /// If proof and challenges are not of the shape's FRI parameters: an error of the programmer.
-    pub(super) fn verify(&self, builder: &mut Builder) {
-        self.assert_shape();
+    /// # Errors
+    /// A list of another length than the shape says, before anything is added: an error of the programmer.
+    pub(super) fn verify(&self, builder: &mut Builder) -> Result<(), LayerVerifyError> {
+        self.check_shape()?;
         let pow_bits = self.shape.fri.config.proof_of_work_bits as usize;
         part(builder, "proof of work", |builder| builder.range_check(self.challenges.fri_pow_response, 64 - pow_bits));
         let combination = part(builder, "opened values", |builder| {
@@ -58,17 +60,15 @@ impl Queries<'_> {
         for (&index, round) in self.challenges.fri_query_indices.iter().zip(&self.proof.query_round_proofs) {
             self.verify_query(builder, &combination, index, round);
         }
+        Ok(())
     }
 
-    /// No list is shorter than the parameters say: what lists are walked together would be left unchecked from its end on.
-    fn assert_shape(&self) {
-        let (fri, proof) = (&self.shape.fri, self.proof);
-        let (n_queries, n_foldings) = (fri.config.num_query_rounds, fri.reduction_arity_bits.len());
-        assert_eq!((self.challenges.fri_query_indices.len(), proof.query_round_proofs.len()), (n_queries, n_queries));
-        assert_eq!((self.challenges.fri_betas.len(), proof.commit_phase_merkle_caps.len()), (n_foldings, n_foldings));
-        for round in &proof.query_round_proofs {
-            assert_eq!((round.initial_trees_proof.evals_proofs.len(), round.steps.len()), (self.caps.len(), n_foldings));
-        }
+    /// Every list has the length that the shape says: what lists are walked together would be left unchecked from the end of the shorter on.
+    fn check_shape(&self) -> Result<(), LayerVerifyError> {
+        let fri = &self.shape.fri;
+        Lengths::of_targets(self.caps, self.openings, self.proof).check(self.shape)?;
+        check_length("challenges of foldings", self.challenges.fri_betas.len(), fri.reduction_arity_bits.len())?;
+        check_length("indices of queries", self.challenges.fri_query_indices.len(), fri.config.num_query_rounds)
     }
 
     /// One query: paths of the oracles, the combination of their columns, its foldings down to the final polynomial.

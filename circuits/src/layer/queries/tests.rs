@@ -26,6 +26,9 @@ use crate::layer::shape::fri_config;
 use crate::recursion::node::Circuit;
 use crate::recursion::serialize::{Gates, Generators};
 
+mod attacks;
+mod lists;
+
 /// Openings of random columns, with everything that a verifier of FRI reads.
 #[derive(Clone)]
 struct Sample {
@@ -116,9 +119,8 @@ impl Sample {
     }
 }
 
-/// A circuit of the queries alone, as it comes out of a store.
-struct QueriesCircuit {
-    circuit: Circuit,
+/// Targets of everything that the queries are checked against.
+struct QueryTargets {
     points: [Ext; 5],
     openings: [Vec<Ext>; 5],
     caps: [MerkleCapTarget; 4],
@@ -126,9 +128,8 @@ struct QueriesCircuit {
     challenges: FriChallengesTarget<D>,
 }
 
-impl QueriesCircuit {
-    fn new(shape: &LayerShape) -> Self {
-        let mut builder = Builder::new(CircuitConfig::standard_recursion_config());
+impl QueryTargets {
+    fn new(builder: &mut Builder, shape: &LayerShape) -> Self {
         let points = [(); 5].map(|()| builder.add_virtual_extension_target());
         let openings = shape.batch_lengths().map(|length| builder.add_virtual_extension_targets(length));
         let caps = [(); 4].map(|()| builder.add_virtual_cap(shape.fri.config.cap_height));
@@ -139,26 +140,46 @@ impl QueriesCircuit {
             fri_pow_response: builder.add_virtual_target(),
             fri_query_indices: builder.add_virtual_targets(shape.fri.config.num_query_rounds),
         };
-        Queries { shape, points, openings: &openings, caps: &caps, proof: &proof, challenges: &challenges }.verify(&mut builder);
+        Self { points, openings, caps, proof, challenges }
+    }
+
+    fn queries<'a>(&'a self, shape: &'a LayerShape) -> Queries<'a> {
+        let Self { points, openings, caps, proof, challenges } = self;
+        Queries { shape, points: *points, openings, caps, proof, challenges }
+    }
+}
+
+/// A circuit of the queries alone, as it comes out of a store.
+struct QueriesCircuit {
+    circuit: Circuit,
+    targets: QueryTargets,
+}
+
+impl QueriesCircuit {
+    fn new(shape: &LayerShape) -> Self {
+        let mut builder = Builder::new(CircuitConfig::standard_recursion_config());
+        let targets = QueryTargets::new(&mut builder, shape);
+        targets.queries(shape).verify(&mut builder).expect("the targets are of the shape");
         let bytes = builder.build::<C>().to_bytes(&Gates, &Generators).expect("every generator is written");
         let circuit = Circuit::from_bytes(&bytes, &Gates, &Generators).expect("what was written is read");
-        Self { circuit, points, openings, caps, proof, challenges }
+        Self { circuit, targets }
     }
 
     fn witness(&self, sample: &Sample) -> anyhow::Result<PartialWitness<F>> {
         let mut witness = PartialWitness::new();
-        witness.set_extension_targets(&self.points, &sample.points)?;
-        for (targets, values) in self.openings.iter().zip(&sample.openings) {
+        let QueryTargets { points, openings, caps, proof, challenges } = &self.targets;
+        witness.set_extension_targets(points, &sample.points)?;
+        for (targets, values) in openings.iter().zip(&sample.openings) {
             witness.set_extension_targets(targets, values)?;
         }
-        for (target, cap) in self.caps.iter().zip(&sample.caps) {
+        for (target, cap) in caps.iter().zip(&sample.caps) {
             witness.set_cap_target(target, cap)?;
         }
-        set_fri_proof_target(&mut witness, &self.proof, &sample.proof)?;
-        witness.set_extension_target(self.challenges.fri_alpha, sample.alpha)?;
-        witness.set_extension_targets(&self.challenges.fri_betas, &sample.betas)?;
-        witness.set_target(self.challenges.fri_pow_response, sample.pow_response)?;
-        for (&target, &index) in self.challenges.fri_query_indices.iter().zip(&sample.indices) {
+        set_fri_proof_target(&mut witness, proof, &sample.proof)?;
+        witness.set_extension_target(challenges.fri_alpha, sample.alpha)?;
+        witness.set_extension_targets(&challenges.fri_betas, &sample.betas)?;
+        witness.set_target(challenges.fri_pow_response, sample.pow_response)?;
+        for (&target, &index) in challenges.fri_query_indices.iter().zip(&sample.indices) {
             witness.set_target(target, index)?;
         }
         Ok(witness)
@@ -189,7 +210,7 @@ fn challenge_changes(shape: &LayerShape) -> Vec<Change> {
     for number in 0..shape.fri.reduction_arity_bits.len() {
         changes.push(change(format!("β of folding {number}"), move |sample| sample.betas[number] += K::ONE));
     }
-    // A bit below the first folding, one below the second, one of the path and one of the cap.
+    // A bit below each folding (the last of these is one of the path, if there are less than three), and one of the cap.
     for bit in [0, 5, shape.fri.lde_bits() - 6, shape.fri.lde_bits() - 1] {
         changes.push(change(format!("bit {bit} of an index"), move |sample| {
             let index = sample.indices[1].to_canonical_u64() ^ 1 << bit;
@@ -250,21 +271,42 @@ fn check(shape: &LayerShape, seed: u64) {
 }
 
 /// Two foldings, five batches, 45 columns of weights: a full row of the reducing gate and two terms more.
-#[test]
-fn queries_of_a_dense_layer_are_those_of_the_native_verifier() {
+fn dense_shape() -> LayerShape {
     let kind = LayerKind { operator: Operator::Dense, log_rows: 10, n_columns: 42 };
     let shape = LayerShape::new(kind, Role::Inference, &fri_config(3, 2, 3));
     assert_eq!(shape.fri.reduction_arity_bits, [4, 4]);
-    check(&shape, 71);
+    shape
 }
 
 /// One folding, an empty batch, few columns.
-#[test]
-fn queries_of_an_add_layer_are_those_of_the_native_verifier() {
+fn add_shape() -> LayerShape {
     let kind = LayerKind { operator: Operator::Add, log_rows: 8, n_columns: 0 };
     let shape = LayerShape::new(kind, Role::Inference, &fri_config(1, 2, 3));
     assert!(shape.batch_lengths()[2] == 0 && shape.fri.reduction_arity_bits == [4]);
-    check(&shape, 72);
+    shape
+}
+
+/// Three foldings, as many as the largest layers have; the tree of the last has one level below its cap.
+fn deep_shape() -> LayerShape {
+    let kind = LayerKind { operator: Operator::Add, log_rows: 14, n_columns: 0 };
+    let shape = LayerShape::new(kind, Role::Inference, &fri_config(3, 2, 3));
+    assert_eq!((shape.fri.reduction_arity_bits.as_slice(), shape.fri.lde_bits()), ([4, 4, 4].as_slice(), 17));
+    shape
+}
+
+#[test]
+fn queries_of_a_dense_layer_are_those_of_the_native_verifier() {
+    check(&dense_shape(), 71);
+}
+
+#[test]
+fn queries_of_an_add_layer_are_those_of_the_native_verifier() {
+    check(&add_shape(), 72);
+}
+
+#[test]
+fn queries_with_three_foldings_are_those_of_the_native_verifier() {
+    check(&deep_shape(), 73);
 }
 
 /// Whether `challenge` may be taken apart with this top bit.

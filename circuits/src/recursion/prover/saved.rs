@@ -77,7 +77,7 @@ impl<L: LayerCircuit> Aggregator<L> {
         SavedNode::new(node).map(|saved| seal(saved.to_bytes()))
     }
 
-    /// The node of these bytes, if they are undamaged, its circuit is of this parameter set, and its proof verifies.
+    /// The node of these bytes, if they are its one encoding and undamaged, its circuit is of this parameter set, and its proof verifies.
     pub fn decode_node(&self, bytes: &[u8]) -> Option<NodeProof> {
         let saved = SavedNode::from_bytes(unseal(bytes)?).ok()?;
         let slot = saved.slot();
@@ -88,7 +88,9 @@ impl<L: LayerCircuit> Aggregator<L> {
         let proof = Proof::from_bytes(saved.proof, self.node_common()).ok()?;
         let circuit = VerifierCircuitData { verifier_only: verifier_data.clone(), common: self.node_common().clone() };
         circuit.verify(proof.clone()).ok()?;
-        Some(NodeProof { proof, verifier_data, slot })
+        let node = NodeProof { proof, verifier_data, slot };
+        // plonky2 reads what it needs of a part and ignores what follows.
+        (self.encode_node(&node)? == bytes).then_some(node)
     }
 
     /// Verifier-data digest of the leaf circuit in a slot, or of the join.

@@ -86,6 +86,24 @@ fn a_saved_node_comes_back_and_a_damaged_or_foreign_one_does_not() {
     assert!(aggregator.load_node("leaf").is_none());
 }
 
+/// Sealed well, and with a proof that verifies: what follows the proof in its part is refused all the same.
+#[test]
+fn a_node_has_one_encoding() {
+    let aggregator = with_store(&Arc::new(Memory::default()));
+    let leaf = &honest().boundary;
+    let bytes = aggregator.encode_node(leaf).unwrap();
+    assert_eq!(aggregator.decode_node(&bytes).unwrap().public(), leaf.public());
+    // The proof is the last part, behind its length; a checksum follows it.
+    let (body, _) = bytes.split_last_chunk::<32>().unwrap();
+    let n_bytes = leaf.proof.to_bytes().len();
+    let mut longer = [body, &[0]].concat();
+    let length = &mut longer[body.len() - n_bytes - 8..][..8];
+    assert_eq!(length, (n_bytes as u64).to_le_bytes());
+    length.copy_from_slice(&(n_bytes as u64 + 1).to_le_bytes());
+    longer.extend(*blake3::hash(&longer).as_bytes());
+    assert!(aggregator.decode_node(&longer).is_none());
+}
+
 #[test]
 fn circuits_of_other_parameters_are_refused() {
     let mut kinds = test_kinds();
