@@ -5,7 +5,6 @@ use std::time::Duration;
 use zkinfer_proto::v1;
 
 use crate::engine::graph;
-use crate::placement::rank::ranks;
 use crate::prover::{Cost, ModelFacts, Quantization, StatementFields, StepPlan, TensorFacts};
 
 /// Percentile used when the client asks for one without saying which.
@@ -72,23 +71,18 @@ pub(crate) fn task_graph(steps: &[StepPlan], fuse_below: Duration) -> v1::TaskGr
         graph.nodes.iter_mut().for_each(|node| node.device_bytes = signed(device_bytes.unwrap_or(0)));
         return graph;
     }
-    let node = |(step, rank_ms): (&StepPlan, u64)| v1::TaskNode {
+    let node = |step: &StepPlan| v1::TaskNode {
         name: step.name.clone(),
         step: step.kind.to_owned(),
         needs: step.needs.clone(),
         estimated_ms: signed(step.estimated_ms),
-        rank_ms: signed(rank_ms),
+        rank_ms: 0,
         device_bytes: signed(step.device_bytes),
     };
-    v1::TaskGraph { nodes: steps.iter().zip(step_ranks(steps)).map(node).collect() }
-}
-
-/// The time from each step's start to the end of the job if nothing waits, in milliseconds.
-fn step_ranks(steps: &[StepPlan]) -> Vec<u64> {
-    let times: Vec<u64> = steps.iter().map(|step| step.estimated_ms).collect();
-    let needs: Vec<Vec<usize>> = steps.iter().map(|step| step.needs.iter().map(|&need| need as usize).collect()).collect();
-    // Steps out of order are refused when a job with them is admitted (`graph::check`).
-    ranks(&times, &needs).unwrap_or(times)
+    let mut graph = v1::TaskGraph { nodes: steps.iter().map(node).collect() };
+    // Steps out of order are refused when a job with them is admitted.
+    let _ = graph::set_ranks(&mut graph);
+    graph
 }
 
 pub(crate) fn statement(fields: &StatementFields) -> v1::Statement {

@@ -1,6 +1,8 @@
-//! The tasks of a job as a graph, and what makes it one that can be run. Pure functions.
+//! The tasks of a job as a graph: checks and the longest way to the end. Pure functions.
 
 use zkinfer_proto::v1;
+
+use crate::placement::rank::{RankError, ranks};
 
 /// The single task of a registration.
 pub const REGISTER: &str = "register";
@@ -72,6 +74,19 @@ pub fn check(graph: &v1::TaskGraph) -> Result<(), GraphError> {
     }
 }
 
+/// Sets each task's rank, in milliseconds: the time from its start to the end of the job if nothing waits.
+///
+/// # Errors
+/// A task that does not come after what it needs; nothing is set.
+pub fn set_ranks(graph: &mut v1::TaskGraph) -> Result<(), RankError> {
+    let costs: Vec<u64> = graph.nodes.iter().map(|node| node.estimated_ms.try_into().unwrap_or(0)).collect();
+    let needs: Vec<Vec<usize>> = graph.nodes.iter().map(|node| node.needs.iter().map(|&need| need as usize).collect()).collect();
+    for (node, rank) in graph.nodes.iter_mut().zip(ranks(&costs, &needs)?) {
+        node.rank_ms = rank.try_into().unwrap_or(i64::MAX);
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,5 +108,13 @@ mod tests {
         assert_eq!(check(&graph(&[("a", &[], 1), ("a", &[0], 1)])), Err(GraphError::Name(1)));
         assert_eq!(check(&graph(&[("a", &[0], 1)])), Err(GraphError::Order { task: 0, needs: 0 }));
         assert_eq!(check(&graph(&[("a", &[], 1), ("b", &[], 1)])), Err(GraphError::Unused(0)));
+    }
+
+    #[test]
+    fn a_rank_is_the_longest_way_to_the_end() {
+        let mut graph = graph(&[("a", &[], 1), ("b", &[0], 10), ("c", &[0], 2), ("d", &[1, 2], 5)]);
+        assert_eq!(check(&graph), Ok(()));
+        set_ranks(&mut graph).unwrap();
+        assert_eq!(graph.nodes.iter().map(|node| node.rank_ms).collect::<Vec<_>>(), [16, 15, 7, 5]);
     }
 }

@@ -152,7 +152,7 @@ fn layered(n_layers: u32) -> v1::TaskGraph {
     nodes.push(node("outer".into(), "outer", (1..=n_layers).collect()));
     let mut graph = v1::TaskGraph { nodes };
     graph::check(&graph).unwrap();
-    graph::set_ranks(&mut graph);
+    graph::set_ranks(&mut graph).unwrap();
     graph
 }
 

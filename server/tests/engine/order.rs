@@ -63,7 +63,7 @@ pub(crate) async fn a_layer_waits_a_little_for_who_committed_it(world: World) {
         node("last", "outer", &[2, 3], 10),
     ];
     let mut graph = v1::TaskGraph { nodes };
-    graph::set_ranks(&mut graph);
+    graph::set_ranks(&mut graph).unwrap();
     world.ready_model("acme", "net", graph).await;
     world.job("acme", "net").await;
     let (one, two) = (world.session().await, world.session().await);

@@ -229,7 +229,7 @@ pub(crate) fn diamond() -> v1::TaskGraph {
     let nodes = vec![node("first", &[], 10), node("left", &[0], 10), node("right", &[0], 50), node("last", &[1, 2], 30)];
     let mut graph = v1::TaskGraph { nodes };
     graph::check(&graph).unwrap();
-    graph::set_ranks(&mut graph);
+    graph::set_ranks(&mut graph).unwrap();
     graph
 }
 
