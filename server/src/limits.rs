@@ -34,9 +34,9 @@ pub struct Limits {
     pub queued_per_tenant: u32,
     /// Unfinished uploads of a tenant.
     pub uploads_per_tenant: u32,
-    /// Calls of a tenant that create something, a second: uploads, models, jobs, batches of jobs.
+    /// What a tenant may create a second: uploads, models, jobs, each job of a batch.
     pub creates_per_second: u32,
-    /// Such calls at once, after a time without any.
+    /// As many at once, after a time without any. A batch has no more jobs.
     pub creates_burst: u32,
     /// Watching streams at a time.
     pub watchers: usize,
@@ -133,6 +133,11 @@ pub enum LimitsError {
 const MIN_ARTIFACT_GRACE: Duration = Duration::from_secs(2 * 3600);
 
 impl Limits {
+    /// Jobs of one batch: as many as may be created at once.
+    pub fn jobs_at_once(&self) -> usize {
+        self.batch_jobs.min(usize::try_from(self.creates_burst).unwrap_or(usize::MAX))
+    }
+
     /// Checks that the limits leave something to accept and agree with each other.
     ///
     /// # Errors
@@ -208,7 +213,7 @@ impl Default for Limits {
             queued_per_tenant: 1000,
             uploads_per_tenant: 100,
             creates_per_second: 50,
-            creates_burst: 200,
+            creates_burst: 500,
             watchers: 1000,
             downloads: 64,
             cpu_queue: 64,

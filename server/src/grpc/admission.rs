@@ -50,7 +50,8 @@ pub(super) async fn create_batch(
     caller: Caller,
     mut request: v1::BatchCreateJobsRequest,
 ) -> Result<v1::BatchCreateJobsResponse, ApiError> {
-    app.check_creation(&caller)?;
+    // One that is too large is refused for its size, below.
+    app.check_creations(&caller, request.requests.len().min(app.limits.jobs_at_once()))?;
     caller.check_parent(&request.parent)?;
     request.parent = format!("tenants/{}", caller.tenant);
     let request_id = std::mem::take(&mut request.request_id);
@@ -95,7 +96,7 @@ fn place(index: usize) -> String {
 fn check_batch(app: &App, request: &v1::BatchCreateJobsRequest, request_id: &str) -> Result<Vec<Option<[u8; 32]>>, ApiError> {
     let mut fields = Fields::default();
     fields.request_id(request_id);
-    let (count, limit) = (request.requests.len(), app.limits.batch_jobs);
+    let (count, limit) = (request.requests.len(), app.limits.jobs_at_once());
     if count == 0 || count > limit {
         fields.wrong("requests", format!("has {count} jobs; 1 to {limit} are taken at once"));
         return fields.finish().map(|()| Vec::new());

@@ -77,8 +77,13 @@ impl App {
 
     /// Refuses what would create something while the service drains, or faster than the tenant may.
     pub(crate) fn check_creation(&self, caller: &Caller) -> Result<(), ApiError> {
+        self.check_creations(caller, 1)
+    }
+
+    /// As [`Self::check_creation`], for `n` at once.
+    pub(crate) fn check_creations(&self, caller: &Caller, n: usize) -> Result<(), ApiError> {
         self.check_admission()?;
-        self.creates.take(&caller.tenant)
+        self.creates.take(&caller.tenant, n)
     }
 
     /// Facts of an artifact of the caller's, at most `max_bytes` long.

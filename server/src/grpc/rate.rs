@@ -34,16 +34,23 @@ impl CreateRate {
         }
     }
 
-    /// Takes one creation out of a tenant's bucket.
-    pub(crate) fn take(&self, tenant: &str) -> Result<(), ApiError> {
+    /// Takes `n` creations out of a tenant's bucket, all or none. None counts as one: it costs a call. More than the bucket holds are never there at
+    /// once, and are refused without a time to wait.
+    pub(crate) fn take(&self, tenant: &str, n: usize) -> Result<(), ApiError> {
         if self.n_calls.fetch_add(1, Ordering::Relaxed) % TIDY_EVERY == TIDY_EVERY - 1 {
             self.buckets.retain_recent();
         }
-        self.buckets.check_key(&tenant.to_owned()).map_err(|refused| ApiError::Exhausted {
+        let n = NonZeroU32::new(u32::try_from(n).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN);
+        let wait = match self.buckets.check_key_n(&tenant.to_owned(), n) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(refused)) => Some(refused.wait_time_from(self.clock.now())),
+            Err(_above_the_burst) => None,
+        };
+        Err(ApiError::Exhausted {
             reason: "RATE_LIMITED",
             subject: format!("tenants/{tenant}"),
             message: format!("the tenant may make {}", self.description),
-            retry: Some(refused.wait_time_from(self.clock.now())),
+            retry: wait,
         })
     }
 }
@@ -56,10 +63,21 @@ mod tests {
     fn a_tenant_has_its_burst_and_others_have_theirs() {
         let rate = CreateRate::new(&Limits { creates_per_second: 1, creates_burst: 3, ..Limits::default() });
         for _ in 0..3 {
-            rate.take("a").unwrap();
+            rate.take("a", 1).unwrap();
         }
-        let Err(ApiError::Exhausted { reason: "RATE_LIMITED", retry: Some(wait), .. }) = rate.take("a") else { panic!("refused") };
+        let Err(ApiError::Exhausted { reason: "RATE_LIMITED", retry: Some(wait), .. }) = rate.take("a", 1) else { panic!("refused") };
         assert!(wait.as_secs() <= 1 && !wait.is_zero(), "{wait:?}");
-        rate.take("b").unwrap();
+        rate.take("b", 1).unwrap();
+    }
+
+    #[test]
+    fn a_batch_takes_as_many_as_it_has_jobs() {
+        let rate = CreateRate::new(&Limits { creates_per_second: 1, creates_burst: 10, ..Limits::default() });
+        rate.take("a", 6).unwrap();
+        let Err(ApiError::Exhausted { retry: Some(wait), .. }) = rate.take("a", 6) else { panic!("refused") };
+        assert!(wait.as_secs() <= 2 && !wait.is_zero(), "{wait:?}");
+        rate.take("a", 4).unwrap();
+        assert!(matches!(rate.take("b", 11), Err(ApiError::Exhausted { retry: None, .. })), "never at once");
+        rate.take("b", 10).unwrap();
     }
 }

@@ -43,6 +43,6 @@ fn limits(app: &App) -> v1::Limits {
         max_page_size: int(u64::from(limits.page_size)),
         max_labels: int(limits.labels as u64),
         max_queued_jobs: int(u64::from(limits.queued_per_tenant)),
-        max_batch_jobs: int(limits.batch_jobs as u64),
+        max_batch_jobs: int(limits.jobs_at_once() as u64),
     }
 }
