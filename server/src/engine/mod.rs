@@ -274,12 +274,25 @@ pub trait Webhooks: Send + Sync {
     fn webhooks(&self, tenant: &str) -> EngineFuture<'_, Vec<v1::Webhook>>;
     /// Forgets a webhook and what was to be sent to it. Answers whether there was one.
     fn delete_webhook(&self, tenant: &str, id: &str) -> EngineFuture<'_, bool>;
-    /// Takes what is due, each for so long that no other process sends it meanwhile; oldest first.
+    /// Takes what is due: one delivery, its oldest, of each webhook that has none on its way and was not to be left alone, those first that waited longest.
+    /// For so long as `hold` nobody sends to those webhooks, unless the delivery is settled before.
     fn take_deliveries(&self, limit: u32, hold: std::time::Duration) -> EngineFuture<'_, Vec<Delivery>>;
-    /// A delivery was received, or is given up.
+    /// A delivery was received; its webhook has its next turn at once.
     fn delivered(&self, delivery: &DeliveryKey) -> EngineFuture<'_, ()>;
-    /// A delivery is tried again after this has passed.
-    fn postpone(&self, delivery: &DeliveryKey, after: std::time::Duration) -> EngineFuture<'_, ()>;
+    /// A delivery was not received. That counts for all else that was due to its webhook too: it would not have been received either. Answers how many of
+    /// them, with this one, have had all their tries and are given up.
+    fn postpone(&self, delivery: &DeliveryKey, after: Postponed) -> EngineFuture<'_, u64>;
+}
+
+/// When a webhook that did not hear is told again.
+#[derive(Debug, Clone, Copy)]
+pub struct Postponed {
+    /// What it did not hear is not tried for so long.
+    pub delivery: std::time::Duration,
+    /// Nothing is sent to it for so long.
+    pub webhook: std::time::Duration,
+    /// What was tried so often is given up.
+    pub max_tries: u32,
 }
 
 /// A webhook to keep.
@@ -321,6 +334,8 @@ pub struct Delivery {
     pub job: v1::Job,
     /// Tries before this one.
     pub tries: u32,
+    /// Deliveries to this webhook that failed since it last heard.
+    pub failures: u32,
 }
 
 /// What operators see and set.

@@ -353,7 +353,7 @@ impl<E: Engine> Webhooks for Observed<E> {
         self.timed("delivered", self.inner.delivered(delivery))
     }
 
-    fn postpone(&self, delivery: &DeliveryKey, after: Duration) -> EngineFuture<'_, ()> {
+    fn postpone(&self, delivery: &DeliveryKey, after: Postponed) -> EngineFuture<'_, u64> {
         self.timed("postpone", self.inner.postpone(delivery, after))
     }
 }

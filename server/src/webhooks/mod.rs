@@ -1,7 +1,8 @@
 //! Tells webhooks of the ends of jobs: takes what is due from the outbox, sends it signed, and tries again until it was heard.
 //!
 //! What is sent was written in the transaction that ended its job, and is deleted only after it was received: it may arrive twice, never not at all,
-//! unless its receiver does not answer for about a day. Format and headers: proto/zkinfer/v1/webhook.proto, after the Standard Webhooks specification.
+//! unless its receiver does not answer for about a day. A webhook has one delivery on its way at a time, and one that did not hear is left alone for longer
+//! each time, so that those who answer slowly or not at all delay nobody else. Format and headers: proto/zkinfer/v1/webhook.proto, after the Standard Webhooks specification.
 
 mod address;
 mod body;
@@ -10,21 +11,21 @@ mod signature;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 
 pub use address::{Reach, UrlError, check_url};
 pub use signature::{SecretText, sign};
 
-use crate::engine::{Delivery, Webhooks, now_ms};
+use crate::engine::{Delivery, EngineError, Postponed, Webhooks, now_ms};
 
-/// Deliveries taken at a time, and sent at a time.
-const TAKE: u32 = 64;
-const AT_ONCE: usize = 16;
+/// Deliveries on their way, each to another webhook.
+const AT_ONCE: u32 = 128;
 /// An answer is waited for so long.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What was taken is left alone by others for so long: longer than all of it can take.
-const HOLD: Duration = Duration::from_secs(120);
+/// A webhook to which something is on its way is left alone by others for so long: longer than that can take.
+const HOLD: Duration = Duration::from_secs(60);
 /// How often the outbox is looked at.
 const POLL: Duration = Duration::from_secs(1);
 /// First wait after a failure; triples each time, up to the longest.
@@ -59,48 +60,61 @@ impl Sender {
 
     /// Sends until `closing`.
     pub async fn run(self, closing: CancellationToken) {
+        let mut on_their_way = FuturesUnordered::new();
         while !closing.is_cancelled() {
-            let n_sent = match self.send_due().await {
-                Ok(n_sent) => n_sent,
-                Err(error) => {
-                    tracing::warn!(%error, "the outbox of webhooks cannot be read");
-                    0
-                }
-            };
-            if n_sent == 0 {
-                closing.run_until_cancelled(tokio::time::sleep(POLL)).await;
+            let room = AT_ONCE.saturating_sub(u32::try_from(on_their_way.len()).unwrap_or(u32::MAX));
+            on_their_way.extend(self.take(room).await.into_iter().map(|delivery| self.settle(delivery)));
+            tokio::select! {
+                Some(()) = on_their_way.next() => {}
+                () = tokio::time::sleep(POLL) => {}
+                () = closing.cancelled() => {}
             }
+            // One look at the outbox for all that have ended.
+            while let Some(Some(())) = on_their_way.next().now_or_never() {}
         }
     }
 
-    /// Sends all that is due now; answers how much that was.
+    async fn take(&self, n: u32) -> Vec<Delivery> {
+        if n == 0 {
+            return Vec::new();
+        }
+        self.outbox.take_deliveries(n, HOLD).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the outbox of webhooks cannot be read");
+            Vec::new()
+        })
+    }
+
+    /// Sends to each webhook what it is to hear next, if that is due now; answers how much that was.
     ///
     /// # Errors
     /// The outbox cannot be read. What was not settled is due again later.
-    pub async fn send_due(&self) -> Result<usize, crate::engine::EngineError> {
-        let deliveries = self.outbox.take_deliveries(TAKE, HOLD).await?;
+    pub async fn send_due(&self) -> Result<usize, EngineError> {
+        let deliveries = self.outbox.take_deliveries(AT_ONCE, HOLD).await?;
         let n = deliveries.len();
-        futures::stream::iter(deliveries).for_each_concurrent(AT_ONCE, |delivery| self.settle(delivery)).await;
+        futures::future::join_all(deliveries.into_iter().map(|delivery| self.settle(delivery))).await;
         Ok(n)
     }
 
     async fn settle(&self, delivery: Delivery) {
-        let sent = self.send(&delivery).await;
-        let settled = match sent {
+        let settled = match self.send(&delivery).await {
             Ok(()) => self.outbox.delivered(&delivery.key).await,
-            Err(reason) if delivery.tries + 1 >= MAX_TRIES => {
-                tracing::warn!(job = %delivery.key.job, webhook = %delivery.key.webhook, reason, "given up telling a webhook");
-                self.outbox.delivered(&delivery.key).await
-            }
-            Err(reason) => {
-                tracing::debug!(job = %delivery.key.job, webhook = %delivery.key.webhook, reason, "a webhook did not hear");
-                self.outbox.postpone(&delivery.key, wait(delivery.tries)).await
-            }
+            Err(reason) => self.postpone(&delivery, &reason).await,
         };
         if let Err(error) = settled {
             // It is due again when the hold has passed.
             tracing::warn!(%error, job = %delivery.key.job, "the outbox of webhooks cannot be written");
         }
+    }
+
+    async fn postpone(&self, delivery: &Delivery, reason: &str) -> Result<(), EngineError> {
+        let (job, webhook) = (&delivery.key.job, &delivery.key.webhook);
+        tracing::debug!(%job, %webhook, reason, "a webhook did not hear");
+        let after = Postponed { delivery: wait(delivery.tries), webhook: wait(delivery.failures), max_tries: MAX_TRIES };
+        match self.outbox.postpone(&delivery.key, after).await? {
+            0 => {}
+            given_up => tracing::warn!(%job, %webhook, reason, given_up, "given up telling a webhook"),
+        }
+        Ok(())
     }
 
     /// Sends once. The reason of a failure holds nothing of what was sent.

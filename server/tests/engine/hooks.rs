@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use zkinfer_server::engine::{Engine, NewWebhook, Webhooks};
 use zkinfer_server::webhooks::{Reach, Sender, sign};
 
@@ -35,6 +36,17 @@ fn header<'a>(head: &'a str, name: &str) -> &'a str {
     line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim()).unwrap_or_else(|| panic!("no {name} in {head}"))
 }
 
+/// Nothing waits any more.
+async fn make_due(world: &World) {
+    world.execute("UPDATE outbox SET not_before_ms = 0").await;
+    world.execute("UPDATE webhooks SET not_before_ms = 0").await;
+}
+
+fn outbox(world: &World) -> Arc<dyn Webhooks> {
+    let engine: Arc<dyn Engine> = world.engine.clone();
+    engine
+}
+
 pub(crate) async fn a_receiver_gets_the_signed_end_of_a_job_again_until_it_answers_well(world: World) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (url, secret) = (format!("http://{}/hook", listener.local_addr().unwrap()), [7; 32]);
@@ -43,11 +55,10 @@ pub(crate) async fn a_receiver_gets_the_signed_end_of_a_job_again_until_it_answe
     let job = world.job("acme", "net").await;
     let session = world.session().await;
     finish(&world, &world.lease(&session).await.lease).await.unwrap();
-    let outbox: Arc<dyn Engine> = world.engine.clone();
-    let outbox: Arc<dyn Webhooks> = outbox;
+    let outbox = outbox(&world);
     let blind = Sender::new(outbox.clone(), Reach::Public).unwrap();
     assert_eq!(blind.send_due().await.unwrap(), 1, "it was tried, and not sent within");
-    world.execute("UPDATE outbox SET not_before_ms = 0").await;
+    make_due(&world).await;
     let sender = Sender::new(outbox, Reach::Anywhere).unwrap();
     let mut ids = Vec::new();
     // An error, a redirection that is not followed, then success.
@@ -59,9 +70,52 @@ pub(crate) async fn a_receiver_gets_the_signed_end_of_a_job_again_until_it_answe
         assert!(body.contains("SUCCEEDED") && body.contains(&job.id), "{body}");
         ids.push(id.to_owned());
         assert_eq!(sender.send_due().await.unwrap(), 0, "not before its time");
-        world.execute("UPDATE outbox SET not_before_ms = 0").await;
+        make_due(&world).await;
     }
     assert!(ids.iter().all(|id| *id == ids[0]), "one id for all tries");
     assert_eq!(sender.send_due().await.unwrap(), 0, "it was heard");
     assert!(tokio::time::timeout(Duration::from_millis(50), listener.accept()).await.is_err());
+}
+
+/// A tenant whose jobs' ends are told to `listener`, and how many have ended.
+async fn hear(world: &World, tenant: &str, listener: &TcpListener, n_jobs: usize) {
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    world.ready_model(tenant, "net", whole()).await;
+    world.engine.create_webhook(NewWebhook { tenant: tenant.into(), id: format!("hook-{tenant}"), url, secret: [7; 32] }, 16).await.unwrap();
+    let session = world.session().await;
+    for _ in 0..n_jobs {
+        world.job(tenant, "net").await;
+        finish(world, &world.lease(&session).await.lease).await.unwrap();
+    }
+}
+
+pub(crate) async fn a_receiver_that_never_answers_delays_nobody_else(world: World) {
+    let (silent, lively) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    // More than are on their way at a time, and older.
+    hear(&world, "silent", &silent, 140).await;
+    hear(&world, "lively", &lively, 3).await;
+    let closing = CancellationToken::new();
+    let sending = tokio::spawn(Sender::new(outbox(&world), Reach::Anywhere).unwrap().run(closing.clone()));
+    let (first, _) = silent.accept().await.unwrap();
+    for _ in 0..3 {
+        // Far less than the time for which an answer is waited.
+        tokio::time::timeout(Duration::from_secs(5), receive(&lively, "204 No Content")).await.expect("is told at once");
+    }
+    assert!(tokio::time::timeout(Duration::from_millis(50), silent.accept()).await.is_err(), "one on its way at a time");
+    closing.cancel();
+    sending.await.unwrap();
+    drop(first);
+}
+
+pub(crate) async fn one_failure_counts_for_all_that_a_webhook_was_to_hear(world: World) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    hear(&world, "acme", &listener, 3).await;
+    let sender = Sender::new(outbox(&world), Reach::Anywhere).unwrap();
+    for _ in 0..12 {
+        let (_, sent) = tokio::join!(receive(&listener, "500 Oops"), sender.send_due());
+        assert_eq!(sent.unwrap(), 1);
+        assert_eq!(sender.send_due().await.unwrap(), 0, "it is left alone for a while");
+        make_due(&world).await;
+    }
+    assert_eq!(sender.send_due().await.unwrap(), 0, "about a day: all of it is given up");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use zkinfer_proto::name::BatchName;
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
-use zkinfer_server::engine::{EngineError, JobFilter, NewWebhook, PageRequest, SubjectKind, Work};
+use zkinfer_server::engine::{EngineError, JobFilter, NewWebhook, PageRequest, Postponed, SubjectKind, Work};
 
 use crate::world::{World, finish, key, new_batch, new_job, new_model, whole};
 
@@ -95,9 +95,15 @@ pub(crate) async fn the_end_of_a_job_is_told_until_it_was_heard(world: World) {
     assert!(due.iter().all(|delivery| delivery.job.state() == State::Succeeded && delivery.key.job == job.id && delivery.tries == 0));
     assert!(world.engine.take_deliveries(10, hold).await.unwrap().is_empty(), "nobody else sends them meanwhile");
     world.engine.delivered(&due[0].key).await.unwrap();
-    world.engine.postpone(&due[1].key, now).await.unwrap();
+    let after = Postponed { delivery: now, webhook: now, max_tries: 3 };
+    assert_eq!(world.engine.postpone(&due[1].key, after).await.unwrap(), 0);
     let again = world.engine.take_deliveries(10, now).await.unwrap();
     assert_eq!(again.iter().map(|delivery| (&delivery.key, delivery.tries)).collect::<Vec<_>>(), [(&due[1].key, 1)]);
+    assert_eq!(again[0].failures, 1);
+    for given_up in [0, 1] {
+        assert_eq!(world.engine.postpone(&due[1].key, after).await.unwrap(), given_up);
+    }
+    assert!(world.engine.take_deliveries(10, now).await.unwrap().is_empty(), "it had its tries");
     assert!(world.engine.delete_webhook("acme", &due[1].key.webhook).await.unwrap());
     assert!(world.engine.take_deliveries(10, now).await.unwrap().is_empty());
     assert!(!world.engine.delete_webhook("acme", "missing").await.unwrap());
@@ -143,7 +149,8 @@ pub(crate) async fn lists_are_filtered_and_paged(world: World) {
 
 pub(crate) async fn a_tenant_has_a_place_for_so_many(world: World) {
     world.ready_model("acme", "net", whole()).await;
-    world.execute("INSERT INTO tenants(tenant, max_queued) VALUES ('acme', 2)").await;
+    let quota = v1::Quota { tenant: "tenants/acme".into(), share_milli: 1000, max_queued: 2, max_running: 0, paused: false };
+    world.engine.set_quota("acme", quota).await.unwrap();
     let first = world.job("acme", "net").await;
     world.job("acme", "net").await;
     let refused = world.engine.create_job(new_job("acme", "net")).await;

@@ -73,5 +73,7 @@ conformance! {
     garbage::a_put_that_races_with_a_deletion_loses_nothing,
     garbage::a_reference_that_races_with_a_deletion_is_made_or_refused,
     hooks::a_receiver_gets_the_signed_end_of_a_job_again_until_it_answers_well,
+    hooks::a_receiver_that_never_answers_delays_nobody_else,
+    hooks::one_failure_counts_for_all_that_a_webhook_was_to_hear,
     chaos::crashing_workers_lose_and_double_nothing,
 }

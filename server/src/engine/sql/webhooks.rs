@@ -6,13 +6,20 @@ use prost::Message as _;
 use zkinfer_proto::name::WebhookName;
 use zkinfer_proto::v1;
 
-use super::super::{Delivery, DeliveryKey, EngineError, EngineFuture, NewWebhook, Webhooks, timestamp};
+use super::super::{Delivery, DeliveryKey, EngineError, EngineFuture, NewWebhook, Postponed, Webhooks, timestamp};
 use super::{SqlEngine, Writing, fixed};
 
-/// What is due. PostgreSQL leaves out what another process is about to take.
-const DUE: &str = "SELECT tenant, webhook, job, seq, tries FROM outbox WHERE not_before_ms <= $1 ORDER BY not_before_ms LIMIT $2";
-const DUE_LOCKED: &str =
-    "SELECT tenant, webhook, job, seq, tries FROM outbox WHERE not_before_ms <= $1 ORDER BY not_before_ms LIMIT $2 FOR UPDATE SKIP LOCKED";
+/// Webhooks whose turn it is and that are to be told something, those first that waited longest.
+macro_rules! turns {
+    () => {
+        "SELECT w.tenant, w.id, w.url, w.secret, w.failures FROM webhooks w WHERE w.not_before_ms <= $1 AND EXISTS \
+           (SELECT 1 FROM outbox o WHERE o.tenant = w.tenant AND o.webhook = w.id AND o.not_before_ms <= $1) \
+         ORDER BY w.not_before_ms, w.tenant, w.id LIMIT $2"
+    };
+}
+const TURNS: &str = turns!();
+/// PostgreSQL leaves out what another process is about to take.
+const TURNS_LOCKED: &str = concat!(turns!(), " FOR UPDATE SKIP LOCKED");
 
 impl Webhooks for SqlEngine {
     fn create_webhook(&self, new: NewWebhook, limit: u32) -> EngineFuture<'_, ()> {
@@ -59,12 +66,13 @@ impl Webhooks for SqlEngine {
         let (tenant, id) = (tenant.to_owned(), id.to_owned());
         Box::pin(async move {
             let mut writing = self.begin().await?;
-            sqlx::query("DELETE FROM outbox WHERE tenant = $1 AND webhook = $2")
+            // The webhook first, as all who write both.
+            let deleted = sqlx::query("DELETE FROM webhooks WHERE tenant = $1 AND id = $2")
                 .bind(&tenant)
                 .bind(&id)
                 .execute(writing.connection())
                 .await?;
-            let deleted = sqlx::query("DELETE FROM webhooks WHERE tenant = $1 AND id = $2")
+            sqlx::query("DELETE FROM outbox WHERE tenant = $1 AND webhook = $2")
                 .bind(&tenant)
                 .bind(&id)
                 .execute(writing.connection())
@@ -82,81 +90,125 @@ impl Webhooks for SqlEngine {
         let key = delivery.clone();
         Box::pin(async move {
             let mut writing = self.begin().await?;
+            let now_ms = writing.now_ms;
+            // Its place in the order is the time of its last turn.
+            sqlx::query("UPDATE webhooks SET not_before_ms = $1, failures = 0 WHERE tenant = $2 AND id = $3")
+                .bind(now_ms)
+                .bind(&key.tenant)
+                .bind(&key.webhook)
+                .execute(writing.connection())
+                .await?;
             forget(&mut writing, &key).await?;
             self.commit(writing).await
         })
     }
 
-    fn postpone(&self, delivery: &DeliveryKey, after: Duration) -> EngineFuture<'_, ()> {
+    fn postpone(&self, delivery: &DeliveryKey, after: Postponed) -> EngineFuture<'_, u64> {
         let key = delivery.clone();
         Box::pin(async move {
             let mut writing = self.begin().await?;
-            let not_before_ms = writing.now_ms.saturating_add(milliseconds(after));
-            sqlx::query(
-                "UPDATE outbox SET not_before_ms = $1, tries = tries + 1 WHERE tenant = $2 AND webhook = $3 AND job = $4 AND seq = $5",
-            )
-            .bind(not_before_ms)
-            .bind(&key.tenant)
-            .bind(&key.webhook)
-            .bind(&key.job)
-            .bind(key.sequence)
-            .execute(writing.connection())
-            .await?;
-            self.commit(writing).await
+            let given_up = count_failure(&mut writing, &key, &after).await?;
+            self.commit(writing).await?;
+            Ok(given_up)
         })
     }
 }
 
+/// Counts a failure for the webhook and for all that was due to it; answers how much of that is given up.
+async fn count_failure(writing: &mut Writing, key: &DeliveryKey, after: &Postponed) -> Result<u64, EngineError> {
+    let now_ms = writing.now_ms;
+    sqlx::query("UPDATE webhooks SET not_before_ms = $1, failures = failures + 1 WHERE tenant = $2 AND id = $3")
+        .bind(now_ms.saturating_add(milliseconds(after.webhook)))
+        .bind(&key.tenant)
+        .bind(&key.webhook)
+        .execute(writing.connection())
+        .await?;
+    sqlx::query("UPDATE outbox SET tries = tries + 1 WHERE tenant = $1 AND webhook = $2 AND not_before_ms <= $3")
+        .bind(&key.tenant)
+        .bind(&key.webhook)
+        .bind(now_ms)
+        .execute(writing.connection())
+        .await?;
+    sqlx::query("UPDATE outbox SET not_before_ms = $1 WHERE tenant = $2 AND webhook = $3 AND job = $4 AND seq = $5")
+        .bind(now_ms.saturating_add(milliseconds(after.delivery)))
+        .bind(&key.tenant)
+        .bind(&key.webhook)
+        .bind(&key.job)
+        .bind(key.sequence)
+        .execute(writing.connection())
+        .await?;
+    let given_up = sqlx::query("DELETE FROM outbox WHERE tenant = $1 AND webhook = $2 AND tries >= $3")
+        .bind(&key.tenant)
+        .bind(&key.webhook)
+        .bind(i64::from(after.max_tries))
+        .execute(writing.connection())
+        .await?;
+    Ok(given_up.rows_affected())
+}
+
+/// A webhook whose turn it is.
+struct Turn {
+    tenant: String,
+    webhook: String,
+    url: String,
+    secret: [u8; 32],
+    failures: u32,
+}
+
 impl SqlEngine {
     async fn take_due(&self, limit: u32, hold: Duration) -> Result<Vec<Delivery>, EngineError> {
+        // Cheap look first: mostly there is nothing to send, and a poll must not write.
         let now_ms = self.now().await?;
-        let due: Option<i64> = sqlx::query_scalar("SELECT seq FROM outbox WHERE not_before_ms <= $1 LIMIT 1")
-            .bind(now_ms)
-            .fetch_optional(&self.readers)
-            .await?;
-        if due.is_none() {
+        if sqlx::query(TURNS).bind(now_ms).bind(1i64).fetch_optional(&self.readers).await?.is_none() {
             return Ok(Vec::new());
         }
         let mut writing = self.begin().await?;
-        let (sql, now_ms) = (writing.dialect.pick(DUE, DUE_LOCKED), writing.now_ms);
-        let rows: Vec<(String, String, String, i64, i64)> =
-            sqlx::query_as(sql).bind(now_ms).bind(i64::from(limit)).fetch_all(writing.connection()).await?;
-        let mut deliveries = Vec::with_capacity(rows.len());
-        for (tenant, webhook, job, sequence, tries) in rows {
-            let key = DeliveryKey { tenant, webhook, job, sequence };
-            let held_until_ms = now_ms.saturating_add(milliseconds(hold));
-            sqlx::query("UPDATE outbox SET not_before_ms = $1 WHERE tenant = $2 AND webhook = $3 AND job = $4 AND seq = $5")
-                .bind(held_until_ms)
-                .bind(&key.tenant)
-                .bind(&key.webhook)
-                .bind(&key.job)
-                .bind(key.sequence)
-                .execute(writing.connection())
-                .await?;
-            let found: Option<(String, Vec<u8>, Vec<u8>)> = sqlx::query_as(
-                "SELECT url, secret, doc FROM webhooks JOIN jobs ON jobs.tenant = webhooks.tenant AND jobs.id = $1 \
-                 WHERE webhooks.tenant = $2 AND webhooks.id = $3",
-            )
-            .bind(&key.job)
-            .bind(&key.tenant)
-            .bind(&key.webhook)
-            .fetch_optional(writing.connection())
-            .await?;
-            // A webhook that was deleted while its job ended leaves a row behind: nobody is to hear of it, and it must not stop the others.
-            let Some((url, secret, document)) = found else {
-                forget(&mut writing, &key).await?;
-                continue;
-            };
-            let Ok(job) = v1::Job::decode(document.as_slice()) else {
-                tracing::error!(job = %key.job, "a stored job is damaged; its webhooks are not told");
-                forget(&mut writing, &key).await?;
-                continue;
-            };
-            deliveries.push(Delivery { key, url, secret: fixed(&secret)?, job, tries: u32::try_from(tries).unwrap_or(u32::MAX) });
+        let mut deliveries = Vec::new();
+        for turn in turns(&mut writing, limit).await? {
+            deliveries.extend(take_oldest(&mut writing, turn, hold).await?);
         }
         self.commit(writing).await?;
         Ok(deliveries)
     }
+}
+
+async fn turns(writing: &mut Writing, limit: u32) -> Result<Vec<Turn>, EngineError> {
+    let (sql, now_ms) = (writing.dialect.pick(TURNS, TURNS_LOCKED), writing.now_ms);
+    let rows: Vec<(String, String, String, Vec<u8>, i64)> =
+        sqlx::query_as(sql).bind(now_ms).bind(i64::from(limit)).fetch_all(writing.connection()).await?;
+    let turn = |(tenant, webhook, url, secret, failures): (String, String, String, Vec<u8>, i64)| {
+        Ok(Turn { tenant, webhook, url, secret: fixed(&secret)?, failures: u32::try_from(failures).unwrap_or(u32::MAX) })
+    };
+    rows.into_iter().map(turn).collect()
+}
+
+/// The oldest that a webhook is to be told; until the hold ends, nobody sends it anything.
+async fn take_oldest(writing: &mut Writing, turn: Turn, hold: Duration) -> Result<Option<Delivery>, EngineError> {
+    let now_ms = writing.now_ms;
+    let due: Option<(String, i64, i64, Option<Vec<u8>>)> = sqlx::query_as(
+        "SELECT outbox.job, outbox.seq, outbox.tries, jobs.doc FROM outbox LEFT JOIN jobs ON jobs.tenant = outbox.tenant AND jobs.id = outbox.job \
+         WHERE outbox.tenant = $1 AND outbox.webhook = $2 AND outbox.not_before_ms <= $3 ORDER BY outbox.not_before_ms LIMIT 1",
+    )
+    .bind(&turn.tenant)
+    .bind(&turn.webhook)
+    .bind(now_ms)
+    .fetch_optional(writing.connection())
+    .await?;
+    let Some((job, sequence, tries, document)) = due else { return Ok(None) };
+    let Turn { tenant, webhook, url, secret, failures } = turn;
+    let key = DeliveryKey { tenant, webhook, job, sequence };
+    let Some(job) = document.and_then(|document| v1::Job::decode(document.as_slice()).ok()) else {
+        tracing::error!(job = %key.job, "a stored job is missing or damaged; its webhooks are not told");
+        forget(writing, &key).await?;
+        return Ok(None);
+    };
+    sqlx::query("UPDATE webhooks SET not_before_ms = $1 WHERE tenant = $2 AND id = $3")
+        .bind(now_ms.saturating_add(milliseconds(hold)))
+        .bind(&key.tenant)
+        .bind(&key.webhook)
+        .execute(writing.connection())
+        .await?;
+    Ok(Some(Delivery { key, url, secret, job, tries: u32::try_from(tries).unwrap_or(u32::MAX), failures }))
 }
 
 async fn forget(writing: &mut Writing, key: &DeliveryKey) -> Result<(), EngineError> {
