@@ -1,10 +1,14 @@
 //! Writes bytes so that no sweep deletes them before what refers to them is committed.
+//!
+//! Those who ask for holds while others are being written share the next transaction: it holds all or none, and none only if one of them is being deleted.
+//! Then each asks for itself.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use super::bytes_store::hash;
 use super::{ArtifactBytes, ArtifactError, ArtifactId, BytesError, Class, GarbageRecords};
@@ -20,12 +24,30 @@ pub struct HeldBytes {
     records: Arc<dyn GarbageRecords>,
     bytes: ArtifactBytes,
     grace: Duration,
+    asking: Arc<Asking>,
 }
+
+/// Who asks for holds.
+#[derive(Default)]
+struct Asking {
+    /// Told when it is held; dropped if not all could be.
+    waiting: Mutex<Vec<(ArtifactId, oneshot::Sender<()>)>>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Asking {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(ArtifactId, oneshot::Sender<()>)>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Holds that are written together, at most.
+const MAX_TOGETHER: usize = 64;
 
 impl HeldBytes {
     /// Holds what is written for `grace`; until then what refers to it must be committed.
     pub fn new(records: Arc<dyn GarbageRecords>, bytes: ArtifactBytes, grace: Duration) -> Self {
-        Self { records, bytes, grace }
+        Self { records, bytes, grace, asking: Arc::default() }
     }
 
     /// Holds an artifact that is there, or will be. Answers `false` if it is being deleted.
@@ -33,7 +55,31 @@ impl HeldBytes {
     /// # Errors
     /// The engine's.
     pub async fn hold(&self, artifact: ArtifactId) -> Result<bool, EngineError> {
-        self.records.hold(vec![artifact], self.grace).await
+        let (sender, mut held) = oneshot::channel();
+        self.asking.lock().push((artifact.clone(), sender));
+        let turn = self.asking.turn.lock().await;
+        // Another may have asked for this one too.
+        if held.try_recv().is_ok() {
+            return Ok(true);
+        }
+        let together: Vec<_> = {
+            let mut waiting = self.asking.lock();
+            let n = waiting.len().min(MAX_TOGETHER);
+            waiting.drain(..n).collect()
+        };
+        let artifacts: Vec<ArtifactId> = together.iter().map(|(artifact, _)| artifact.clone()).collect();
+        if !artifacts.is_empty() && self.records.hold(artifacts, self.grace).await? {
+            for (_, sender) in together {
+                // Who was dropped meanwhile is not told.
+                let _ = sender.send(());
+            }
+        }
+        drop(turn);
+        match held.try_recv() {
+            Ok(()) => Ok(true),
+            // One of them could not be held, or whoever asked for it was dropped, or there were too many.
+            Err(_) => self.records.hold(vec![artifact], self.grace).await,
+        }
     }
 
     /// As [`ArtifactBytes::put`].

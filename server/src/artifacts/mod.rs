@@ -94,18 +94,26 @@ impl PublicArtifacts {
     /// # Errors
     /// An earlier copy is being deleted; no space, or a failing disk or database.
     pub async fn put(&self, tenant: &str, media_type: &str, bytes: bytes::Bytes) -> Result<ArtifactFacts, ArtifactError> {
+        let facts = self.put_unrecorded(tenant, media_type, bytes).await?;
+        self.records.add_artifact(facts.clone()).await?;
+        Ok(facts)
+    }
+
+    /// Stores small bytes, which are held for the grace: until then they are to be recorded with what refers to them.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub async fn put_unrecorded(&self, tenant: &str, media_type: &str, bytes: bytes::Bytes) -> Result<ArtifactFacts, ArtifactError> {
         let size_bytes = bytes.len() as u64;
         let digest = self.held.put(Class::Public, tenant, bytes).await?;
-        let facts = ArtifactFacts {
+        Ok(ArtifactFacts {
             class: Class::Public,
             tenant: tenant.to_owned(),
             digest,
             size_bytes,
             media_type: media_type.to_owned(),
             created_ms: now_ms(),
-        };
-        self.records.add_artifact(facts.clone()).await?;
-        Ok(facts)
+        })
     }
 
     /// All bytes of an artifact, checked against its hash.

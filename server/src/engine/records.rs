@@ -30,6 +30,8 @@ pub struct NewModel {
 pub struct NewJob {
     /// As it will be answered, in QUEUED.
     pub job: v1::Job,
+    /// The artifact that it names as its input, if it was stored for it and is to be recorded with it.
+    pub input: Option<ArtifactFacts>,
     /// Salt of the input commitment.
     pub input_salt: [u8; 32],
     /// Seed of the rest.

@@ -1,5 +1,6 @@
 //! Admission of jobs, one or a batch: everything that is wrong is named, and what is admitted is on disk before the answer.
 
+use futures::StreamExt as _;
 use prost::Message as _;
 use zkinfer_proto::name::{ArtifactName, JobName, ModelName};
 use zkinfer_proto::v1;
@@ -9,13 +10,15 @@ use super::error::ApiError;
 use super::fields::Fields;
 use super::idempotency::{create_error, request_key};
 use super::models;
-use crate::engine::{EngineError, NewBatch, NewJob, now_ms, timestamp};
+use crate::engine::{ArtifactFacts, EngineError, NewBatch, NewJob, now_ms, timestamp};
 use crate::observe;
 
 /// Seconds of the year 9999's end, the largest time of the wire format.
 const MAX_SECONDS: i64 = 253_402_300_799;
 /// What admission adds to a job, and a list to each of its messages, at most.
 const JOB_OVERHEAD_BYTES: usize = 256;
+/// Inputs of a batch that are stored at a time.
+const INPUTS_AT_ONCE: usize = 16;
 
 /// Random field words: 63 bits each.
 pub(crate) fn random_words() -> Result<[u8; 32], ApiError> {
@@ -58,10 +61,15 @@ pub(super) async fn create_batch(
     let salts = check_batch(app, &request, &request_id)?;
     let key = request_key(&request_id, &request);
     let mut batch = Vec::with_capacity(request.requests.len());
-    for (index, (single, salt)) in request.requests.into_iter().zip(salts).enumerate() {
-        let new = prepare(app, &caller, single.job.unwrap_or_default(), salt).await;
+    let singles = request.requests.into_iter().zip(salts);
+    let mut preparing = futures::stream::iter(singles)
+        .map(|(single, salt)| prepare(app, &caller, single.job.unwrap_or_default(), salt))
+        .buffered(INPUTS_AT_ONCE)
+        .enumerate();
+    while let Some((index, new)) = preparing.next().await {
         batch.push(new.map_err(|error| error.within(&place(index)))?);
     }
+    drop(preparing);
     check_answer(app, &batch)?;
     let models: Vec<String> = batch.iter().map(|new| new.job.model.clone()).collect();
     let new = NewBatch { tenant: caller.tenant.clone(), id: uuid::Uuid::now_v7().to_string(), jobs: batch, key };
@@ -120,7 +128,8 @@ async fn prepare(app: &App, caller: &Caller, asked: v1::Job, given_salt: Option<
         (_, Some(salt)) => salt,
         (_, None) => random_words()?,
     };
-    Ok(NewJob { job: new_job(app, caller, asked).await?, input_salt, seed: random_words()?, key: None })
+    let (job, input) = new_job(app, caller, asked).await?;
+    Ok(NewJob { job, input, input_salt, seed: random_words()?, key: None })
 }
 
 /// Checks all that can be checked without looking anything up; answers the salt if the client gave one.
@@ -172,16 +181,17 @@ fn check_salt(fields: &mut Fields, salt: &[u8], privacy: v1::Privacy) -> Option<
     Some(salt)
 }
 
-async fn new_job(app: &App, caller: &Caller, asked: v1::Job) -> Result<v1::Job, ApiError> {
+/// A job, and its input if it was stored for it.
+async fn new_job(app: &App, caller: &Caller, asked: v1::Job) -> Result<(v1::Job, Option<ArtifactFacts>), ApiError> {
     let input = asked.input.unwrap_or_default();
     let encoding = input.encoding;
-    let artifact = store_input(app, caller, input).await?;
+    let (artifact, stored) = store_input(app, caller, input).await?;
     let job_id = uuid::Uuid::now_v7().to_string();
     let nonce = match asked.context_nonce.is_empty() {
         true => vec![0; 32],
         false => asked.context_nonce,
     };
-    Ok(v1::Job {
+    let job = v1::Job {
         name: JobName { tenant: caller.tenant.clone(), job_id }.to_string(),
         model: asked.model,
         input: Some(v1::Input { source: Some(v1::input::Source::Artifact(artifact)), encoding }),
@@ -194,11 +204,12 @@ async fn new_job(app: &App, caller: &Caller, asked: v1::Job) -> Result<v1::Job, 
         create_time: Some(timestamp(now_ms())),
         trace_parent: observe::current().map(|trace| trace.to_string()).unwrap_or_default(),
         ..Default::default()
-    })
+    };
+    Ok((job, stored))
 }
 
-/// The artifact that holds the input; an inline one is stored first.
-async fn store_input(app: &App, caller: &Caller, input: v1::Input) -> Result<String, ApiError> {
+/// The artifact that holds the input; an inline one is stored first, and recorded with the job.
+async fn store_input(app: &App, caller: &Caller, input: v1::Input) -> Result<(String, Option<ArtifactFacts>), ApiError> {
     let media_type = match input.encoding() {
         v1::input::Encoding::Npy => "application/x-npy",
         v1::input::Encoding::Uint8 | v1::input::Encoding::Unspecified => "application/octet-stream",
@@ -212,12 +223,12 @@ async fn store_input(app: &App, caller: &Caller, input: v1::Input) -> Result<Str
                 let max_bytes = app.limits.input_bytes;
                 app.artifact(caller, "job.input.artifact", &parsed, max_bytes).await?;
             }
-            Ok(name)
+            Ok((name, None))
         }
         Some(v1::input::Source::Inline(bytes)) => {
-            let facts = app.artifacts.put(&caller.tenant, media_type, bytes.into()).await?;
-            let name = ArtifactName { tenant: facts.tenant, blake3: facts.digest };
-            Ok(name.to_string())
+            let facts = app.artifacts.put_unrecorded(&caller.tenant, media_type, bytes.into()).await?;
+            let name = ArtifactName { tenant: facts.tenant.clone(), blake3: facts.digest };
+            Ok((name.to_string(), Some(facts)))
         }
         None => Err(ApiError::invalid("job.input", "is required")),
     }

@@ -111,7 +111,7 @@ impl Site {
             create_time: Some(timestamp(now_ms())),
             ..Default::default()
         };
-        self.engine.create_job(NewJob { job, input_salt: SECRET, seed: SECRET, key: None }).await.unwrap();
+        self.engine.create_job(NewJob { job, input: None, input_salt: SECRET, seed: SECRET, key: None }).await.unwrap();
         let subject = Subject { kind: SubjectKind::Job, tenant: tenant.into(), id };
         self.hub.changed(&subject);
         subject

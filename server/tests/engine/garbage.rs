@@ -65,6 +65,32 @@ pub(crate) async fn what_is_held_or_referred_to_is_not_deleted(world: World) {
     }
 }
 
+pub(crate) async fn garbage_is_found_behind_pages_of_what_is_used(world: World) {
+    let content = |number: usize| artifact("acme", Class::Public, format!("content {number}").as_bytes());
+    let facts: Vec<ArtifactFacts> = (0..700).map(content).collect();
+    let used: Vec<ArtifactId> = facts[..600].iter().map(id).collect();
+    assert!(world.engine.hold(used.clone(), HOUR).await.unwrap());
+    // All of one age: the place on a page is told by more than that.
+    let rows: Vec<String> = facts.iter().map(|facts| format!("('acme', 'PUBLIC', {}, 1, '', 7, 1)", world.blob(&facts.digest))).collect();
+    let columns = "tenant, class, digest, size_bytes, media_type, created_ms, is_counted";
+    world.execute(&format!("INSERT INTO artifacts({columns}) VALUES {}", rows.join(", "))).await;
+    let unused: BTreeSet<ArtifactId> = facts[600..].iter().map(id).collect();
+    let mut found = BTreeSet::new();
+    // So many at a time.
+    for n in [40, 40, 20, 0] {
+        let doomed = world.engine.doom(Duration::ZERO, QUARANTINE, 40).await.unwrap();
+        assert_eq!(doomed.artifacts.len(), n);
+        found.extend(doomed.artifacts);
+    }
+    assert_eq!(found, unused);
+    // Their holds end, more than a page of them.
+    world.execute("UPDATE artifact_holds SET until_ms = 0").await;
+    let doomed = world.engine.doom(Duration::ZERO, QUARANTINE, 1000).await.unwrap();
+    assert_eq!(doomed.artifacts.iter().cloned().collect::<BTreeSet<_>>(), used.into_iter().collect());
+    world.engine.forget(doomed).await.unwrap();
+    assert!(!is_there(&world, &facts[0]).await);
+}
+
 pub(crate) async fn what_is_being_deleted_is_not_there_until_it_is_stored_again(world: World) {
     world.ready_model("acme", "net", whole()).await;
     let bare = stored(&world, "bare").await;

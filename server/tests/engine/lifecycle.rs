@@ -7,7 +7,7 @@ use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
 use zkinfer_server::engine::{EngineError, JobFilter, NewWebhook, PageRequest, Postponed, SubjectKind, Work};
 
-use crate::world::{World, finish, key, new_batch, new_job, new_model, whole};
+use crate::world::{World, diamond, finish, key, new_batch, new_job, new_model, subject_of, whole};
 
 pub(crate) async fn a_model_and_a_job_end_with_their_results_and_counted_events(world: World) {
     world.ready_model("acme", "net", whole()).await;
@@ -161,4 +161,53 @@ pub(crate) async fn a_tenant_has_a_place_for_so_many(world: World) {
     let session = world.session().await;
     world.lease(&session).await;
     world.job("acme", "net").await;
+}
+
+pub(crate) async fn calls_that_are_dropped_or_cut_leave_nothing_behind(world: World) {
+    world.ready_model("acme", "net", whole()).await;
+    // More than there are connections, dropped at many places.
+    for n_yields in 0..60 {
+        let (engine, job) = (world.engine.clone(), new_job("acme", "net"));
+        let creating = tokio::spawn(async move { engine.create_job(job).await.map(drop) });
+        for _ in 0..n_yields {
+            tokio::task::yield_now().await;
+        }
+        creating.abort();
+        let _ = creating.await;
+    }
+    world.cut_connections().await;
+    let job = world.job("acme", "net").await;
+    // Nothing is locked, and a job is admitted with its task or not at all.
+    let session = world.session().await;
+    let mut n_done = 0;
+    while let Some(leased) = world.try_lease(&session).await {
+        finish(&world, &leased.lease).await.unwrap();
+        n_done += 1;
+    }
+    let page = PageRequest { size: 100, after: None };
+    let jobs = world.engine.list_jobs("acme", JobFilter::default(), page).await.unwrap().items;
+    assert!(jobs.iter().all(|job| job.state() == State::Succeeded), "{jobs:?}");
+    assert_eq!(jobs.len(), n_done);
+    assert_eq!(world.get(&job).await.state(), State::Succeeded);
+}
+
+pub(crate) async fn a_batch_of_many_is_admitted_with_all_its_tasks(world: World) {
+    world.ready_model("acme", "net", diamond()).await;
+    let mut batch = new_batch(&["net"; 150], None);
+    for (index, new) in batch.jobs.iter_mut().enumerate() {
+        new.job.labels.insert("index".into(), index.to_string());
+    }
+    let created = world.engine.create_jobs(batch).await.unwrap();
+    assert_eq!(created.jobs.len(), 150);
+    for job in [&created.jobs[0], &created.jobs[149]] {
+        let subject = subject_of(job);
+        let states = world.states(&subject).await;
+        let wanted = [("first", "READY"), ("last", "WAITING"), ("left", "WAITING"), ("right", "WAITING")];
+        assert!(states.iter().map(|(name, state)| (name.as_str(), state.as_str())).eq(wanted), "{states:?}");
+        assert_eq!(world.engine.tasks(&subject).await.unwrap()[3].needs, ["left", "right"]);
+        assert_eq!((world.events(&subject).await.len(), world.get(&subject).await.labels), (1, job.labels.clone()));
+    }
+    let filter = JobFilter { labels: vec![("index".into(), "77".into())], ..JobFilter::default() };
+    let found = world.engine.list_jobs("acme", filter, PageRequest { size: 10, after: None }).await.unwrap();
+    assert_eq!(found.items, [created.jobs[77].clone()]);
 }

@@ -92,6 +92,23 @@ impl World {
         pool.close().await;
     }
 
+    /// Bytes as a literal of the database.
+    pub(crate) fn blob(&self, bytes: &[u8]) -> String {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        match self.url {
+            Some(_) => format!("'\\x{hex}'"),
+            None => format!("x'{hex}'"),
+        }
+    }
+
+    /// Ends all connections of the engine from the other side, if it has such.
+    pub(crate) async fn cut_connections(&self) {
+        if self.url.is_some() {
+            let others = "datname = current_database() AND pid <> pg_backend_pid()";
+            self.execute(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")).await;
+        }
+    }
+
     pub(crate) async fn session(&self) -> String {
         self.engine.open_session(NewSession { worker: "test".into(), is_local: false, devices: vec!["cpu".into()] }).await.unwrap()
     }
@@ -179,7 +196,7 @@ pub(crate) fn new_job(tenant: &str, model: &str) -> NewJob {
         create_time: Some(timestamp(now_ms())),
         ..Default::default()
     };
-    NewJob { job, input_salt: [3; 32], seed: [4; 32], key: None }
+    NewJob { job, input: None, input_salt: [3; 32], seed: [4; 32], key: None }
 }
 
 pub(crate) fn new_batch(models: &[&str], key: Option<RequestKey>) -> NewBatch {

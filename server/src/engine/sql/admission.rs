@@ -1,13 +1,19 @@
 //! Admission: a subject, its whole graph of tasks and its first event, in one transaction.
 
+use std::collections::HashMap;
+
 use prost::Message as _;
 use zkinfer_proto::name::{ArtifactName, BatchName, JobName, ModelName};
 use zkinfer_proto::v1;
 
 use super::super::document::{Change, Document};
-use super::super::{EngineError, NewBatch, NewJob, NewModel, Notice, Subject, SubjectKind, graph, timestamp, timestamp_ms};
-use super::garbage::{Referrer, refer};
-use super::{SqlEngine, Writing, append_event, idempotency, load, subject};
+use super::super::{
+    ArtifactFacts, ArtifactRecords as _, EngineError, NewBatch, NewJob, NewModel, Notice, Subject, SubjectKind, graph, timestamp, timestamp_ms,
+};
+use super::artifact_records::record_artifacts;
+use super::garbage::{Referrer, reference_rows, require, write_references};
+use super::many::{Many, Value, row};
+use super::{SqlEngine, Writing, idempotency, load, subject};
 use crate::artifacts::{ArtifactId, Class};
 use crate::placement;
 
@@ -17,8 +23,12 @@ impl SqlEngine {
         // The service makes names, so this cannot fail; if it does, nothing is written.
         let name = ModelName::parse(&new.model.name).map_err(|_| EngineError::ModelNotFound)?;
         let subject = subject(SubjectKind::Model, &name.tenant, &name.model_id);
+        let created_ms = new.model.create_time.as_ref().map_or(0, timestamp_ms);
+        let named_by = [new.model.source_artifact.clone(), new.model.calibration_artifact.clone()];
+        let mut document = Document::Model(Box::new(new.model));
+        let event = document.apply(Change::Admitted, created_ms);
         let mut writing = self.begin().await?;
-        if let Some(response) = idempotency::replay(&mut writing, &name.tenant, METHOD, new.key.as_ref()).await? {
+        if let Some(response) = idempotency::claim(&mut writing, &name.tenant, METHOD, new.key.as_ref(), &document.encode()).await? {
             self.commit(writing).await?;
             return v1::Model::decode(response.as_slice()).map_err(EngineError::Damaged);
         }
@@ -26,10 +36,6 @@ impl SqlEngine {
             return Err(EngineError::AlreadyExists);
         }
         self.check_room(&mut writing, &subject.tenant, 1).await?;
-        let created_ms = new.model.create_time.as_ref().map_or(0, timestamp_ms);
-        let named = [new.model.source_artifact.clone(), new.model.calibration_artifact.clone()];
-        let mut document = Document::Model(Box::new(new.model));
-        let body = document.apply(Change::Admitted, created_ms);
         sqlx::query("INSERT INTO models(tenant, id, state, created_ms, last_seq, doc, salt, seed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)")
             .bind(&subject.tenant)
             .bind(&subject.id)
@@ -41,11 +47,12 @@ impl SqlEngine {
             .bind(new.seed.to_vec())
             .execute(writing.connection())
             .await?;
-        refer_to_named(&mut writing, &subject, named.iter().map(String::as_str)).await?;
-        append_event(&mut writing, &subject, document.last_sequence(), body).await?;
-        let plan = Plan { graph: graph::single(graph::REGISTER, 0), priority: 0, created_ms, model_digest: None };
-        insert_graph(&mut writing, &subject, &plan).await?;
-        idempotency::record(&mut writing, &subject.tenant, METHOD, new.key.as_ref(), document.encode()).await?;
+        let mut admitted = Admitted::default();
+        admitted.refer(&subject, named(&subject, named_by.iter().map(String::as_str))?);
+        admitted.push_event(&subject, document.last_sequence(), event);
+        let plan = Plan { graph: &graph::single(graph::REGISTER, 0), priority: 0, created_ms, model_digest: None };
+        admitted.push_graph(&subject, &plan);
+        admitted.write(&mut writing).await?;
         self.commit(writing).await?;
         let Document::Model(model) = document else { return Err(EngineError::ModelNotFound) };
         Ok(*model)
@@ -53,43 +60,72 @@ impl SqlEngine {
 
     pub(super) async fn insert_job(&self, new: NewJob) -> Result<v1::Job, EngineError> {
         const METHOD: &str = "CreateJob";
-        let name = JobName::parse(&new.job.name).map_err(|_| EngineError::ModelNotFound)?;
-        let mut writing = self.begin().await?;
         let key = new.key.clone();
-        if let Some(response) = idempotency::replay(&mut writing, &name.tenant, METHOD, key.as_ref()).await? {
+        let new = Prepared::new(new)?;
+        let mut writing = self.begin().await?;
+        let tenant = new.subject.tenant.clone();
+        if let Some(response) = idempotency::claim(&mut writing, &tenant, METHOD, key.as_ref(), &new.job.encode_to_vec()).await? {
             self.commit(writing).await?;
             return v1::Job::decode(response.as_slice()).map_err(EngineError::Damaged);
         }
-        self.check_room(&mut writing, &name.tenant, 1).await?;
-        let job = admit(&mut writing, new).await?;
-        idempotency::record(&mut writing, &name.tenant, METHOD, key.as_ref(), job.encode_to_vec()).await?;
+        self.check_room(&mut writing, &tenant, 1).await?;
+        let model = ready_model(&mut writing, &new.model).await?;
+        let mut admitted = Admitted::default();
+        admitted.push_job(&new, &model)?;
+        admitted.write(&mut writing).await?;
         self.commit(writing).await?;
-        Ok(job)
+        Ok(new.job)
     }
 
     pub(super) async fn insert_jobs(&self, new: NewBatch) -> Result<v1::BatchCreateJobsResponse, EngineError> {
         const METHOD: &str = "BatchCreateJobs";
         let NewBatch { tenant, id, jobs, key } = new;
+        let batch = BatchName { tenant: tenant.clone(), batch_id: id.clone() }.to_string();
+        let mut prepared = Vec::with_capacity(jobs.len());
+        for (index, mut new) in jobs.into_iter().enumerate() {
+            new.job.batch = batch.clone();
+            prepared.push(Prepared::new(new).map_err(|error| in_batch(index, error))?);
+        }
+        let response = v1::BatchCreateJobsResponse { jobs: prepared.iter().map(|new| new.job.clone()).collect(), batch };
         let mut writing = self.begin().await?;
-        if let Some(response) = idempotency::replay(&mut writing, &tenant, METHOD, key.as_ref()).await? {
+        if let Some(response) = idempotency::claim(&mut writing, &tenant, METHOD, key.as_ref(), &response.encode_to_vec()).await? {
             self.commit(writing).await?;
             return v1::BatchCreateJobsResponse::decode(response.as_slice()).map_err(EngineError::Damaged);
         }
-        let batch = BatchName { tenant: tenant.clone(), batch_id: id.clone() }.to_string();
-        insert_batch(&mut writing, &tenant, &id, jobs.len()).await?;
-        let mut response = v1::BatchCreateJobsResponse { jobs: Vec::with_capacity(jobs.len()), batch: batch.clone() };
-        let room = self.room(&mut writing, &tenant, jobs.len() as i64).await?;
-        for (index, mut new) in jobs.into_iter().enumerate() {
-            new.job.batch = batch.clone();
-            let admitted = match index as i64 >= room.free {
-                true => Err(room.exceeded()),
-                false => admit(&mut writing, new).await,
-            };
-            response.jobs.push(admitted.map_err(|error| EngineError::InBatch { index, source: Box::new(error) })?);
+        insert_batch(&mut writing, &tenant, &id, prepared.len()).await?;
+        let room = self.room(&mut writing, &tenant, prepared.len() as i64).await?;
+        let mut models: HashMap<&ModelName, ReadyModel> = HashMap::new();
+        let mut admitted = Admitted::default();
+        for (index, new) in prepared.iter().enumerate() {
+            if index as i64 >= room.free {
+                return Err(in_batch(index, room.exceeded()));
+            }
+            if !models.contains_key(&new.model) {
+                models.insert(&new.model, ready_model(&mut writing, &new.model).await.map_err(|error| in_batch(index, error))?);
+            }
+            admitted.push_job(new, &models[&new.model]).map_err(|error| in_batch(index, error))?;
         }
-        idempotency::record(&mut writing, &tenant, METHOD, key.as_ref(), response.encode_to_vec()).await?;
+        if let Err(error) = admitted.write(&mut writing).await {
+            return Err(self.place(error, &prepared).await);
+        }
         self.commit(writing).await?;
         Ok(response)
+    }
+
+    /// An artifact that is gone stops a batch as a whole; it is told which job named it.
+    async fn place(&self, error: EngineError, prepared: &[Prepared]) -> EngineError {
+        if !matches!(error, EngineError::ArtifactGone) {
+            return error;
+        }
+        // What was stored for a job is held.
+        for (index, new) in prepared.iter().enumerate().filter(|(_, new)| new.input.is_none()) {
+            for input in new.inputs().unwrap_or_default() {
+                if !matches!(self.artifact(input.class, &input.tenant, input.digest).await, Ok(Some(_))) {
+                    return in_batch(index, error);
+                }
+            }
+        }
+        error
     }
 
     pub(super) async fn batch_facts(&self, tenant: &str, id: &str) -> Result<Option<v1::Batch>, EngineError> {
@@ -134,6 +170,10 @@ async fn insert_batch(writing: &mut Writing, tenant: &str, id: &str, n_jobs: usi
     Ok(())
 }
 
+fn in_batch(index: usize, error: EngineError) -> EngineError {
+    EngineError::InBatch { index, source: Box::new(error) }
+}
+
 /// What is known of a ready model.
 struct ReadyModel {
     graph: v1::TaskGraph,
@@ -159,129 +199,162 @@ async fn ready_model(writing: &mut Writing, name: &ModelName) -> Result<ReadyMod
     Ok(ReadyModel { graph, private_digest })
 }
 
-/// Writes a job with its tasks and its first event.
-async fn admit(writing: &mut Writing, new: NewJob) -> Result<v1::Job, EngineError> {
-    let name = JobName::parse(&new.job.name).map_err(|_| EngineError::ModelNotFound)?;
-    let model_name = ModelName::parse(&new.job.model).map_err(|_| EngineError::ModelNotFound)?;
-    let subject = subject(SubjectKind::Job, &name.tenant, &name.job_id);
-    let model = ready_model(writing, &model_name).await?;
-    let created_ms = new.job.create_time.as_ref().map_or(0, timestamp_ms);
-    let priority = i64::from(new.job.priority);
-    let mut document = Document::Job(Box::new(new.job));
-    let body = document.apply(Change::Admitted, created_ms);
-    let Document::Job(job) = document else { return Err(EngineError::ModelNotFound) };
-    sqlx::query(
-        "INSERT INTO jobs(tenant, id, model_id, state, created_ms, deadline_ms, priority, last_seq, doc, input_salt, seed, batch) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-    )
-    .bind(&subject.tenant)
-    .bind(&subject.id)
-    .bind(&model_name.model_id)
-    .bind(i64::from(job.state))
-    .bind(created_ms)
-    .bind(job.deadline.as_ref().map(timestamp_ms))
-    .bind(priority)
-    .bind(job.last_sequence)
-    .bind(job.encode_to_vec())
-    .bind(new.input_salt.to_vec())
-    .bind(new.seed.to_vec())
-    .bind(BatchName::parse(&job.batch).ok().map(|name| name.batch_id))
-    .execute(writing.connection())
-    .await?;
-    let input = match job.input.as_ref().and_then(|input| input.source.as_ref()) {
-        Some(v1::input::Source::Artifact(name)) => Some(name.as_str()),
-        Some(v1::input::Source::Inline(_)) | None => None,
-    };
-    refer_to_named(writing, &subject, input).await?;
-    insert_labels(writing, &subject, &job).await?;
-    append_event(writing, &subject, job.last_sequence, body).await?;
-    insert_graph(writing, &subject, &Plan { graph: model.graph, priority, created_ms, model_digest: model.private_digest }).await?;
-    Ok(*job)
+/// A job as it will be admitted, before anything is read.
+struct Prepared {
+    subject: Subject,
+    model: ModelName,
+    job: v1::Job,
+    created_ms: i64,
+    event: Vec<u8>,
+    input: Option<ArtifactFacts>,
+    input_salt: [u8; 32],
+    seed: [u8; 32],
 }
 
-/// Makes a subject refer to the public artifacts of these names. An empty one names nothing.
+impl Prepared {
+    fn new(new: NewJob) -> Result<Self, EngineError> {
+        // The service makes and checks names, so this cannot fail; if it does, nothing is written.
+        let NewJob { job, input, input_salt, seed, key: _ } = new;
+        let name = JobName::parse(&job.name).map_err(|_| EngineError::ModelNotFound)?;
+        let model = ModelName::parse(&job.model).map_err(|_| EngineError::ModelNotFound)?;
+        let subject = subject(SubjectKind::Job, &name.tenant, &name.job_id);
+        let created_ms = job.create_time.as_ref().map_or(0, timestamp_ms);
+        let mut document = Document::Job(Box::new(job));
+        let event = document.apply(Change::Admitted, created_ms);
+        let Document::Job(job) = document else { return Err(EngineError::ModelNotFound) };
+        Ok(Self { subject, model, job: *job, created_ms, event, input, input_salt, seed })
+    }
+
+    /// The artifact that the job reads.
+    fn inputs(&self) -> Result<Vec<ArtifactId>, EngineError> {
+        match self.job.input.as_ref().and_then(|input| input.source.as_ref()) {
+            Some(v1::input::Source::Artifact(name)) => named(&self.subject, [name.as_str()]),
+            Some(v1::input::Source::Inline(_)) | None => Ok(Vec::new()),
+        }
+    }
+}
+
+/// The public artifacts of these names, which are the subject's tenant's. An empty one names nothing.
 ///
 /// # Errors
-/// [`EngineError::ArtifactGone`].
-pub(super) async fn refer_to_named<'a>(
-    writing: &mut Writing,
-    subject: &Subject,
-    names: impl IntoIterator<Item = &'a str>,
-) -> Result<(), EngineError> {
-    for name in names.into_iter().filter(|name| !name.is_empty()) {
-        // The service has checked that it is a name, and the tenant's own; what is neither cannot be kept.
-        let name = ArtifactName::parse(name).map_err(|_| EngineError::ArtifactGone)?;
-        if name.tenant != subject.tenant {
-            return Err(EngineError::ArtifactGone);
-        }
-        let artifact = ArtifactId { class: Class::Public, tenant: name.tenant, digest: name.blake3 };
-        refer(writing, subject, Referrer::Document, &artifact).await?;
-    }
-    Ok(())
-}
-
-async fn insert_labels(writing: &mut Writing, subject: &Subject, job: &v1::Job) -> Result<(), EngineError> {
-    for (key, value) in &job.labels {
-        sqlx::query("INSERT INTO job_labels(tenant, job, key, value) VALUES ($1, $2, $3, $4)")
-            .bind(&subject.tenant)
-            .bind(&subject.id)
-            .bind(key)
-            .bind(value)
-            .execute(writing.connection())
-            .await?;
-    }
-    Ok(())
+/// [`EngineError::ArtifactGone`]: the service has checked that it is a name, and the tenant's own; what is neither cannot be kept.
+pub(super) fn named<'a>(subject: &Subject, names: impl IntoIterator<Item = &'a str>) -> Result<Vec<ArtifactId>, EngineError> {
+    let parse = |name: &str| {
+        let name = ArtifactName::parse(name).ok().filter(|name| name.tenant == subject.tenant).ok_or(EngineError::ArtifactGone)?;
+        Ok(ArtifactId { class: Class::Public, tenant: name.tenant, digest: name.blake3 })
+    };
+    names.into_iter().filter(|name| !name.is_empty()).map(parse).collect()
 }
 
 /// What all tasks of a subject share.
-struct Plan {
-    graph: v1::TaskGraph,
+struct Plan<'a> {
+    graph: &'a v1::TaskGraph,
     priority: i64,
     created_ms: i64,
     model_digest: Option<Vec<u8>>,
 }
 
-async fn insert_graph(writing: &mut Writing, subject: &Subject, plan: &Plan) -> Result<(), EngineError> {
-    let priority = i32::try_from(plan.priority).unwrap_or(0);
-    let level = placement::level(priority, plan.created_ms.unsigned_abs(), &placement::Limits::default());
-    for (ordinal, node) in plan.graph.nodes.iter().enumerate() {
-        let state = if node.needs.is_empty() { "READY" } else { "WAITING" };
-        sqlx::query(
-            "INSERT INTO tasks(kind, tenant, subject, ordinal, name, step, state, waiting_on, priority, level, created_ms, rank_ms, estimated_ms, \
-               device_bytes, model_digest) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
-        )
-        .bind(subject.kind.task_kind())
-        .bind(&subject.tenant)
-        .bind(&subject.id)
-        .bind(ordinal as i64)
-        .bind(&node.name)
-        .bind(&node.step)
-        .bind(state)
-        .bind(node.needs.len() as i64)
-        .bind(plan.priority)
-        .bind(level)
-        .bind(plan.created_ms)
-        .bind(node.rank_ms)
-        .bind(node.estimated_ms)
-        .bind(node.device_bytes)
-        .bind(plan.model_digest.clone())
-        .execute(writing.connection())
-        .await?;
-        for &needs in &node.needs {
-            insert_dependency(writing, subject, i64::from(needs), ordinal as i64).await?;
-        }
-    }
-    writing.changed.push(Notice::Ready);
-    Ok(())
+/// The rows of what is admitted: one statement a table, however many there are.
+#[derive(Default)]
+struct Admitted {
+    jobs: Vec<Vec<Value>>,
+    labels: Vec<Vec<Value>>,
+    records: Vec<ArtifactFacts>,
+    artifacts: Vec<ArtifactId>,
+    references: Vec<Vec<Value>>,
+    events: Vec<Vec<Value>>,
+    tasks: Vec<Vec<Value>>,
+    dependencies: Vec<Vec<Value>>,
 }
 
-async fn insert_dependency(writing: &mut Writing, subject: &Subject, needs: i64, task: i64) -> Result<(), EngineError> {
-    sqlx::query("INSERT INTO deps(tenant, job, needs, task) VALUES ($1, $2, $3, $4)")
-        .bind(&subject.tenant)
-        .bind(&subject.id)
-        .bind(needs)
-        .bind(task)
-        .execute(writing.connection())
-        .await?;
-    Ok(())
+impl Admitted {
+    fn push_job(&mut self, new: &Prepared, model: &ReadyModel) -> Result<(), EngineError> {
+        let Prepared { subject, job, .. } = new;
+        let priority = i64::from(job.priority);
+        self.jobs.push(row![
+            &subject.tenant,
+            &subject.id,
+            &new.model.model_id,
+            i64::from(job.state),
+            new.created_ms,
+            job.deadline.as_ref().map(timestamp_ms),
+            priority,
+            job.last_sequence,
+            job.encode_to_vec(),
+            new.input_salt,
+            new.seed,
+            BatchName::parse(&job.batch).ok().map(|name| name.batch_id),
+        ]);
+        self.records.extend(new.input.clone());
+        self.refer(subject, new.inputs()?);
+        self.labels.extend(job.labels.iter().map(|(key, value)| row![&subject.tenant, &subject.id, key, value]));
+        self.push_event(subject, job.last_sequence, new.event.clone());
+        let plan = Plan { graph: &model.graph, priority, created_ms: new.created_ms, model_digest: model.private_digest.clone() };
+        self.push_graph(subject, &plan);
+        Ok(())
+    }
+
+    fn refer(&mut self, subject: &Subject, artifacts: Vec<ArtifactId>) {
+        self.references.extend(reference_rows(subject, Referrer::Document, &artifacts));
+        self.artifacts.extend(artifacts);
+    }
+
+    fn push_event(&mut self, subject: &Subject, sequence: i64, body: Vec<u8>) {
+        self.events.push(row![subject.kind.task_kind(), &subject.tenant, &subject.id, sequence, body]);
+    }
+
+    fn push_graph(&mut self, subject: &Subject, plan: &Plan<'_>) {
+        let priority = i32::try_from(plan.priority).unwrap_or(0);
+        let level = placement::level(priority, plan.created_ms.unsigned_abs(), &placement::Limits::default());
+        for (ordinal, node) in (0i64..).zip(&plan.graph.nodes) {
+            self.tasks.push(row![
+                subject.kind.task_kind(),
+                &subject.tenant,
+                &subject.id,
+                ordinal,
+                &node.name,
+                &node.step,
+                if node.needs.is_empty() { "READY" } else { "WAITING" },
+                node.needs.len() as i64,
+                plan.priority,
+                level,
+                plan.created_ms,
+                node.rank_ms,
+                node.estimated_ms,
+                node.device_bytes,
+                plan.model_digest.clone(),
+            ]);
+            let needs = node.needs.iter().map(|&needs| row![&subject.tenant, &subject.id, i64::from(needs), ordinal]);
+            self.dependencies.extend(needs);
+        }
+    }
+
+    async fn write(self, writing: &mut Writing) -> Result<(), EngineError> {
+        JOBS.execute(writing.connection(), &self.jobs).await?;
+        record_artifacts(writing, &self.records).await?;
+        if !self.artifacts.is_empty() {
+            require(writing, &self.artifacts).await?;
+        }
+        write_references(writing, &self.references).await?;
+        for (table, rows) in [(LABELS, &self.labels), (EVENTS, &self.events), (TASKS, &self.tasks), (DEPENDENCIES, &self.dependencies)] {
+            table.execute(writing.connection(), rows).await?;
+        }
+        writing.changed.push(Notice::Ready);
+        Ok(())
+    }
 }
+
+const JOBS: Many = Many::insert(
+    "INSERT INTO jobs(tenant, id, model_id, state, created_ms, deadline_ms, priority, last_seq, doc, input_salt, seed, batch) VALUES ",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "",
+);
+const LABELS: Many = Many::insert("INSERT INTO job_labels(tenant, job, key, value) VALUES ", "(?, ?, ?, ?)", "");
+const EVENTS: Many = Many::insert("INSERT INTO events(kind, tenant, subject, seq, body) VALUES ", "(?, ?, ?, ?, ?)", "");
+const TASKS: Many = Many::insert(
+    "INSERT INTO tasks(kind, tenant, subject, ordinal, name, step, state, waiting_on, priority, level, created_ms, rank_ms, estimated_ms, \
+       device_bytes, model_digest) VALUES ",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "",
+);
+const DEPENDENCIES: Many = Many::insert("INSERT INTO deps(tenant, job, needs, task) VALUES ", "(?, ?, ?, ?)", "");

@@ -1,5 +1,7 @@
 //! Artifacts and uploads.
 
+use std::collections::BTreeMap;
+
 use prost::Message as _;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
@@ -7,6 +9,7 @@ use zkinfer_proto::v1;
 
 use super::super::{ArtifactFacts, ArtifactRecords, Digest, EngineError, EngineFuture, RequestKey, UploadFacts};
 use super::garbage::require;
+use super::many::{Many, row};
 use super::{SqlEngine, Writing, fixed, idempotency};
 use crate::artifacts::{ArtifactId, Class};
 
@@ -96,6 +99,12 @@ impl ArtifactRecords for SqlEngine {
         Box::pin(async move {
             let mut writing = self.begin().await?;
             sqlx::query("DELETE FROM idempotency WHERE created_ms < $1").bind(created_ms).execute(writing.connection()).await?;
+            // A webhook that was deleted while a job ended may leave something behind that nobody is to hear of.
+            sqlx::query(
+                "DELETE FROM outbox WHERE NOT EXISTS (SELECT 1 FROM webhooks WHERE webhooks.tenant = outbox.tenant AND webhooks.id = outbox.webhook)",
+            )
+            .execute(writing.connection())
+            .await?;
             let forgotten = sqlx::query_scalar("DELETE FROM uploads WHERE created_ms < $1 RETURNING id")
                 .bind(created_ms)
                 .fetch_all(writing.connection())
@@ -110,8 +119,8 @@ impl SqlEngine {
     async fn insert_upload(&self, upload: UploadFacts, key: Option<RequestKey>) -> Result<UploadFacts, EngineError> {
         const METHOD: &str = "BeginUpload";
         let mut writing = self.begin().await?;
-        let known = idempotency::replay(&mut writing, &upload.tenant, METHOD, key.as_ref()).await?;
-        if let Some(response) = known {
+        let response = v1::UploadSession { upload: upload.id.clone(), ..Default::default() }.encode_to_vec();
+        if let Some(response) = idempotency::claim(&mut writing, &upload.tenant, METHOD, key.as_ref(), &response).await? {
             // The answer that counts is how far the upload is now.
             let first = v1::UploadSession::decode(response.as_slice()).map_err(EngineError::Damaged)?;
             let row = sqlx::query("SELECT * FROM uploads WHERE tenant = $1 AND id = $2")
@@ -145,8 +154,6 @@ impl SqlEngine {
         .bind(writing.now_ms)
         .execute(writing.connection())
         .await?;
-        let response = v1::UploadSession { upload: upload.id.clone(), ..Default::default() }.encode_to_vec();
-        idempotency::record(&mut writing, &upload.tenant, METHOD, key.as_ref(), response).await?;
         self.commit(writing).await?;
         Ok(upload)
     }
@@ -173,22 +180,27 @@ fn column(size: u64) -> i64 {
 ///
 /// # Errors
 /// [`EngineError::ArtifactGone`] if it is doomed.
-pub(super) async fn insert_artifact(writing: &mut Writing, facts: &ArtifactFacts) -> Result<(), EngineError> {
-    // Its age is compared with the engine's clock, so it is taken from there.
+async fn insert_artifact(writing: &mut Writing, facts: &ArtifactFacts) -> Result<(), EngineError> {
+    record_artifacts(writing, std::slice::from_ref(facts)).await?;
+    require(writing, &[id_of(facts)]).await
+}
+
+/// Records artifacts that are not recorded yet. Whoever relies on them looks whether they are doomed: [`require`].
+pub(super) async fn record_artifacts(writing: &mut Writing, artifacts: &[ArtifactFacts]) -> Result<(), EngineError> {
+    // Their age is compared with the engine's clock, so it is taken from there. All lock in one order.
     let now_ms = writing.now_ms;
-    sqlx::query(
-        "INSERT INTO artifacts(tenant, class, digest, size_bytes, media_type, created_ms, is_counted) \
-         VALUES ($1, $2, $3, $4, $5, $6, 1) ON CONFLICT DO NOTHING",
+    let artifacts: BTreeMap<ArtifactId, &ArtifactFacts> = artifacts.iter().map(|facts| (id_of(facts), facts)).collect();
+    let row = |facts: &&ArtifactFacts| {
+        row![&facts.tenant, facts.class.as_str(), facts.digest, column(facts.size_bytes), &facts.media_type, now_ms]
+    };
+    let rows: Vec<_> = artifacts.values().map(row).collect();
+    Many::insert(
+        "INSERT INTO artifacts(tenant, class, digest, size_bytes, media_type, created_ms, is_counted) VALUES ",
+        "(?, ?, ?, ?, ?, ?, 1)",
+        " ON CONFLICT DO NOTHING",
     )
-    .bind(&facts.tenant)
-    .bind(facts.class.as_str())
-    .bind(facts.digest.to_vec())
-    .bind(column(facts.size_bytes))
-    .bind(&facts.media_type)
-    .bind(now_ms)
-    .execute(writing.connection())
-    .await?;
-    require(writing, &id_of(facts)).await
+    .execute(writing.connection(), &rows)
+    .await
 }
 
 pub(super) fn id_of(facts: &ArtifactFacts) -> ArtifactId {

@@ -4,24 +4,53 @@
 //! locks its row for sharing, and dooming has two steps: it locks the rows that look like garbage, passing over those that others have locked, and only
 //! then looks, with a later statement, whether they are. What referred to them before the lock is seen; what comes after it waits, and sees the doom.
 //! A hold is written before the artifact's row is looked at, since there may be none: then the hold's own row is what the two meet at.
+//!
+//! What may be garbage is looked for page by page by a reader, which keeps nobody from writing; what looks like it is then confirmed and doomed, a page in a
+//! transaction.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use sqlx::Row as _;
+use sqlx::any::AnyRow;
+
 use super::super::{Digest, EngineError, EngineFuture, Subject, SubjectKind};
-use super::{SqlEngine, Writing, fixed};
+use super::many::{Many, Value, row};
+use super::{Dialect, SqlEngine, Writing, fixed};
 use crate::artifacts::{ArtifactId, Class, Doomed, GarbageRecords};
 
-/// What is garbage at $1: recorded before $2 by a version that counts references, not held, and nothing refers to it; or doomed before $3 by a sweep that
-/// broke off.
-macro_rules! garbage {
+/// Rows that are looked at, or written, at a time.
+const PAGE: usize = 250;
+
+/// Not held at $1, and nothing refers to it.
+macro_rules! unused {
     () => {
-        "(a.doomed_ms <= $3 AND a.doomed_ms <> $1 OR a.doomed_ms IS NULL AND a.is_counted = 1 AND a.created_ms <= $2 \
-           AND NOT EXISTS (SELECT 1 FROM artifact_holds h \
+        "NOT EXISTS (SELECT 1 FROM artifact_holds h \
              WHERE h.tenant = a.tenant AND h.class = a.class AND h.digest = a.digest AND h.until_ms > $1) \
            AND NOT EXISTS (SELECT 1 FROM artifact_references r WHERE r.tenant = a.tenant AND r.class = a.class AND r.digest = a.digest) \
-           AND NOT EXISTS (SELECT 1 FROM uploads u WHERE u.tenant = a.tenant AND a.class = 'PUBLIC' AND u.digest = a.digest))"
+           AND NOT EXISTS (SELECT 1 FROM uploads u WHERE u.tenant = a.tenant AND a.class = 'PUBLIC' AND u.digest = a.digest)"
     };
 }
+
+/// What is garbage at $1: recorded before $2 by a version that counts references, and unused; or doomed before $3 by a sweep that broke off.
+macro_rules! garbage {
+    () => {
+        concat!(
+            "(a.doomed_ms <= $3 AND a.doomed_ms <> $1 OR a.doomed_ms IS NULL AND a.is_counted = 1 AND a.created_ms <= $2 AND ",
+            unused!(),
+            ")"
+        )
+    };
+}
+
+/// Of the old artifacts behind a place, in the order of the index: whether each looks like garbage.
+const AGED: &str = concat!(
+    "SELECT a.created_ms, a.tenant, a.class, a.digest, CASE WHEN ",
+    unused!(),
+    " THEN 1 ELSE 0 END FROM artifacts a WHERE a.doomed_ms IS NULL AND a.is_counted = 1 AND a.created_ms <= $2 \
+       AND (a.created_ms, a.tenant, a.class, a.digest) > ($3, $4, $5, $6) \
+     ORDER BY a.created_ms, a.tenant, a.class, a.digest LIMIT $7"
+);
 
 /// Times that decide what is garbage.
 struct Bounds {
@@ -54,12 +83,10 @@ impl GarbageRecords for SqlEngine {
         Box::pin(async move {
             let mut writing = self.begin().await?;
             let until_ms = writing.now_ms.saturating_add(ms(time));
-            for artifact in &artifacts {
-                insert_hold(&mut writing, artifact, until_ms).await?;
-                if is_doomed(&mut writing, artifact).await? {
-                    // Dropped, the transaction is rolled back with all holds.
-                    return Ok(false);
-                }
+            insert_holds(&mut writing, &artifacts, until_ms).await?;
+            if is_any_doomed(&mut writing, &artifacts).await? {
+                // Dropped, the transaction is rolled back with all holds.
+                return Ok(false);
             }
             self.commit(writing).await?;
             Ok(true)
@@ -68,111 +95,222 @@ impl GarbageRecords for SqlEngine {
 
     fn doom(&self, grace: Duration, quarantine: Duration, limit: u32) -> EngineFuture<'_, Doomed> {
         Box::pin(async move {
-            let mut writing = self.begin().await?;
-            let now_ms = writing.now_ms;
+            let now_ms = self.now().await?;
             let bounds = Bounds {
                 now_ms,
                 recorded_before_ms: now_ms.saturating_sub(ms(grace)),
                 doomed_before_ms: now_ms.saturating_sub(ms(quarantine)),
             };
-            let mut artifacts = doom_unrecorded(&mut writing, i64::from(limit)).await?;
-            let room = i64::from(limit) - artifacts.len() as i64;
-            for artifact in candidates(&mut writing, &bounds, room).await? {
-                if doom_one(&mut writing, &bounds, &artifact).await? {
-                    artifacts.push(artifact);
-                }
-            }
-            self.commit(writing).await?;
+            let limit = limit as usize;
+            let mut artifacts = self.doom_unrecorded(&bounds, limit).await?;
+            self.doom_again(&bounds, limit, &mut artifacts).await?;
+            self.doom_aged(&bounds, limit, &mut artifacts).await?;
             Ok(Doomed { artifacts, at_ms: now_ms })
         })
     }
 
     fn forget(&self, doomed: Doomed) -> EngineFuture<'_, ()> {
         Box::pin(async move {
-            let mut writing = self.begin().await?;
-            for artifact in &doomed.artifacts {
-                sqlx::query("DELETE FROM artifacts WHERE tenant = $1 AND class = $2 AND digest = $3 AND doomed_ms = $4")
-                    .bind(&artifact.tenant)
-                    .bind(artifact.class.as_str())
-                    .bind(artifact.digest.to_vec())
-                    .bind(doomed.at_ms)
-                    .execute(writing.connection())
-                    .await?;
+            for artifacts in doomed.artifacts.chunks(PAGE) {
+                let mut writing = self.begin().await?;
+                for artifact in artifacts {
+                    sqlx::query("DELETE FROM artifacts WHERE tenant = $1 AND class = $2 AND digest = $3 AND doomed_ms = $4")
+                        .bind(&artifact.tenant)
+                        .bind(artifact.class.as_str())
+                        .bind(artifact.digest.to_vec())
+                        .bind(doomed.at_ms)
+                        .execute(writing.connection())
+                        .await?;
+                }
+                self.commit(writing).await?;
             }
-            self.commit(writing).await
+            Ok(())
         })
     }
+}
+
+impl SqlEngine {
+    /// Ends the holds whose time has passed, and dooms what was held and never recorded: bytes that an attempt put before it failed.
+    async fn doom_unrecorded(&self, bounds: &Bounds, limit: usize) -> Result<Vec<ArtifactId>, EngineError> {
+        let mut doomed = Vec::new();
+        while doomed.len() < limit {
+            let ended: Option<i64> = sqlx::query_scalar("SELECT until_ms FROM artifact_holds WHERE until_ms <= $1 LIMIT 1")
+                .bind(bounds.now_ms)
+                .fetch_optional(&self.readers)
+                .await?;
+            if ended.is_none() {
+                break;
+            }
+            let mut writing = self.begin().await?;
+            let ended = end_holds(&mut writing, bounds, PAGE.min(limit - doomed.len())).await?;
+            // Others may have locked what is left; it is found by the next sweep.
+            let is_last = ended.is_empty();
+            doomed.extend(insert_doomed(&mut writing, bounds, &ended).await?);
+            self.commit(writing).await?;
+            if is_last {
+                break;
+            }
+        }
+        Ok(doomed)
+    }
+
+    /// Dooms again what a sweep that broke off has left.
+    async fn doom_again(&self, bounds: &Bounds, limit: usize, doomed: &mut Vec<ArtifactId>) -> Result<(), EngineError> {
+        let room = i64::try_from(limit.saturating_sub(doomed.len())).unwrap_or(i64::MAX);
+        let rows: Vec<ArtifactRow> = sqlx::query_as(
+            "SELECT tenant, class, digest FROM artifacts WHERE doomed_ms IS NOT NULL AND doomed_ms <= $1 AND doomed_ms <> $2 \
+             ORDER BY doomed_ms LIMIT $3",
+        )
+        .bind(bounds.doomed_before_ms)
+        .bind(bounds.now_ms)
+        .bind(room)
+        .fetch_all(&self.readers)
+        .await?;
+        let left = rows.into_iter().map(artifact_id).collect::<Result<Vec<_>, _>>()?;
+        self.doom_confirmed(bounds, &left, doomed).await
+    }
+
+    /// Dooms what is old and unused.
+    async fn doom_aged(&self, bounds: &Bounds, limit: usize, doomed: &mut Vec<ArtifactId>) -> Result<(), EngineError> {
+        let mut place = Some(Place::default());
+        while let Some(from) = place.take().filter(|_| doomed.len() < limit) {
+            let (mut unused, next) = self.aged(bounds, from).await?;
+            unused.truncate(limit - doomed.len());
+            self.doom_confirmed(bounds, &unused, doomed).await?;
+            place = next;
+        }
+        Ok(())
+    }
+
+    /// What looks like garbage on the page behind a place, and the end of the page unless it was the last.
+    async fn aged(&self, bounds: &Bounds, from: Place) -> Result<(Vec<ArtifactId>, Option<Place>), EngineError> {
+        let rows: Vec<(i64, String, String, Vec<u8>, i64)> = sqlx::query_as(AGED)
+            .bind(bounds.now_ms)
+            .bind(bounds.recorded_before_ms)
+            .bind(from.created_ms)
+            .bind(from.artifact.0)
+            .bind(from.artifact.1)
+            .bind(from.artifact.2)
+            .bind(PAGE as i64)
+            .fetch_all(&self.readers)
+            .await?;
+        let last = rows.last().filter(|_| rows.len() == PAGE);
+        let next =
+            last.map(|(created_ms, tenant, class, digest, _)| Place { created_ms: *created_ms, artifact: (tenant.clone(), class.clone(), digest.clone()) });
+        let unused = rows.into_iter().filter(|row| row.4 != 0).map(|(_, tenant, class, digest, _)| artifact_id((tenant, class, digest)));
+        Ok((unused.collect::<Result<_, _>>()?, next))
+    }
+
+    /// Dooms those that are garbage when nobody else can change that, a page in a transaction.
+    async fn doom_confirmed(&self, bounds: &Bounds, artifacts: &[ArtifactId], doomed: &mut Vec<ArtifactId>) -> Result<(), EngineError> {
+        for page in artifacts.chunks(PAGE) {
+            let mut writing = self.begin().await?;
+            let mut confirmed = Vec::new();
+            for artifact in page {
+                if lock_unless_locked(&mut writing, artifact).await? && doom_one(&mut writing, bounds, artifact).await? {
+                    confirmed.push(artifact.clone());
+                }
+            }
+            self.commit(writing).await?;
+            doomed.extend(confirmed);
+        }
+        Ok(())
+    }
+}
+
+/// An artifact's columns.
+type ArtifactRow = (String, String, Vec<u8>);
+
+/// A place in the order of age: behind this artifact.
+#[derive(Debug, Default)]
+struct Place {
+    created_ms: i64,
+    artifact: ArtifactRow,
 }
 
 fn ms(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
-async fn insert_hold(writing: &mut Writing, artifact: &ArtifactId, until_ms: i64) -> Result<(), EngineError> {
-    // Two holds last as long as the longer one.
-    let sql = writing.dialect.pick(
-        "INSERT INTO artifact_holds(tenant, class, digest, until_ms) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT(tenant, class, digest) DO UPDATE SET until_ms = max(artifact_holds.until_ms, excluded.until_ms)",
-        "INSERT INTO artifact_holds(tenant, class, digest, until_ms) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT(tenant, class, digest) DO UPDATE SET until_ms = greatest(artifact_holds.until_ms, excluded.until_ms)",
+async fn insert_holds(writing: &mut Writing, artifacts: &[ArtifactId], until_ms: i64) -> Result<(), EngineError> {
+    // Two holds last as long as the longer one. One statement must not meet a row twice; and all lock in one order.
+    let artifacts: BTreeSet<&ArtifactId> = artifacts.iter().collect();
+    let tail = writing.dialect.pick(
+        " ON CONFLICT(tenant, class, digest) DO UPDATE SET until_ms = max(artifact_holds.until_ms, excluded.until_ms)",
+        " ON CONFLICT(tenant, class, digest) DO UPDATE SET until_ms = greatest(artifact_holds.until_ms, excluded.until_ms)",
     );
-    sqlx::query(sql)
-        .bind(&artifact.tenant)
-        .bind(artifact.class.as_str())
-        .bind(artifact.digest.to_vec())
-        .bind(until_ms)
-        .execute(writing.connection())
-        .await?;
-    Ok(())
+    let rows: Vec<_> =
+        artifacts.iter().map(|artifact| row![&artifact.tenant, artifact.class.as_str(), artifact.digest, until_ms]).collect();
+    Many::insert("INSERT INTO artifact_holds(tenant, class, digest, until_ms) VALUES ", "(?, ?, ?, ?)", tail)
+        .execute(writing.connection(), &rows)
+        .await
 }
 
-/// Locks the record, if there is one, against a doom.
-async fn is_doomed(writing: &mut Writing, artifact: &ArtifactId) -> Result<bool, EngineError> {
-    let record = lock_record(writing, artifact).await?;
-    Ok(matches!(record, Some(Some(_))))
+/// The artifacts' columns as rows.
+fn rows_of(artifacts: &[ArtifactId]) -> Vec<Vec<Value>> {
+    artifacts.iter().map(|artifact| row![&artifact.tenant, artifact.class.as_str(), artifact.digest]).collect()
 }
 
-/// The time of an artifact's doom, if it is recorded, and if it is doomed. Until the transaction ends, this does not change.
-async fn lock_record(writing: &mut Writing, artifact: &ArtifactId) -> Result<Option<Option<i64>>, EngineError> {
-    let sql = writing.dialect.pick(
-        "SELECT doomed_ms FROM artifacts WHERE tenant = $1 AND class = $2 AND digest = $3",
-        "SELECT doomed_ms FROM artifacts WHERE tenant = $1 AND class = $2 AND digest = $3 FOR SHARE",
-    );
-    let record = sqlx::query_scalar(sql)
-        .bind(&artifact.tenant)
-        .bind(artifact.class.as_str())
-        .bind(artifact.digest.to_vec())
-        .fetch_optional(writing.connection())
-        .await?;
-    Ok(record)
+const DOOMS: &str = "SELECT tenant, class, digest, doomed_ms FROM artifacts WHERE ";
+const ONE_OF: &str = "(tenant = ? AND class = ? AND digest = ?)";
+
+/// The records of artifacts and the times of their dooms. Until the transaction ends, they do not change.
+async fn lock_records(writing: &mut Writing, artifacts: &[ArtifactId]) -> Result<Vec<AnyRow>, EngineError> {
+    let tail = writing.dialect.pick("", " FOR SHARE");
+    Many::select(DOOMS, ONE_OF, tail).fetch(writing.connection(), &rows_of(artifacts)).await
 }
 
-/// Checks that an artifact is recorded and not doomed, and keeps it so until the transaction ends.
-///
-/// # Errors
-/// [`EngineError::ArtifactGone`].
-pub(super) async fn require(writing: &mut Writing, artifact: &ArtifactId) -> Result<(), EngineError> {
-    match lock_record(writing, artifact).await? {
-        Some(None) => Ok(()),
-        Some(Some(_)) | None => Err(EngineError::ArtifactGone),
+/// Locks the records that there are against a doom.
+async fn is_any_doomed(writing: &mut Writing, artifacts: &[ArtifactId]) -> Result<bool, EngineError> {
+    for record in lock_records(writing, artifacts).await? {
+        if record.try_get::<Option<i64>, _>("doomed_ms")?.is_some() {
+            return Ok(true);
+        }
     }
+    Ok(false)
 }
 
-/// Makes a subject refer to an artifact. Again is no error.
+/// Checks that artifacts are recorded and not doomed, and keeps it so until the transaction ends.
 ///
 /// # Errors
 /// [`EngineError::ArtifactGone`].
-pub(super) async fn refer(writing: &mut Writing, subject: &Subject, by: Referrer, artifact: &ArtifactId) -> Result<(), EngineError> {
-    require(writing, artifact).await?;
-    sqlx::query("INSERT INTO artifact_references(tenant, class, digest, kind, subject) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING")
-        .bind(&artifact.tenant)
-        .bind(artifact.class.as_str())
-        .bind(artifact.digest.to_vec())
-        .bind(by.kind(subject))
-        .bind(&subject.id)
-        .execute(writing.connection())
-        .await?;
-    Ok(())
+pub(super) async fn require(writing: &mut Writing, artifacts: &[ArtifactId]) -> Result<(), EngineError> {
+    let wanted: BTreeSet<&ArtifactId> = artifacts.iter().collect();
+    let records = lock_records(writing, artifacts).await?;
+    let mut n_whole = 0;
+    for record in &records {
+        n_whole += usize::from(record.try_get::<Option<i64>, _>("doomed_ms")?.is_none());
+    }
+    if n_whole == wanted.len() { Ok(()) } else { Err(EngineError::ArtifactGone) }
+}
+
+/// Makes a subject refer to artifacts. Again is no error.
+///
+/// # Errors
+/// [`EngineError::ArtifactGone`].
+pub(super) async fn refer(writing: &mut Writing, subject: &Subject, by: Referrer, artifacts: &[ArtifactId]) -> Result<(), EngineError> {
+    if artifacts.is_empty() {
+        return Ok(());
+    }
+    require(writing, artifacts).await?;
+    write_references(writing, &reference_rows(subject, by, artifacts)).await
+}
+
+/// References of a subject, to be written.
+pub(super) fn reference_rows(subject: &Subject, by: Referrer, artifacts: &[ArtifactId]) -> Vec<Vec<Value>> {
+    let row = |artifact: &ArtifactId| row![&artifact.tenant, artifact.class.as_str(), artifact.digest, by.kind(subject), &subject.id];
+    artifacts.iter().map(row).collect()
+}
+
+/// Writes references to artifacts that were required in this transaction.
+pub(super) async fn write_references(writing: &mut Writing, rows: &[Vec<Value>]) -> Result<(), EngineError> {
+    Many::insert(
+        "INSERT INTO artifact_references(tenant, class, digest, kind, subject) VALUES ",
+        "(?, ?, ?, ?, ?)",
+        " ON CONFLICT DO NOTHING",
+    )
+    .execute(writing.connection(), rows)
+    .await
 }
 
 /// Ends the references of a job's tasks: nobody reads their results any more.
@@ -185,51 +323,48 @@ pub(super) async fn drop_task_references(writing: &mut Writing, job: &Subject) -
     Ok(())
 }
 
-/// Ends the holds whose time has passed, and dooms what was held and never recorded: bytes that an attempt put before it failed.
-async fn doom_unrecorded(writing: &mut Writing, limit: i64) -> Result<Vec<ArtifactId>, EngineError> {
-    let now_ms = writing.now_ms;
-    let ended: Vec<(String, String, Vec<u8>)> = sqlx::query_as(
+/// Ends holds whose time has passed.
+async fn end_holds(writing: &mut Writing, bounds: &Bounds, limit: usize) -> Result<Vec<ArtifactId>, EngineError> {
+    let ended: Vec<ArtifactRow> = sqlx::query_as(
         "DELETE FROM artifact_holds WHERE until_ms <= $1 AND (tenant, class, digest) IN \
            (SELECT tenant, class, digest FROM artifact_holds WHERE until_ms <= $1 ORDER BY until_ms LIMIT $2) RETURNING tenant, class, digest",
     )
-    .bind(now_ms)
-    .bind(limit)
+    .bind(bounds.now_ms)
+    .bind(limit as i64)
     .fetch_all(writing.connection())
     .await?;
-    let mut doomed = Vec::new();
-    for row in ended {
-        let artifact = artifact_id(row)?;
-        let inserted = sqlx::query(
-            "INSERT INTO artifacts(tenant, class, digest, size_bytes, media_type, created_ms, doomed_ms, is_counted) \
-             VALUES ($1, $2, $3, 0, '', $4, $4, 1) ON CONFLICT DO NOTHING",
-        )
-        .bind(&artifact.tenant)
-        .bind(artifact.class.as_str())
-        .bind(artifact.digest.to_vec())
-        .bind(now_ms)
-        .execute(writing.connection())
-        .await?;
-        if inserted.rows_affected() > 0 {
-            doomed.push(artifact);
-        }
-    }
-    Ok(doomed)
+    ended.into_iter().map(artifact_id).collect()
 }
 
-/// Locks what looks like garbage, passing over what others have locked.
-async fn candidates(writing: &mut Writing, bounds: &Bounds, limit: i64) -> Result<Vec<ArtifactId>, EngineError> {
-    let sql = writing.dialect.pick(
-        concat!("SELECT a.tenant, a.class, a.digest FROM artifacts a WHERE ", garbage!(), " LIMIT $4"),
-        concat!("SELECT a.tenant, a.class, a.digest FROM artifacts a WHERE ", garbage!(), " LIMIT $4 FOR UPDATE OF a SKIP LOCKED"),
-    );
-    let rows: Vec<(String, String, Vec<u8>)> = sqlx::query_as(sql)
-        .bind(bounds.now_ms)
-        .bind(bounds.recorded_before_ms)
-        .bind(bounds.doomed_before_ms)
-        .bind(limit)
-        .fetch_all(writing.connection())
-        .await?;
-    rows.into_iter().map(artifact_id).collect()
+/// Dooms those of which there is no record.
+async fn insert_doomed(writing: &mut Writing, bounds: &Bounds, artifacts: &[ArtifactId]) -> Result<Vec<ArtifactId>, EngineError> {
+    let now_ms = bounds.now_ms;
+    let row = |artifact: &ArtifactId| row![&artifact.tenant, artifact.class.as_str(), artifact.digest, now_ms, now_ms];
+    let rows: Vec<_> = artifacts.iter().map(row).collect();
+    let inserted = Many::insert(
+        "INSERT INTO artifacts(tenant, class, digest, size_bytes, media_type, created_ms, doomed_ms, is_counted) VALUES ",
+        "(?, ?, ?, 0, '', ?, ?, 1)",
+        " ON CONFLICT DO NOTHING RETURNING tenant, class, digest",
+    )
+    .fetch(writing.connection(), &rows)
+    .await?;
+    inserted.iter().map(|row| artifact_id((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
+}
+
+/// Locks a record, unless another transaction has it: then it is in use.
+async fn lock_unless_locked(writing: &mut Writing, artifact: &ArtifactId) -> Result<bool, EngineError> {
+    if writing.dialect == Dialect::Sqlite {
+        return Ok(true);
+    }
+    let locked: Option<i64> = sqlx::query_scalar(
+        "SELECT created_ms FROM artifacts WHERE tenant = $1 AND class = $2 AND digest = $3 FOR UPDATE SKIP LOCKED",
+    )
+    .bind(&artifact.tenant)
+    .bind(artifact.class.as_str())
+    .bind(artifact.digest.to_vec())
+    .fetch_optional(writing.connection())
+    .await?;
+    Ok(locked.is_some())
 }
 
 /// Dooms an artifact whose record is locked, if it still is garbage. Answers whether it was.
@@ -247,7 +382,7 @@ async fn doom_one(writing: &mut Writing, bounds: &Bounds, artifact: &ArtifactId)
     Ok(updated.rows_affected() > 0)
 }
 
-fn artifact_id((tenant, class, digest): (String, String, Vec<u8>)) -> Result<ArtifactId, EngineError> {
+fn artifact_id((tenant, class, digest): ArtifactRow) -> Result<ArtifactId, EngineError> {
     // The schema admits no third.
     let class = if class == Class::Internal.as_str() { Class::Internal } else { Class::Public };
     let digest: Digest = fixed(&digest)?;

@@ -3,9 +3,9 @@
 
 use std::num::NonZeroU32;
 
+use prost::Message as _;
 use sqlx::any::AnyRow;
 use sqlx::{Decode, Row as _, Type};
-use zkinfer_proto::name::ModelName;
 use zkinfer_proto::v1;
 
 use super::super::document::{Change, Document};
@@ -13,7 +13,7 @@ use super::super::{
     EngineError, Lease, Leased, NewSession, Notice, Offer, ProofWork, Renewal, SessionId, Subject, SubjectKind, TaskKey, Work, graph,
 };
 use super::stopping::load_stop;
-use super::{SqlEngine, Writing, apply, fixed, load};
+use super::{Dialect, SqlEngine, Writing, apply, fixed};
 use crate::placement::{self, Candidate, DeviceClass, DeviceId, DeviceOffer, KindSet, Pool, Sharing, TaskKind, TenantLoad, WeightsKey};
 
 /// Tenants that are looked at for one request, those with the least for their share, and the best tasks of each.
@@ -96,15 +96,14 @@ impl SqlEngine {
             return self.check_session(session).await.map(|()| Vec::new());
         }
         let mut writing = self.begin().await?;
-        let worker = match session_state(&mut writing, session).await? {
-            (_, true) => return Ok(Vec::new()),
-            (worker, false) => worker,
-        };
-        let holder = Holder { session, worker: &worker, until_ms: writing.now_ms.saturating_add(self.rules.lease_ms) };
+        let held = held_by(&mut writing, session).await?;
+        if held.is_cordoned {
+            return Ok(Vec::new());
+        }
+        let holder = Holder { session, worker: &held.worker, until_ms: writing.now_ms.saturating_add(self.rules.lease_ms) };
         let mut tenants = ready_tenants(&mut writing).await?;
         let mut ready = ready_tasks(&mut writing, &tenants, session, offer).await?;
         let mut given = Vec::new();
-        let held = held_by(&mut writing, session).await?;
         for _ in 0..ROUNDS {
             let n_given = u32::try_from(given.len()).unwrap_or(u32::MAX);
             let choices = choose_tasks(&ready, &tenants, session, offer, &held, n_given);
@@ -134,11 +133,19 @@ impl SqlEngine {
     }
 
     async fn has_ready(&self) -> Result<bool, EngineError> {
-        let now_ms = self.now().await?;
-        let ready: Option<i64> = sqlx::query_scalar("SELECT ordinal FROM tasks WHERE state = 'READY' AND not_before_ms <= $1 LIMIT 1")
-            .bind(now_ms)
-            .fetch_optional(&self.readers)
-            .await?;
+        let ready: Option<i64> = match self.dialect {
+            Dialect::Sqlite => {
+                sqlx::query_scalar("SELECT ordinal FROM tasks WHERE state = 'READY' AND not_before_ms <= $1 LIMIT 1")
+                    .bind(self.clock.now_ms())
+                    .fetch_optional(&self.readers)
+                    .await?
+            }
+            Dialect::Postgres => {
+                const READY: &str = "SELECT ordinal FROM tasks WHERE state = 'READY' \
+                   AND not_before_ms <= (extract(epoch FROM clock_timestamp()) * 1000)::bigint LIMIT 1";
+                sqlx::query_scalar(READY).fetch_optional(&self.readers).await?
+            }
+        };
         Ok(ready.is_some())
     }
 
@@ -154,9 +161,12 @@ impl SqlEngine {
             (&a.task.subject.tenant, &a.task.subject.id, &a.task.name).cmp(&(&b.task.subject.tenant, &b.task.subject.id, &b.task.name))
         });
         let mut writing = self.begin().await?;
-        session_state(&mut writing, session).await?;
         let (now_ms, until_ms) = (writing.now_ms, writing.now_ms.saturating_add(self.rules.lease_ms));
-        sqlx::query("UPDATE sessions SET seen_ms = $1 WHERE id = $2").bind(now_ms).bind(session).execute(writing.connection()).await?;
+        let seen =
+            sqlx::query("UPDATE sessions SET seen_ms = $1 WHERE id = $2").bind(now_ms).bind(session).execute(writing.connection()).await?;
+        if seen.rows_affected() == 0 {
+            return Err(EngineError::NoSession);
+        }
         let mut renewal = Renewal::default();
         for lease in held {
             let renewed = sqlx::query(
@@ -201,27 +211,27 @@ struct Holder<'a> {
     until_ms: i64,
 }
 
-/// What a session holds.
+/// A session, and what it holds.
 struct Holding {
+    worker: String,
+    is_cordoned: bool,
     n_tasks: u32,
     /// One of them must run alone.
     runs_alone: bool,
 }
 
 async fn held_by(writing: &mut Writing, session: &str) -> Result<Holding, EngineError> {
-    let (n_tasks, deaths): (i64, i64) =
-        sqlx::query_as("SELECT count(*), coalesce(max(deaths), 0) FROM tasks WHERE state = 'RUNNING' AND session = $1")
-            .bind(session)
-            .fetch_one(writing.connection())
-            .await?;
-    Ok(Holding { n_tasks: u32::try_from(n_tasks).unwrap_or(u32::MAX), runs_alone: deaths > 0 })
-}
-
-/// The worker's name, and whether it is given nothing.
-async fn session_state(writing: &mut Writing, session: &str) -> Result<(String, bool), EngineError> {
-    let row: Option<(String, i64)> =
-        sqlx::query_as("SELECT worker, is_cordoned FROM sessions WHERE id = $1").bind(session).fetch_optional(writing.connection()).await?;
-    row.map(|(worker, is_cordoned)| (worker, is_cordoned != 0)).ok_or(EngineError::NoSession)
+    let row: Option<(String, i64, i64, i64)> = sqlx::query_as(
+        "SELECT worker, is_cordoned, (SELECT count(*) FROM tasks WHERE state = 'RUNNING' AND session = $1), \
+           coalesce((SELECT max(deaths) FROM tasks WHERE state = 'RUNNING' AND session = $1), 0) \
+         FROM sessions WHERE id = $1",
+    )
+    .bind(session)
+    .fetch_optional(writing.connection())
+    .await?;
+    let (worker, is_cordoned, n_tasks, deaths) = row.ok_or(EngineError::NoSession)?;
+    let n_tasks = u32::try_from(n_tasks).unwrap_or(u32::MAX);
+    Ok(Holding { worker, is_cordoned: is_cordoned != 0, n_tasks, runs_alone: deaths > 0 })
 }
 
 /// Tenants with something ready that may run more, those with the least for their share first.
@@ -363,8 +373,8 @@ fn choose_tasks(ready: &[Ready], tenants: &[Tenant], session: &str, offer: &Offe
 /// Gives one task, unless its subject is in the hands of another transaction or has been told to stop.
 async fn give(writing: &mut Writing, ready: &Ready, holder: &Holder<'_>) -> Result<Option<Leased>, EngineError> {
     let subject = ready.task.subject.clone();
-    let Some(mut document) = try_lock(writing, &subject).await? else { return Ok(None) };
-    if document.is_final() || load_stop(writing, &subject).await?.is_some() {
+    let Some(Taken { mut document, is_stopped, material }) = try_lock(writing, &subject).await? else { return Ok(None) };
+    if document.is_final() || is_stopped {
         return Ok(None);
     }
     let attempts = ready.attempts + 1;
@@ -400,68 +410,74 @@ async fn give(writing: &mut Writing, ready: &Ready, holder: &Holder<'_>) -> Resu
     if graph::is_whole(&lease.task.name) || document.is_queued() {
         apply(writing, &subject, &mut document, Change::Started(attempt)).await?;
     }
-    let work = work(writing, &lease.task, ready.ordinal, document).await?;
+    let work = work(writing, &lease.task, ready.ordinal, document, material).await?;
     writing.changed.push(Notice::Changed(subject));
     Ok(Some(Leased { lease, attempt, work }))
 }
 
-/// Locks a subject's row, or answers `None` if another transaction has it: its end will wake the workers again.
-async fn try_lock(writing: &mut Writing, subject: &Subject) -> Result<Option<Document>, EngineError> {
-    let sql = match subject.kind {
-        SubjectKind::Model => writing.dialect.pick(
-            "SELECT doc FROM models WHERE tenant = $1 AND id = $2",
-            "SELECT doc FROM models WHERE tenant = $1 AND id = $2 FOR UPDATE SKIP LOCKED",
-        ),
-        SubjectKind::Job => writing.dialect.pick(
-            "SELECT doc FROM jobs WHERE tenant = $1 AND id = $2",
-            "SELECT doc FROM jobs WHERE tenant = $1 AND id = $2 FOR UPDATE SKIP LOCKED",
-        ),
-    };
-    let bytes: Option<Vec<u8>> =
-        sqlx::query_scalar(sql).bind(&subject.tenant).bind(&subject.id).fetch_optional(writing.connection()).await?;
-    bytes.map(|bytes| Document::decode(subject.kind, &bytes)).transpose()
+/// A subject whose row is locked.
+struct Taken {
+    document: Document,
+    /// Its workers were told to stop.
+    is_stopped: bool,
+    material: Material,
 }
 
-async fn work(writing: &mut Writing, task: &TaskKey, ordinal: i64, document: Document) -> Result<Work, EngineError> {
+/// What a subject's work needs beside its document.
+struct Material {
+    salt: Option<Vec<u8>>,
+    seed: Option<Vec<u8>>,
+    /// Of a job: its model, and what proving needs of it.
+    model: Option<Vec<u8>>,
+    private_digest: Option<Vec<u8>>,
+}
+
+/// Locks a subject's row, or answers `None` if another transaction has it: its end will wake the workers again.
+async fn try_lock(writing: &mut Writing, subject: &Subject) -> Result<Option<Taken>, EngineError> {
+    macro_rules! model {
+        () => {
+            "SELECT doc, NULL AS stop_cause, salt, seed, NULL AS model, NULL AS private_digest FROM models WHERE tenant = $1 AND id = $2"
+        };
+    }
+    // A model that has jobs does not change.
+    macro_rules! job {
+        () => {
+            "SELECT jobs.doc, jobs.stop_cause, jobs.input_salt AS salt, jobs.seed, models.doc AS model, models.private_digest FROM jobs \
+               JOIN models ON models.tenant = jobs.tenant AND models.id = jobs.model_id WHERE jobs.tenant = $1 AND jobs.id = $2"
+        };
+    }
+    let sql = match subject.kind {
+        SubjectKind::Model => writing.dialect.pick(model!(), concat!(model!(), " FOR UPDATE SKIP LOCKED")),
+        SubjectKind::Job => writing.dialect.pick(job!(), concat!(job!(), " FOR UPDATE OF jobs SKIP LOCKED")),
+    };
+    let row = sqlx::query(sql).bind(&subject.tenant).bind(&subject.id).fetch_optional(writing.connection()).await?;
+    let Some(row) = row else { return Ok(None) };
+    let is_stopped = get::<Option<String>>(&row, "stop_cause")?.is_some();
+    let document = Document::decode(subject.kind, &get::<Vec<u8>>(&row, "doc")?)?;
+    let (model, private_digest) = match subject.kind {
+        // No bytes: the type of a column without values is not that of bytes.
+        SubjectKind::Model => (None, None),
+        SubjectKind::Job => (get(&row, "model")?, get(&row, "private_digest")?),
+    };
+    Ok(Some(Taken { document, is_stopped, material: Material { salt: get(&row, "salt")?, seed: get(&row, "seed")?, model, private_digest } }))
+}
+
+async fn work(writing: &mut Writing, task: &TaskKey, ordinal: i64, document: Document, material: Material) -> Result<Work, EngineError> {
+    let Material { salt, seed, model, private_digest } = material;
+    // They are erased only with the end of the subject.
+    let (salt, seed) = (fixed(&salt.unwrap_or_default())?, fixed(&seed.unwrap_or_default())?);
     match document {
-        Document::Model(model) => registration(writing, &task.subject, model).await,
+        Document::Model(model) => Ok(Work::Register { model, salt, seed }),
         Document::Job(job) => {
-            let proof = Box::new(proof(writing, &task.subject, *job).await?);
+            let model = v1::Model::decode(model.ok_or(EngineError::ModelNotFound)?.as_slice()).map_err(EngineError::Damaged)?;
+            let private_digest = fixed(&private_digest.ok_or(EngineError::ModelNotFound)?)?;
+            let proof = Box::new(ProofWork { job: *job, model, private_digest, input_salt: salt, seed });
             if graph::is_whole(&task.name) {
                 return Ok(Work::Prove(proof));
             }
             Ok(Work::Step { proof, results: results(writing, &task.subject, ordinal).await? })
         }
     }
-}
-
-async fn registration(writing: &mut Writing, subject: &Subject, model: Box<v1::Model>) -> Result<Work, EngineError> {
-    let (salt, seed): (Vec<u8>, Vec<u8>) = sqlx::query_as("SELECT salt, seed FROM models WHERE tenant = $1 AND id = $2")
-        .bind(&subject.tenant)
-        .bind(&subject.id)
-        .fetch_one(writing.connection())
-        .await?;
-    Ok(Work::Register { model, salt: fixed(&salt)?, seed: fixed(&seed)? })
-}
-
-async fn proof(writing: &mut Writing, subject: &Subject, job: v1::Job) -> Result<ProofWork, EngineError> {
-    let (input_salt, seed): (Vec<u8>, Vec<u8>) = sqlx::query_as("SELECT input_salt, seed FROM jobs WHERE tenant = $1 AND id = $2")
-        .bind(&subject.tenant)
-        .bind(&subject.id)
-        .fetch_one(writing.connection())
-        .await?;
-    let name = ModelName::parse(&job.model).map_err(|_| EngineError::ModelNotFound)?;
-    let owner = super::subject(SubjectKind::Model, &name.tenant, &name.model_id);
-    let Some(Document::Model(model)) = load(writing.connection(), &owner).await? else {
-        return Err(EngineError::ModelNotFound);
-    };
-    let private: Vec<u8> = sqlx::query_scalar("SELECT private_digest FROM models WHERE tenant = $1 AND id = $2")
-        .bind(&owner.tenant)
-        .bind(&owner.id)
-        .fetch_one(writing.connection())
-        .await?;
-    let private_digest = fixed(&private)?;
-    Ok(ProofWork { job, model: *model, private_digest, input_salt: fixed(&input_salt)?, seed: fixed(&seed)? })
 }
 
 /// What the tasks before this one gave.

@@ -12,6 +12,8 @@ mod garbage;
 mod group;
 mod idempotency;
 mod lease;
+mod lines;
+mod many;
 mod notices;
 mod operations;
 mod overview;
@@ -28,7 +30,7 @@ mod webhooks;
 use std::sync::Arc;
 use std::time::Instant;
 
-use sqlx::{Any, AnyConnection, AnyPool, Transaction};
+use sqlx::{AnyConnection, AnyPool};
 
 use super::document::{Change, Document};
 use super::verdict::budgets;
@@ -36,10 +38,12 @@ use super::{EngineError, Notice, Subject, SubjectKind, now_ms};
 use crate::limits::Limits;
 use crate::placement::retry::Budgets;
 use group::{Group, Member};
+use lines::{Line, Lines};
 use notices::Notices;
 pub use postgres::PostgresError;
 use room::Counts;
 pub use sqlite::OpenError;
+use stopping::Stop;
 
 /// Which database it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,13 +120,13 @@ enum Writers {
     /// SQLite: one at a time, who share their commits.
     Group(Group),
     /// PostgreSQL: many, and the server flushes for several at once by itself.
-    Pool(AnyPool),
+    Lines(Lines),
 }
 
 /// What can be rolled back.
 enum Unit {
     Member(Member),
-    Transaction(Transaction<'static, Any>),
+    Line(Line),
 }
 
 /// A transaction that may write, and the database's time at its start.
@@ -137,7 +141,7 @@ impl Writing {
     fn connection(&mut self) -> &mut AnyConnection {
         match &mut self.unit {
             Unit::Member(member) => member.connection(),
-            Unit::Transaction(transaction) => transaction,
+            Unit::Line(line) => line.connection(),
         }
     }
 }
@@ -146,10 +150,9 @@ impl SqlEngine {
     async fn begin(&self) -> Result<Writing, EngineError> {
         let (unit, now_ms) = match &self.writers {
             Writers::Group(group) => (Unit::Member(group.begin().await?), self.clock.now_ms()),
-            Writers::Pool(pool) => {
-                let mut transaction = pool.begin().await?;
-                let now_ms = database_ms(&mut transaction).await?;
-                (Unit::Transaction(transaction), now_ms)
+            Writers::Lines(lines) => {
+                let (line, now_ms) = lines.begin().await?;
+                (Unit::Line(line), now_ms)
             }
         };
         Ok(Writing { unit, dialect: self.dialect, now_ms, changed: Vec::new() })
@@ -159,7 +162,7 @@ impl SqlEngine {
     async fn commit(&self, writing: Writing) -> Result<(), EngineError> {
         match writing.unit {
             Unit::Member(member) => member.commit().await?,
-            Unit::Transaction(transaction) => transaction.commit().await?,
+            Unit::Line(line) => line.commit().await?,
         }
         self.notices.tell(writing.changed);
         Ok(())
@@ -237,28 +240,42 @@ async fn load(connection: &mut AnyConnection, subject: &Subject) -> Result<Optio
     bytes.map(|bytes| Document::decode(subject.kind, &bytes)).transpose()
 }
 
-/// Reads a document and locks its row until the transaction ends.
-async fn lock(writing: &mut Writing, subject: &Subject) -> Result<Option<Document>, EngineError> {
+/// Reads a document, and the word left for its workers, and locks its row until the transaction ends.
+async fn lock(writing: &mut Writing, subject: &Subject) -> Result<Option<Locked>, EngineError> {
     let sql = match subject.kind {
         SubjectKind::Model => writing.dialect.pick(
-            "SELECT doc FROM models WHERE tenant = $1 AND id = $2",
-            "SELECT doc FROM models WHERE tenant = $1 AND id = $2 FOR UPDATE",
+            "SELECT doc, NULL, NULL FROM models WHERE tenant = $1 AND id = $2",
+            "SELECT doc, NULL, NULL FROM models WHERE tenant = $1 AND id = $2 FOR UPDATE",
         ),
-        SubjectKind::Job => writing
-            .dialect
-            .pick("SELECT doc FROM jobs WHERE tenant = $1 AND id = $2", "SELECT doc FROM jobs WHERE tenant = $1 AND id = $2 FOR UPDATE"),
+        SubjectKind::Job => writing.dialect.pick(
+            "SELECT doc, stop_cause, stop_note FROM jobs WHERE tenant = $1 AND id = $2",
+            "SELECT doc, stop_cause, stop_note FROM jobs WHERE tenant = $1 AND id = $2 FOR UPDATE",
+        ),
     };
-    let bytes: Option<Vec<u8>> =
-        sqlx::query_scalar(sql).bind(&subject.tenant).bind(&subject.id).fetch_optional(writing.connection()).await?;
-    bytes.map(|bytes| Document::decode(subject.kind, &bytes)).transpose()
+    let row: Option<(Vec<u8>, Option<String>, Option<String>)> =
+        sqlx::query_as(sql).bind(&subject.tenant).bind(&subject.id).fetch_optional(writing.connection()).await?;
+    let locked = |(bytes, cause, note): (Vec<u8>, _, _)| {
+        Ok(Locked { document: Document::decode(subject.kind, &bytes)?, stop: Stop::from_columns(cause, note) })
+    };
+    row.map(locked).transpose()
+}
+
+/// What was read of a row that is locked.
+struct Locked {
+    document: Document,
+    stop: Option<Stop>,
 }
 
 /// Applies a change to a document, and writes it, its event, and what webhooks are to be told.
 async fn apply(writing: &mut Writing, subject: &Subject, document: &mut Document, change: Change) -> Result<(), EngineError> {
     let body = document.apply(change, writing.now_ms);
-    let sql = match subject.kind {
-        SubjectKind::Model => "UPDATE models SET state = $1, last_seq = $2, doc = $3 WHERE tenant = $4 AND id = $5",
-        SubjectKind::Job => "UPDATE jobs SET state = $1, last_seq = $2, doc = $3 WHERE tenant = $4 AND id = $5",
+    let sql = match (subject.kind, document.is_final()) {
+        (SubjectKind::Model, _) => "UPDATE models SET state = $1, last_seq = $2, doc = $3 WHERE tenant = $4 AND id = $5",
+        (SubjectKind::Job, false) => "UPDATE jobs SET state = $1, last_seq = $2, doc = $3 WHERE tenant = $4 AND id = $5",
+        // At the end of a job its secrets are erased.
+        (SubjectKind::Job, true) => {
+            "UPDATE jobs SET state = $1, last_seq = $2, doc = $3, input_salt = NULL, seed = NULL WHERE tenant = $4 AND id = $5"
+        }
     };
     sqlx::query(sql)
         .bind(i64::from(document.state()))
@@ -276,14 +293,9 @@ async fn apply(writing: &mut Writing, subject: &Subject, document: &mut Document
     Ok(())
 }
 
-/// What follows from a job's end: its secrets are erased, its tasks' results are garbage, and webhooks are to hear of it.
+/// What follows from a job's end: its tasks' results are garbage, and webhooks are to hear of it.
 async fn end_job(writing: &mut Writing, subject: &Subject, sequence: i64) -> Result<(), EngineError> {
     garbage::drop_task_references(writing, subject).await?;
-    sqlx::query("UPDATE jobs SET input_salt = NULL, seed = NULL WHERE tenant = $1 AND id = $2")
-        .bind(&subject.tenant)
-        .bind(&subject.id)
-        .execute(writing.connection())
-        .await?;
     let now_ms = writing.now_ms;
     sqlx::query(
         "INSERT INTO outbox(tenant, webhook, job, seq, not_before_ms) SELECT tenant, id, $1, $2, $3 FROM webhooks WHERE tenant = $4",

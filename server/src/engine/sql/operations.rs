@@ -59,7 +59,9 @@ impl Operations for SqlEngine {
             .bind(i64::from(quota.paused))
             .execute(writing.connection())
             .await?;
-            self.commit(writing).await
+            self.commit(writing).await?;
+            self.counts.forget(&tenant);
+            Ok(())
         })
     }
 }

@@ -8,6 +8,7 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
+use super::lines::Lines;
 use super::notices::Notices;
 use super::room::Counts;
 use super::{Dialect, ProcessClock, Rules, SqlEngine, Writers};
@@ -15,6 +16,8 @@ use crate::limits::Limits;
 
 /// The oldest version that is tested.
 const MIN_VERSION: i32 = 150_000;
+/// One to write and one to read.
+const MIN_CONNECTIONS: u32 = 2;
 
 /// Why PostgreSQL cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +61,7 @@ impl SqlEngine {
         // A connection that does not close well was only looking.
         let _ = connection.close().await;
         sqlx::any::install_default_drivers();
+        let n_connections = n_connections.max(MIN_CONNECTIONS);
         let options = AnyConnectOptions::from_str(url).map_err(PostgresError::Url)?.disable_statement_logging();
         let pool = AnyPoolOptions::new()
             .max_connections(n_connections)
@@ -75,7 +79,8 @@ impl SqlEngine {
             .map_err(|source| PostgresError::Connect { place: place(url), source })?;
         Ok(Self {
             dialect: Dialect::Postgres,
-            writers: Writers::Pool(pool.clone()),
+            // Some of the connections are left for those who read.
+            writers: Writers::Lines(Lines::new(pool.clone(), (n_connections - n_connections / 4).min(n_connections - 1) as usize)),
             readers: pool,
             rules: Rules::new(limits),
             clock: ProcessClock::start(),

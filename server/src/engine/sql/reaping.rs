@@ -3,8 +3,8 @@
 use super::super::verdict::decide_death;
 use super::super::{EngineError, Lease, Reaped, Subject, SubjectKind, TaskKey, Usage};
 use super::settle::{Held, end_attempt, hold};
-use super::stopping::{end_if_idle, load_stop};
-use super::{SqlEngine, Writing, lock, subject};
+use super::stopping::end_if_idle;
+use super::{Locked, SqlEngine, Writing, lock, subject};
 
 /// Tasks looked at in one go; the next go comes soon.
 const MAX_AT_ONCE: i64 = 256;
@@ -63,6 +63,7 @@ impl SqlEngine {
             ("UPDATE tasks SET lease_until_ms = $1 WHERE state = 'RUNNING'", until_ms),
             ("UPDATE tasks SET not_before_ms = $1 WHERE state = 'READY' AND not_before_ms > $1", now_ms),
             ("UPDATE outbox SET not_before_ms = $1 WHERE not_before_ms > $1", now_ms),
+            ("UPDATE webhooks SET not_before_ms = $1 WHERE not_before_ms > $1", now_ms),
             ("UPDATE sessions SET seen_ms = $1", now_ms),
             // Bytes that were put and are not recorded yet are not taken for garbage.
             ("UPDATE artifact_holds SET until_ms = $1 WHERE until_ms < $1", until_ms),
@@ -157,8 +158,7 @@ impl SqlEngine {
         for (tenant, id) in rows {
             let subject = subject(SubjectKind::Job, &tenant, &id);
             let mut writing = self.begin().await?;
-            let Some(mut document) = lock(&mut writing, &subject).await? else { continue };
-            let Some(stop) = load_stop(&mut writing, &subject).await? else { continue };
+            let Some(Locked { mut document, stop: Some(stop) }) = lock(&mut writing, &subject).await? else { continue };
             if !document.is_final() && end_if_idle(&mut writing, &subject, &mut document, &stop).await? {
                 self.commit(writing).await?;
                 ended.push(subject);

@@ -5,11 +5,11 @@ use zkinfer_proto::v1;
 use super::super::document::{Change, Document};
 use super::super::verdict::{Failed, Verdict, decide};
 use super::super::{ArtifactFacts, EngineError, FailedAttempt, Lease, Notice, Outcome, Subject, SubjectKind, TaskFlow, Usage, graph};
-use super::admission::refer_to_named;
-use super::artifact_records::{id_of, insert_artifact};
+use super::admission::named;
+use super::artifact_records::{id_of, record_artifacts};
 use super::garbage::{Referrer, refer};
-use super::stopping::{Stop, cancel_all, end_if_idle, load_stop};
-use super::{SqlEngine, Writing, apply, lock};
+use super::stopping::{Stop, cancel_all, end_if_idle};
+use super::{Locked, SqlEngine, Writing, apply, lock};
 use crate::artifacts::{ArtifactId, Class};
 use crate::placement::retry::History;
 
@@ -49,7 +49,7 @@ impl Held {
 /// Locks the subject and checks that the lease is the newest.
 pub(super) async fn hold(writing: &mut Writing, lease: &Lease) -> Result<Held, EngineError> {
     let subject = &lease.task.subject;
-    let document = lock(writing, subject).await?.ok_or(EngineError::Fenced)?;
+    let Locked { document, stop } = lock(writing, subject).await?.ok_or(EngineError::Fenced)?;
     let row: Option<(i64, i64, i64, i64, i64, i64, i64, Option<String>)> = sqlx::query_as(
         "SELECT ordinal, attempts, failed_task, failed_infra, failed_memory, deaths, device_bytes, session FROM tasks \
          WHERE kind = $1 AND tenant = $2 AND subject = $3 AND name = $4 AND epoch = $5 AND state = 'RUNNING'",
@@ -73,7 +73,7 @@ pub(super) async fn hold(writing: &mut Writing, lease: &Lease) -> Result<Held, E
         history: History { task: count(task), infrastructure: count(infra), memory: count(memory), killed_sessions: count(deaths) },
         device_bytes: u64::try_from(device_bytes).unwrap_or(0),
         document,
-        stop: load_stop(writing, subject).await?,
+        stop,
     })
 }
 
@@ -123,21 +123,20 @@ impl SqlEngine {
         note_fallback(&mut writing, &mut held, usage).await?;
         match outcome {
             Outcome::Registered { registered, private_digest, graph, artifacts } => {
-                insert_artifacts(&mut writing, &held.subject, Referrer::Document, &artifacts).await?;
                 let private = ArtifactId { class: Class::Internal, tenant: held.subject.tenant.clone(), digest: private_digest };
-                refer(&mut writing, &held.subject, Referrer::Document, &private).await?;
+                insert_artifacts(&mut writing, &held.subject, Referrer::Document, &artifacts, vec![private]).await?;
                 keep_model(&mut writing, &held.subject, private_digest, &graph).await?;
                 apply(&mut writing, &held.subject, &mut held.document, Change::Registered(registered)).await?;
             }
             Outcome::Result(facts) => {
-                insert_artifacts(&mut writing, &held.subject, Referrer::Tasks, std::slice::from_ref(&facts)).await?;
+                insert_artifacts(&mut writing, &held.subject, Referrer::Tasks, std::slice::from_ref(&facts), Vec::new()).await?;
                 hand_on(&mut writing, &held, &facts).await?;
                 let progress = graph_progress(&mut writing, &held).await?;
                 apply(&mut writing, &held.subject, &mut held.document, Change::Progressed(progress)).await?;
             }
             Outcome::Proved { mut result, artifacts } => {
-                insert_artifacts(&mut writing, &held.subject, Referrer::Document, &artifacts).await?;
-                refer_to_named(&mut writing, &held.subject, [result.verifier_key_artifact.as_str()]).await?;
+                let key = named(&held.subject, [result.verifier_key_artifact.as_str()])?;
+                insert_artifacts(&mut writing, &held.subject, Referrer::Document, &artifacts, key).await?;
                 if !held.is_whole() {
                     result.stage_times = step_times(&mut writing, &held.subject).await?;
                 }
@@ -293,13 +292,17 @@ async fn note_fallback(writing: &mut Writing, held: &mut Held, usage: &Usage) ->
     }
 }
 
-/// Records artifacts that a subject refers to.
-async fn insert_artifacts(writing: &mut Writing, subject: &Subject, by: Referrer, artifacts: &[ArtifactFacts]) -> Result<(), EngineError> {
-    for facts in artifacts {
-        insert_artifact(writing, facts).await?;
-        refer(writing, subject, by, &id_of(facts)).await?;
-    }
-    Ok(())
+/// Records artifacts that a subject refers to, beside `others` that are there.
+async fn insert_artifacts(
+    writing: &mut Writing,
+    subject: &Subject,
+    by: Referrer,
+    artifacts: &[ArtifactFacts],
+    others: Vec<ArtifactId>,
+) -> Result<(), EngineError> {
+    record_artifacts(writing, artifacts).await?;
+    let referred: Vec<ArtifactId> = artifacts.iter().map(id_of).chain(others).collect();
+    refer(writing, subject, by, &referred).await
 }
 
 async fn keep_model(writing: &mut Writing, subject: &Subject, private: [u8; 32], graph: &v1::TaskGraph) -> Result<(), EngineError> {

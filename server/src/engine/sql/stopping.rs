@@ -4,7 +4,7 @@ use zkinfer_proto::v1;
 
 use super::super::document::{Change, Document};
 use super::super::{EngineError, Subject, SubjectKind};
-use super::{SqlEngine, Writing, apply, lock};
+use super::{Locked, SqlEngine, Writing, apply, lock};
 
 /// Why a job was told to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,15 @@ impl Stop {
         Self { cause: StopCause::Deadline, note: "the deadline has passed".into() }
     }
 
+    /// As the columns of a job tell it.
+    pub(super) fn from_columns(cause: Option<String>, note: Option<String>) -> Option<Self> {
+        let cause = match cause?.as_str() {
+            "DEADLINE" => StopCause::Deadline,
+            _ => StopCause::Cancel,
+        };
+        Some(Self { cause, note: note.unwrap_or_default() })
+    }
+
     fn change(&self, attempts: u32) -> Change {
         let failure = |reason: &str| v1::Failure {
             reason: reason.into(),
@@ -48,7 +57,7 @@ impl SqlEngine {
     /// Stops a job that is not final; answers it as it is then, or `None` if there is none.
     pub(super) async fn stop(&self, subject: &Subject, stop: &Stop) -> Result<Option<Document>, EngineError> {
         let mut writing = self.begin().await?;
-        let Some(mut document) = lock(&mut writing, subject).await? else { return Ok(None) };
+        let Some(Locked { mut document, .. }) = lock(&mut writing, subject).await? else { return Ok(None) };
         if document.is_final() || document.state() == v1::job::State::Cancelling as i32 {
             self.commit(writing).await?;
             return Ok(Some(document));
@@ -83,13 +92,7 @@ pub(super) async fn load_stop(writing: &mut Writing, subject: &Subject) -> Resul
             .bind(&subject.id)
             .fetch_optional(writing.connection())
             .await?;
-    Ok(row.and_then(|(cause, note)| {
-        let cause = match cause?.as_str() {
-            "DEADLINE" => StopCause::Deadline,
-            _ => StopCause::Cancel,
-        };
-        Some(Stop { cause, note: note.unwrap_or_default() })
-    }))
+    Ok(row.and_then(|(cause, note)| Stop::from_columns(cause, note)))
 }
 
 /// Cancels what nobody works at.

@@ -1,0 +1,112 @@
+//! Connections to PostgreSQL that write, kept ready.
+//!
+//! A pool asks a connection for a sign of life before it lends it and when it comes back: two round trips more for each transaction. Here the statement
+//! that begins a transaction is the sign; a connection that has died while nobody used it is replaced, as nothing was done with it yet. The same statement
+//! tells the database's time. What is dropped before its commit is rolled back by a task.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::{Any, AnyConnection, AnyPool, Executor as _, Row as _};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How long a connection is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const BEGIN: &str = "BEGIN; SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+
+/// The connections. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Lines {
+    pool: AnyPool,
+    free: Arc<Semaphore>,
+    idle: Arc<Mutex<Vec<PoolConnection<Any>>>>,
+    runtime: Handle,
+}
+
+impl Lines {
+    /// At most `n` of the pool's; on the runtime that it is called on.
+    pub(super) fn new(pool: AnyPool, n: usize) -> Self {
+        Self { pool, free: Arc::new(Semaphore::new(n)), idle: Arc::default(), runtime: Handle::current() }
+    }
+
+    /// Begins a transaction; answers the database's time too, in milliseconds.
+    pub(super) async fn begin(&self) -> Result<(Line, i64), sqlx::Error> {
+        let waiting = tokio::time::timeout(PATIENCE, self.free.clone().acquire_owned());
+        let permit = waiting.await.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
+        let mut line = Line { lines: self.clone(), connection: None, permit: Some(permit) };
+        while let Some(connection) = self.take_idle() {
+            match line.enter(connection).await {
+                Ok(now_ms) => return Ok((line, now_ms)),
+                Err(error) => {
+                    tracing::debug!(%error, "a connection to the database is replaced");
+                    line.discard();
+                }
+            }
+        }
+        let now_ms = line.enter(self.pool.acquire().await?).await?;
+        Ok((line, now_ms))
+    }
+
+    fn take_idle(&self) -> Option<PoolConnection<Any>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn keep(&self, connection: PoolConnection<Any>) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+    }
+}
+
+/// A transaction. Rolled back if it is dropped.
+#[derive(Debug)]
+pub(super) struct Line {
+    lines: Lines,
+    // Always there until the transaction ends.
+    connection: Option<PoolConnection<Any>>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Line {
+    async fn enter(&mut self, connection: PoolConnection<Any>) -> Result<i64, sqlx::Error> {
+        // From here on a drop rolls back, also in the middle of the statement.
+        let connection = self.connection.insert(connection);
+        let rows = connection.fetch_all(BEGIN).await?;
+        rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)
+    }
+
+    /// Closes a connection that does not answer.
+    fn discard(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            drop(connection.detach());
+        }
+    }
+
+    pub(super) fn connection(&mut self) -> &mut AnyConnection {
+        self.connection.as_mut().expect("it is given away only by what takes the transaction")
+    }
+
+    pub(super) async fn commit(mut self) -> Result<(), sqlx::Error> {
+        // If this is dropped in the middle, the rollback that follows finds a transaction, or none.
+        self.connection().execute("COMMIT").await?;
+        if let Some(connection) = self.connection.take() {
+            self.lines.keep(connection);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.connection.take() else { return };
+        let (lines, permit) = (self.lines.clone(), self.permit.take());
+        self.lines.runtime.spawn(async move {
+            match connection.execute("ROLLBACK").await {
+                Ok(_) => lines.keep(connection),
+                Err(_) => drop(connection.detach()),
+            }
+            drop(permit);
+        });
+    }
+}

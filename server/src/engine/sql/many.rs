@@ -1,0 +1,166 @@
+//! One statement over many rows: one round trip for all of them.
+
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::{AnyConnection, Arguments as _, AssertSqlSafe};
+
+use super::super::EngineError;
+
+/// Values of one statement, at most: databases take 32,766 or more.
+const MAX_VALUES: usize = 16_000;
+/// A statement over more rows is not kept prepared: there would be one for each number of rows.
+const MAX_KEPT_ROWS: usize = 4;
+
+/// A value of a row; `None` is NULL.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Number(Option<i64>),
+    Text(Option<String>),
+    Bytes(Option<Vec<u8>>),
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Number(Some(number))
+    }
+}
+
+impl From<Option<i64>> for Value {
+    fn from(number: Option<i64>) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(Some(text.to_owned()))
+    }
+}
+
+impl From<&String> for Value {
+    fn from(text: &String) -> Self {
+        Self::Text(Some(text.clone()))
+    }
+}
+
+impl From<Option<String>> for Value {
+    fn from(text: Option<String>) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<[u8; 32]> for Value {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self::Bytes(Some(bytes.to_vec()))
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(Some(bytes))
+    }
+}
+
+impl From<Option<Vec<u8>>> for Value {
+    fn from(bytes: Option<Vec<u8>>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+/// A row of values.
+macro_rules! row {
+    ($($value:expr),* $(,)?) => { vec![$($crate::engine::sql::many::Value::from($value)),*] };
+}
+pub(super) use row;
+
+/// A statement: `head`, then `row` for each row, joined by `joint`, then `tail`. Each `?` of a row is a value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Many {
+    pub(super) head: &'static str,
+    pub(super) row: &'static str,
+    pub(super) joint: &'static str,
+    pub(super) tail: &'static str,
+}
+
+impl Many {
+    /// A statement that ends with the rows to insert.
+    pub(super) const fn insert(head: &'static str, row: &'static str, tail: &'static str) -> Self {
+        Self { head, row, joint: ", ", tail }
+    }
+
+    /// A statement about the rows that one of the conditions names.
+    pub(super) const fn select(head: &'static str, row: &'static str, tail: &'static str) -> Self {
+        Self { head, row, joint: " OR ", tail }
+    }
+
+    pub(super) async fn execute(&self, connection: &mut AnyConnection, rows: &[Vec<Value>]) -> Result<(), EngineError> {
+        for rows in chunks(rows) {
+            let (sql, values) = self.statement(rows);
+            let query = sqlx::query_with(AssertSqlSafe(sql), values).persistent(rows.len() <= MAX_KEPT_ROWS);
+            query.execute(&mut *connection).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn fetch(&self, connection: &mut AnyConnection, rows: &[Vec<Value>]) -> Result<Vec<AnyRow>, EngineError> {
+        let mut fetched = Vec::new();
+        for rows in chunks(rows) {
+            let (sql, values) = self.statement(rows);
+            let query = sqlx::query_with(AssertSqlSafe(sql), values).persistent(rows.len() <= MAX_KEPT_ROWS);
+            fetched.extend(query.fetch_all(&mut *connection).await?);
+        }
+        Ok(fetched)
+    }
+
+    /// Only literals become text of the statement.
+    fn statement(&self, rows: &[Vec<Value>]) -> (String, AnyArguments) {
+        let (mut sql, mut values) = (self.head.to_owned(), AnyArguments::default());
+        for (i, row) in rows.iter().enumerate() {
+            sql.push_str(if i == 0 { "" } else { self.joint });
+            let mut texts = self.row.split('?');
+            sql.push_str(texts.next().unwrap_or_default());
+            for (value, text) in row.iter().zip(texts) {
+                // Adding one of these to the list of values cannot fail.
+                let _ = match value.clone() {
+                    Value::Number(number) => values.add(number),
+                    Value::Text(text) => values.add(text),
+                    Value::Bytes(bytes) => values.add(bytes),
+                };
+                sql.push('$');
+                sql.push_str(&values.len().to_string());
+                sql.push_str(text);
+            }
+        }
+        sql.push_str(self.tail);
+        (sql, values)
+    }
+}
+
+/// As many rows at a time as a statement takes.
+fn chunks(rows: &[Vec<Value>]) -> impl Iterator<Item = &[Vec<Value>]> {
+    let n_columns = rows.first().map_or(1, |row| row.len().max(1));
+    rows.chunks((MAX_VALUES / n_columns).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_numbered_through_all_rows() {
+        let insert = Many::insert("INSERT INTO t(a, b, c) VALUES ", "(?, 0, ?)", " ON CONFLICT DO NOTHING");
+        let (sql, values) = insert.statement(&[row![1, "x"], row![2, [7; 32]]]);
+        assert_eq!(sql, "INSERT INTO t(a, b, c) VALUES ($1, 0, $2), ($3, 0, $4) ON CONFLICT DO NOTHING");
+        assert_eq!(values.len(), 4);
+        let select = Many::select("SELECT a FROM t WHERE ", "(a = ? AND b = ?)", "");
+        assert_eq!(select.statement(&[row![1, 2], row![3, 4]]).0, "SELECT a FROM t WHERE (a = $1 AND b = $2) OR (a = $3 AND b = $4)");
+    }
+
+    #[test]
+    fn no_statement_has_more_values_than_databases_take() {
+        let rows = vec![row![1, 2, 3]; 20_000];
+        let chunks: Vec<usize> = chunks(&rows).map(<[_]>::len).collect();
+        assert_eq!(chunks.iter().sum::<usize>(), rows.len());
+        assert!(chunks.iter().all(|n| n * 3 <= MAX_VALUES), "{chunks:?}");
+        assert_eq!(super::chunks(&[]).count(), 0);
+    }
+}
