@@ -11,8 +11,8 @@ use super::super::{
     ArtifactFacts, ArtifactRecords as _, EngineError, NewBatch, NewJob, NewModel, Notice, Subject, SubjectKind, graph, timestamp, timestamp_ms,
 };
 use super::artifact_records::record_artifacts;
-use super::garbage::{Referrer, reference_rows, require, write_references};
-use super::many::{Many, Value, row};
+use super::garbage::{REFERENCES, Referrer, reference_rows, require};
+use super::many::{Many, Part, Value, row};
 use super::{SqlEngine, Writing, idempotency, load, subject};
 use crate::artifacts::{ArtifactId, Class};
 use crate::placement;
@@ -330,19 +330,37 @@ impl Admitted {
     }
 
     async fn write(self, writing: &mut Writing) -> Result<(), EngineError> {
-        JOBS.execute(writing.connection(), &self.jobs).await?;
         record_artifacts(writing, &self.records).await?;
         if !self.artifacts.is_empty() {
             require(writing, &self.artifacts).await?;
         }
-        write_references(writing, &self.references).await?;
-        for (table, rows) in [(LABELS, &self.labels), (EVENTS, &self.events), (TASKS, &self.tasks), (DEPENDENCIES, &self.dependencies)] {
-            table.execute(writing.connection(), rows).await?;
+        let tables = [
+            (JOBS, self.jobs),
+            (REFERENCES, self.references),
+            (LABELS, self.labels),
+            (EVENTS, self.events),
+            (TASKS, self.tasks),
+            (DEPENDENCIES, self.dependencies),
+        ];
+        let n_rows = tables.iter().map(|(_, rows)| rows.len()).sum::<usize>();
+        match n_rows <= FEW_ROWS {
+            true => {
+                let parts: Vec<Part> = tables.into_iter().filter_map(|(table, rows)| table.part(rows)).collect();
+                writing.execute_together(&parts).await?;
+            }
+            false => {
+                for (table, rows) in &tables {
+                    table.execute(writing.connection(), rows).await?;
+                }
+            }
         }
         writing.changed.push(Notice::Ready);
         Ok(())
     }
 }
+
+/// So many rows of all tables go in one statement.
+const FEW_ROWS: usize = 100;
 
 const JOBS: Many = Many::insert(
     "INSERT INTO jobs(tenant, id, model_id, state, created_ms, deadline_ms, priority, last_seq, doc, input_salt, seed, batch) VALUES ",

@@ -15,7 +15,7 @@ use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
 use super::super::{Digest, EngineError, EngineFuture, Subject, SubjectKind};
-use super::many::{Many, Value, row};
+use super::many::{Many, Part, Value, row};
 use super::{Dialect, SqlEngine, Writing, fixed};
 use crate::artifacts::{ArtifactId, Class, Doomed, GarbageRecords};
 
@@ -293,7 +293,7 @@ pub(super) async fn refer(writing: &mut Writing, subject: &Subject, by: Referrer
         return Ok(());
     }
     require(writing, artifacts).await?;
-    write_references(writing, &reference_rows(subject, by, artifacts)).await
+    REFERENCES.execute(writing.connection(), &reference_rows(subject, by, artifacts)).await
 }
 
 /// References of a subject, to be written.
@@ -302,25 +302,16 @@ pub(super) fn reference_rows(subject: &Subject, by: Referrer, artifacts: &[Artif
     artifacts.iter().map(row).collect()
 }
 
-/// Writes references to artifacts that were required in this transaction.
-pub(super) async fn write_references(writing: &mut Writing, rows: &[Vec<Value>]) -> Result<(), EngineError> {
-    Many::insert(
-        "INSERT INTO artifact_references(tenant, class, digest, kind, subject) VALUES ",
-        "(?, ?, ?, ?, ?)",
-        " ON CONFLICT DO NOTHING",
-    )
-    .execute(writing.connection(), rows)
-    .await
-}
+/// References to artifacts that were required in this transaction.
+pub(super) const REFERENCES: Many = Many::insert(
+    "INSERT INTO artifact_references(tenant, class, digest, kind, subject) VALUES ",
+    "(?, ?, ?, ?, ?)",
+    " ON CONFLICT DO NOTHING",
+);
 
 /// Ends the references of a job's tasks: nobody reads their results any more.
-pub(super) async fn drop_task_references(writing: &mut Writing, job: &Subject) -> Result<(), EngineError> {
-    sqlx::query("DELETE FROM artifact_references WHERE tenant = $1 AND kind = 'TASK' AND subject = $2")
-        .bind(&job.tenant)
-        .bind(&job.id)
-        .execute(writing.connection())
-        .await?;
-    Ok(())
+pub(super) fn drop_task_references(job: &Subject) -> Part {
+    Part::new("DELETE FROM artifact_references WHERE tenant = ? AND kind = 'TASK' AND subject = ?", row![&job.tenant, &job.id])
 }
 
 /// Ends holds whose time has passed.

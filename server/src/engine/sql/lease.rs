@@ -13,7 +13,8 @@ use super::super::{
     EngineError, Lease, Leased, NewSession, Notice, Offer, ProofWork, Renewal, SessionId, Subject, SubjectKind, TaskKey, Work, graph,
 };
 use super::stopping::load_stop;
-use super::{Dialect, SqlEngine, Writing, apply, fixed};
+use super::many::{Part, row};
+use super::{Dialect, SqlEngine, Writing, apply_with, fixed};
 use crate::placement::{self, Candidate, DeviceClass, DeviceId, DeviceOffer, KindSet, Pool, Sharing, TaskKind, TenantLoad, WeightsKey};
 
 /// Tenants that are looked at for one request, those with the least for their share, and the best tasks of each.
@@ -24,7 +25,7 @@ const AT_HAND: i64 = 3;
 /// Models at hand that are looked at.
 const MAX_MODELS: usize = 8;
 /// How often it is chosen again, if others were faster.
-const ROUNDS: usize = 4;
+const ROUNDS: usize = WINDOW as usize;
 
 /// Who has something ready, found by leaps over the index: its length does not matter.
 const READY_TENANTS: &str = "WITH RECURSIVE ready(tenant) AS ( \
@@ -373,7 +374,7 @@ fn choose_tasks(ready: &[Ready], tenants: &[Tenant], session: &str, offer: &Offe
 /// Gives one task, unless its subject is in the hands of another transaction or has been told to stop.
 async fn give(writing: &mut Writing, ready: &Ready, holder: &Holder<'_>) -> Result<Option<Leased>, EngineError> {
     let subject = ready.task.subject.clone();
-    let Some(Taken { mut document, is_stopped, material }) = try_lock(writing, &subject).await? else { return Ok(None) };
+    let Some(Taken { mut document, is_stopped, material }) = try_lock(writing, ready).await? else { return Ok(None) };
     if document.is_final() || is_stopped {
         return Ok(None);
     }
@@ -396,19 +397,15 @@ async fn give(writing: &mut Writing, ready: &Ready, holder: &Holder<'_>) -> Resu
         return Ok(None);
     }
     let (lease, now_ms) = (Lease { task: ready.task.clone(), epoch: ready.epoch + 1 }, writing.now_ms);
-    sqlx::query("INSERT INTO attempts(kind, tenant, subject, ordinal, epoch, worker, started_ms) VALUES ($1, $2, $3, $4, $5, $6, $7)")
-        .bind(subject.kind.task_kind())
-        .bind(&subject.tenant)
-        .bind(&subject.id)
-        .bind(ready.ordinal)
-        .bind(lease.epoch)
-        .bind(holder.worker)
-        .bind(now_ms)
-        .execute(writing.connection())
-        .await?;
+    let begun = Part::new(
+        "INSERT INTO attempts(kind, tenant, subject, ordinal, epoch, worker, started_ms) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        row![subject.kind.task_kind(), &subject.tenant, &subject.id, ready.ordinal, lease.epoch, holder.worker, now_ms],
+    );
     let attempt = u32::try_from(attempts).unwrap_or(u32::MAX);
     if graph::is_whole(&lease.task.name) || document.is_queued() {
-        apply(writing, &subject, &mut document, Change::Started(attempt)).await?;
+        apply_with(writing, &subject, &mut document, Change::Started(attempt), vec![begun]).await?;
+    } else {
+        writing.execute_together(&[begun]).await?;
     }
     let work = work(writing, &lease.task, ready.ordinal, document, material).await?;
     writing.changed.push(Notice::Changed(subject));
@@ -432,25 +429,36 @@ struct Material {
     private_digest: Option<Vec<u8>>,
 }
 
-/// Locks a subject's row, or answers `None` if another transaction has it: its end will wake the workers again.
-async fn try_lock(writing: &mut Writing, subject: &Subject) -> Result<Option<Taken>, EngineError> {
+/// Locks the row of a task's subject, or answers `None` if another transaction has it: its end will wake the workers again. The row of a task that is not
+/// ready any more is left alone: whoever has the task would wait for it.
+async fn try_lock(writing: &mut Writing, ready: &Ready) -> Result<Option<Taken>, EngineError> {
+    let subject = &ready.task.subject;
     macro_rules! model {
         () => {
-            "SELECT doc, NULL AS stop_cause, salt, seed, NULL AS model, NULL AS private_digest FROM models WHERE tenant = $1 AND id = $2"
+            "SELECT doc, NULL AS stop_cause, salt, seed, NULL AS model, NULL AS private_digest FROM models WHERE tenant = $1 AND id = $2 \
+               AND EXISTS (SELECT 1 FROM tasks WHERE kind = 'REGISTER' AND tenant = $1 AND subject = $2 AND ordinal = $3 AND epoch = $4 AND state = 'READY')"
         };
     }
     // A model that has jobs does not change.
     macro_rules! job {
         () => {
             "SELECT jobs.doc, jobs.stop_cause, jobs.input_salt AS salt, jobs.seed, models.doc AS model, models.private_digest FROM jobs \
-               JOIN models ON models.tenant = jobs.tenant AND models.id = jobs.model_id WHERE jobs.tenant = $1 AND jobs.id = $2"
+               JOIN models ON models.tenant = jobs.tenant AND models.id = jobs.model_id WHERE jobs.tenant = $1 AND jobs.id = $2 \
+               AND EXISTS (SELECT 1 FROM tasks WHERE kind = 'PROVE' AND tasks.tenant = $1 AND subject = $2 AND ordinal = $3 AND epoch = $4 \
+                 AND tasks.state = 'READY')"
         };
     }
     let sql = match subject.kind {
         SubjectKind::Model => writing.dialect.pick(model!(), concat!(model!(), " FOR UPDATE SKIP LOCKED")),
         SubjectKind::Job => writing.dialect.pick(job!(), concat!(job!(), " FOR UPDATE OF jobs SKIP LOCKED")),
     };
-    let row = sqlx::query(sql).bind(&subject.tenant).bind(&subject.id).fetch_optional(writing.connection()).await?;
+    let row = sqlx::query(sql)
+        .bind(&subject.tenant)
+        .bind(&subject.id)
+        .bind(ready.ordinal)
+        .bind(ready.epoch)
+        .fetch_optional(writing.connection())
+        .await?;
     let Some(row) = row else { return Ok(None) };
     let is_stopped = get::<Option<String>>(&row, "stop_cause")?.is_some();
     let document = Document::decode(subject.kind, &get::<Vec<u8>>(&row, "doc")?)?;

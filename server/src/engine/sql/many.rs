@@ -1,9 +1,10 @@
-//! One statement over many rows: one round trip for all of them.
+//! Fewer round trips: one statement over many rows, and several statements that do not depend on each other sent as one.
 
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::{AnyConnection, Arguments as _, AssertSqlSafe};
 
 use super::super::EngineError;
+use super::Dialect;
 
 /// Values of one statement, at most: databases take 32,766 or more.
 const MAX_VALUES: usize = 16_000;
@@ -111,28 +112,96 @@ impl Many {
         Ok(fetched)
     }
 
+    /// As one of several statements; none if there are no rows. They must be few enough for one.
+    pub(super) fn part(&self, rows: Vec<Vec<Value>>) -> Option<Part> {
+        let text = vec![self.row; rows.len()].join(self.joint);
+        let n_rows = rows.len();
+        let values = rows.into_iter().flatten().collect();
+        (n_rows > 0).then(|| Part { sql: format!("{}{text}{}", self.head, self.tail), values, n_rows })
+    }
+
     /// Only literals become text of the statement.
     fn statement(&self, rows: &[Vec<Value>]) -> (String, AnyArguments) {
         let (mut sql, mut values) = (self.head.to_owned(), AnyArguments::default());
         for (i, row) in rows.iter().enumerate() {
             sql.push_str(if i == 0 { "" } else { self.joint });
-            let mut texts = self.row.split('?');
-            sql.push_str(texts.next().unwrap_or_default());
-            for (value, text) in row.iter().zip(texts) {
-                // Adding one of these to the list of values cannot fail.
-                let _ = match value.clone() {
-                    Value::Number(number) => values.add(number),
-                    Value::Text(text) => values.add(text),
-                    Value::Bytes(bytes) => values.add(bytes),
-                };
-                sql.push('$');
-                sql.push_str(&values.len().to_string());
-                sql.push_str(text);
-            }
+            append(&mut sql, &mut values, self.row, row);
         }
         sql.push_str(self.tail);
         (sql, values)
     }
+}
+
+/// Appends a text each of whose `?` is a value.
+fn append(sql: &mut String, values: &mut AnyArguments, text: &str, row: &[Value]) {
+    let mut texts = text.split('?');
+    sql.push_str(texts.next().unwrap_or_default());
+    for (value, text) in row.iter().zip(texts) {
+        // Adding one of these to the list of values cannot fail.
+        let _ = match value.clone() {
+            Value::Number(number) => values.add(number),
+            Value::Text(text) => values.add(text),
+            Value::Bytes(bytes) => values.add(bytes),
+        };
+        sql.push('$');
+        sql.push_str(&values.len().to_string());
+        sql.push_str(text);
+    }
+}
+
+/// One of several statements that are sent together: none sees what another writes, and no two write the same row. Each `?` is a value.
+#[derive(Debug)]
+pub(super) struct Part {
+    sql: String,
+    values: Vec<Value>,
+    n_rows: usize,
+}
+
+impl Part {
+    pub(super) fn new(sql: &str, values: Vec<Value>) -> Self {
+        Self { sql: sql.to_owned(), values, n_rows: 1 }
+    }
+}
+
+/// Executes statements that do not depend on each other: in PostgreSQL all at once, in SQLite, where nothing is sent anywhere, one after another.
+pub(super) async fn execute_together(dialect: Dialect, connection: &mut AnyConnection, parts: &[Part]) -> Result<(), EngineError> {
+    let mut rest = parts;
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(n_at_once(dialect, rest));
+        let (sql, values) = joined(now);
+        let is_kept = now.iter().all(|part| part.n_rows <= MAX_KEPT_ROWS);
+        sqlx::query_with(AssertSqlSafe(sql), values).persistent(is_kept).execute(&mut *connection).await?;
+        rest = later;
+    }
+    Ok(())
+}
+
+/// How many of the next statements go at once.
+fn n_at_once(dialect: Dialect, parts: &[Part]) -> usize {
+    if dialect == Dialect::Sqlite {
+        return 1;
+    }
+    let n_values = parts.iter().scan(0, |sum, part| {
+        *sum += part.values.len();
+        Some(*sum)
+    });
+    n_values.take_while(|n| *n <= MAX_VALUES).count().max(1)
+}
+
+/// The last statement, with those before it as its common table expressions.
+fn joined(parts: &[Part]) -> (String, AnyArguments) {
+    let (mut sql, mut values) = (String::new(), AnyArguments::default());
+    for (i, part) in parts.iter().enumerate() {
+        let is_last = i + 1 == parts.len();
+        match (i, is_last) {
+            (0, true) => {}
+            (0, false) => sql.push_str("WITH part0 AS ("),
+            (_, true) => sql.push_str(") "),
+            (_, false) => sql.push_str(&format!("), part{i} AS (")),
+        }
+        append(&mut sql, &mut values, &part.sql, &part.values);
+    }
+    (sql, values)
 }
 
 /// As many rows at a time as a statement takes.
@@ -153,6 +222,20 @@ mod tests {
         assert_eq!(values.len(), 4);
         let select = Many::select("SELECT a FROM t WHERE ", "(a = ? AND b = ?)", "");
         assert_eq!(select.statement(&[row![1, 2], row![3, 4]]).0, "SELECT a FROM t WHERE (a = $1 AND b = $2) OR (a = $3 AND b = $4)");
+    }
+
+    #[test]
+    fn parts_are_joined_and_their_values_numbered() {
+        let parts = |n: usize| -> Vec<Part> {
+            (0..n).map(|i| Part::new(["UPDATE a SET b = ? WHERE c = ?", "DELETE FROM d WHERE e = ?", "DELETE FROM f"][i], row![1, 2][i.min(2)..].to_vec())).collect()
+        };
+        assert_eq!(joined(&parts(1)).0, "UPDATE a SET b = $1 WHERE c = $2");
+        let (sql, values) = joined(&parts(3));
+        assert_eq!(sql, "WITH part0 AS (UPDATE a SET b = $1 WHERE c = $2), part1 AS (DELETE FROM d WHERE e = $3) DELETE FROM f");
+        assert_eq!(values.len(), 3);
+        assert_eq!((n_at_once(Dialect::Postgres, &parts(3)), n_at_once(Dialect::Sqlite, &parts(3))), (3, 1));
+        let large = || Part::new("DELETE FROM f", vec![Value::from(1); MAX_VALUES]);
+        assert_eq!(n_at_once(Dialect::Postgres, &[large(), large()]), 1);
     }
 
     #[test]

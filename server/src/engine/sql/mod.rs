@@ -39,6 +39,7 @@ use crate::limits::Limits;
 use crate::placement::retry::Budgets;
 use group::{Group, Member};
 use lines::{Line, Lines};
+use many::{Part, execute_together, row};
 use notices::Notices;
 pub use postgres::PostgresError;
 use room::Counts;
@@ -143,6 +144,11 @@ impl Writing {
             Unit::Member(member) => member.connection(),
             Unit::Line(line) => line.connection(),
         }
+    }
+
+    async fn execute_together(&mut self, parts: &[Part]) -> Result<(), EngineError> {
+        let dialect = self.dialect;
+        execute_together(dialect, self.connection(), parts).await
     }
 }
 
@@ -268,56 +274,40 @@ struct Locked {
 
 /// Applies a change to a document, and writes it, its event, and what webhooks are to be told.
 async fn apply(writing: &mut Writing, subject: &Subject, document: &mut Document, change: Change) -> Result<(), EngineError> {
+    apply_with(writing, subject, document, change, Vec::new()).await
+}
+
+/// As [`apply`], together with statements that write other rows.
+async fn apply_with(
+    writing: &mut Writing,
+    subject: &Subject,
+    document: &mut Document,
+    change: Change,
+    mut parts: Vec<Part>,
+) -> Result<(), EngineError> {
     let body = document.apply(change, writing.now_ms);
     let sql = match (subject.kind, document.is_final()) {
-        (SubjectKind::Model, _) => "UPDATE models SET state = $1, last_seq = $2, doc = $3 WHERE tenant = $4 AND id = $5",
-        (SubjectKind::Job, false) => "UPDATE jobs SET state = $1, last_seq = $2, doc = $3 WHERE tenant = $4 AND id = $5",
+        (SubjectKind::Model, _) => "UPDATE models SET state = ?, last_seq = ?, doc = ? WHERE tenant = ? AND id = ?",
+        (SubjectKind::Job, false) => "UPDATE jobs SET state = ?, last_seq = ?, doc = ? WHERE tenant = ? AND id = ?",
         // At the end of a job its secrets are erased.
-        (SubjectKind::Job, true) => {
-            "UPDATE jobs SET state = $1, last_seq = $2, doc = $3, input_salt = NULL, seed = NULL WHERE tenant = $4 AND id = $5"
-        }
+        (SubjectKind::Job, true) => "UPDATE jobs SET state = ?, last_seq = ?, doc = ?, input_salt = NULL, seed = NULL WHERE tenant = ? AND id = ?",
     };
-    sqlx::query(sql)
-        .bind(i64::from(document.state()))
-        .bind(document.last_sequence())
-        .bind(document.encode())
-        .bind(&subject.tenant)
-        .bind(&subject.id)
-        .execute(writing.connection())
-        .await?;
-    append_event(writing, subject, document.last_sequence(), body).await?;
+    let sequence = document.last_sequence();
+    parts.push(Part::new(sql, row![i64::from(document.state()), sequence, document.encode(), &subject.tenant, &subject.id]));
+    parts.push(Part::new(
+        "INSERT INTO events(kind, tenant, subject, seq, body) VALUES (?, ?, ?, ?, ?)",
+        row![subject.kind.task_kind(), &subject.tenant, &subject.id, sequence, body],
+    ));
     if document.is_final() && subject.kind == SubjectKind::Job {
-        end_job(writing, subject, document.last_sequence()).await?;
+        // What follows from a job's end: its tasks' results are garbage, and webhooks are to hear of it.
+        parts.push(garbage::drop_task_references(subject));
+        parts.push(Part::new(
+            "INSERT INTO outbox(tenant, webhook, job, seq, not_before_ms) SELECT tenant, id, ?, ?, ? FROM webhooks WHERE tenant = ?",
+            row![&subject.id, sequence, writing.now_ms, &subject.tenant],
+        ));
     }
+    writing.execute_together(&parts).await?;
     writing.changed.push(Notice::Changed(subject.clone()));
-    Ok(())
-}
-
-/// What follows from a job's end: its tasks' results are garbage, and webhooks are to hear of it.
-async fn end_job(writing: &mut Writing, subject: &Subject, sequence: i64) -> Result<(), EngineError> {
-    garbage::drop_task_references(writing, subject).await?;
-    let now_ms = writing.now_ms;
-    sqlx::query(
-        "INSERT INTO outbox(tenant, webhook, job, seq, not_before_ms) SELECT tenant, id, $1, $2, $3 FROM webhooks WHERE tenant = $4",
-    )
-    .bind(&subject.id)
-    .bind(sequence)
-    .bind(now_ms)
-    .bind(&subject.tenant)
-    .execute(writing.connection())
-    .await?;
-    Ok(())
-}
-
-async fn append_event(writing: &mut Writing, subject: &Subject, sequence: i64, body: Vec<u8>) -> Result<(), EngineError> {
-    sqlx::query("INSERT INTO events(kind, tenant, subject, seq, body) VALUES ($1, $2, $3, $4, $5)")
-        .bind(subject.kind.task_kind())
-        .bind(&subject.tenant)
-        .bind(&subject.id)
-        .bind(sequence)
-        .bind(body)
-        .execute(writing.connection())
-        .await?;
     Ok(())
 }
 

@@ -7,9 +7,10 @@ use super::super::verdict::{Failed, Verdict, decide};
 use super::super::{ArtifactFacts, EngineError, FailedAttempt, Lease, Notice, Outcome, Subject, SubjectKind, TaskFlow, Usage, graph};
 use super::admission::named;
 use super::artifact_records::{id_of, record_artifacts};
-use super::garbage::{Referrer, refer};
+use super::garbage::{REFERENCES, Referrer, refer, reference_rows, require};
+use super::many::{Part, row};
 use super::stopping::{Stop, cancel_all, end_if_idle};
-use super::{Locked, SqlEngine, Writing, apply, lock};
+use super::{Locked, SqlEngine, Writing, apply, apply_with, lock};
 use crate::artifacts::{ArtifactId, Class};
 use crate::placement::retry::History;
 
@@ -119,7 +120,11 @@ impl SqlEngine {
             end_if_idle(&mut writing, &held.subject, &mut held.document, &stop).await?;
             return self.commit(writing).await;
         }
-        end_task(&mut writing, &held, "DONE", usage).await?;
+        // The end of a task that is all of its job is written together with the job's.
+        let mut parts = ended("DONE", writing.now_ms, &held, usage);
+        if !held.is_whole() || !matches!(outcome, Outcome::Proved { .. }) {
+            writing.execute_together(&std::mem::take(&mut parts)).await?;
+        }
         note_fallback(&mut writing, &mut held, usage).await?;
         match outcome {
             Outcome::Registered { registered, private_digest, graph, artifacts } => {
@@ -135,13 +140,16 @@ impl SqlEngine {
                 apply(&mut writing, &held.subject, &mut held.document, Change::Progressed(progress)).await?;
             }
             Outcome::Proved { mut result, artifacts } => {
-                let key = named(&held.subject, [result.verifier_key_artifact.as_str()])?;
-                insert_artifacts(&mut writing, &held.subject, Referrer::Document, &artifacts, key).await?;
+                let mut referred = named(&held.subject, [result.verifier_key_artifact.as_str()])?;
+                record_artifacts(&mut writing, &artifacts).await?;
+                referred.extend(artifacts.iter().map(id_of));
+                require(&mut writing, &referred).await?;
                 if !held.is_whole() {
                     result.stage_times = step_times(&mut writing, &held.subject).await?;
                 }
-                publish(&mut writing, &held.subject, &result).await?;
-                apply(&mut writing, &held.subject, &mut held.document, Change::Proved(result)).await?;
+                parts.extend(REFERENCES.part(reference_rows(&held.subject, Referrer::Document, &referred)));
+                parts.push(published(&held.subject, &result, writing.now_ms));
+                apply_with(&mut writing, &held.subject, &mut held.document, Change::Proved(result), parts).await?;
             }
         }
         self.commit(writing).await
@@ -213,39 +221,38 @@ impl SqlEngine {
 
 /// Ends a task and its attempt.
 async fn end_task(writing: &mut Writing, held: &Held, state: &'static str, usage: &Usage) -> Result<(), EngineError> {
-    set_state(writing, held, state).await?;
-    end_attempt(writing, held, state, usage).await
+    let parts = ended(state, writing.now_ms, held, usage);
+    writing.execute_together(&parts).await
+}
+
+/// The end of a task and of its attempt.
+fn ended(state: &'static str, now_ms: i64, held: &Held, usage: &Usage) -> Vec<Part> {
+    vec![task_state(held, state), attempt_end(held, state, usage, now_ms)]
+}
+
+fn task_state(held: &Held, state: &'static str) -> Part {
+    let Held { subject, ordinal, .. } = held;
+    Part::new(
+        "UPDATE tasks SET state = ?, session = NULL WHERE kind = ? AND tenant = ? AND subject = ? AND ordinal = ?",
+        row![state, subject.kind.task_kind(), &subject.tenant, &subject.id, *ordinal],
+    )
+}
+
+fn attempt_end(held: &Held, outcome: &str, usage: &Usage, now_ms: i64) -> Part {
+    let Held { subject, ordinal, epoch, .. } = held;
+    Part::new(
+        "UPDATE attempts SET ended_ms = ?, outcome = ?, device = ? WHERE kind = ? AND tenant = ? AND subject = ? AND ordinal = ? AND epoch = ?",
+        row![now_ms, outcome, &usage.device, subject.kind.task_kind(), &subject.tenant, &subject.id, *ordinal, *epoch],
+    )
 }
 
 async fn set_state(writing: &mut Writing, held: &Held, state: &'static str) -> Result<(), EngineError> {
-    sqlx::query("UPDATE tasks SET state = $1, session = NULL WHERE kind = $2 AND tenant = $3 AND subject = $4 AND ordinal = $5")
-        .bind(state)
-        .bind(held.subject.kind.task_kind())
-        .bind(&held.subject.tenant)
-        .bind(&held.subject.id)
-        .bind(held.ordinal)
-        .execute(writing.connection())
-        .await?;
-    Ok(())
+    writing.execute_together(&[task_state(held, state)]).await
 }
 
 pub(super) async fn end_attempt(writing: &mut Writing, held: &Held, outcome: &str, usage: &Usage) -> Result<(), EngineError> {
-    let now_ms = writing.now_ms;
-    sqlx::query(
-        "UPDATE attempts SET ended_ms = $1, outcome = $2, device = $3 \
-         WHERE kind = $4 AND tenant = $5 AND subject = $6 AND ordinal = $7 AND epoch = $8",
-    )
-    .bind(now_ms)
-    .bind(outcome)
-    .bind(&usage.device)
-    .bind(held.subject.kind.task_kind())
-    .bind(&held.subject.tenant)
-    .bind(&held.subject.id)
-    .bind(held.ordinal)
-    .bind(held.epoch)
-    .execute(writing.connection())
-    .await?;
-    Ok(())
+    let end = attempt_end(held, outcome, usage, writing.now_ms);
+    writing.execute_together(&[end]).await
 }
 
 /// Queues a task again, with its failures so far and a new epoch. A subject without other tasks waits again as a whole.
@@ -359,16 +366,11 @@ async fn prefer_holder(writing: &mut Writing, held: &Held) -> Result<(), EngineE
 }
 
 /// The job's one result. A second one breaks the key.
-async fn publish(writing: &mut Writing, subject: &Subject, result: &v1::JobResult) -> Result<(), EngineError> {
-    let now_ms = writing.now_ms;
-    sqlx::query("INSERT INTO results(tenant, job, proof, published_ms) VALUES ($1, $2, $3, $4)")
-        .bind(&subject.tenant)
-        .bind(&subject.id)
-        .bind(&result.proof_artifact)
-        .bind(now_ms)
-        .execute(writing.connection())
-        .await?;
-    Ok(())
+fn published(subject: &Subject, result: &v1::JobResult, now_ms: i64) -> Part {
+    Part::new(
+        "INSERT INTO results(tenant, job, proof, published_ms) VALUES (?, ?, ?, ?)",
+        row![&subject.tenant, &subject.id, &result.proof_artifact, now_ms],
+    )
 }
 
 /// How far a job of several tasks is: its steps in the order of the graph.
