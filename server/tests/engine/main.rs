@@ -61,6 +61,7 @@ conformance! {
     order::the_oldest_job_of_the_highest_priority_goes_first_along_its_longest_way,
     order::a_layer_waits_a_little_for_who_committed_it,
     order::a_model_at_hand_and_free_memory_decide,
+    order::many_who_ask_at_once_are_given_a_task_each,
     overview::operators_see_all_tenants_newest_first,
     overview::operators_see_what_runs_where,
     stops::a_waiting_job_is_cancelled_at_once_and_a_running_one_when_it_stops,

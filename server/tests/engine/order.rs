@@ -100,3 +100,37 @@ pub(crate) async fn a_model_at_hand_and_free_memory_decide(world: World) {
     let given = world.engine.lease(&session, Offer { max_tasks: 4, ..offer() }).await.unwrap();
     assert_eq!(given.iter().map(|leased| leased.lease.task.subject.clone()).collect::<Vec<_>>(), [large_job, small_job]);
 }
+
+pub(crate) async fn many_who_ask_at_once_are_given_a_task_each(world: World) {
+    world.ready_model("acme", "net", whole()).await;
+    for _ in 0..40 {
+        world.job("acme", "net").await;
+    }
+    let closed = world.session().await;
+    world.engine.close_session(&closed, false).await.unwrap();
+    let mut asking = Vec::new();
+    for index in 0..40 {
+        let session = if index % 10 == 5 { closed.clone() } else { world.session().await };
+        let engine = world.engine.clone();
+        asking.push(tokio::spawn(async move { engine.lease(&session, offer()).await }));
+    }
+    // Some do not wait for the answer.
+    for asking in asking.iter().skip(30) {
+        asking.abort();
+    }
+    let (mut given, mut n_refused) = (Vec::new(), 0);
+    for asking in asking {
+        match asking.await {
+            Ok(Ok(leased)) => given.extend(leased.into_iter().map(|leased| leased.lease)),
+            Ok(Err(EngineError::NoSession)) => n_refused += 1,
+            Ok(Err(error)) => panic!("{error}"),
+            Err(_) => {}
+        }
+    }
+    let distinct: std::collections::HashSet<_> = given.iter().map(|lease| lease.task.clone()).collect();
+    assert_eq!(distinct.len(), given.len(), "no task is given twice");
+    assert!(given.len() >= 27 && n_refused >= 3, "{} and {n_refused}", given.len());
+    for lease in given {
+        finish(&world, &lease).await.unwrap();
+    }
+}

@@ -362,17 +362,17 @@ impl Admitted {
 /// So many rows of all tables go in one statement.
 const FEW_ROWS: usize = 100;
 
-const JOBS: Many = Many::insert(
+const JOBS: Many = Many::new(
     "INSERT INTO jobs(tenant, id, model_id, state, created_ms, deadline_ms, priority, last_seq, doc, input_salt, seed, batch) VALUES ",
     "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "",
 );
-const LABELS: Many = Many::insert("INSERT INTO job_labels(tenant, job, key, value) VALUES ", "(?, ?, ?, ?)", "");
-const EVENTS: Many = Many::insert("INSERT INTO events(kind, tenant, subject, seq, body) VALUES ", "(?, ?, ?, ?, ?)", "");
-const TASKS: Many = Many::insert(
+const LABELS: Many = Many::new("INSERT INTO job_labels(tenant, job, key, value) VALUES ", "(?, ?, ?, ?)", "");
+const EVENTS: Many = Many::new("INSERT INTO events(kind, tenant, subject, seq, body) VALUES ", "(?, ?, ?, ?, ?)", "");
+const TASKS: Many = Many::new(
     "INSERT INTO tasks(kind, tenant, subject, ordinal, name, step, state, waiting_on, priority, level, created_ms, rank_ms, estimated_ms, \
        device_bytes, model_digest) VALUES ",
     "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "",
 );
-const DEPENDENCIES: Many = Many::insert("INSERT INTO deps(tenant, job, needs, task) VALUES ", "(?, ?, ?, ?)", "");
+const DEPENDENCIES: Many = Many::new("INSERT INTO deps(tenant, job, needs, task) VALUES ", "(?, ?, ?, ?)", "");

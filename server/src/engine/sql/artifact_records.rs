@@ -194,7 +194,7 @@ pub(super) async fn record_artifacts(writing: &mut Writing, artifacts: &[Artifac
         row![&facts.tenant, facts.class.as_str(), facts.digest, column(facts.size_bytes), &facts.media_type, now_ms]
     };
     let rows: Vec<_> = artifacts.values().map(row).collect();
-    Many::insert(
+    Many::new(
         "INSERT INTO artifacts(tenant, class, digest, size_bytes, media_type, created_ms, is_counted) VALUES ",
         "(?, ?, ?, ?, ?, ?, 1)",
         " ON CONFLICT DO NOTHING",

@@ -241,23 +241,37 @@ async fn insert_holds(writing: &mut Writing, artifacts: &[ArtifactId], until_ms:
     );
     let rows: Vec<_> =
         artifacts.iter().map(|artifact| row![&artifact.tenant, artifact.class.as_str(), artifact.digest, until_ms]).collect();
-    Many::insert("INSERT INTO artifact_holds(tenant, class, digest, until_ms) VALUES ", "(?, ?, ?, ?)", tail)
+    Many::new("INSERT INTO artifact_holds(tenant, class, digest, until_ms) VALUES ", "(?, ?, ?, ?)", tail)
         .execute(writing.connection(), &rows)
         .await
 }
 
-/// The artifacts' columns as rows.
-fn rows_of(artifacts: &[ArtifactId]) -> Vec<Vec<Value>> {
-    artifacts.iter().map(|artifact| row![&artifact.tenant, artifact.class.as_str(), artifact.digest]).collect()
+/// The key of an artifact's record.
+fn row_of(artifact: &ArtifactId) -> Vec<Value> {
+    row![&artifact.tenant, artifact.class.as_str(), artifact.digest]
 }
 
-const DOOMS: &str = "SELECT tenant, class, digest, doomed_ms FROM artifacts WHERE ";
-const ONE_OF: &str = "(tenant = ? AND class = ? AND digest = ?)";
+/// The records of so many artifacts, each found by its key.
+const DOOMS: Many = Many::new(
+    "WITH wanted(tenant, class, digest) AS (VALUES ",
+    "(?, ?, ?)",
+    ") SELECT a.doomed_ms FROM wanted CROSS JOIN artifacts a WHERE a.tenant = wanted.tenant AND a.class = wanted.class AND a.digest = wanted.digest",
+);
+const DOOMS_LOCKED: Many = Many::new(
+    "WITH wanted(tenant, class, digest) AS (VALUES ",
+    "(?, ?, ?)",
+    ") SELECT a.doomed_ms FROM wanted CROSS JOIN artifacts a WHERE a.tenant = wanted.tenant AND a.class = wanted.class AND a.digest = wanted.digest \
+       FOR SHARE OF a",
+);
 
 /// The records of artifacts and the times of their dooms. Until the transaction ends, they do not change.
 async fn lock_records(writing: &mut Writing, artifacts: &[ArtifactId]) -> Result<Vec<AnyRow>, EngineError> {
-    let tail = writing.dialect.pick("", " FOR SHARE");
-    Many::select(DOOMS, ONE_OF, tail).fetch(writing.connection(), &rows_of(artifacts)).await
+    let rows: Vec<_> = artifacts.iter().collect::<BTreeSet<_>>().into_iter().map(row_of).collect();
+    let records = match writing.dialect {
+        Dialect::Sqlite => DOOMS,
+        Dialect::Postgres => DOOMS_LOCKED,
+    };
+    records.fetch(writing.connection(), &rows).await
 }
 
 /// Locks the records that there are against a doom.
@@ -303,7 +317,7 @@ pub(super) fn reference_rows(subject: &Subject, by: Referrer, artifacts: &[Artif
 }
 
 /// References to artifacts that were required in this transaction.
-pub(super) const REFERENCES: Many = Many::insert(
+pub(super) const REFERENCES: Many = Many::new(
     "INSERT INTO artifact_references(tenant, class, digest, kind, subject) VALUES ",
     "(?, ?, ?, ?, ?)",
     " ON CONFLICT DO NOTHING",
@@ -332,7 +346,7 @@ async fn insert_doomed(writing: &mut Writing, bounds: &Bounds, artifacts: &[Arti
     let now_ms = bounds.now_ms;
     let row = |artifact: &ArtifactId| row![&artifact.tenant, artifact.class.as_str(), artifact.digest, now_ms, now_ms];
     let rows: Vec<_> = artifacts.iter().map(row).collect();
-    let inserted = Many::insert(
+    let inserted = Many::new(
         "INSERT INTO artifacts(tenant, class, digest, size_bytes, media_type, created_ms, doomed_ms, is_counted) VALUES ",
         "(?, ?, ?, 0, '', ?, ?, 1)",
         " ON CONFLICT DO NOTHING RETURNING tenant, class, digest",

@@ -3,18 +3,17 @@
 
 use std::num::NonZeroU32;
 
-use prost::Message as _;
 use sqlx::any::AnyRow;
 use sqlx::{Decode, Row as _, Type};
-use zkinfer_proto::v1;
 
-use super::super::document::{Change, Document};
+use super::super::document::Change;
 use super::super::{
-    EngineError, Lease, Leased, NewSession, Notice, Offer, ProofWork, Renewal, SessionId, Subject, SubjectKind, TaskKey, Work, graph,
+    EngineError, Lease, Leased, NewSession, Notice, Offer, Renewal, SessionId, Subject, SubjectKind, TaskKey, graph,
 };
 use super::stopping::load_stop;
 use super::many::{Part, row};
-use super::{Dialect, SqlEngine, Writing, apply_with, fixed};
+use super::work::{Taken, try_lock, work};
+use super::{Dialect, SqlEngine, Writing, apply_with};
 use crate::placement::{self, Candidate, DeviceClass, DeviceId, DeviceOffer, KindSet, Pool, Sharing, TaskKind, TenantLoad, WeightsKey};
 
 /// Tenants that are looked at for one request, those with the least for their share, and the best tasks of each.
@@ -57,6 +56,9 @@ const OF_MODEL: &str = ready!("model_digest = $1");
 /// The best tasks that open what the session committed.
 const OF_SIBLING: &str = ready!("sibling = $1");
 
+/// What a session is given.
+pub(super) type Given = Result<Vec<Leased>, EngineError>;
+
 /// A tenant with something ready.
 struct Tenant {
     name: String,
@@ -65,10 +67,10 @@ struct Tenant {
 }
 
 /// A ready task.
-struct Ready {
-    task: TaskKey,
-    ordinal: i64,
-    epoch: i64,
+pub(super) struct Ready {
+    pub(super) task: TaskKey,
+    pub(super) ordinal: i64,
+    pub(super) epoch: i64,
     attempts: i64,
     /// As placement sees it.
     candidate: Candidate,
@@ -91,23 +93,38 @@ impl SqlEngine {
         Ok(id)
     }
 
-    pub(super) async fn lease_tasks(&self, session: &str, offer: &Offer) -> Result<Vec<Leased>, EngineError> {
-        // Cheap look first, as the poll of an idle worker must not write.
-        if !self.has_ready().await? {
-            return self.check_session(session).await.map(|()| Vec::new());
+    /// Gives tasks to sessions, one after another; answers what each is given.
+    pub(super) async fn lease_in(&self, writing: &mut Writing, asked: &[(&str, &Offer)]) -> Result<Vec<Given>, EngineError> {
+        let mut tenants = ready_tenants(writing).await?;
+        let mut given = Vec::with_capacity(asked.len());
+        for (session, offer) in asked {
+            given.push(match self.lease_to(writing, &mut tenants, session, offer).await {
+                // That is no reason to give the others nothing.
+                Err(EngineError::NoSession) => Err(EngineError::NoSession),
+                leased => Ok(leased?),
+            });
         }
-        let mut writing = self.begin().await?;
-        let held = held_by(&mut writing, session).await?;
+        Ok(given)
+    }
+
+    async fn lease_to(
+        &self,
+        writing: &mut Writing,
+        tenants: &mut [Tenant],
+        session: &str,
+        offer: &Offer,
+    ) -> Result<Vec<Leased>, EngineError> {
+        let held = held_by(writing, session).await?;
+        let mut given = Vec::new();
         if held.is_cordoned {
-            return Ok(Vec::new());
+            return Ok(given);
         }
         let holder = Holder { session, worker: &held.worker, until_ms: writing.now_ms.saturating_add(self.rules.lease_ms) };
-        let mut tenants = ready_tenants(&mut writing).await?;
-        let mut ready = ready_tasks(&mut writing, &tenants, session, offer).await?;
-        let mut given = Vec::new();
+        sort_tenants(tenants);
+        let mut ready = ready_tasks(writing, tenants, session, offer).await?;
         for _ in 0..ROUNDS {
             let n_given = u32::try_from(given.len()).unwrap_or(u32::MAX);
-            let choices = choose_tasks(&ready, &tenants, session, offer, &held, n_given);
+            let choices = choose_tasks(&ready, tenants, session, offer, &held, n_given);
             if choices.is_empty() {
                 break;
             }
@@ -117,8 +134,9 @@ impl SqlEngine {
                 if tenant.load.running >= tenant.may_run {
                     continue;
                 }
-                if let Some(leased) = give(&mut writing, &ready[index], &holder).await? {
+                if let Some(leased) = give(writing, &ready[index], &holder).await? {
                     tenant.load.running += 1;
+                    tenant.load.last_leased_ms = writing.now_ms.unsigned_abs();
                     given.push(leased);
                 }
             }
@@ -129,11 +147,10 @@ impl SqlEngine {
                 !choices.contains(&(index - 1))
             });
         }
-        self.commit(writing).await?;
         Ok(given)
     }
 
-    async fn has_ready(&self) -> Result<bool, EngineError> {
+    pub(super) async fn has_ready(&self) -> Result<bool, EngineError> {
         let ready: Option<i64> = match self.dialect {
             Dialect::Sqlite => {
                 sqlx::query_scalar("SELECT ordinal FROM tasks WHERE state = 'READY' AND not_before_ms <= $1 LIMIT 1")
@@ -150,7 +167,7 @@ impl SqlEngine {
         Ok(ready.is_some())
     }
 
-    async fn check_session(&self, session: &str) -> Result<(), EngineError> {
+    pub(super) async fn check_session(&self, session: &str) -> Result<(), EngineError> {
         let known: Option<i64> =
             sqlx::query_scalar("SELECT is_cordoned FROM sessions WHERE id = $1").bind(session).fetch_optional(&self.readers).await?;
         known.map(drop).ok_or(EngineError::NoSession)
@@ -248,9 +265,13 @@ async fn ready_tenants(writing: &mut Writing) -> Result<Vec<Tenant>, EngineError
         may_run: may_run.unsigned_abs(),
     };
     let mut tenants: Vec<Tenant> = rows.into_iter().map(tenant).filter(|tenant| tenant.load.running < tenant.may_run).collect();
-    tenants.sort_by(|a, b| a.load.compare(&b.load).then_with(|| a.name.cmp(&b.name)));
+    sort_tenants(&mut tenants);
     tenants.truncate(MAX_TENANTS);
     Ok(tenants)
+}
+
+fn sort_tenants(tenants: &mut [Tenant]) {
+    tenants.sort_by(|a, b| a.load.compare(&b.load).then_with(|| a.name.cmp(&b.name)));
 }
 
 /// What is chosen from: the best of each tenant, of each model at hand, and of what the session committed.
@@ -283,7 +304,7 @@ async fn ready_tasks(writing: &mut Writing, tenants: &[Tenant], session: &str, o
     Ok(ready)
 }
 
-fn get<'r, T: Decode<'r, sqlx::Any> + Type<sqlx::Any>>(row: &'r AnyRow, column: &str) -> Result<T, sqlx::Error> {
+pub(super) fn get<'r, T: Decode<'r, sqlx::Any> + Type<sqlx::Any>>(row: &'r AnyRow, column: &str) -> Result<T, sqlx::Error> {
     row.try_get(column)
 }
 
@@ -410,95 +431,4 @@ async fn give(writing: &mut Writing, ready: &Ready, holder: &Holder<'_>) -> Resu
     let work = work(writing, &lease.task, ready.ordinal, document, material).await?;
     writing.changed.push(Notice::Changed(subject));
     Ok(Some(Leased { lease, attempt, work }))
-}
-
-/// A subject whose row is locked.
-struct Taken {
-    document: Document,
-    /// Its workers were told to stop.
-    is_stopped: bool,
-    material: Material,
-}
-
-/// What a subject's work needs beside its document.
-struct Material {
-    salt: Option<Vec<u8>>,
-    seed: Option<Vec<u8>>,
-    /// Of a job: its model, and what proving needs of it.
-    model: Option<Vec<u8>>,
-    private_digest: Option<Vec<u8>>,
-}
-
-/// Locks the row of a task's subject, or answers `None` if another transaction has it: its end will wake the workers again. The row of a task that is not
-/// ready any more is left alone: whoever has the task would wait for it.
-async fn try_lock(writing: &mut Writing, ready: &Ready) -> Result<Option<Taken>, EngineError> {
-    let subject = &ready.task.subject;
-    macro_rules! model {
-        () => {
-            "SELECT doc, NULL AS stop_cause, salt, seed, NULL AS model, NULL AS private_digest FROM models WHERE tenant = $1 AND id = $2 \
-               AND EXISTS (SELECT 1 FROM tasks WHERE kind = 'REGISTER' AND tenant = $1 AND subject = $2 AND ordinal = $3 AND epoch = $4 AND state = 'READY')"
-        };
-    }
-    // A model that has jobs does not change.
-    macro_rules! job {
-        () => {
-            "SELECT jobs.doc, jobs.stop_cause, jobs.input_salt AS salt, jobs.seed, models.doc AS model, models.private_digest FROM jobs \
-               JOIN models ON models.tenant = jobs.tenant AND models.id = jobs.model_id WHERE jobs.tenant = $1 AND jobs.id = $2 \
-               AND EXISTS (SELECT 1 FROM tasks WHERE kind = 'PROVE' AND tasks.tenant = $1 AND subject = $2 AND ordinal = $3 AND epoch = $4 \
-                 AND tasks.state = 'READY')"
-        };
-    }
-    let sql = match subject.kind {
-        SubjectKind::Model => writing.dialect.pick(model!(), concat!(model!(), " FOR UPDATE SKIP LOCKED")),
-        SubjectKind::Job => writing.dialect.pick(job!(), concat!(job!(), " FOR UPDATE OF jobs SKIP LOCKED")),
-    };
-    let row = sqlx::query(sql)
-        .bind(&subject.tenant)
-        .bind(&subject.id)
-        .bind(ready.ordinal)
-        .bind(ready.epoch)
-        .fetch_optional(writing.connection())
-        .await?;
-    let Some(row) = row else { return Ok(None) };
-    let is_stopped = get::<Option<String>>(&row, "stop_cause")?.is_some();
-    let document = Document::decode(subject.kind, &get::<Vec<u8>>(&row, "doc")?)?;
-    let (model, private_digest) = match subject.kind {
-        // No bytes: the type of a column without values is not that of bytes.
-        SubjectKind::Model => (None, None),
-        SubjectKind::Job => (get(&row, "model")?, get(&row, "private_digest")?),
-    };
-    Ok(Some(Taken { document, is_stopped, material: Material { salt: get(&row, "salt")?, seed: get(&row, "seed")?, model, private_digest } }))
-}
-
-async fn work(writing: &mut Writing, task: &TaskKey, ordinal: i64, document: Document, material: Material) -> Result<Work, EngineError> {
-    let Material { salt, seed, model, private_digest } = material;
-    // They are erased only with the end of the subject.
-    let (salt, seed) = (fixed(&salt.unwrap_or_default())?, fixed(&seed.unwrap_or_default())?);
-    match document {
-        Document::Model(model) => Ok(Work::Register { model, salt, seed }),
-        Document::Job(job) => {
-            let model = v1::Model::decode(model.ok_or(EngineError::ModelNotFound)?.as_slice()).map_err(EngineError::Damaged)?;
-            let private_digest = fixed(&private_digest.ok_or(EngineError::ModelNotFound)?)?;
-            let proof = Box::new(ProofWork { job: *job, model, private_digest, input_salt: salt, seed });
-            if graph::is_whole(&task.name) {
-                return Ok(Work::Prove(proof));
-            }
-            Ok(Work::Step { proof, results: results(writing, &task.subject, ordinal).await? })
-        }
-    }
-}
-
-/// What the tasks before this one gave.
-async fn results(writing: &mut Writing, subject: &Subject, ordinal: i64) -> Result<Vec<(String, [u8; 32])>, EngineError> {
-    let rows: Vec<(String, Vec<u8>)> = sqlx::query_as(
-        "SELECT tasks.name, tasks.output FROM deps \
-           JOIN tasks ON tasks.kind = 'PROVE' AND tasks.tenant = deps.tenant AND tasks.subject = deps.job AND tasks.ordinal = deps.needs \
-         WHERE deps.tenant = $1 AND deps.job = $2 AND deps.task = $3 ORDER BY deps.needs",
-    )
-    .bind(&subject.tenant)
-    .bind(&subject.id)
-    .bind(ordinal)
-    .fetch_all(writing.connection())
-    .await?;
-    rows.into_iter().map(|(name, output)| Ok((name, fixed(&output)?))).collect()
 }

@@ -73,24 +73,18 @@ macro_rules! row {
 }
 pub(super) use row;
 
-/// A statement: `head`, then `row` for each row, joined by `joint`, then `tail`. Each `?` of a row is a value.
+/// A statement: `head`, then `row` for each row, joined by commas, then `tail`. Each `?` of a row is a value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Many {
-    pub(super) head: &'static str,
-    pub(super) row: &'static str,
-    pub(super) joint: &'static str,
-    pub(super) tail: &'static str,
+    head: &'static str,
+    row: &'static str,
+    tail: &'static str,
 }
 
 impl Many {
-    /// A statement that ends with the rows to insert.
-    pub(super) const fn insert(head: &'static str, row: &'static str, tail: &'static str) -> Self {
-        Self { head, row, joint: ", ", tail }
-    }
-
-    /// A statement about the rows that one of the conditions names.
-    pub(super) const fn select(head: &'static str, row: &'static str, tail: &'static str) -> Self {
-        Self { head, row, joint: " OR ", tail }
+    /// A statement with these parts.
+    pub(super) const fn new(head: &'static str, row: &'static str, tail: &'static str) -> Self {
+        Self { head, row, tail }
     }
 
     pub(super) async fn execute(&self, connection: &mut AnyConnection, rows: &[Vec<Value>]) -> Result<(), EngineError> {
@@ -114,7 +108,7 @@ impl Many {
 
     /// As one of several statements; none if there are no rows. They must be few enough for one.
     pub(super) fn part(&self, rows: Vec<Vec<Value>>) -> Option<Part> {
-        let text = vec![self.row; rows.len()].join(self.joint);
+        let text = vec![self.row; rows.len()].join(", ");
         let n_rows = rows.len();
         let values = rows.into_iter().flatten().collect();
         (n_rows > 0).then(|| Part { sql: format!("{}{text}{}", self.head, self.tail), values, n_rows })
@@ -124,7 +118,7 @@ impl Many {
     fn statement(&self, rows: &[Vec<Value>]) -> (String, AnyArguments) {
         let (mut sql, mut values) = (self.head.to_owned(), AnyArguments::default());
         for (i, row) in rows.iter().enumerate() {
-            sql.push_str(if i == 0 { "" } else { self.joint });
+            sql.push_str(if i == 0 { "" } else { ", " });
             append(&mut sql, &mut values, self.row, row);
         }
         sql.push_str(self.tail);
@@ -216,12 +210,10 @@ mod tests {
 
     #[test]
     fn values_are_numbered_through_all_rows() {
-        let insert = Many::insert("INSERT INTO t(a, b, c) VALUES ", "(?, 0, ?)", " ON CONFLICT DO NOTHING");
+        let insert = Many::new("INSERT INTO t(a, b, c) VALUES ", "(?, 0, ?)", " ON CONFLICT DO NOTHING");
         let (sql, values) = insert.statement(&[row![1, "x"], row![2, [7; 32]]]);
         assert_eq!(sql, "INSERT INTO t(a, b, c) VALUES ($1, 0, $2), ($3, 0, $4) ON CONFLICT DO NOTHING");
         assert_eq!(values.len(), 4);
-        let select = Many::select("SELECT a FROM t WHERE ", "(a = ? AND b = ?)", "");
-        assert_eq!(select.statement(&[row![1, 2], row![3, 4]]).0, "SELECT a FROM t WHERE (a = $1 AND b = $2) OR (a = $3 AND b = $4)");
     }
 
     #[test]

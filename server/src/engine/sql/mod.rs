@@ -6,6 +6,7 @@
 
 mod admission;
 mod artifact_records;
+mod desk;
 mod expiry;
 mod facts;
 mod garbage;
@@ -26,6 +27,7 @@ mod sqlite;
 mod stopping;
 mod task_engine;
 mod webhooks;
+mod work;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -37,6 +39,7 @@ use super::verdict::budgets;
 use super::{EngineError, Notice, Subject, SubjectKind, now_ms};
 use crate::limits::Limits;
 use crate::placement::retry::Budgets;
+use desk::Desk;
 use group::{Group, Member};
 use lines::{Line, Lines};
 use many::{Part, execute_together, row};
@@ -113,6 +116,7 @@ pub struct SqlEngine {
     clock: ProcessClock,
     notices: Arc<Notices>,
     counts: Counts,
+    desk: Desk,
 }
 
 /// Who may write.

@@ -8,6 +8,7 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
+use super::desk::Desk;
 use super::lines::Lines;
 use super::notices::Notices;
 use super::room::Counts;
@@ -85,6 +86,7 @@ impl SqlEngine {
             rules: Rules::new(limits),
             clock: ProcessClock::start(),
             counts: Counts::default(),
+            desk: Desk::default(),
             notices: Notices::over(url).map_err(PostgresError::Url)?,
         })
     }

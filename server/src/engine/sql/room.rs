@@ -47,7 +47,12 @@ impl Counts {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Counted { waiting, limit, at } = counts.get_mut(tenant)?;
         let before = *waiting;
-        if at.elapsed() > FRESH || before.saturating_add(n) > *limit / 10 * 9 {
+        if at.elapsed() > FRESH {
+            // This one counts again; the others need not wait for that.
+            *at = Instant::now();
+            return None;
+        }
+        if before.saturating_add(n) > *limit / 10 * 9 {
             return None;
         }
         *waiting = before.saturating_add(n);

@@ -12,6 +12,7 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AnyPool, ConnectOptions as _, Connection as _, Executor as _};
 
+use super::desk::Desk;
 use super::group::Group;
 use super::notices::Notices;
 use super::room::Counts;
@@ -79,6 +80,7 @@ impl SqlEngine {
             rules: Rules::new(limits),
             clock: ProcessClock::start(),
             counts: Counts::default(),
+            desk: Desk::default(),
             notices: Notices::silent(),
         })
     }

@@ -1,0 +1,101 @@
+//! What a worker is given with a task: read with the lock of its subject.
+
+use prost::Message as _;
+use zkinfer_proto::v1;
+
+use super::super::document::Document;
+use super::super::{EngineError, ProofWork, Subject, SubjectKind, TaskKey, Work, graph};
+use super::lease::{Ready, get};
+use super::{Writing, fixed};
+
+/// A subject whose row is locked.
+pub(super) struct Taken {
+    pub(super) document: Document,
+    /// Its workers were told to stop.
+    pub(super) is_stopped: bool,
+    pub(super) material: Material,
+}
+
+/// What a subject's work needs beside its document.
+pub(super) struct Material {
+    salt: Option<Vec<u8>>,
+    seed: Option<Vec<u8>>,
+    /// Of a job: its model, and what proving needs of it.
+    model: Option<Vec<u8>>,
+    private_digest: Option<Vec<u8>>,
+}
+
+/// Locks the row of a task's subject, or answers `None` if another transaction has it: its end will wake the workers again. The row of a task that is not
+/// ready any more is left alone: whoever has the task would wait for it.
+pub(super) async fn try_lock(writing: &mut Writing, ready: &Ready) -> Result<Option<Taken>, EngineError> {
+    let subject = &ready.task.subject;
+    macro_rules! model {
+        () => {
+            "SELECT doc, NULL AS stop_cause, salt, seed, NULL AS model, NULL AS private_digest FROM models WHERE tenant = $1 AND id = $2 \
+               AND EXISTS (SELECT 1 FROM tasks WHERE kind = 'REGISTER' AND tenant = $1 AND subject = $2 AND ordinal = $3 AND epoch = $4 AND state = 'READY')"
+        };
+    }
+    // A model that has jobs does not change.
+    macro_rules! job {
+        () => {
+            "SELECT jobs.doc, jobs.stop_cause, jobs.input_salt AS salt, jobs.seed, models.doc AS model, models.private_digest FROM jobs \
+               JOIN models ON models.tenant = jobs.tenant AND models.id = jobs.model_id WHERE jobs.tenant = $1 AND jobs.id = $2 \
+               AND EXISTS (SELECT 1 FROM tasks WHERE kind = 'PROVE' AND tasks.tenant = $1 AND subject = $2 AND ordinal = $3 AND epoch = $4 \
+                 AND tasks.state = 'READY')"
+        };
+    }
+    let sql = match subject.kind {
+        SubjectKind::Model => writing.dialect.pick(model!(), concat!(model!(), " FOR UPDATE SKIP LOCKED")),
+        SubjectKind::Job => writing.dialect.pick(job!(), concat!(job!(), " FOR UPDATE OF jobs SKIP LOCKED")),
+    };
+    let row = sqlx::query(sql)
+        .bind(&subject.tenant)
+        .bind(&subject.id)
+        .bind(ready.ordinal)
+        .bind(ready.epoch)
+        .fetch_optional(writing.connection())
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let is_stopped = get::<Option<String>>(&row, "stop_cause")?.is_some();
+    let document = Document::decode(subject.kind, &get::<Vec<u8>>(&row, "doc")?)?;
+    let (model, private_digest) = match subject.kind {
+        // No bytes: the type of a column without values is not that of bytes.
+        SubjectKind::Model => (None, None),
+        SubjectKind::Job => (get(&row, "model")?, get(&row, "private_digest")?),
+    };
+    Ok(Some(Taken { document, is_stopped, material: Material { salt: get(&row, "salt")?, seed: get(&row, "seed")?, model, private_digest } }))
+}
+
+/// What a worker is to do.
+pub(super) async fn work(writing: &mut Writing, task: &TaskKey, ordinal: i64, document: Document, material: Material) -> Result<Work, EngineError> {
+    let Material { salt, seed, model, private_digest } = material;
+    // They are erased only with the end of the subject.
+    let (salt, seed) = (fixed(&salt.unwrap_or_default())?, fixed(&seed.unwrap_or_default())?);
+    match document {
+        Document::Model(model) => Ok(Work::Register { model, salt, seed }),
+        Document::Job(job) => {
+            let model = v1::Model::decode(model.ok_or(EngineError::ModelNotFound)?.as_slice()).map_err(EngineError::Damaged)?;
+            let private_digest = fixed(&private_digest.ok_or(EngineError::ModelNotFound)?)?;
+            let proof = Box::new(ProofWork { job: *job, model, private_digest, input_salt: salt, seed });
+            if graph::is_whole(&task.name) {
+                return Ok(Work::Prove(proof));
+            }
+            Ok(Work::Step { proof, results: results(writing, &task.subject, ordinal).await? })
+        }
+    }
+}
+
+/// What the tasks before this one gave.
+async fn results(writing: &mut Writing, subject: &Subject, ordinal: i64) -> Result<Vec<(String, [u8; 32])>, EngineError> {
+    let rows: Vec<(String, Vec<u8>)> = sqlx::query_as(
+        "SELECT tasks.name, tasks.output FROM deps \
+           JOIN tasks ON tasks.kind = 'PROVE' AND tasks.tenant = deps.tenant AND tasks.subject = deps.job AND tasks.ordinal = deps.needs \
+         WHERE deps.tenant = $1 AND deps.job = $2 AND deps.task = $3 ORDER BY deps.needs",
+    )
+    .bind(&subject.tenant)
+    .bind(&subject.id)
+    .bind(ordinal)
+    .fetch_all(writing.connection())
+    .await?;
+    rows.into_iter().map(|(name, output)| Ok((name, fixed(&output)?))).collect()
+}
