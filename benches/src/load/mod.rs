@@ -89,6 +89,7 @@ fn config(load: &Load, folder: &Path, database: Database) -> Config {
     config.database = database;
     config.workers = load.n_workers;
     config.limits.queued_per_tenant = u32::MAX;
+    (config.limits.creates_per_second, config.limits.creates_burst) = (1_000_000, 1_000_000);
     config.limits.watchers = load.n_watchers * 2;
     config
 }

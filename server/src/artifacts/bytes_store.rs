@@ -5,9 +5,10 @@
 //! parts, and appear whole at the end. With keys, objects lie encrypted (`seal.rs`) under names that are keyed hashes.
 //! Every read is compared with the hash.
 
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
@@ -33,6 +34,29 @@ pub struct ArtifactBytes {
     store: Arc<dyn ObjectStore>,
     /// How an object may lie there; the first is how it is written.
     forms: Arc<[Form]>,
+    recent: Arc<Mutex<Recent>>,
+}
+
+/// Small objects that were put of late: the same inputs come again and again, and looking whether one is there costs less than to write it in vain.
+#[derive(Debug, Default)]
+struct Recent {
+    known: HashSet<object_store::path::Path>,
+    in_order: VecDeque<object_store::path::Path>,
+}
+
+/// Objects that are remembered.
+const MAX_RECENT: usize = 4096;
+
+impl Recent {
+    fn note(&mut self, location: &object_store::path::Path) {
+        if !self.known.insert(location.clone()) {
+            return;
+        }
+        self.in_order.push_back(location.clone());
+        if self.in_order.len() > MAX_RECENT {
+            self.in_order.pop_front().inspect(|oldest| drop(self.known.remove(oldest)));
+        }
+    }
 }
 
 /// How an object lies in the store.
@@ -100,7 +124,7 @@ impl ArtifactBytes {
 
     pub(super) fn over(store: Arc<dyn ObjectStore>, keys: Option<&ArtifactKeys>) -> Self {
         let sealed = keys.into_iter().flat_map(ArtifactKeys::iter).map(|key| Form::Sealed(key.clone()));
-        Self { store, forms: sealed.chain([Form::Plain]).collect() }
+        Self { store, forms: sealed.chain([Form::Plain]).collect(), recent: Arc::default() }
     }
 
     /// Stores bytes; answers their hash. Bytes that are there stay, unless they are damaged.
@@ -121,22 +145,31 @@ impl ArtifactBytes {
     async fn put_whole(&self, which: Which<'_>, bytes: Bytes) -> Result<(), BytesError> {
         let form = self.written_form();
         let size_bytes = bytes.len() as u64;
+        let location = form.location(which);
+        let is_recent = self.recent().known.contains(&location);
+        if is_recent && self.is_intact(form, which, size_bytes).await? {
+            return Ok(());
+        }
         let stored = match form.seal(which) {
             None => bytes,
             Some(seal) => blocking(move || Bytes::from(seal.seal(&bytes))).await,
         };
-        let location = form.location(which);
         let create = PutOptions::from(PutMode::Create);
         match self.store.put_opts(&location, stored.clone().into(), create).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {}
             Err(object_store::Error::AlreadyExists { .. }) => {
                 if !self.is_intact(form, which, size_bytes).await? {
                     self.store.put(&location, stored.into()).await?;
                 }
-                Ok(())
             }
-            Err(error) => Err(error.into()),
+            Err(error) => return Err(error.into()),
         }
+        self.recent().note(&location);
+        Ok(())
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stores a file whose hash is known.

@@ -1,7 +1,7 @@
 //! Which task is given to whom.
 
 use zkinfer_proto::v1;
-use zkinfer_server::engine::{Offer, graph};
+use zkinfer_server::engine::{EngineError, Offer, graph};
 
 use crate::world::{World, diamond, finish, offer, whole};
 

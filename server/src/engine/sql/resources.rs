@@ -179,6 +179,9 @@ impl SqlEngine {
     }
 }
 
+/// Places in the queue that are told; further back it is the last of them. Counting takes time that grows with the place.
+const MAX_POSITION: i64 = 1000;
+
 /// How many of the tenant's own go first, of those that wait as a whole. A subject that a worker has, or had, is at no place.
 async fn set_queue_position(
     connection: &mut AnyConnection,
@@ -187,8 +190,10 @@ async fn set_queue_position(
 ) -> Result<(), EngineError> {
     let sql = match subject.kind {
         SubjectKind::Job => {
-            "SELECT (SELECT count(*) FROM jobs AS other WHERE other.tenant = mine.tenant AND other.state = 1 \
-               AND (other.priority > mine.priority OR (other.priority = mine.priority AND other.id < mine.id))) \
+            "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs AS other WHERE other.tenant = mine.tenant AND other.state = 1 \
+                 AND other.priority > mine.priority LIMIT 1000) AS above) \
+               + (SELECT count(*) FROM (SELECT 1 FROM jobs AS other WHERE other.tenant = mine.tenant AND other.state = 1 \
+                 AND other.priority = mine.priority AND other.id < mine.id LIMIT 1000) AS before) \
              FROM jobs AS mine WHERE tenant = $1 AND id = $2 AND state = 1"
         }
         SubjectKind::Model => {
@@ -198,7 +203,7 @@ async fn set_queue_position(
         }
     };
     let ahead: Option<i64> = sqlx::query_scalar(sql).bind(&subject.tenant).bind(&subject.id).fetch_optional(connection).await?;
-    progress.get_or_insert_default().queue_position = ahead.map_or(-1, |ahead| i32::try_from(ahead).unwrap_or(i32::MAX));
+    progress.get_or_insert_default().queue_position = ahead.map_or(-1, |ahead| ahead.min(MAX_POSITION) as i32);
     Ok(())
 }
 
