@@ -157,12 +157,12 @@ impl Part {
     }
 }
 
-/// Executes statements that do not depend on each other: in PostgreSQL all at once, in SQLite, where nothing is sent anywhere, one after another.
+/// Executes statements that do not depend on each other, all at once.
 pub(super) async fn execute_together(dialect: Dialect, connection: &mut AnyConnection, parts: &[Part]) -> Result<(), EngineError> {
     let mut rest = parts;
     while !rest.is_empty() {
-        let (now, later) = rest.split_at(n_at_once(dialect, rest));
-        let (sql, values) = joined(now);
+        let (now, later) = rest.split_at(n_at_once(rest));
+        let (sql, values) = joined(dialect, now);
         let is_kept = now.iter().all(|part| part.n_rows <= MAX_KEPT_ROWS);
         sqlx::query_with(AssertSqlSafe(sql), values).persistent(is_kept).execute(&mut *connection).await?;
         rest = later;
@@ -171,10 +171,7 @@ pub(super) async fn execute_together(dialect: Dialect, connection: &mut AnyConne
 }
 
 /// How many of the next statements go at once.
-fn n_at_once(dialect: Dialect, parts: &[Part]) -> usize {
-    if dialect == Dialect::Sqlite {
-        return 1;
-    }
+fn n_at_once(parts: &[Part]) -> usize {
     let n_values = parts.iter().scan(0, |sum, part| {
         *sum += part.values.len();
         Some(*sum)
@@ -182,16 +179,17 @@ fn n_at_once(dialect: Dialect, parts: &[Part]) -> usize {
     n_values.take_while(|n| *n <= MAX_VALUES).count().max(1)
 }
 
-/// The last statement, with those before it as its common table expressions.
-fn joined(parts: &[Part]) -> (String, AnyArguments) {
+/// SQLite takes several statements, one after another. PostgreSQL takes one, the last, with the others as its common table expressions.
+fn joined(dialect: Dialect, parts: &[Part]) -> (String, AnyArguments) {
     let (mut sql, mut values) = (String::new(), AnyArguments::default());
     for (i, part) in parts.iter().enumerate() {
         let is_last = i + 1 == parts.len();
-        match (i, is_last) {
-            (0, true) => {}
-            (0, false) => sql.push_str("WITH part0 AS ("),
-            (_, true) => sql.push_str(") "),
-            (_, false) => sql.push_str(&format!("), part{i} AS (")),
+        match (dialect, i, is_last) {
+            (_, 0, true) => {}
+            (Dialect::Sqlite, _, _) => sql.push_str(if i == 0 { "" } else { "; " }),
+            (Dialect::Postgres, 0, false) => sql.push_str("WITH part0 AS ("),
+            (Dialect::Postgres, _, true) => sql.push_str(") "),
+            (Dialect::Postgres, _, false) => sql.push_str(&format!("), part{i} AS (")),
         }
         append(&mut sql, &mut values, &part.sql, &part.values);
     }
@@ -221,13 +219,15 @@ mod tests {
         let parts = |n: usize| -> Vec<Part> {
             (0..n).map(|i| Part::new(["UPDATE a SET b = ? WHERE c = ?", "DELETE FROM d WHERE e = ?", "DELETE FROM f"][i], row![1, 2][i.min(2)..].to_vec())).collect()
         };
-        assert_eq!(joined(&parts(1)).0, "UPDATE a SET b = $1 WHERE c = $2");
-        let (sql, values) = joined(&parts(3));
+        for dialect in [Dialect::Sqlite, Dialect::Postgres] {
+            assert_eq!(joined(dialect, &parts(1)).0, "UPDATE a SET b = $1 WHERE c = $2");
+        }
+        let (sql, values) = joined(Dialect::Postgres, &parts(3));
         assert_eq!(sql, "WITH part0 AS (UPDATE a SET b = $1 WHERE c = $2), part1 AS (DELETE FROM d WHERE e = $3) DELETE FROM f");
         assert_eq!(values.len(), 3);
-        assert_eq!((n_at_once(Dialect::Postgres, &parts(3)), n_at_once(Dialect::Sqlite, &parts(3))), (3, 1));
+        assert_eq!(joined(Dialect::Sqlite, &parts(3)).0, "UPDATE a SET b = $1 WHERE c = $2; DELETE FROM d WHERE e = $3; DELETE FROM f");
         let large = || Part::new("DELETE FROM f", vec![Value::from(1); MAX_VALUES]);
-        assert_eq!(n_at_once(Dialect::Postgres, &[large(), large()]), 1);
+        assert_eq!((n_at_once(&parts(3)), n_at_once(&[large(), large()])), (3, 1));
     }
 
     #[test]
