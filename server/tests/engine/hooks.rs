@@ -81,7 +81,11 @@ pub(crate) async fn a_receiver_gets_the_signed_end_of_a_job_again_until_it_answe
 async fn hear(world: &World, tenant: &str, listener: &TcpListener, n_jobs: usize) {
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     world.ready_model(tenant, "net", whole()).await;
-    world.engine.create_webhook(NewWebhook { tenant: tenant.into(), id: format!("hook-{tenant}"), url, secret: [7; 32] }, 16).await.unwrap();
+    world
+        .engine
+        .create_webhook(NewWebhook { tenant: tenant.into(), id: format!("hook-{tenant}"), url, secret: [7; 32] }, 16)
+        .await
+        .unwrap();
     let session = world.session().await;
     for _ in 0..n_jobs {
         world.job(tenant, "net").await;

@@ -8,7 +8,8 @@ use zkinfer_proto::v1;
 
 use super::super::document::{Change, Document};
 use super::super::{
-    ArtifactFacts, ArtifactRecords as _, EngineError, NewBatch, NewJob, NewModel, Notice, Subject, SubjectKind, graph, timestamp, timestamp_ms,
+    ArtifactFacts, ArtifactRecords as _, EngineError, NewBatch, NewJob, NewModel, Notice, Subject, SubjectKind, graph, timestamp,
+    timestamp_ms,
 };
 use super::artifact_records::record_artifacts;
 use super::garbage::{REFERENCES, Referrer, reference_rows, require};

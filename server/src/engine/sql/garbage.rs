@@ -195,8 +195,10 @@ impl SqlEngine {
             .fetch_all(&self.readers)
             .await?;
         let last = rows.last().filter(|_| rows.len() == PAGE);
-        let next =
-            last.map(|(created_ms, tenant, class, digest, _)| Place { created_ms: *created_ms, artifact: (tenant.clone(), class.clone(), digest.clone()) });
+        let next = last.map(|(created_ms, tenant, class, digest, _)| Place {
+            created_ms: *created_ms,
+            artifact: (tenant.clone(), class.clone(), digest.clone()),
+        });
         let unused = rows.into_iter().filter(|row| row.4 != 0).map(|(_, tenant, class, digest, _)| artifact_id((tenant, class, digest)));
         Ok((unused.collect::<Result<_, _>>()?, next))
     }
@@ -361,14 +363,13 @@ async fn lock_unless_locked(writing: &mut Writing, artifact: &ArtifactId) -> Res
     if writing.dialect == Dialect::Sqlite {
         return Ok(true);
     }
-    let locked: Option<i64> = sqlx::query_scalar(
-        "SELECT created_ms FROM artifacts WHERE tenant = $1 AND class = $2 AND digest = $3 FOR UPDATE SKIP LOCKED",
-    )
-    .bind(&artifact.tenant)
-    .bind(artifact.class.as_str())
-    .bind(artifact.digest.to_vec())
-    .fetch_optional(writing.connection())
-    .await?;
+    let locked: Option<i64> =
+        sqlx::query_scalar("SELECT created_ms FROM artifacts WHERE tenant = $1 AND class = $2 AND digest = $3 FOR UPDATE SKIP LOCKED")
+            .bind(&artifact.tenant)
+            .bind(artifact.class.as_str())
+            .bind(artifact.digest.to_vec())
+            .fetch_optional(writing.connection())
+            .await?;
     Ok(locked.is_some())
 }
 

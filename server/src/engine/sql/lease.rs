@@ -7,11 +7,9 @@ use sqlx::any::AnyRow;
 use sqlx::{Decode, Row as _, Type};
 
 use super::super::document::Change;
-use super::super::{
-    EngineError, Lease, Leased, NewSession, Notice, Offer, Renewal, SessionId, Subject, SubjectKind, TaskKey, graph,
-};
-use super::stopping::load_stop;
+use super::super::{EngineError, Lease, Leased, NewSession, Notice, Offer, Renewal, SessionId, Subject, SubjectKind, TaskKey, graph};
 use super::many::{Part, row};
+use super::stopping::load_stop;
 use super::work::{Taken, try_lock, work};
 use super::{Dialect, SqlEngine, Writing, apply_with};
 use crate::placement::{self, Candidate, DeviceClass, DeviceId, DeviceOffer, KindSet, Pool, Sharing, TaskKind, TenantLoad, WeightsKey};

@@ -217,7 +217,14 @@ mod tests {
     #[test]
     fn parts_are_joined_and_their_values_numbered() {
         let parts = |n: usize| -> Vec<Part> {
-            (0..n).map(|i| Part::new(["UPDATE a SET b = ? WHERE c = ?", "DELETE FROM d WHERE e = ?", "DELETE FROM f"][i], row![1, 2][i.min(2)..].to_vec())).collect()
+            (0..n)
+                .map(|i| {
+                    Part::new(
+                        ["UPDATE a SET b = ? WHERE c = ?", "DELETE FROM d WHERE e = ?", "DELETE FROM f"][i],
+                        row![1, 2][i.min(2)..].to_vec(),
+                    )
+                })
+                .collect()
         };
         for dialect in [Dialect::Sqlite, Dialect::Postgres] {
             assert_eq!(joined(dialect, &parts(1)).0, "UPDATE a SET b = $1 WHERE c = $2");

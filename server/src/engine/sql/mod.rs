@@ -294,7 +294,9 @@ async fn apply_with(
         (SubjectKind::Model, _) => "UPDATE models SET state = ?, last_seq = ?, doc = ? WHERE tenant = ? AND id = ?",
         (SubjectKind::Job, false) => "UPDATE jobs SET state = ?, last_seq = ?, doc = ? WHERE tenant = ? AND id = ?",
         // At the end of a job its secrets are erased.
-        (SubjectKind::Job, true) => "UPDATE jobs SET state = ?, last_seq = ?, doc = ?, input_salt = NULL, seed = NULL WHERE tenant = ? AND id = ?",
+        (SubjectKind::Job, true) => {
+            "UPDATE jobs SET state = ?, last_seq = ?, doc = ?, input_salt = NULL, seed = NULL WHERE tenant = ? AND id = ?"
+        }
     };
     let sequence = document.last_sequence();
     parts.push(Part::new(sql, row![i64::from(document.state()), sequence, document.encode(), &subject.tenant, &subject.id]));

@@ -63,11 +63,21 @@ pub(super) async fn try_lock(writing: &mut Writing, ready: &Ready) -> Result<Opt
         SubjectKind::Model => (None, None),
         SubjectKind::Job => (get(&row, "model")?, get(&row, "private_digest")?),
     };
-    Ok(Some(Taken { document, is_stopped, material: Material { salt: get(&row, "salt")?, seed: get(&row, "seed")?, model, private_digest } }))
+    Ok(Some(Taken {
+        document,
+        is_stopped,
+        material: Material { salt: get(&row, "salt")?, seed: get(&row, "seed")?, model, private_digest },
+    }))
 }
 
 /// What a worker is to do.
-pub(super) async fn work(writing: &mut Writing, task: &TaskKey, ordinal: i64, document: Document, material: Material) -> Result<Work, EngineError> {
+pub(super) async fn work(
+    writing: &mut Writing,
+    task: &TaskKey,
+    ordinal: i64,
+    document: Document,
+    material: Material,
+) -> Result<Work, EngineError> {
     let Material { salt, seed, model, private_digest } = material;
     // They are erased only with the end of the subject.
     let (salt, seed) = (fixed(&salt.unwrap_or_default())?, fixed(&seed.unwrap_or_default())?);
