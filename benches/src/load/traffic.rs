@@ -20,7 +20,9 @@ const BATCH: usize = 256;
 /// Names that are remembered, to be asked for and watched.
 const REMEMBERED: usize = 20_000;
 /// Between two looks whether a job may be created.
-const LOOK: Duration = Duration::from_millis(2);
+const LOOK: Duration = Duration::from_millis(10);
+/// Between an answer and the next question.
+const PAUSE: Duration = Duration::from_millis(2);
 /// The largest page of a list.
 const PAGE: i32 = 1000;
 
@@ -115,7 +117,7 @@ impl Traffic {
             let began = Instant::now();
             proofs.get_job(request).await?;
             latencies.push(began.elapsed().as_secs_f64() * 1e3);
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(PAUSE).await;
         }
         Ok(latencies)
     }

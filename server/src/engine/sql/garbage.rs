@@ -394,3 +394,35 @@ fn artifact_id((tenant, class, digest): ArtifactRow) -> Result<ArtifactId, Engin
     let digest: Digest = fixed(&digest)?;
     Ok(ArtifactId { class, tenant, digest })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::{ArtifactFacts, ArtifactRecords as _};
+    use super::*;
+    use crate::limits::Limits;
+
+    #[tokio::test]
+    async fn what_is_used_is_looked_at_while_another_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = SqlEngine::open_sqlite(folder.path(), &Limits::default()).await.unwrap();
+        let facts = |number: u8| ArtifactFacts {
+            class: Class::Public,
+            tenant: "acme".into(),
+            digest: [number; 32],
+            size_bytes: 1,
+            media_type: String::new(),
+            created_ms: 0,
+        };
+        for number in 0..4 {
+            let facts = facts(number);
+            let held = ArtifactId { class: facts.class, tenant: facts.tenant.clone(), digest: facts.digest };
+            assert!(engine.hold(vec![held], Duration::from_secs(60)).await.unwrap());
+            engine.add_artifact(facts).await.unwrap();
+        }
+        let writing = engine.begin().await.unwrap();
+        let sweep = engine.doom(Duration::ZERO, Duration::from_secs(60), 100);
+        let doomed = tokio::time::timeout(Duration::from_secs(5), sweep).await.expect("does not wait for who writes").unwrap();
+        assert!(doomed.artifacts.is_empty());
+        engine.commit(writing).await.unwrap();
+    }
+}
