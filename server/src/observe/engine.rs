@@ -13,7 +13,7 @@ use crate::artifacts::{ArtifactId, Class, Doomed, GarbageRecords};
 use crate::engine::{
     ArtifactFacts, ArtifactRecords, Census, Delivery, DeliveryKey, Digest, Engine, EngineError, EngineFuture, Expired, FailedAttempt,
     JobFilter, Lease, Leased, NewBatch, NewJob, NewModel, NewSession, NewWebhook, Notice, Offer, Operations, Outcome, Overview, Page,
-    PageRequest, QueueFacts, Reaped, Renewal, RequestKey, Resources, RunningTask, SessionFacts, SessionId, StoredEvent, Subject,
+    PageRequest, Postponed, QueueFacts, Reaped, Renewal, RequestKey, Resources, RunningTask, SessionFacts, SessionId, StoredEvent, Subject,
     SubjectKind, TaskEngine, TaskFacts, TaskFlow, UploadFacts, Usage, Webhooks, Work,
 };
 
