@@ -53,8 +53,10 @@ impl Recent {
             return;
         }
         self.in_order.push_back(location.clone());
-        if self.in_order.len() > MAX_RECENT {
-            self.in_order.pop_front().inspect(|oldest| drop(self.known.remove(oldest)));
+        if self.in_order.len() > MAX_RECENT
+            && let Some(oldest) = self.in_order.pop_front()
+        {
+            self.known.remove(&oldest);
         }
     }
 }
