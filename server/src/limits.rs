@@ -18,6 +18,8 @@ pub struct Limits {
     pub model_bytes: u64,
     /// An input or a calibration set, as an artifact.
     pub input_bytes: u64,
+    /// A source that EstimateJob reads: one at a time is in memory.
+    pub estimate_bytes: u64,
     /// An input inside a request.
     pub inline_input_bytes: usize,
     /// A proof, statement or key given to VerifyProof.
@@ -40,9 +42,9 @@ pub struct Limits {
     pub creates_burst: u32,
     /// Watching streams at a time.
     pub watchers: usize,
-    /// Downloads at a time. Each holds a few chunks of memory while its client does not read.
+    /// Downloads at a time, and as many again by workers. Each holds a few MiB of memory while its client does not read.
     pub downloads: usize,
-    /// Verifications and estimates waiting for a thread.
+    /// Verifications and estimates waiting for a thread, and as many checks of workers' proofs.
     pub cpu_queue: usize,
     /// Header list of a request.
     pub header_list_bytes: u32,
@@ -154,6 +156,7 @@ impl Limits {
             ("watchers", self.watchers as u64),
             ("downloads", self.downloads as u64),
             ("cpu_queue", self.cpu_queue as u64),
+            ("estimate_bytes", self.estimate_bytes),
             ("header_list_bytes", self.header_list_bytes.into()),
             ("streams_per_connection", self.streams_per_connection.into()),
             ("connections", self.connections as u64),
@@ -214,6 +217,7 @@ impl Default for Limits {
             cpu_queue: 64,
             header_list_bytes: 16 << 10,
             streams_per_connection: 100,
+            estimate_bytes: 512 << 20,
             connections: 10_000,
             first_byte: Duration::from_secs(10),
             unary: Duration::from_secs(60),

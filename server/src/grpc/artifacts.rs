@@ -220,12 +220,7 @@ async fn read(
         let size_bytes = facts.size_bytes;
         return Err(ApiError::OutOfRange { reason: "OFFSET_PAST_END", message: format!("the artifact has {size_bytes} bytes") });
     }
-    let place = app.downloads.clone().try_acquire_owned().map_err(|_| ApiError::Exhausted {
-        reason: "TOO_MANY_DOWNLOADS",
-        subject: "downloads".into(),
-        message: format!("the service serves {} downloads at a time", app.limits.downloads),
-        retry: Some(std::time::Duration::from_secs(1)),
-    })?;
+    let place = app.downloads.clone().try_acquire_owned().map_err(|_| ApiError::too_many_downloads(app.limits.downloads))?;
     // Not one byte leaves before the whole was checked.
     app.artifacts.check(&facts).await.map_err(|error| ApiError::bytes(error, &name))?;
     let end = match limit {

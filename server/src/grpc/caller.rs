@@ -30,12 +30,21 @@ pub(crate) struct App {
     pub(crate) artifacts: PublicArtifacts,
     pub(crate) uploads: Uploads,
     pub(crate) prover: Arc<dyn Prover>,
+    /// For computations that clients wait for.
     pub(crate) cpu: CpuPool,
+    /// For checks of workers' proofs, which clients that verify must not hold up, nor the other way round.
+    pub(crate) checks: CpuPool,
+    /// Estimates that wait, the running one included.
+    pub(crate) estimates_waiting: Arc<Semaphore>,
+    /// The one estimate whose source is in memory.
+    pub(crate) estimating: Arc<Semaphore>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) running: Arc<Running>,
     pub(crate) limits: Limits,
     pub(crate) watchers: Arc<Semaphore>,
     pub(crate) downloads: Arc<Semaphore>,
+    /// Those of workers.
+    pub(crate) task_downloads: Arc<Semaphore>,
     pub(crate) creates: CreateRate,
     /// No new work is admitted.
     pub(crate) draining: CancellationToken,

@@ -123,6 +123,12 @@ impl ApiError {
         }
     }
 
+    /// All places for downloads are taken.
+    pub(crate) fn too_many_downloads(limit: usize) -> Self {
+        let message = format!("the service serves {limit} downloads at a time");
+        Self::Exhausted { reason: "TOO_MANY_DOWNLOADS", subject: "downloads".into(), message, retry: Some(SECOND) }
+    }
+
     /// A read of stored bytes failed.
     pub(crate) fn bytes(error: BytesError, artifact: &ArtifactName) -> Self {
         match error {

@@ -10,6 +10,9 @@ use super::error::ApiError;
 use super::fields::Fields;
 use super::models;
 use crate::convert;
+use crate::engine::ArtifactFacts;
+use crate::prover::{Cost, ProverError};
+use crate::scheduler::CpuPoolError;
 
 pub(crate) async fn verify(app: &App, caller: Caller, request: v1::VerifyProofRequest) -> Result<v1::VerifyProofResponse, ApiError> {
     use v1::verify_proof_request::{Proof, Statement, VerifierKey};
@@ -66,14 +69,33 @@ pub(crate) async fn estimate(app: &App, caller: Caller, request: v1::EstimateJob
             let parameter_set = models::resolve_parameter_set(app, &request.parameter_set)
                 .map_err(|problem| ApiError::invalid("parameter_set", problem))?;
             let parsed = parse(&name, "source_artifact")?;
-            let max_bytes = app.limits.model_bytes;
-            let source = app.artifact_bytes(&caller, "source_artifact", &parsed, max_bytes).await?;
-            let prover = app.prover.clone();
-            let cost = app.cpu.run(move || prover.estimate(&source, &parameter_set)).await?;
+            let facts = app.artifact(&caller, "source_artifact", &parsed, app.limits.estimate_bytes).await?;
+            let cost = estimate_source(app, facts, &parsed, parameter_set).await?;
             let cost = cost.map_err(|error| ApiError::prover(error, "source_artifact"))?;
             Ok(convert::cost(&cost))
         }
     }
+}
+
+/// Reads a source and estimates it. One at a time, so that sources of those who wait are not in memory.
+async fn estimate_source(
+    app: &App,
+    facts: ArtifactFacts,
+    name: &ArtifactName,
+    parameter_set: String,
+) -> Result<Result<Cost, ProverError>, ApiError> {
+    let Ok(_waiting) = app.estimates_waiting.try_acquire() else { return Err(CpuPoolError::Full.into()) };
+    let Ok(turn) = app.estimating.clone().acquire_owned().await else { return Err(CpuPoolError::Full.into()) };
+    let source = app.artifacts.get(&facts).await.map_err(|error| ApiError::bytes(error, name))?;
+    let prover = app.prover.clone();
+    let estimated = app.cpu.run(move || {
+        let cost = prover.estimate(&source, &parameter_set);
+        drop(source);
+        // Not before: who waited too long and went away may have left it running.
+        drop(turn);
+        cost
+    });
+    Ok(estimated.await?)
 }
 
 async fn ready(app: &App, caller: &Caller, name: &str) -> Result<v1::RegisteredModel, ApiError> {

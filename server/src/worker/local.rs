@@ -7,7 +7,7 @@ use bytes::Bytes;
 use zkinfer_proto::v1;
 
 use super::source::{Holding, SourceError, SourceFuture, TaskSource, Terms};
-use crate::artifacts::{ArtifactBytes, ArtifactError, BytesError, Class, HeldBytes};
+use crate::artifacts::{ArtifactBytes, ArtifactError, ArtifactReader, BytesError, Class, HeldBytes};
 use crate::engine::{
     ArtifactFacts, Digest, Engine, EngineError, FailedAttempt, Lease, Leased, NewSession, Offer, Outcome, Renewal, Subject, TaskFlow,
     Usage, now_ms,
@@ -38,6 +38,14 @@ impl LocalSource {
     pub fn new(engine: Arc<dyn Engine>, bytes: ArtifactBytes, hub: Arc<Hub>, limits: Limits) -> Self {
         let held = HeldBytes::new(engine.clone(), bytes.clone(), limits.artifact_grace);
         Self { engine, bytes, held, hub, limits, runtime: tokio::runtime::Handle::current() }
+    }
+
+    /// Reads an artifact of the task's tenant part by part.
+    ///
+    /// # Errors
+    /// Missing or damaged bytes, or a failing store.
+    pub async fn reader(&self, holding: Holding<'_>, class: Class, digest: Digest) -> Result<ArtifactReader, SourceError> {
+        Ok(self.bytes.reader(class, &holding.lease.task.subject.tenant, digest).await?)
     }
 
     /// Runs on the runtime of the database's connections, whichever runtime asks.
