@@ -69,6 +69,9 @@ pub struct Limits {
     pub heartbeat: Duration,
     /// HTTP/2 pings.
     #[serde(rename = "keepalive_interval_seconds", with = "seconds")]
+    /// Bytes of an unfinished upload that got no more for so long are removed from the disk of the process that has them; it starts again at 0.
+    #[serde(rename = "upload_file_seconds", with = "seconds")]
+    pub upload_file: Duration,
     pub keepalive_interval: Duration,
     /// Answer to a ping.
     #[serde(rename = "keepalive_timeout_seconds", with = "seconds")]
@@ -178,6 +181,9 @@ impl Limits {
             ("task_seconds", self.task),
         ];
         let zero_count = counts.iter().find(|(_, value)| *value == 0).map(|(field, _)| *field);
+            ("upload_file_seconds", self.upload_file),
+            ("http_head_seconds", self.http_head),
+            ("http_stall_seconds", self.http_stall),
         let zero_time = times.iter().find(|(_, value)| value.is_zero()).map(|(field, _)| *field);
         if let Some(field) = zero_count.or(zero_time) {
             return Err(LimitsError::Zero(field));
@@ -234,6 +240,7 @@ impl Default for Limits {
             lease: Duration::from_secs(30),
             artifact_grace: Duration::from_secs(24 * 3600),
             retry_backoff: Duration::from_secs(1),
+            upload_file: Duration::from_secs(6 * 3600),
             fuse_below: Duration::from_secs(20),
             task: Duration::from_secs(3600),
             task_artifact_bytes: 2 << 30,

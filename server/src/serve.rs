@@ -399,6 +399,7 @@ impl Service {
         let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
         forward_notices(&*engine, hub.clone(), closing.clone());
         let mut keepers = tokio::task::JoinSet::new();
+        keepers.spawn(uploads.clone().keep_swept(limits.upload_file, draining.clone()));
         if config.role.keeps_time() {
             keepers.spawn(keeper.run(draining.clone()));
             let sender = Sender::new(engine.clone(), config.reach).map_err(ServeError::Webhooks)?;

@@ -146,6 +146,7 @@ impl ApiError {
             UploadError::HashMismatch => {
                 Self::Precondition { reason: "HASH_MISMATCH", subject: upload.id.clone(), message: error.to_string() }
             }
+            UploadError::Elsewhere => Self::Aborted { reason: "UPLOAD_STARTS_AGAIN", message: error.to_string(), retry: SECOND },
             UploadError::InUse => Self::Aborted { reason: "UPLOAD_IN_USE", message: error.to_string(), retry: SECOND },
             UploadError::Engine(error) => error.into(),
             UploadError::Bytes(error) => error.into(),
