@@ -52,6 +52,14 @@ pub struct Limits {
     pub streams_per_connection: u32,
     /// Connections.
     pub connections: usize,
+    /// Connections of the HTTP port.
+    pub http_connections: usize,
+    /// A connection of the HTTP port that has not sent the head of its next request within this is closed.
+    #[serde(rename = "http_head_seconds", with = "seconds")]
+    pub http_head: Duration,
+    /// A connection of the HTTP port that takes nothing of an answer for so long is closed.
+    #[serde(rename = "http_stall_seconds", with = "seconds")]
+    pub http_stall: Duration,
     /// A connection that has not finished its TLS handshake within this, or then not sent the HTTP/2 preface within this, is closed.
     #[serde(rename = "first_byte_seconds", with = "seconds")]
     pub first_byte: Duration,
@@ -61,6 +69,9 @@ pub struct Limits {
     /// Between two messages of an upload.
     #[serde(rename = "upload_idle_seconds", with = "seconds")]
     pub upload_idle: Duration,
+    /// Bytes of an unfinished upload that got no more for so long are removed from the disk of the process that has them; it starts again at 0.
+    #[serde(rename = "upload_file_seconds", with = "seconds")]
+    pub upload_file: Duration,
     /// A watching stream ends after this; the client resumes.
     #[serde(rename = "watch_seconds", with = "seconds")]
     pub watch: Duration,
@@ -69,9 +80,6 @@ pub struct Limits {
     pub heartbeat: Duration,
     /// HTTP/2 pings.
     #[serde(rename = "keepalive_interval_seconds", with = "seconds")]
-    /// Bytes of an unfinished upload that got no more for so long are removed from the disk of the process that has them; it starts again at 0.
-    #[serde(rename = "upload_file_seconds", with = "seconds")]
-    pub upload_file: Duration,
     pub keepalive_interval: Duration,
     /// Answer to a ping.
     #[serde(rename = "keepalive_timeout_seconds", with = "seconds")]
@@ -148,6 +156,7 @@ impl Limits {
             ("chunk_bytes", self.chunk_bytes as u64),
             ("model_bytes", self.model_bytes),
             ("input_bytes", self.input_bytes),
+            ("estimate_bytes", self.estimate_bytes),
             ("proof_bytes", self.proof_bytes),
             ("page_size", self.page_size.into()),
             ("default_page_size", self.default_page_size.into()),
@@ -159,10 +168,10 @@ impl Limits {
             ("watchers", self.watchers as u64),
             ("downloads", self.downloads as u64),
             ("cpu_queue", self.cpu_queue as u64),
-            ("estimate_bytes", self.estimate_bytes),
             ("header_list_bytes", self.header_list_bytes.into()),
             ("streams_per_connection", self.streams_per_connection.into()),
             ("connections", self.connections as u64),
+            ("http_connections", self.http_connections as u64),
             ("attempts", self.attempts.into()),
             ("worker_deaths", self.worker_deaths.into()),
             ("task_artifact_bytes", self.task_artifact_bytes),
@@ -172,6 +181,9 @@ impl Limits {
             ("first_byte_seconds", self.first_byte),
             ("unary_seconds", self.unary),
             ("upload_idle_seconds", self.upload_idle),
+            ("upload_file_seconds", self.upload_file),
+            ("http_head_seconds", self.http_head),
+            ("http_stall_seconds", self.http_stall),
             ("watch_seconds", self.watch),
             ("heartbeat_seconds", self.heartbeat),
             ("keepalive_interval_seconds", self.keepalive_interval),
@@ -181,9 +193,6 @@ impl Limits {
             ("task_seconds", self.task),
         ];
         let zero_count = counts.iter().find(|(_, value)| *value == 0).map(|(field, _)| *field);
-            ("upload_file_seconds", self.upload_file),
-            ("http_head_seconds", self.http_head),
-            ("http_stall_seconds", self.http_stall),
         let zero_time = times.iter().find(|(_, value)| value.is_zero()).map(|(field, _)| *field);
         if let Some(field) = zero_count.or(zero_time) {
             return Err(LimitsError::Zero(field));
@@ -208,6 +217,7 @@ impl Default for Limits {
             chunk_bytes: 1 << 20,
             model_bytes: 2 << 30,
             input_bytes: 64 << 20,
+            estimate_bytes: 512 << 20,
             inline_input_bytes: 1 << 20,
             proof_bytes: 64 << 20,
             page_size: 1000,
@@ -223,11 +233,14 @@ impl Default for Limits {
             cpu_queue: 64,
             header_list_bytes: 16 << 10,
             streams_per_connection: 100,
-            estimate_bytes: 512 << 20,
             connections: 10_000,
+            http_connections: 256,
+            http_head: Duration::from_secs(10),
+            http_stall: Duration::from_secs(30),
             first_byte: Duration::from_secs(10),
             unary: Duration::from_secs(60),
             upload_idle: Duration::from_secs(30),
+            upload_file: Duration::from_secs(6 * 3600),
             watch: Duration::from_secs(3600),
             heartbeat: Duration::from_secs(15),
             keepalive_interval: Duration::from_secs(30),
@@ -240,7 +253,6 @@ impl Default for Limits {
             lease: Duration::from_secs(30),
             artifact_grace: Duration::from_secs(24 * 3600),
             retry_backoff: Duration::from_secs(1),
-            upload_file: Duration::from_secs(6 * 3600),
             fuse_below: Duration::from_secs(20),
             task: Duration::from_secs(3600),
             task_artifact_bytes: 2 << 30,

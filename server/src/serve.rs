@@ -416,16 +416,16 @@ impl Service {
             uploads,
             prover,
             cpu: CpuPool::start(1, limits.cpu_queue)?,
-            hub,
             checks: CpuPool::start(1, limits.cpu_queue)?,
             estimates_waiting: Arc::new(Semaphore::new(limits.cpu_queue)),
             estimating: Arc::new(Semaphore::new(1)),
+            hub,
             running,
             limits: limits.clone(),
             watchers: Arc::new(Semaphore::new(limits.watchers)),
             downloads: Arc::new(Semaphore::new(limits.downloads)),
-            creates: CreateRate::new(limits),
             task_downloads: Arc::new(Semaphore::new(limits.downloads)),
+            creates: CreateRate::new(limits),
             draining,
             closing,
         });
@@ -452,7 +452,7 @@ impl Service {
             dashboard: dashboard::router(dashboard),
         };
         tracing::info!(address = %port.address(), "metrics, health and dashboard");
-        Some(Ending(tokio::spawn(side.serve(port))))
+        Some(Ending(tokio::spawn(side.serve(port, self.app.limits.clone()))))
     }
 
     /// Admits nothing more, ends the workers, then the streams. Answers whether all workers have ended.

@@ -24,7 +24,7 @@ mod workers;
 use std::sync::Arc;
 
 pub(crate) use caller::App;
-pub(crate) use connection::incoming;
+pub(crate) use connection::{accept, incoming};
 pub(crate) use guard::GuardLayer;
 pub(crate) use rate::CreateRate;
 use tonic::service::{Interceptor, Routes};

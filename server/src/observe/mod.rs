@@ -16,6 +16,7 @@ mod engine;
 mod health;
 mod http;
 mod logs;
+mod http_server;
 mod metrics;
 mod process;
 mod rpc;
