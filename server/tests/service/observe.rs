@@ -122,6 +122,7 @@ async fn the_metrics_are_those_of_the_catalogue_and_tell_what_happened() {
         ("zkinfer_jobs_total{state=\"succeeded\",reason=\"NONE\"}", 1.0),
         ("zkinfer_jobs_total{state=\"failed\",reason=\"UNSUPPORTED_OP\"}", 1.0),
         ("zkinfer_jobs_total{state=\"cancelled\",reason=\"CANCELLED\"}", 2.0),
+        ("zkinfer_jobs_total{state=\"failed\",reason=\"POISONED\"}", 0.0),
         ("zkinfer_registrations_total{state=\"ready\",reason=\"NONE\"}", 1.0),
         ("zkinfer_job_seconds_count{state=\"succeeded\"}", 1.0),
         ("zkinfer_rpc_seconds_count{method=\"zkinfer.v1.ProofService/CreateJob\",code=\"OK\"}", 4.0),
