@@ -18,8 +18,8 @@ pub struct Limits {
     pub model_bytes: u64,
     /// An input or a calibration set, as an artifact.
     pub input_bytes: u64,
-    /// A source that EstimateJob reads: one at a time is in memory.
-    pub estimate_bytes: u64,
+    /// Stored bytes that verifications and estimates have in memory, all together; EstimateJob takes no larger source. At least three times `proof_bytes`.
+    pub computation_bytes: u64,
     /// An input inside a request.
     pub inline_input_bytes: usize,
     /// A proof, statement or key given to VerifyProof.
@@ -112,7 +112,7 @@ pub struct Limits {
     /// A task that runs longer has failed, and its worker is ended.
     #[serde(rename = "task_seconds", with = "seconds")]
     pub task: Duration,
-    /// A result of a worker elsewhere, and anything else that it reads or writes.
+    /// A result of a worker elsewhere, and all together that are on their way here at a time.
     pub task_artifact_bytes: u64,
     /// Tasks that a worker elsewhere asks for, or holds, at a time.
     pub tasks_per_worker: usize,
@@ -137,6 +137,14 @@ pub enum LimitsError {
         /// The limit of messages.
         message_bytes: usize,
     },
+    /// Proof, statement and key of one verification would be more than all may be.
+    #[error("computation_bytes is {got}: it must be at least three times proof_bytes, {proof_bytes}")]
+    Computation {
+        /// Its value.
+        got: u64,
+        /// The limit of each.
+        proof_bytes: u64,
+    },
     /// What is being stored could be deleted before anything refers to it.
     #[error("artifact_grace_seconds is {0}: it must be at least {min}, so that a slow put ends before", min = MIN_ARTIFACT_GRACE.as_secs())]
     Grace(u64),
@@ -156,7 +164,7 @@ impl Limits {
             ("chunk_bytes", self.chunk_bytes as u64),
             ("model_bytes", self.model_bytes),
             ("input_bytes", self.input_bytes),
-            ("estimate_bytes", self.estimate_bytes),
+            ("computation_bytes", self.computation_bytes),
             ("proof_bytes", self.proof_bytes),
             ("page_size", self.page_size.into()),
             ("default_page_size", self.default_page_size.into()),
@@ -200,6 +208,10 @@ impl Limits {
         if self.artifact_grace < MIN_ARTIFACT_GRACE {
             return Err(LimitsError::Grace(self.artifact_grace.as_secs()));
         }
+        let (got, proof_bytes) = (self.computation_bytes, self.proof_bytes);
+        if got / 3 < proof_bytes {
+            return Err(LimitsError::Computation { got, proof_bytes });
+        }
         let room = self.message_bytes.saturating_sub(CHUNK_OVERHEAD_BYTES);
         for (field, got) in [("chunk_bytes", self.chunk_bytes), ("inline_input_bytes", self.inline_input_bytes)] {
             if got > room {
@@ -217,7 +229,7 @@ impl Default for Limits {
             chunk_bytes: 1 << 20,
             model_bytes: 2 << 30,
             input_bytes: 64 << 20,
-            estimate_bytes: 512 << 20,
+            computation_bytes: 512 << 20,
             inline_input_bytes: 1 << 20,
             proof_bytes: 64 << 20,
             page_size: 1000,
@@ -303,6 +315,8 @@ mod tests {
         assert_eq!(zero.check(), Err(LimitsError::Zero("connections")));
         let grace = Limits { artifact_grace: Duration::from_secs(7199), ..Limits::default() };
         assert_eq!(grace.check(), Err(LimitsError::Grace(7199)));
+        let computation = Limits { computation_bytes: 3 * (64 << 20) - 1, ..Limits::default() };
+        assert!(matches!(computation.check(), Err(LimitsError::Computation { proof_bytes, .. }) if proof_bytes == 64 << 20));
         let chunk = Limits { chunk_bytes: 4 << 20, ..Limits::default() };
         assert!(matches!(chunk.check(), Err(LimitsError::AboveMessage { field: "chunk_bytes", .. })));
     }

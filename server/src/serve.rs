@@ -18,7 +18,7 @@ use crate::dashboard::{self, Dashboard};
 use crate::database::{Database, DatabaseError, forward_notices};
 use crate::directory::make_private_directory;
 use crate::engine::{Engine, EngineError, NewSession, TaskEngine};
-use crate::grpc::{self, App, CreateRate, GuardLayer};
+use crate::grpc::{self, App, ByteBudget, CreateRate, GuardLayer};
 use crate::limits::{Limits, LimitsError};
 use crate::observe::{self, Health, HttpPort, Metrics, Observed, RpcLayer, Side};
 use crate::prover::Prover;
@@ -417,8 +417,8 @@ impl Service {
             prover,
             cpu: CpuPool::start(1, limits.cpu_queue)?,
             checks: CpuPool::start(1, limits.cpu_queue)?,
-            estimates_waiting: Arc::new(Semaphore::new(limits.cpu_queue)),
-            estimating: Arc::new(Semaphore::new(1)),
+            computing: ByteBudget::new(limits.computation_bytes, limits.cpu_queue),
+            task_writes: ByteBudget::new(limits.task_artifact_bytes, limits.connections),
             hub,
             running,
             limits: limits.clone(),

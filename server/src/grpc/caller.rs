@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Extensions, Request, Response, Status};
 use zkinfer_proto::name::{ArtifactName, parse_tenant};
 
+use super::budget::ByteBudget;
 use super::error::ApiError;
 use super::fields::Fields;
 use super::rate::CreateRate;
@@ -34,10 +35,10 @@ pub(crate) struct App {
     pub(crate) cpu: CpuPool,
     /// For checks of workers' proofs, which clients that verify must not hold up, nor the other way round.
     pub(crate) checks: CpuPool,
-    /// Estimates that wait, the running one included.
-    pub(crate) estimates_waiting: Arc<Semaphore>,
-    /// The one estimate whose source is in memory.
-    pub(crate) estimating: Arc<Semaphore>,
+    /// For stored bytes that clients' computations read.
+    pub(crate) computing: ByteBudget,
+    /// For results of workers that are on their way here.
+    pub(crate) task_writes: ByteBudget,
     pub(crate) hub: Arc<Hub>,
     pub(crate) running: Arc<Running>,
     pub(crate) limits: Limits,
@@ -108,18 +109,6 @@ impl App {
             return Err(ApiError::invalid(field, format!("has {size_bytes} bytes; at most {max_bytes} are taken here")));
         }
         Ok(facts)
-    }
-
-    /// All bytes of an artifact of the caller's.
-    pub(crate) async fn artifact_bytes(
-        &self,
-        caller: &Caller,
-        field: &str,
-        name: &ArtifactName,
-        max_bytes: u64,
-    ) -> Result<bytes::Bytes, ApiError> {
-        let facts = self.artifact(caller, field, name, max_bytes).await?;
-        self.artifacts.get(&facts).await.map_err(|error| ApiError::bytes(error, name))
     }
 }
 

@@ -249,6 +249,8 @@ impl Workers {
         let size = size.ok_or_else(|| ApiError::invalid("size_bytes", format!("must be at most {limit}")))?;
         let holding = Holding { session: &first.session, lease: &lease };
         self.hold(holding).await.map_err(ApiError::from)?;
+        let memory = tokio::time::timeout(self.app.limits.unary, self.app.task_writes.take(first.size_bytes)).await;
+        let _memory = memory.map_err(|_| ApiError::Deadline)??;
         // Grows with what comes, not with what is announced.
         let mut bytes = BytesMut::from(&first.data[..]);
         while let Some(message) = self.next_chunk(&mut stream).await? {

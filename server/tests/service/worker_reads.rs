@@ -129,9 +129,9 @@ async fn clients_that_verify_hold_up_no_workers_proof() {
     let mut client = service.client().await;
     let model = client.ready_model("mlp").await.name;
     let slow = v1::VerifyProofRequest {
-        proof: Some(v1::verify_proof_request::Proof::ProofBytes(b"ms=40000".to_vec().into())),
-        statement: Some(v1::verify_proof_request::Statement::StatementBytes(vec![0; 96].into())),
-        verifier_key: Some(v1::verify_proof_request::VerifierKey::VerifierKeyBytes(vec![0; 32].into())),
+        proof: Some(v1::verify_proof_request::Proof::ProofBytes(b"ms=40000".to_vec())),
+        statement: Some(v1::verify_proof_request::Statement::StatementBytes(vec![0; 96])),
+        verifier_key: Some(v1::verify_proof_request::VerifierKey::VerifierKeyBytes(vec![0; 32])),
     };
     // One runs and one waits, or more are refused: the clients' threads are taken for longer than the job below may take.
     let mut verifying = Vec::new();
@@ -154,11 +154,94 @@ async fn clients_that_verify_hold_up_no_workers_proof() {
     service.stop().await;
 }
 
+fn parts_of(held: &Held, size_bytes: u64, data: &[u8]) -> v1::WriteTaskArtifactRequest {
+    v1::WriteTaskArtifactRequest {
+        session: held.session.clone(),
+        lease: Some(held.lease.clone()),
+        class: v1::ArtifactClass::Internal as i32,
+        media_type: "application/octet-stream".into(),
+        size_bytes,
+        data: data.to_vec().into(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_on_their_way_take_no_more_memory_than_one_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut config, address) = config_for_workers(folder.path(), any_port(), LEASE);
+    config.limits.task_artifact_bytes = 1 << 20;
+    config.limits.unary = Duration::from_secs(2);
+    let service = Service::start(config).await;
+    let mut client = service.client().await;
+    let name = client.upload(b"steps=1").await;
+    let mut held = Held::start(&mut client, address, &name).await;
+    // Announced, and not sent to its end.
+    let (sender, rest) = tokio::sync::mpsc::channel(1);
+    sender.send(parts_of(&held, 1 << 20, b"abc")).await.unwrap();
+    let mut other = held.workers.clone();
+    let writing = tokio::spawn(async move { other.write_task_artifact(tokio_stream::wrappers::ReceiverStream::new(rest)).await });
+    let refused = async {
+        // Until the first has begun, the second may come first.
+        loop {
+            let second = tokio_stream::iter([parts_of(&held, 3, b"abc")]);
+            match held.workers.write_task_artifact(second).await {
+                Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(status) => break status,
+            }
+        }
+    };
+    let status = tokio::time::timeout(Duration::from_secs(20), refused).await.expect("is refused");
+    expect_error(&status, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    drop(sender);
+    expect_error(&writing.await.unwrap().unwrap_err(), Code::InvalidArgument, "INVALID_FIELDS");
+    let second = tokio_stream::iter([parts_of(&held, 3, b"abc")]);
+    assert_eq!(held.workers.write_task_artifact(second).await.unwrap().into_inner().blake3, blake3::hash(b"abc").as_bytes());
+    drop((client, held));
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verifications_that_wait_hold_no_proof_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config: Config = config(folder.path());
+    // Room for one proof, or for the largest that there may be.
+    config.limits.proof_bytes = 2 << 20;
+    config.limits.computation_bytes = 6 << 20;
+    config.limits.cpu_queue = 3;
+    let service = Service::start(config).await;
+    let mut client = service.client().await;
+    let proof = [b"ms=20000 ".as_slice(), &vec![b'x'; 2_000_000]].concat();
+    let name = client.upload(&proof).await;
+    let ask = v1::VerifyProofRequest {
+        proof: Some(v1::verify_proof_request::Proof::ProofArtifact(name.clone())),
+        statement: Some(v1::verify_proof_request::Statement::StatementArtifact(client.upload(&[vec![0; 96], vec![]].concat()).await)),
+        verifier_key: Some(v1::verify_proof_request::VerifierKey::VerifierKeyArtifact(name)),
+    };
+    // One runs, and holds more than half of the memory; three wait for theirs; the next is refused, though the queue for threads is empty.
+    let mut waiting = Vec::new();
+    loop {
+        let (mut other, asked) = (client.clone(), ask.clone());
+        let mut call = tokio::spawn(async move { other.proofs.verify_proof(asked).await });
+        match tokio::time::timeout(Duration::from_millis(300), &mut call).await {
+            Ok(answer) => {
+                let details = expect_error(&answer.unwrap().unwrap_err(), Code::ResourceExhausted, "TOO_MANY_COMPUTATIONS");
+                break assert_eq!(details.quota_failure().unwrap().violations[0].subject, "memory");
+            }
+            Err(_) => waiting.push(call),
+        }
+    }
+    assert_eq!(waiting.len(), 4);
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    drop(client);
+    service.stop().await;
+}
+
 #[tokio::test]
 async fn a_source_that_is_too_large_is_not_read_to_be_estimated() {
     let folder = tempfile::tempdir().unwrap();
     let mut config: Config = config(folder.path());
-    config.limits.estimate_bytes = 20;
+    config.limits.proof_bytes = 6;
+    config.limits.computation_bytes = 20;
     let service = Service::start(config).await;
     let mut client = service.client().await;
     let [small, large] = [client.upload(b"steps=1").await, client.upload(b"steps=1 steps=1 steps=1").await];
