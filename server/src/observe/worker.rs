@@ -1,4 +1,5 @@
-//! The HTTP port of a worker: `/livez`, `/readyz` and `/metrics` of the process that keeps the children, with what each of them tells of its device and its work.
+//! The HTTP port of a worker: `/livez`, `/readyz` and `/metrics` of the process that keeps the children, with what each of them tells of its device
+//! and its work.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,8 +1,8 @@
 //! Keeps one child process for each device. What a device does to its process, a sticky error of its driver above all, ends the child and nothing else:
 //! the supervisor starts another, and tells the service that the session of the dead one has crashed.
 //!
-//! A child says on its standard output which session it opened, that it lives, and what it has done ([`Word`]); it ends when its standard input does, so that it never
-//! outlives its supervisor for long.
+//! A child says on its standard output which session it opened, that it lives, and what it has done ([`Word`]); it ends when its standard input does, so
+//! that it never outlives its supervisor for long.
 
 mod backoff;
 mod child;
