@@ -57,6 +57,18 @@ def expressions():
     return found, rules, board
 
 
+def scaler_problems():
+    """Scalers that count tasks once for each replica: all replicas of a database tell the same number."""
+    for name, values in chart.value_sets().items():
+        for _, document in chart.render(values):
+            if document["kind"] != "ScaledObject":
+                continue
+            for trigger in document["spec"]["triggers"]:
+                query = trigger["metadata"]["query"]
+                if "zkinfer_tasks" in read_by(query)[0] and not query.startswith("sum(max by (state) ("):
+                    yield f"{name}: {document['metadata']['name']} scales on {query}: begin with sum(max by (state) (...))"
+
+
 def problems():
     """Everything that is wrong with metrics, rules and board."""
     metrics = listed()
@@ -72,6 +84,7 @@ def problems():
         yield from (f"{where}: metrics.txt lists no label {label}" for label in sorted(labels - own))
     read = {series[name] for name in used if name in series}
     yield from (f"metrics.txt lists {name}, which nobody reads" for name in sorted(set(metrics) - read))
+    yield from scaler_problems()
     yield from told_problems(metrics)
     yield from alert_problems([rule for rule in rules if "alert" in rule])
     yield from board_problems(board)

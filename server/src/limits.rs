@@ -18,6 +18,8 @@ pub struct Limits {
     pub model_bytes: u64,
     /// An input or a calibration set, as an artifact.
     pub input_bytes: u64,
+    /// Stored bytes that verifications and estimates have in memory, all together; EstimateJob takes no larger source. At least three times `proof_bytes`.
+    pub computation_bytes: u64,
     /// An input inside a request.
     pub inline_input_bytes: usize,
     /// A proof, statement or key given to VerifyProof.
@@ -40,9 +42,9 @@ pub struct Limits {
     pub creates_burst: u32,
     /// Watching streams at a time.
     pub watchers: usize,
-    /// Downloads at a time. Each holds a few chunks of memory while its client does not read.
+    /// Downloads at a time, and as many again by workers. Each holds a few MiB of memory while its client does not read.
     pub downloads: usize,
-    /// Verifications and estimates waiting for a thread.
+    /// Verifications and estimates waiting for a thread, and as many checks of workers' proofs.
     pub cpu_queue: usize,
     /// Header list of a request.
     pub header_list_bytes: u32,
@@ -50,6 +52,14 @@ pub struct Limits {
     pub streams_per_connection: u32,
     /// Connections.
     pub connections: usize,
+    /// Connections of the HTTP port.
+    pub http_connections: usize,
+    /// A connection of the HTTP port that has not sent the head of its next request within this is closed.
+    #[serde(rename = "http_head_seconds", with = "seconds")]
+    pub http_head: Duration,
+    /// A connection of the HTTP port that takes nothing of an answer for so long is closed.
+    #[serde(rename = "http_stall_seconds", with = "seconds")]
+    pub http_stall: Duration,
     /// A connection that has not finished its TLS handshake within this, or then not sent the HTTP/2 preface within this, is closed.
     #[serde(rename = "first_byte_seconds", with = "seconds")]
     pub first_byte: Duration,
@@ -59,6 +69,9 @@ pub struct Limits {
     /// Between two messages of an upload.
     #[serde(rename = "upload_idle_seconds", with = "seconds")]
     pub upload_idle: Duration,
+    /// Bytes of an unfinished upload that got no more for so long are removed from the disk of the process that has them; it starts again at 0.
+    #[serde(rename = "upload_file_seconds", with = "seconds")]
+    pub upload_file: Duration,
     /// A watching stream ends after this; the client resumes.
     #[serde(rename = "watch_seconds", with = "seconds")]
     pub watch: Duration,
@@ -99,7 +112,7 @@ pub struct Limits {
     /// A task that runs longer has failed, and its worker is ended.
     #[serde(rename = "task_seconds", with = "seconds")]
     pub task: Duration,
-    /// A result of a worker elsewhere, and anything else that it reads or writes.
+    /// A result of a worker elsewhere, and all together that are on their way here at a time.
     pub task_artifact_bytes: u64,
     /// Tasks that a worker elsewhere asks for, or holds, at a time.
     pub tasks_per_worker: usize,
@@ -123,6 +136,14 @@ pub enum LimitsError {
         got: usize,
         /// The limit of messages.
         message_bytes: usize,
+    },
+    /// Proof, statement and key of one verification would be more than all may be.
+    #[error("computation_bytes is {got}: it must be at least three times proof_bytes, {proof_bytes}")]
+    Computation {
+        /// Its value.
+        got: u64,
+        /// The limit of each.
+        proof_bytes: u64,
     },
     /// What is being stored could be deleted before anything refers to it.
     #[error("artifact_grace_seconds is {0}: it must be at least {min}, so that a slow put ends before", min = MIN_ARTIFACT_GRACE.as_secs())]
@@ -148,6 +169,7 @@ impl Limits {
             ("chunk_bytes", self.chunk_bytes as u64),
             ("model_bytes", self.model_bytes),
             ("input_bytes", self.input_bytes),
+            ("computation_bytes", self.computation_bytes),
             ("proof_bytes", self.proof_bytes),
             ("page_size", self.page_size.into()),
             ("default_page_size", self.default_page_size.into()),
@@ -162,6 +184,7 @@ impl Limits {
             ("header_list_bytes", self.header_list_bytes.into()),
             ("streams_per_connection", self.streams_per_connection.into()),
             ("connections", self.connections as u64),
+            ("http_connections", self.http_connections as u64),
             ("attempts", self.attempts.into()),
             ("worker_deaths", self.worker_deaths.into()),
             ("task_artifact_bytes", self.task_artifact_bytes),
@@ -171,6 +194,9 @@ impl Limits {
             ("first_byte_seconds", self.first_byte),
             ("unary_seconds", self.unary),
             ("upload_idle_seconds", self.upload_idle),
+            ("upload_file_seconds", self.upload_file),
+            ("http_head_seconds", self.http_head),
+            ("http_stall_seconds", self.http_stall),
             ("watch_seconds", self.watch),
             ("heartbeat_seconds", self.heartbeat),
             ("keepalive_interval_seconds", self.keepalive_interval),
@@ -186,6 +212,10 @@ impl Limits {
         }
         if self.artifact_grace < MIN_ARTIFACT_GRACE {
             return Err(LimitsError::Grace(self.artifact_grace.as_secs()));
+        }
+        let (got, proof_bytes) = (self.computation_bytes, self.proof_bytes);
+        if got / 3 < proof_bytes {
+            return Err(LimitsError::Computation { got, proof_bytes });
         }
         let room = self.message_bytes.saturating_sub(CHUNK_OVERHEAD_BYTES);
         for (field, got) in [("chunk_bytes", self.chunk_bytes), ("inline_input_bytes", self.inline_input_bytes)] {
@@ -204,6 +234,7 @@ impl Default for Limits {
             chunk_bytes: 1 << 20,
             model_bytes: 2 << 30,
             input_bytes: 64 << 20,
+            computation_bytes: 512 << 20,
             inline_input_bytes: 1 << 20,
             proof_bytes: 64 << 20,
             page_size: 1000,
@@ -220,9 +251,13 @@ impl Default for Limits {
             header_list_bytes: 16 << 10,
             streams_per_connection: 100,
             connections: 10_000,
+            http_connections: 256,
+            http_head: Duration::from_secs(10),
+            http_stall: Duration::from_secs(30),
             first_byte: Duration::from_secs(10),
             unary: Duration::from_secs(60),
             upload_idle: Duration::from_secs(30),
+            upload_file: Duration::from_secs(6 * 3600),
             watch: Duration::from_secs(3600),
             heartbeat: Duration::from_secs(15),
             keepalive_interval: Duration::from_secs(30),
@@ -285,6 +320,8 @@ mod tests {
         assert_eq!(zero.check(), Err(LimitsError::Zero("connections")));
         let grace = Limits { artifact_grace: Duration::from_secs(7199), ..Limits::default() };
         assert_eq!(grace.check(), Err(LimitsError::Grace(7199)));
+        let computation = Limits { computation_bytes: 3 * (64 << 20) - 1, ..Limits::default() };
+        assert!(matches!(computation.check(), Err(LimitsError::Computation { proof_bytes, .. }) if proof_bytes == 64 << 20));
         let chunk = Limits { chunk_bytes: 4 << 20, ..Limits::default() };
         assert!(matches!(chunk.check(), Err(LimitsError::AboveMessage { field: "chunk_bytes", .. })));
     }

@@ -18,7 +18,7 @@ use crate::dashboard::{self, Dashboard};
 use crate::database::{Database, DatabaseError, forward_notices};
 use crate::directory::make_private_directory;
 use crate::engine::{Engine, EngineError, NewSession, TaskEngine};
-use crate::grpc::{self, App, CreateRate, GuardLayer};
+use crate::grpc::{self, App, ByteBudget, CreateRate, GuardLayer};
 use crate::limits::{Limits, LimitsError};
 use crate::observe::{self, Health, HttpPort, Metrics, Observed, RpcLayer, Side};
 use crate::prover::Prover;
@@ -399,6 +399,7 @@ impl Service {
         let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
         forward_notices(&*engine, hub.clone(), closing.clone());
         let mut keepers = tokio::task::JoinSet::new();
+        keepers.spawn(uploads.clone().keep_swept(limits.upload_file, draining.clone()));
         if config.role.keeps_time() {
             keepers.spawn(keeper.run(draining.clone()));
             let sender = Sender::new(engine.clone(), config.reach).map_err(ServeError::Webhooks)?;
@@ -415,11 +416,15 @@ impl Service {
             uploads,
             prover,
             cpu: CpuPool::start(1, limits.cpu_queue)?,
+            checks: CpuPool::start(1, limits.cpu_queue)?,
+            computing: ByteBudget::new(limits.computation_bytes, limits.cpu_queue),
+            task_writes: ByteBudget::new(limits.task_artifact_bytes, limits.connections),
             hub,
             running,
             limits: limits.clone(),
             watchers: Arc::new(Semaphore::new(limits.watchers)),
             downloads: Arc::new(Semaphore::new(limits.downloads)),
+            task_downloads: Arc::new(Semaphore::new(limits.downloads)),
             creates: CreateRate::new(limits),
             draining,
             closing,
@@ -447,7 +452,7 @@ impl Service {
             dashboard: dashboard::router(dashboard),
         };
         tracing::info!(address = %port.address(), "metrics, health and dashboard");
-        Some(Ending(tokio::spawn(side.serve(port))))
+        Some(Ending(tokio::spawn(side.serve(port, self.app.limits.clone()))))
     }
 
     /// Admits nothing more, ends the workers, then the streams. Answers whether all workers have ended.

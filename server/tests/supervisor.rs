@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 use zkinfer_proto::v1;
 use zkinfer_server::artifacts::Class;
 use zkinfer_server::engine::{ArtifactFacts, Digest, FailedAttempt, Lease, Leased, NewSession, Offer, Outcome, Renewal, TaskFlow, Usage};
+use zkinfer_server::limits::Limits;
+use zkinfer_server::observe::{Exposure, HttpPort, WORKER_CATALOGUE, WorkerPages};
 use zkinfer_server::supervisor::health::{DeviceHealth, Unwatched};
-use zkinfer_server::supervisor::{ChildSpec, Patience, Supervisor};
+use zkinfer_server::supervisor::{ChildSpec, Children, Patience, Supervisor};
 use zkinfer_server::worker::{Holding, SourceError, SourceFuture, TaskSource, Terms};
 
 /// A service that is told of crashes only.
@@ -93,7 +96,7 @@ fn patience() -> Patience {
 async fn keep(folder: &Path, text: &str, health: Arc<dyn DeviceHealth>, is_enough: impl Fn(&[String]) -> bool) -> (bool, Vec<String>) {
     let told = Arc::new(Told::default());
     let draining = CancellationToken::new();
-    let supervisor = Supervisor { source: told.clone(), health, patience: patience() };
+    let supervisor = Supervisor { source: told.clone(), health, patience: patience(), children: Arc::default() };
     let kept = tokio::spawn(supervisor.run(vec![script(folder, text)], draining.clone()));
     let waiting = async {
         while !is_enough(&told.0.lock().unwrap()) {
@@ -153,4 +156,66 @@ async fn a_sick_device_is_given_no_new_child() {
     let text = "cat > /dev/null; echo > ended; exit 0";
     let (drained, told) = keep(folder.path(), text, Arc::new(Sick), |_| ended.exists()).await;
     assert_eq!((drained, told, runs(folder.path())), (true, vec![], 1));
+}
+
+/// Status and body of an answer.
+async fn get(address: std::net::SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head[9..12].parse().unwrap(), body.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_children_tell_is_shown_over_http() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "while [ ! -e go ]; do sleep 0.02; echo beat; done; echo session s-$n; echo work 3 1500 1 0 2 0 10 100 1000; cat > /dev/null; exit 0";
+    let patience = Patience { silence: Duration::from_secs(60), ..patience() };
+    let (draining, children) = (CancellationToken::new(), Arc::new(Children::default()));
+    let port = HttpPort::bind("127.0.0.1:0".parse().unwrap(), Exposure::Loopback).unwrap();
+    let address = port.address();
+    let pages = WorkerPages { children: children.clone(), draining: draining.clone() };
+    let shown = tokio::spawn(async move { pages.serve(port, &Limits::default()).await });
+    let supervisor = Supervisor { source: Arc::new(Told::default()), health: Arc::new(Unwatched), patience, children };
+    let kept = tokio::spawn(supervisor.run(vec![script(folder.path(), text)], draining.clone()));
+    for path in ["/livez", "/healthz"] {
+        assert_eq!(get(address, path).await, (200, "live\n".into()));
+    }
+    assert_eq!(get(address, "/readyz").await, (503, "no child has a session with the service\n".into()));
+    assert_eq!(get(address, "/else").await.0, 404);
+    std::fs::write(folder.path().join("go"), b"").unwrap();
+    let told = async {
+        loop {
+            let (code, text) = get(address, "/metrics").await;
+            assert_eq!(code, 200);
+            if text.contains("zkinfer_worker_tasks_total{device=\"a script\"} 3\n") {
+                return text;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let text = tokio::time::timeout(Duration::from_secs(60), told).await.expect("the report is shown");
+    for sample in [
+        "worker_up{device=\"a script\"} 1",
+        "worker_starts_total{device=\"a script\"} 1",
+        "worker_busy_seconds_total{device=\"a script\"} 1.5",
+        "device_jobs{device=\"a script\"} 1",
+        "device_degraded{device=\"a script\"} 0",
+        "backend_fallbacks_total{device=\"a script\",reason=\"memory\"} 2",
+        "backend_fallbacks_total{device=\"a script\",reason=\"device\"} 0",
+        "device_memory_bytes{device=\"a script\",kind=\"limit\"} 1000",
+    ] {
+        assert!(text.contains(&format!("\nzkinfer_{sample}\n")), "{sample} in\n{text}");
+    }
+    for described in WORKER_CATALOGUE {
+        assert!(text.contains(&format!("# TYPE {} {}\n", described.name, described.kind.name())), "{text}");
+    }
+    assert_eq!(get(address, "/readyz").await, (200, "ready\n".into()));
+    draining.cancel();
+    assert_eq!(get(address, "/readyz").await.0, 503);
+    assert!(kept.await.unwrap());
+    assert!(get(address, "/metrics").await.1.contains("zkinfer_worker_up{device=\"a script\"} 0\n"));
+    shown.abort();
 }

@@ -17,8 +17,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::keys::{ArtifactKey, ArtifactKeys};
 use super::place::{self, ArtifactPlace, ArtifactPlaceError};
+use super::reader::{ArtifactReader, PART_BYTES as READER_PART_BYTES};
 use super::seal::{self, ObjectSeal, Unopened};
-use super::{BytesError, Class};
+use super::{ArtifactId, BytesError, Class};
 use crate::engine::Digest;
 
 /// Objects that are larger are written in parts of this size.
@@ -107,6 +108,14 @@ impl Form {
         match self {
             Self::Plain => size_bytes,
             Self::Sealed(_) => seal::sealed_bytes(size_bytes),
+        }
+    }
+
+    /// The other way round.
+    fn plain_bytes(&self, stored_bytes: u64) -> Result<u64, Unopened> {
+        match self {
+            Self::Plain => Ok(stored_bytes),
+            Self::Sealed(_) => seal::plain_bytes(stored_bytes),
         }
     }
 }
@@ -224,14 +233,20 @@ impl ArtifactBytes {
     pub async fn get(&self, class: Class, tenant: &str, digest: Digest) -> Result<Bytes, BytesError> {
         let which = Which { class, tenant, digest };
         let (form, found) = self.find(which, GetOptions::default()).await?;
-        let stored = found.bytes().await?;
-        let seal = form.seal(which);
-        let plain = blocking(move || match seal {
-            None => Ok(stored),
-            Some(seal) => seal::open(seal, &stored),
-        })
-        .await?;
-        if hash(plain.clone()).await == digest { Ok(plain) } else { Err(BytesError::Damaged) }
+        whole(form, which, found).await
+    }
+
+    /// Reads an artifact part by part.
+    ///
+    /// # Errors
+    /// A missing artifact; a small one that is damaged; a failing store.
+    pub async fn reader(&self, class: Class, tenant: &str, digest: Digest) -> Result<ArtifactReader, BytesError> {
+        let which = Which { class, tenant, digest };
+        let (form, found) = self.find(which, GetOptions::default()).await?;
+        let size_bytes = form.plain_bytes(found.meta.size)?;
+        // The rest of a larger one is not waited for: its parts are requests of their own, so that a slow reader keeps none open.
+        let small = if size_bytes <= READER_PART_BYTES { Some(whole(form, which, found).await?) } else { None };
+        Ok(ArtifactReader::new(self.clone(), ArtifactId { class, tenant: tenant.to_owned(), digest }, size_bytes, small))
     }
 
     /// Checks hash and size, without holding the whole in memory.
@@ -333,6 +348,18 @@ impl ArtifactBytes {
             Err(error) => Err(error),
         }
     }
+}
+
+/// All bytes of a found object, checked.
+async fn whole(form: &Form, which: Which<'_>, found: GetResult) -> Result<Bytes, BytesError> {
+    let stored = found.bytes().await?;
+    let seal = form.seal(which);
+    let plain = blocking(move || match seal {
+        None => Ok(stored),
+        Some(seal) => seal::open(seal, &stored),
+    })
+    .await?;
+    if hash(plain.clone()).await == which.digest { Ok(plain) } else { Err(BytesError::Damaged) }
 }
 
 /// Compares a found object with the size and the hash that it must have.

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use base64::Engine as _;
 use zeroize::{Zeroize as _, Zeroizing};
 
+use crate::process;
+
 /// Bytes of a key.
 const KEY_BYTES: usize = 32;
 /// Largest key file that is read, in bytes.
@@ -34,7 +36,10 @@ pub enum ArtifactKeysError {
         source: std::io::Error,
     },
     /// Others could read it.
-    #[error("the artifact keys in {path} have the mode {mode:03o}: nobody but their owner may read or write them; chmod 600 {path}")]
+    #[error(
+        "the artifact keys in {path} have the mode {mode:03o}: nobody but their owner may read or write them, or root may own them and a group of this \
+         process read them; chmod 600 {path}"
+    )]
     Exposed {
         /// Which file.
         path: PathBuf,
@@ -102,7 +107,7 @@ impl fmt::Debug for ArtifactKeys {
 }
 
 impl ArtifactKeys {
-    /// The keys of a file, which nobody but its owner may read.
+    /// The keys of a file, which nobody but its owner may read; of root's file, a group of this process may too, as orchestrators mount secrets.
     ///
     /// # Errors
     /// See [`ArtifactKeysError`].
@@ -110,8 +115,9 @@ impl ArtifactKeys {
         let failed = |source| ArtifactKeysError::Read { path: path.into(), source };
         let file = std::fs::File::open(path).map_err(failed)?;
         // Of the file that was opened, so that it cannot be exchanged in between.
-        let mode = file.metadata().map_err(failed)?.mode() & 0o777;
-        if mode & 0o077 != 0 {
+        let found = file.metadata().map_err(failed)?;
+        let mode = found.mode() & 0o777;
+        if !is_private(mode, found.uid(), || process::groups().contains(&found.gid())) {
             return Err(ArtifactKeysError::Exposed { path: path.into(), mode });
         }
         let mut text = Zeroizing::new(String::with_capacity(4096));
@@ -141,6 +147,17 @@ impl ArtifactKeys {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<ArtifactKey>> {
         self.keys.iter()
+    }
+}
+
+/// Whether a file is nobody's business but its owner's; or it is root's, and a group may read it in which this process is, so that it is there for the
+/// process and not for others.
+fn is_private(mode: u32, owner: u32, is_in_group: impl FnOnce() -> bool) -> bool {
+    const ROOT: u32 = 0;
+    match mode & 0o077 {
+        0 => true,
+        0o040 => owner == ROOT && is_in_group(),
+        _ => false,
     }
 }
 
@@ -200,7 +217,9 @@ pub(super) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys");
         std::fs::write(&path, hex::encode(blake3::hash(b"a").as_bytes())).unwrap();
-        for (mode, is_right) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false), (0o620, false)] {
+        // What root's process makes is root's, in a group of it.
+        let is_roots = std::fs::metadata(&path).unwrap().uid() == 0;
+        for (mode, is_right) in [(0o600, true), (0o400, true), (0o660, false), (0o604, false), (0o620, false), (0o440, is_roots)] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             match ArtifactKeys::read(&path) {
                 Ok(_) => assert!(is_right, "{mode:o}"),
@@ -209,5 +228,19 @@ pub(super) mod tests {
             }
         }
         assert!(matches!(ArtifactKeys::read(&folder.path().join("none")), Err(ArtifactKeysError::Read { .. })));
+    }
+
+    #[test]
+    fn a_group_may_read_the_file_of_root_and_of_nobody_else() {
+        let (member, stranger) = (|| true, || false);
+        for mode in [0o440, 0o640, 0o040] {
+            assert!(is_private(mode, 0, member), "{mode:o}");
+            assert!(!is_private(mode, 0, stranger) && !is_private(mode, 1000, member), "{mode:o}");
+        }
+        for mode in [0o444, 0o460, 0o450, 0o660, 0o004] {
+            assert!(!is_private(mode, 0, member), "{mode:o}");
+        }
+        assert!(is_private(0o400, 1000, stranger));
+        assert!(!process::groups().is_empty());
     }
 }

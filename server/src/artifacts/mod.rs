@@ -11,6 +11,7 @@ mod garbage;
 mod held;
 mod keys;
 mod place;
+mod reader;
 mod seal;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub use garbage::{ArtifactId, Collector, Doomed, GarbageRecords, QUARANTINE};
 pub use held::HeldBytes;
 pub use keys::{ArtifactKeys, ArtifactKeysError};
 pub use place::{ArtifactPlace, ArtifactPlaceError, ArtifactUrl, ArtifactUrlError};
+pub use reader::ArtifactReader;
 pub use uploads::{UploadError, UploadWriter, Uploads};
 
 use crate::engine::{ArtifactFacts, ArtifactRecords, Digest, EngineError, now_ms};

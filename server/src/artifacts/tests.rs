@@ -6,12 +6,15 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 use super::keys::tests::keys;
 use super::place::{self, Opened};
 use super::{ArtifactBytes, ArtifactKeys, ArtifactPlace, BytesError, Class};
+use crate::engine::Digest;
 
 /// A bucket that tests may write, as URL; credentials and endpoint are in the environment.
 const S3_URL: &str = "ZKINFER_TEST_S3_URL";
 const PART: usize = 8 << 20;
-/// The ends of what is written at once and in parts, and of a segment.
-const LENGTHS: [usize; 8] = [0, 1, 65_535, 65_536, 65_537, PART, PART + 1, 2 * PART + 12_345];
+/// Largest part of a reader.
+const READER_PART: usize = 4 << 20;
+/// The ends of what is written and read at once and in parts, and of a segment.
+const LENGTHS: [usize; 9] = [0, 1, 65_535, 65_536, 65_537, READER_PART + 1, PART, PART + 1, 2 * PART + 12_345];
 
 fn content(length: usize) -> Bytes {
     (0..length).map(|i| (i * i % 251) as u8).collect::<Vec<u8>>().into()
@@ -49,6 +52,9 @@ async fn bytes_come_back_whole_and_in_part(opened: &Opened, keys: Option<&Artifa
             store.check(Class::Public, tenant, digest, length as u64).await.unwrap();
             let wrong_size = store.check(Class::Public, tenant, digest, length as u64 + 1).await;
             assert!(matches!(wrong_size, Err(BytesError::Damaged)));
+            let parts = parts(&store, Class::Public, tenant, digest).await.unwrap();
+            assert!(parts.iter().all(|part| (1..=READER_PART).contains(&part.len())), "{length} bytes");
+            assert!(parts.concat() == bytes, "{length} bytes");
         }
         for range in
             [0..length, 0..length.min(1), length / 3..length / 2, length.saturating_sub(1)..length, 65_530.min(length)..length.min(65_550)]
@@ -67,6 +73,17 @@ async fn bytes_come_back_whole_and_in_part(opened: &Opened, keys: Option<&Artifa
     assert!(matches!(store.get(Class::Public, "b", [9; 32]).await, Err(BytesError::Missing)));
 }
 
+/// What a reader gives until its end.
+async fn parts(store: &ArtifactBytes, class: Class, tenant: &str, digest: Digest) -> Result<Vec<Bytes>, BytesError> {
+    let mut reader = store.reader(class, tenant, digest).await?;
+    let mut parts = Vec::new();
+    while let Some(part) = reader.next().await? {
+        parts.push(part);
+    }
+    assert_eq!(parts.iter().map(Bytes::len).sum::<usize>() as u64, reader.size_bytes());
+    Ok(parts)
+}
+
 async fn classes_and_tenants_are_apart(opened: &Opened, keys: Option<&ArtifactKeys>) {
     let store = over(opened, keys);
     let tenant = if keys.is_some() { "apart-sealed" } else { "apart" };
@@ -75,6 +92,7 @@ async fn classes_and_tenants_are_apart(opened: &Opened, keys: Option<&ArtifactKe
         assert!(matches!(store.get(class, tenant, digest).await, Err(BytesError::Missing)));
         assert!(matches!(store.check(class, tenant, digest, 99).await, Err(BytesError::Missing)));
         assert!(matches!(store.range(class, tenant, digest, 0..1).await, Err(BytesError::Missing)));
+        assert!(matches!(store.reader(class, tenant, digest).await, Err(BytesError::Missing)));
     }
     let location = only_object(&*opened.store, &format!("internal/{tenant}")).await;
     assert_eq!(location.to_string().contains(&hex::encode(digest)), keys.is_none());
@@ -117,6 +135,7 @@ async fn damage_is_found_and_mended(opened: &Opened, keys: Option<&ArtifactKeys>
             assert!(matches!(store.get(Class::Internal, &tenant, digest).await, Err(BytesError::Damaged)));
             let checked = store.check(Class::Internal, &tenant, digest, length as u64).await;
             assert!(matches!(checked, Err(BytesError::Damaged)));
+            assert!(matches!(parts(&store, Class::Internal, &tenant, digest).await, Err(BytesError::Damaged)));
             store.put(Class::Internal, &tenant, bytes.clone()).await.unwrap();
             assert!(store.get(Class::Internal, &tenant, digest).await.unwrap() == bytes);
         }

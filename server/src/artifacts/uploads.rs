@@ -1,7 +1,8 @@
 //! Uploads: bytes arrive in chunks, at known offsets, into a file of their own; when all are there and have the hash
 //! that was announced, they become an artifact.
 //!
-//! What counts as written is recorded in the engine after the file was synced, so that a crash never leaves a hole.
+//! What counts as written is recorded in the engine after the file was synced, so that a crash never leaves a hole. Processes that share the engine need not
+//! share the disk: a process whose file is shorter than what is recorded has nothing of the upload, and begins it at 0.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -10,11 +11,14 @@ use std::time::Duration;
 
 use tokio::fs::File;
 use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
+use tokio_util::sync::CancellationToken;
 
 use super::bytes_store::blocking;
 use super::{ArtifactBytes, ArtifactError, ArtifactId, BytesError, Class, HeldBytes};
 use crate::engine::{ArtifactFacts, ArtifactRecords, Digest, EngineError, RequestKey, UploadFacts, now_ms};
 
+/// How often files of uploads that were given up are looked for, at least.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// Sync at least this often.
 const SYNC_BYTES: u64 = 4 << 20;
 
@@ -46,6 +50,9 @@ pub enum UploadError {
     /// The whole does not have the announced hash. The upload starts again at 0.
     #[error("the bytes do not have the announced hash; the upload starts again at offset 0")]
     HashMismatch,
+    /// The file is on the disk of another process, or was removed.
+    #[error("the bytes that were sent before are not on this server; ask GetUpload, and send the upload from offset 0")]
+    Elsewhere,
     /// Another stream is writing.
     #[error("another stream is writing this upload")]
     InUse,
@@ -129,11 +136,54 @@ impl Uploads {
     pub async fn write(&self, facts: UploadFacts) -> Result<UploadWriter, UploadError> {
         let claim = Claim::take(&self.in_use, &facts.id).ok_or(UploadError::InUse)?;
         // Only now is what the record says final.
-        let facts = self.records.upload(&facts.tenant, &facts.id).await?.unwrap_or(facts);
+        let mut facts = self.records.upload(&facts.tenant, &facts.id).await?.unwrap_or(facts);
         let path = self.directory.join(&facts.id);
-        let file = if facts.is_complete { None } else { Some(open(&path, &facts).await?) };
-        let written_bytes = facts.committed_bytes;
-        Ok(UploadWriter { uploads: self.clone(), facts, file, path, written_bytes, _claim: claim })
+        let recorded_bytes = facts.committed_bytes;
+        let file = if facts.is_complete { None } else { Some(open(&path, &mut facts).await?) };
+        let (written_bytes, is_elsewhere) = (facts.committed_bytes, facts.committed_bytes < recorded_bytes);
+        Ok(UploadWriter { uploads: self.clone(), facts, file, path, written_bytes, is_elsewhere, _claim: claim })
+    }
+
+    /// Where an upload goes on at this process: at what is recorded, or at 0 if the bytes are not here.
+    pub async fn next_offset(&self, facts: &UploadFacts) -> u64 {
+        if facts.is_complete {
+            return facts.committed_bytes;
+        }
+        let length = tokio::fs::metadata(self.directory.join(&facts.id)).await.map_or(0, |found| found.len());
+        if length >= facts.committed_bytes { facts.committed_bytes } else { 0 }
+    }
+
+    /// Removes files of uploads that got no byte for `idle`, now and again and again until `draining`. Each process does so on its disk: the one that forgets
+    /// an upload may have another.
+    pub async fn keep_swept(self, idle: Duration, draining: CancellationToken) {
+        loop {
+            match self.sweep(idle).await {
+                Ok(0) => {}
+                Ok(n_removed) => tracing::info!(n_removed, "removed the bytes of uploads that were given up"),
+                Err(error) => tracing::warn!(%error, "cannot look for the bytes of uploads that were given up"),
+            }
+            if tokio::time::timeout(SWEEP_EVERY.min(idle), draining.cancelled()).await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    async fn sweep(&self, idle: Duration) -> std::io::Result<usize> {
+        let mut n_removed = 0;
+        let mut entries = tokio::fs::read_dir(&self.directory).await?;
+        while let Some(entry) = entries.next_entry().await? {
+            let name = entry.file_name();
+            // Nothing that is not an upload's.
+            let Some(id) = name.to_str().filter(|name| uuid::Uuid::try_parse(name).is_ok()) else { continue };
+            // Nobody opens it while it is looked at.
+            let Some(_claim) = Claim::take(&self.in_use, id) else { continue };
+            let modified = entry.metadata().await.and_then(|found| found.modified());
+            let is_old = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age >= idle));
+            if is_old && tokio::fs::remove_file(entry.path()).await.is_ok() {
+                n_removed += 1;
+            }
+        }
+        Ok(n_removed)
     }
 
     /// Removes the files of forgotten uploads.
@@ -145,8 +195,13 @@ impl Uploads {
     }
 }
 
-async fn open(path: &Path, facts: &UploadFacts) -> Result<File, BytesError> {
+/// Opens the file where the upload goes on, and says in `facts` where that is.
+async fn open(path: &Path, facts: &mut UploadFacts) -> Result<File, BytesError> {
     let mut file = File::options().create(true).truncate(false).read(true).write(true).open(path).await?;
+    if file.metadata().await?.len() < facts.committed_bytes {
+        facts.committed_bytes = 0;
+        return Ok(file);
+    }
     // Bytes that were never acknowledged may be torn.
     file.set_len(facts.committed_bytes).await?;
     file.seek(std::io::SeekFrom::Start(facts.committed_bytes)).await?;
@@ -180,6 +235,8 @@ pub struct UploadWriter {
     file: Option<File>,
     path: PathBuf,
     written_bytes: u64,
+    /// More is recorded than is here.
+    is_elsewhere: bool,
     _claim: Claim,
 }
 
@@ -189,11 +246,19 @@ impl UploadWriter {
         self.written_bytes == self.facts.size_bytes
     }
 
+    /// Whether bytes that are recorded are not on this disk: then the upload goes on at 0.
+    pub fn is_elsewhere(&self) -> bool {
+        self.is_elsewhere
+    }
+
     /// Appends a chunk.
     ///
     /// # Errors
-    /// Wrong offset, length or checksum; a failing disk.
+    /// Wrong offset, length or checksum; bytes before it that are not here; a failing disk.
     pub async fn append(&mut self, offset: u64, data: &[u8], crc32c: u32) -> Result<(), UploadError> {
+        if self.is_elsewhere && offset > 0 {
+            return Err(UploadError::Elsewhere);
+        }
         if offset != self.written_bytes {
             return Err(UploadError::Offset { expected: self.written_bytes, got: offset });
         }
@@ -204,6 +269,12 @@ impl UploadWriter {
         };
         if crc32c::crc32c(data) != crc32c {
             return Err(UploadError::Checksum { offset });
+        }
+        if self.is_elsewhere {
+            // From now on the upload is here. What was recorded is about another file.
+            self.uploads.records.set_committed(&self.facts.tenant, &self.facts.id, 0).await?;
+            file.set_len(0).await.map_err(BytesError::from)?;
+            self.is_elsewhere = false;
         }
         file.write_all(data).await.map_err(BytesError::from)?;
         self.written_bytes = end;

@@ -107,12 +107,8 @@ pub(super) struct ServeArguments {
     /// The same for the address where workers connect.
     #[arg(long, env = "ZKINFER_WORKER_ADDRESS_FILE", requires = "worker_listen")]
     pub(super) worker_address_file: Option<PathBuf>,
-    /// Where `/metrics`, `/livez` and `/readyz` are served over HTTP; default: nowhere. The port asks for no credentials.
-    #[arg(long, env = "ZKINFER_HTTP_LISTEN", value_name = "ADDRESS")]
-    pub(super) http_listen: Option<SocketAddr>,
-    /// Lets `--http-listen` be an address beyond loopback: where a firewall or a network policy lets only scrapers and probes reach it.
-    #[arg(long, env = "ZKINFER_HTTP_INSECURE", requires = "http_listen")]
-    pub(super) http_insecure: bool,
+    #[command(flatten)]
+    pub(super) http: HttpArguments,
     #[command(flatten)]
     pub(super) logging: LogArguments,
 }
@@ -127,16 +123,29 @@ fn parse_role(text: &str) -> Result<Role, String> {
 }
 
 impl ServeArguments {
-    /// The port for metrics and health, if one is asked for.
-    pub(super) fn http(&self) -> Result<Option<HttpPort>, HttpPortError> {
-        let exposure = if self.http_insecure { Exposure::Network } else { Exposure::Loopback };
-        self.http_listen.map(|address| HttpPort::bind(address, exposure)).transpose()
-    }
-
     /// What backend is asked for.
     pub(super) fn selection(&self) -> Selection {
         let limit = self.device_memory_mib.map(|mebibytes| u64::from(mebibytes) << 20);
         Selection { device: self.device.clone(), memory_limit_bytes: limit.unwrap_or(u64::MAX) }
+    }
+}
+
+/// The port for metrics and health.
+#[derive(Debug, Default, Args)]
+pub(super) struct HttpArguments {
+    /// Where `/metrics`, `/livez` and `/readyz` are served over HTTP; default: nowhere. The port asks for no credentials.
+    #[arg(long, env = "ZKINFER_HTTP_LISTEN", value_name = "ADDRESS")]
+    pub(super) http_listen: Option<SocketAddr>,
+    /// Lets `--http-listen` be an address beyond loopback: where a firewall or a network policy lets only scrapers and probes reach it.
+    #[arg(long, env = "ZKINFER_HTTP_INSECURE", requires = "http_listen")]
+    pub(super) http_insecure: bool,
+}
+
+impl HttpArguments {
+    /// The port, if one is asked for.
+    pub(super) fn port(&self) -> Result<Option<HttpPort>, HttpPortError> {
+        let exposure = if self.http_insecure { Exposure::Network } else { Exposure::Loopback };
+        self.http_listen.map(|address| HttpPort::bind(address, exposure)).transpose()
     }
 }
 

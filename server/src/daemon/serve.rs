@@ -22,7 +22,7 @@ use zkinfer_server::worker::{RemoteOptions, RemoteSource};
 use zkinfer_server::worker_listener::{WorkerListener, WorkerToken};
 use zkinfer_server::{Config, Ended, Role};
 
-use super::arguments::ServeArguments;
+use super::arguments::{HttpArguments, ServeArguments};
 use super::worker::{self, WorkerArguments};
 
 pub(super) const FORCED: u8 = 3;
@@ -107,13 +107,18 @@ impl DeviceWorkers {
             device_memory_mib: arguments.device_memory_mib,
             workers: arguments.workers.unwrap_or(1).max(1),
             drain_seconds: arguments.drain_seconds,
+            http: HttpArguments::default(),
             logging: arguments.logging.clone(),
             child: false,
         };
         let children = worker::children(&of_worker, ordinals, Some(token.secret()))?;
         let options = RemoteOptions { server, authorities: None, identity: None, token: Some(token.secret().clone()) };
-        let supervisor =
-            Supervisor { source: Arc::new(RemoteSource::new(&options)?), health: worker::health(ordinals), patience: of_worker.patience() };
+        let supervisor = Supervisor {
+            source: Arc::new(RemoteSource::new(&options)?),
+            health: worker::health(ordinals),
+            patience: of_worker.patience(),
+            children: Arc::default(),
+        };
         config.worker_listeners.push(WorkerListener { socket, transport: Transport::Plaintext, token: Some(token) });
         let draining = CancellationToken::new();
         let kept = tokio::spawn(supervisor.run(children, draining.clone()));
@@ -148,7 +153,7 @@ fn config(arguments: &ServeArguments) -> anyhow::Result<Config> {
         let token = std::env::var(worker::TOKEN).ok().filter(|token| !token.is_empty()).map(|token| WorkerToken::new(token.into()));
         config.worker_listeners.push(WorkerListener { socket: Arc::new(socket), transport, token });
     }
-    config.http = arguments.http()?;
+    config.http = arguments.http.port()?;
     config.drain = Duration::from_secs(arguments.drain_seconds.into());
     Ok(config)
 }

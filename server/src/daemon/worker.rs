@@ -17,11 +17,15 @@ use zkinfer_kernels::FallbackBackend;
 use zkinfer_kernels::devices::devices;
 use zkinfer_kernels::select::{DeviceChoice, Selected, Selection, select};
 use zkinfer_server::engine::NewSession;
+use zkinfer_server::limits::Limits;
+use zkinfer_server::observe::WorkerPages;
+use zkinfer_server::prover::Prover;
 use zkinfer_server::prover::local::LocalProver;
 use zkinfer_server::supervisor::health::{DeviceHealth, NvmlHealth, Unwatched};
-use zkinfer_server::supervisor::{ChildSpec, DEVICE_LOST, MakeCommand, Patience, Supervisor, Word};
-use zkinfer_server::worker::{AfterDeviceLoss, RemoteOptions, RemoteSource, Running, WorkerParts, WorkerPool};
+use zkinfer_server::supervisor::{ChildSpec, Children, DEVICE_LOST, MakeCommand, Patience, Supervisor, Word, WorkReport};
+use zkinfer_server::worker::{AfterDeviceLoss, RemoteOptions, RemoteSource, Running, WorkDone, WorkerParts, WorkerPool};
 
+use super::arguments::HttpArguments;
 use super::logging::LogArguments;
 use super::serve::{FORCED, shutdown_signal};
 
@@ -35,6 +39,8 @@ const GRACE: Duration = Duration::from_secs(5);
 const KILL_AFTER: Duration = Duration::from_secs(10);
 /// Between two words of a child, at least.
 const WORDS_EVERY: Duration = Duration::from_secs(1);
+/// Between two reports of a child, at least.
+const REPORTS_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub(super) struct WorkerArguments {
@@ -69,6 +75,8 @@ pub(super) struct WorkerArguments {
     /// At SIGTERM, running tasks may finish within this many seconds; then they are given back.
     #[arg(long, env = "ZKINFER_DRAIN_SECONDS", default_value_t = 30)]
     pub(super) drain_seconds: u32,
+    #[command(flatten)]
+    pub(super) http: HttpArguments,
     #[command(flatten)]
     pub(super) logging: LogArguments,
     /// Is a child: does tasks itself, tells its supervisor on standard output, and drains when standard input ends.
@@ -206,13 +214,20 @@ async fn supervise(arguments: &WorkerArguments) -> anyhow::Result<ExitCode> {
     let signal = shutdown_signal()?;
     let ordinals = ordinals(&arguments.device).await?;
     let children = children(arguments, &ordinals, None)?;
-    let draining = CancellationToken::new();
-    let supervisor = Supervisor { source, health: health(&ordinals), patience: arguments.patience() };
+    let (draining, told) = (CancellationToken::new(), Arc::new(Children::default()));
+    let port = arguments.http.port()?;
+    let pages = WorkerPages { children: told.clone(), draining: draining.clone() };
+    let shown = port.map(|port| tokio::spawn(async move { pages.serve(port, &Limits::default()).await }));
+    let supervisor = Supervisor { source, health: health(&ordinals), patience: arguments.patience(), children: told };
     let kept = tokio::spawn(supervisor.run(children, draining.clone()));
     signal.await;
     tracing::info!("draining");
     draining.cancel();
     let has_drained = kept.await.context("the supervisor failed")?;
+    // Probes want an answer as long as there is a process.
+    if let Some(shown) = shown {
+        shown.abort();
+    }
     Ok(if has_drained { ExitCode::SUCCESS } else { ExitCode::from(FORCED) })
 }
 
@@ -221,17 +236,18 @@ async fn child(arguments: &WorkerArguments) -> anyhow::Result<ExitCode> {
     let selection = Selection { device: arguments.device.clone(), memory_limit_bytes: arguments.memory_limit_bytes() };
     let Selected { backends, reason } = select(&selection)?;
     tracing::info!(reason, "compute backend");
-    let prover = LocalProver::over(backends, reason, &arguments.cache_dir)?.with_fallbacks(FallbackBackend::reasons);
+    let prover = Arc::new(LocalProver::over(backends, reason, &arguments.cache_dir)?.with_fallbacks(FallbackBackend::reasons));
     let devices = vec![device_name(&arguments.device)];
+    let running = Arc::new(Running::default());
     let parts = WorkerParts {
         source: Arc::new(RemoteSource::new(&arguments.options()?)?),
-        prover: Arc::new(prover),
-        running: Arc::new(Running::default()),
+        prover: prover.clone(),
+        running: running.clone(),
         session: NewSession { worker: arguments.name.clone(), is_local: false, devices },
         device_bytes: device_bytes(arguments),
         after_device_loss: AfterDeviceLoss::End,
         on_session: Some(Box::new(|session| say(&Word::Session(session.to_owned())))),
-        on_beat: Some(beat()),
+        on_beat: Some(beat(prover, running)),
     };
     let mut pool = WorkerPool::start(parts, arguments.workers.into())?;
     tokio::select! {
@@ -270,15 +286,32 @@ fn say(word: &Word) {
     let _ = writeln!(out, "{word}").and_then(|()| out.flush());
 }
 
-fn beat() -> Box<dyn Fn() + Send + Sync> {
-    let last: Mutex<Option<Instant>> = Mutex::new(None);
-    Box::new(move || {
-        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_none_or(|at| at.elapsed() >= WORDS_EVERY) {
+fn beat(prover: Arc<dyn Prover>, running: Arc<Running>) -> Box<dyn Fn() + Send + Sync> {
+    let last: Mutex<(Option<Instant>, Option<Instant>)> = Mutex::default();
+    let is_due = |last: &mut Option<Instant>, every: Duration| {
+        let is_due = last.is_none_or(|at| at.elapsed() >= every);
+        if is_due {
             *last = Some(Instant::now());
+        }
+        is_due
+    };
+    Box::new(move || {
+        let (last_word, last_report) = &mut *last.lock().unwrap_or_else(PoisonError::into_inner);
+        // A report is a sign of life too.
+        if is_due(last_report, REPORTS_EVERY) {
+            *last_word = Some(Instant::now());
+            say(&Word::Work(report(&*prover, &running)));
+        } else if is_due(last_word, WORDS_EVERY) {
             say(&Word::Beat);
         }
     })
+}
+
+/// What this process has done. It has one backend.
+fn report(prover: &dyn Prover, running: &Running) -> WorkReport {
+    let WorkDone { n_ended, busy } = running.done();
+    let device = prover.devices().first().copied().unwrap_or_default();
+    WorkReport { n_ended, busy_ms: u64::try_from(busy.as_millis()).unwrap_or(u64::MAX), device }
 }
 
 /// Ready when standard input ends: the supervisor asks for the end, or is dead.

@@ -14,7 +14,7 @@ use super::error::ApiError;
 use super::fields::Fields;
 use super::idempotency::{create_error, request_key};
 use super::status;
-use crate::artifacts::UploadWriter;
+use crate::artifacts::{UploadError, UploadWriter};
 use crate::engine::{ArtifactFacts, UploadFacts, timestamp};
 
 /// Messages of a download on their way.
@@ -81,9 +81,10 @@ async fn session(app: &App, facts: UploadFacts) -> Result<v1::UploadSession, Api
         true => app.artifacts.facts(&facts.tenant, facts.digest).await?,
         false => None,
     };
+    let next_offset = app.uploads.next_offset(&facts).await;
     Ok(v1::UploadSession {
         upload: UploadName { tenant: facts.tenant, upload_id: facts.id }.to_string(),
-        committed_bytes: i64::try_from(facts.committed_bytes).unwrap_or(i64::MAX),
+        committed_bytes: i64::try_from(next_offset).unwrap_or(i64::MAX),
         complete: facts.is_complete,
         artifact: stored.as_ref().map(artifact),
     })
@@ -159,7 +160,7 @@ async fn write(app: &App, caller: Caller, mut stream: Streaming<v1::WriteChunksR
 /// Why a chunk was not taken.
 enum ChunkError {
     Api(ApiError),
-    Upload(crate::artifacts::UploadError),
+    Upload(UploadError),
 }
 
 fn fail_chunk(facts: &UploadFacts) -> impl FnOnce(ChunkError) -> Status + '_ {
@@ -170,6 +171,9 @@ fn fail_chunk(facts: &UploadFacts) -> impl FnOnce(ChunkError) -> Status + '_ {
 }
 
 async fn take(app: &App, writer: &mut UploadWriter, upload: &str, message: &v1::WriteChunksRequest) -> Result<(), ChunkError> {
+    if message.data.is_empty() && writer.is_elsewhere() {
+        return Err(ChunkError::Upload(UploadError::Elsewhere));
+    }
     let mut fields = Fields::default();
     fields.require("upload", message.upload.is_empty() || message.upload == upload, "must not change within a stream");
     let length = message.data.len();
@@ -220,12 +224,7 @@ async fn read(
         let size_bytes = facts.size_bytes;
         return Err(ApiError::OutOfRange { reason: "OFFSET_PAST_END", message: format!("the artifact has {size_bytes} bytes") });
     }
-    let place = app.downloads.clone().try_acquire_owned().map_err(|_| ApiError::Exhausted {
-        reason: "TOO_MANY_DOWNLOADS",
-        subject: "downloads".into(),
-        message: format!("the service serves {} downloads at a time", app.limits.downloads),
-        retry: Some(std::time::Duration::from_secs(1)),
-    })?;
+    let place = app.downloads.clone().try_acquire_owned().map_err(|_| ApiError::too_many_downloads(app.limits.downloads))?;
     // Not one byte leaves before the whole was checked.
     app.artifacts.check(&facts).await.map_err(|error| ApiError::bytes(error, &name))?;
     let end = match limit {

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Extensions, Request, Response, Status};
 use zkinfer_proto::name::{ArtifactName, parse_tenant};
 
+use super::budget::ByteBudget;
 use super::error::ApiError;
 use super::fields::Fields;
 use super::rate::CreateRate;
@@ -30,12 +31,21 @@ pub(crate) struct App {
     pub(crate) artifacts: PublicArtifacts,
     pub(crate) uploads: Uploads,
     pub(crate) prover: Arc<dyn Prover>,
+    /// For computations that clients wait for.
     pub(crate) cpu: CpuPool,
+    /// For checks of workers' proofs, which clients that verify must not hold up, nor the other way round.
+    pub(crate) checks: CpuPool,
+    /// For stored bytes that clients' computations read.
+    pub(crate) computing: ByteBudget,
+    /// For results of workers that are on their way here.
+    pub(crate) task_writes: ByteBudget,
     pub(crate) hub: Arc<Hub>,
     pub(crate) running: Arc<Running>,
     pub(crate) limits: Limits,
     pub(crate) watchers: Arc<Semaphore>,
     pub(crate) downloads: Arc<Semaphore>,
+    /// Those of workers.
+    pub(crate) task_downloads: Arc<Semaphore>,
     pub(crate) creates: CreateRate,
     /// No new work is admitted.
     pub(crate) draining: CancellationToken,
@@ -104,18 +114,6 @@ impl App {
             return Err(ApiError::invalid(field, format!("has {size_bytes} bytes; at most {max_bytes} are taken here")));
         }
         Ok(facts)
-    }
-
-    /// All bytes of an artifact of the caller's.
-    pub(crate) async fn artifact_bytes(
-        &self,
-        caller: &Caller,
-        field: &str,
-        name: &ArtifactName,
-        max_bytes: u64,
-    ) -> Result<bytes::Bytes, ApiError> {
-        let facts = self.artifact(caller, field, name, max_bytes).await?;
-        self.artifacts.get(&facts).await.map_err(|error| ApiError::bytes(error, name))
     }
 }
 

@@ -96,7 +96,7 @@ impl Acceptor {
 }
 
 /// The next TCP connection, and its share of the number of connections.
-async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+pub(crate) async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,

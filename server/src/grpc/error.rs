@@ -123,6 +123,12 @@ impl ApiError {
         }
     }
 
+    /// All places for downloads are taken.
+    pub(crate) fn too_many_downloads(limit: usize) -> Self {
+        let message = format!("the service serves {limit} downloads at a time");
+        Self::Exhausted { reason: "TOO_MANY_DOWNLOADS", subject: "downloads".into(), message, retry: Some(SECOND) }
+    }
+
     /// A read of stored bytes failed.
     pub(crate) fn bytes(error: BytesError, artifact: &ArtifactName) -> Self {
         match error {
@@ -140,6 +146,7 @@ impl ApiError {
             UploadError::HashMismatch => {
                 Self::Precondition { reason: "HASH_MISMATCH", subject: upload.id.clone(), message: error.to_string() }
             }
+            UploadError::Elsewhere => Self::Aborted { reason: "UPLOAD_STARTS_AGAIN", message: error.to_string(), retry: SECOND },
             UploadError::InUse => Self::Aborted { reason: "UPLOAD_IN_USE", message: error.to_string(), retry: SECOND },
             UploadError::Engine(error) => error.into(),
             UploadError::Bytes(error) => error.into(),

@@ -4,6 +4,7 @@ mod admin;
 mod admission;
 mod artifacts;
 mod batches;
+mod budget;
 mod caller;
 mod connection;
 mod error;
@@ -23,8 +24,9 @@ mod workers;
 
 use std::sync::Arc;
 
+pub(crate) use budget::ByteBudget;
 pub(crate) use caller::App;
-pub(crate) use connection::incoming;
+pub(crate) use connection::{accept, incoming};
 pub(crate) use guard::GuardLayer;
 pub(crate) use rate::CreateRate;
 use tonic::service::{Interceptor, Routes};

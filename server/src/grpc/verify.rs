@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use zkinfer_proto::name::ArtifactName;
 use zkinfer_proto::v1;
 
@@ -10,30 +11,69 @@ use super::error::ApiError;
 use super::fields::Fields;
 use super::models;
 use crate::convert;
+use crate::engine::ArtifactFacts;
+
+/// Bytes of a request, or of an artifact that is not read yet.
+enum Source {
+    Given(Bytes),
+    Stored(ArtifactName, ArtifactFacts),
+}
+
+impl Source {
+    async fn find(app: &App, caller: &Caller, field: &str, name: &str) -> Result<Self, ApiError> {
+        let parsed = parse(name, field)?;
+        let facts = app.artifact(caller, field, &parsed, app.limits.proof_bytes).await?;
+        Ok(Self::Stored(parsed, facts))
+    }
+
+    /// Bytes that reading it takes.
+    fn stored_bytes(&self) -> u64 {
+        match self {
+            Self::Given(_) => 0,
+            Self::Stored(_, facts) => facts.size_bytes,
+        }
+    }
+
+    async fn read(self, app: &App) -> Result<Bytes, ApiError> {
+        match self {
+            Self::Given(bytes) => Ok(bytes),
+            Self::Stored(name, facts) => app.artifacts.get(&facts).await.map_err(|error| ApiError::bytes(error, &name)),
+        }
+    }
+}
 
 pub(crate) async fn verify(app: &App, caller: Caller, request: v1::VerifyProofRequest) -> Result<v1::VerifyProofResponse, ApiError> {
     use v1::verify_proof_request::{Proof, Statement, VerifierKey};
     let proof = match request.proof {
-        Some(Proof::ProofBytes(bytes)) => bytes.into(),
-        Some(Proof::ProofArtifact(name)) => load(app, &caller, "proof_artifact", &name).await?,
+        Some(Proof::ProofBytes(bytes)) => Source::Given(bytes.into()),
+        Some(Proof::ProofArtifact(name)) => Source::find(app, &caller, "proof_artifact", &name).await?,
         None => return Err(ApiError::invalid("proof", "is required")),
     };
     let statement = match request.statement {
-        Some(Statement::StatementBytes(bytes)) => bytes.into(),
-        Some(Statement::StatementArtifact(name)) => load(app, &caller, "statement_artifact", &name).await?,
+        Some(Statement::StatementBytes(bytes)) => Source::Given(bytes.into()),
+        Some(Statement::StatementArtifact(name)) => Source::find(app, &caller, "statement_artifact", &name).await?,
         None => return Err(ApiError::invalid("statement", "is required")),
     };
     let key = match request.verifier_key {
-        Some(VerifierKey::VerifierKeyBytes(bytes)) => bytes.into(),
-        Some(VerifierKey::VerifierKeyArtifact(name)) => load(app, &caller, "verifier_key_artifact", &name).await?,
+        Some(VerifierKey::VerifierKeyBytes(bytes)) => Source::Given(bytes.into()),
+        Some(VerifierKey::VerifierKeyArtifact(name)) => Source::find(app, &caller, "verifier_key_artifact", &name).await?,
         Some(VerifierKey::Model(name)) => {
             let registered = ready(app, &caller, &name).await?;
-            load(app, &caller, "model", &registered.verifier_key_artifact).await?
+            Source::find(app, &caller, "model", &registered.verifier_key_artifact).await?
         }
         None => return Err(ApiError::invalid("verifier_key", "is required")),
     };
+    let memory = app.computing.take(proof.stored_bytes() + statement.stored_bytes() + key.stored_bytes()).await?;
+    let (proof, statement, key) = (proof.read(app).await?, statement.read(app).await?, key.read(app).await?);
     let prover = app.prover.clone();
-    app.cpu.run(move || answer(&*prover, &key, &statement, &proof)).await.map_err(ApiError::from)
+    let verified = app.cpu.run(move || {
+        let answer = answer(&*prover, &key, &statement, &proof);
+        // Not before the bytes: who waited too long and went away may have left it running.
+        drop((key, statement, proof));
+        drop(memory);
+        answer
+    });
+    Ok(verified.await?)
 }
 
 fn answer(prover: &dyn crate::prover::Prover, key: &[u8], statement: &[u8], proof: &[u8]) -> v1::VerifyProofResponse {
@@ -66,10 +106,17 @@ pub(crate) async fn estimate(app: &App, caller: Caller, request: v1::EstimateJob
             let parameter_set = models::resolve_parameter_set(app, &request.parameter_set)
                 .map_err(|problem| ApiError::invalid("parameter_set", problem))?;
             let parsed = parse(&name, "source_artifact")?;
-            let max_bytes = app.limits.model_bytes;
-            let source = app.artifact_bytes(&caller, "source_artifact", &parsed, max_bytes).await?;
+            let facts = app.artifact(&caller, "source_artifact", &parsed, app.limits.computation_bytes).await?;
+            let memory = app.computing.take(facts.size_bytes).await?;
+            let source = Source::Stored(parsed, facts).read(app).await?;
             let prover = app.prover.clone();
-            let cost = app.cpu.run(move || prover.estimate(&source, &parameter_set)).await?;
+            let estimated = app.cpu.run(move || {
+                let cost = prover.estimate(&source, &parameter_set);
+                drop(source);
+                drop(memory);
+                cost
+            });
+            let cost = estimated.await?;
             let cost = cost.map_err(|error| ApiError::prover(error, "source_artifact"))?;
             Ok(convert::cost(&cost))
         }
@@ -91,9 +138,4 @@ fn parse(name: &str, field: &str) -> Result<ArtifactName, ApiError> {
     let parsed = fields.parse(field, ArtifactName::parse(name));
     fields.finish()?;
     parsed.ok_or_else(|| ApiError::invalid(field, "is required"))
-}
-
-async fn load(app: &App, caller: &Caller, field: &str, name: &str) -> Result<bytes::Bytes, ApiError> {
-    let parsed = parse(name, field)?;
-    app.artifact_bytes(caller, field, &parsed, app.limits.proof_bytes).await
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use zkinfer_proto::name::ArtifactName;
@@ -16,7 +16,7 @@ use zkinfer_proto::v1::worker_service_server::WorkerService;
 use super::caller::App;
 use super::error::ApiError;
 use super::status;
-use crate::artifacts::Class;
+use crate::artifacts::{ArtifactReader, BytesError, Class};
 use crate::engine::{FailedAttempt, FailureCause, Lease, NewSession, Offer, Outcome, TaskFlow};
 use crate::worker::wire::{self, WireError};
 use crate::worker::{Holding, LocalSource, SourceError, TaskSource as _};
@@ -152,7 +152,7 @@ impl Workers {
         let statement = self.published(holding, &result.statement_artifact).await?;
         let proof = self.published(holding, &result.proof_artifact).await?;
         let prover = self.app.prover.clone();
-        let verified = self.app.cpu.run(move || prover.verify(&key, &statement, &proof)).await?;
+        let verified = self.app.checks.run(move || prover.verify(&key, &statement, &proof)).await?;
         Ok(verified.err().map(|failure| FailedAttempt {
             cause: FailureCause::VerifyFailed,
             reason: String::new(),
@@ -165,7 +165,16 @@ impl Workers {
         if name.tenant != holding.lease.task.subject.tenant {
             return Err(ApiError::invalid("result", "names an artifact of another tenant"));
         }
-        Ok(self.source.read(holding, Class::Public, name.blake3).await?)
+        let mut reader = self.source.reader(holding, Class::Public, name.blake3).await?;
+        let (size_bytes, limit) = (reader.size_bytes(), self.app.limits.proof_bytes);
+        if size_bytes > limit {
+            return Err(ApiError::invalid("result", format!("names an artifact of {size_bytes} bytes; at most {limit} are taken")));
+        }
+        let mut bytes = BytesMut::new();
+        while let Some(part) = reader.next().await.map_err(SourceError::from)? {
+            bytes.extend_from_slice(&part);
+        }
+        Ok(bytes.freeze())
     }
 
     async fn fail(&self, request: v1::FailTaskRequest) -> Result<v1::SettleResponse, ApiError> {
@@ -205,20 +214,28 @@ impl Workers {
         let (class, digest) = (wire::class(request.class)?, wire::digest(&request.blake3, "blake3")?);
         let holding = Holding { session: &request.session, lease: &lease };
         self.hold(holding).await?;
-        let mut bytes = self.source.read(holding, class, digest).await?;
+        let place = self.place().await?;
+        let reader = self.source.reader(holding, class, digest).await?;
         let (sender, receiver) = mpsc::channel(IN_FLIGHT);
         let (chunk_bytes, patience) = (self.app.limits.chunk_bytes, self.app.limits.unary);
         tokio::spawn(async move {
-            while !bytes.is_empty() {
-                let data = bytes.split_to(chunk_bytes.min(bytes.len()));
-                // A worker that does not read holds nothing for longer than this.
-                let sent = tokio::time::timeout(patience, sender.send(Ok(v1::ReadTaskArtifactResponse { data }))).await;
-                if !matches!(sent, Ok(Ok(()))) {
-                    return;
-                }
+            // Who waits for the end waits no longer than for one message.
+            if let Err(error) = send_parts(reader, chunk_bytes, patience, &sender).await {
+                let status = ApiError::from(SourceError::from(error)).into();
+                let _ = tokio::time::timeout(patience, sender.send(Err(status))).await;
             }
+            drop(place);
         });
         Ok(ReceiverStream::new(receiver))
+    }
+
+    /// The right to read an artifact; workers wait for one rather than fail a task. Theirs are not those of clients, who could take them all.
+    async fn place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let patience = self.app.limits.unary / 4;
+        match tokio::time::timeout(patience, self.app.task_downloads.clone().acquire_owned()).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(_)) | Err(_) => Err(ApiError::too_many_downloads(self.app.limits.downloads)),
+        }
     }
 
     async fn write(&self, mut stream: Streaming<v1::WriteTaskArtifactRequest>) -> Result<v1::TaskArtifact, Status> {
@@ -232,6 +249,8 @@ impl Workers {
         let size = size.ok_or_else(|| ApiError::invalid("size_bytes", format!("must be at most {limit}")))?;
         let holding = Holding { session: &first.session, lease: &lease };
         self.hold(holding).await.map_err(ApiError::from)?;
+        let memory = tokio::time::timeout(self.app.limits.unary, self.app.task_writes.take(first.size_bytes)).await;
+        let _memory = memory.map_err(|_| ApiError::Deadline)??;
         // Grows with what comes, not with what is announced.
         let mut bytes = BytesMut::from(&first.data[..]);
         while let Some(message) = self.next_chunk(&mut stream).await? {
@@ -256,6 +275,26 @@ impl Workers {
             Err(_) => Err(ApiError::Deadline.into()),
         }
     }
+}
+
+/// Sends an artifact until its end, or until nobody takes more of it.
+async fn send_parts(
+    mut reader: ArtifactReader,
+    chunk_bytes: usize,
+    patience: Duration,
+    sender: &mpsc::Sender<Result<v1::ReadTaskArtifactResponse, Status>>,
+) -> Result<(), BytesError> {
+    while let Some(mut part) = reader.next().await? {
+        while !part.is_empty() {
+            let data = part.split_to(chunk_bytes.min(part.len()));
+            // A worker that does not read holds nothing for longer than this.
+            let sent = tokio::time::timeout(patience, sender.send(Ok(v1::ReadTaskArtifactResponse { data }))).await;
+            if !matches!(sent, Ok(Ok(()))) {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether the task was the session's to settle.

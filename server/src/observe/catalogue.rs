@@ -109,12 +109,20 @@ pub const CATALOGUE: &[Described] = &[
     gauge("process_start_time_seconds", &[], "When the process started, in seconds since 1970"),
 ];
 
+/// Metrics of a worker elsewhere, beside those of its devices, which are the service's. Its devices go by name, such as `cuda:0`.
+pub const WORKER_CATALOGUE: &[Described] = &[
+    gauge("zkinfer_worker_up", &["device"], "Whether the device's process runs and has a session with the service"),
+    counter("zkinfer_worker_starts_total", &["device"], "Processes that were started for the device"),
+    counter("zkinfer_worker_tasks_total", &["device"], "Attempts at tasks that ended, however they did"),
+    counter("zkinfer_worker_busy_seconds_total", &["device"], "Time of attempts, running ones included; two at a time count twice"),
+];
+
 /// The entry of a metric.
 ///
 /// # Panics
 /// There is none: every name in this crate is tested.
 pub(super) fn described(name: &str) -> &'static Described {
-    CATALOGUE.iter().find(|described| described.name == name).expect("every metric has an entry in the catalogue")
+    CATALOGUE.iter().chain(WORKER_CATALOGUE).find(|described| described.name == name).expect("every metric has an entry in the catalogue")
 }
 
 #[cfg(test)]
@@ -125,9 +133,10 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_end_as_their_kind_and_unit_ask() {
-        let names: HashSet<&str> = CATALOGUE.iter().map(|described| described.name).collect();
-        assert_eq!(names.len(), CATALOGUE.len());
-        for Described { name, kind, help, .. } in CATALOGUE {
+        let all = || CATALOGUE.iter().chain(WORKER_CATALOGUE);
+        let names: HashSet<&str> = all().map(|described| described.name).collect();
+        assert_eq!(names.len(), all().count());
+        for Described { name, kind, help, .. } in all() {
             assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
             let has_unit = name.ends_with("_seconds") || name.ends_with("_bytes");
             assert!(*kind != Kind::Histogram || has_unit, "{name} measures something");
@@ -138,7 +147,7 @@ mod tests {
     #[test]
     fn labels_have_few_values() {
         let bounded = ["method", "code", "state", "reason", "kind", "stage", "outcome", "class", "operation", "device", "version"];
-        for described in CATALOGUE {
+        for described in CATALOGUE.iter().chain(WORKER_CATALOGUE) {
             assert!(described.labels.iter().all(|label| bounded.contains(label)), "{}", described.name);
         }
     }
@@ -153,7 +162,7 @@ mod tests {
             let labels: Vec<String> = described.labels.iter().map(|label| format!("`{label}`")).collect();
             format!("| `{}` | {} | {} | {} |", described.name, described.kind.name(), labels.join(", "), described.help)
         };
-        let expected: Vec<String> = CATALOGUE.iter().map(row).collect();
-        assert_eq!(rows, expected, "the table must be:\n{}", expected.join("\n"));
+        let expected: Vec<String> = CATALOGUE.iter().chain(WORKER_CATALOGUE).map(row).collect();
+        assert_eq!(rows, expected, "the tables must be:\n{}", expected.join("\n"));
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn collectors(prover: Arc<dyn Prover>) -> Vec<Box<dyn Collector>> {
 }
 
 /// Begins a metric of the catalogue.
-fn begin<'e>(encoder: &'e mut DescriptorEncoder<'_>, name: &'static str) -> Result<MetricEncoder<'e>, fmt::Error> {
+pub(super) fn begin<'e>(encoder: &'e mut DescriptorEncoder<'_>, name: &'static str) -> Result<MetricEncoder<'e>, fmt::Error> {
     let described = described(name);
     let (stem, kind) = match described.kind {
         Kind::Counter => (name.trim_end_matches("_total"), MetricType::Counter),
@@ -66,18 +66,22 @@ impl fmt::Debug for DeviceCollector {
 }
 
 impl Collector for DeviceCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let reports = self.0.devices();
-        if reports.is_empty() {
-            return Ok(());
-        }
-        let mut jobs = begin(&mut encoder, "zkinfer_device_jobs")?;
-        each(&reports, |device, report| jobs.encode_family(&[("device", device)])?.encode_gauge(&report.jobs))?;
-        let mut degraded = begin(&mut encoder, "zkinfer_device_degraded")?;
-        each(&reports, |device, report| degraded.encode_family(&[("device", device)])?.encode_gauge(&i64::from(report.is_degraded)))?;
-        fallbacks(&mut encoder, &reports)?;
-        memory(&mut encoder, &reports)
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        encode_devices(&self.0.devices(), encoder)
     }
+}
+
+fn encode_devices(reports: &[DeviceReport], mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+    if reports.is_empty() {
+        // A service whose devices are all elsewhere: the counter is there all the same, so that an alert on it has a 0 to begin with.
+        return fallbacks(&mut encoder, &[DeviceReport::default()]);
+    }
+    let mut jobs = begin(&mut encoder, "zkinfer_device_jobs")?;
+    each(reports, |device, report| jobs.encode_family(&[("device", device)])?.encode_gauge(&report.jobs))?;
+    let mut degraded = begin(&mut encoder, "zkinfer_device_degraded")?;
+    each(reports, |device, report| degraded.encode_family(&[("device", device)])?.encode_gauge(&i64::from(report.is_degraded)))?;
+    fallbacks(&mut encoder, reports)?;
+    memory(&mut encoder, reports)
 }
 
 fn each(reports: &[DeviceReport], mut write: impl FnMut(&str, &DeviceReport) -> fmt::Result) -> fmt::Result {
@@ -105,4 +109,36 @@ fn memory(encoder: &mut DescriptorEncoder<'_>, reports: &[DeviceReport]) -> fmt:
         let by_kind = [("used", memory.used_bytes), ("peak", memory.peak_bytes), ("limit", memory.limit_bytes)];
         by_kind.iter().try_for_each(|(kind, bytes)| family.encode_family(&[("device", device), ("kind", kind)])?.encode_gauge(bytes))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::prometheus_text::encode;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Fixed(Vec<DeviceReport>);
+
+    impl Collector for Fixed {
+        fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+            encode_devices(&self.0, encoder)
+        }
+    }
+
+    #[test]
+    fn fallbacks_begin_at_zero_whatever_devices_there_are() {
+        for reports in [&[][..], &[DeviceReport::default()][..]] {
+            let mut text = String::new();
+            let mut registry = Registry::default();
+            registry.register_collector(Box::new(Fixed(reports.to_vec())));
+            encode(&mut text, &registry).unwrap();
+            for reason in ["memory", "device"] {
+                let sample = format!("zkinfer_backend_fallbacks_total{{device=\"0\",reason=\"{reason}\"}} 0\n");
+                assert!(text.contains(&sample), "{text}");
+            }
+            assert_eq!(text.contains("zkinfer_device_jobs"), !reports.is_empty());
+        }
+    }
 }

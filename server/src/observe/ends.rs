@@ -67,13 +67,13 @@ fn known_reason(failure: Option<&v1::Failure>) -> &'static str {
     }
 }
 
-/// The reason of the series that a state begins with.
-pub(super) fn no_reason(state: &str) -> &'static str {
+/// The reasons of the series that a state begins with: an alert on the first POISONED job needs a 0 before it.
+pub(super) fn reasons(state: &str) -> &'static [&'static str] {
     match state {
-        "failed" => "INTERNAL",
-        "cancelled" => "CANCELLED",
-        "expired" => "DEADLINE",
-        _ => "NONE",
+        "failed" => &REASONS,
+        "cancelled" => &["CANCELLED"],
+        "expired" => &["DEADLINE"],
+        _ => &["NONE"],
     }
 }
 

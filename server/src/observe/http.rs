@@ -17,8 +17,10 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
 use super::health::{Health, Readiness};
+use super::http_server::serve;
 use super::metrics::{Metrics, StateLabel};
 use crate::engine::{Engine, now_ms};
+use crate::limits::Limits;
 
 /// How long the queue may take to answer before the metrics are shown without it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -106,10 +108,10 @@ pub(crate) struct Side {
 
 impl Side {
     /// Serves until the task is dropped: probes want an answer as long as there is a process.
-    pub(crate) async fn serve(self, port: HttpPort) {
-        let served = async { axum::serve(port.listener()?, router(Arc::new(self))).await };
-        if let Err(error) = served.await {
-            tracing::error!(%error, "the HTTP port failed");
+    pub(crate) async fn serve(self, port: HttpPort, limits: Limits) {
+        match port.listener() {
+            Ok(listener) => serve(listener, router(Arc::new(self)), &limits).await,
+            Err(error) => tracing::error!(%error, "the HTTP port failed"),
         }
     }
 }

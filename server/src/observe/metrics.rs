@@ -15,7 +15,7 @@ use prometheus_client::registry::{Metric, Registry};
 
 use super::catalogue::{Kind, described};
 use super::collectors::collectors;
-use super::ends::Ends;
+use super::ends::{Ends, reasons};
 use crate::prover::Prover;
 
 /// A set of one label.
@@ -118,10 +118,14 @@ impl Metrics {
     /// A series that begins with its first event hides that event from `rate`: what is known beforehand begins at zero.
     fn begin_at_zero(&self) {
         for state in ["succeeded", "failed", "cancelled", "expired"] {
-            self.jobs.get_or_create(&EndLabels { state, reason: super::ends::no_reason(state) }).inc_by(0);
+            for reason in reasons(state) {
+                self.jobs.get_or_create(&EndLabels { state, reason }).inc_by(0);
+            }
         }
         for state in ["ready", "failed"] {
-            self.registrations.get_or_create(&EndLabels { state, reason: super::ends::no_reason(state) }).inc_by(0);
+            for reason in reasons(state) {
+                self.registrations.get_or_create(&EndLabels { state, reason }).inc_by(0);
+            }
         }
         for state in ["waiting", "ready", "running"] {
             self.tasks.get_or_create(&StateLabel { state }).set(0);
@@ -203,6 +207,9 @@ mod tests {
         let text = metrics.exposition();
         assert!(text.contains("# HELP zkinfer_jobs_total Jobs that ended here"), "{text}");
         assert!(text.contains("zkinfer_jobs_total{state=\"succeeded\",reason=\"NONE\"} 0\n"), "{text}");
+        for name in ["jobs", "registrations"] {
+            assert!(text.contains(&format!("zkinfer_{name}_total{{state=\"failed\",reason=\"POISONED\"}} 0\n")), "{text}");
+        }
         assert!(text.contains("zkinfer_stage_seconds_count{stage=\"layer\"} 1\n"), "{text}");
         assert!(text.contains("zkinfer_stage_seconds_count{stage=\"other\"} 1\n") && !text.contains("something"), "{text}");
     }

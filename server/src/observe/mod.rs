@@ -4,6 +4,7 @@
 //! - `rpc` is the layer around every call, `connections` counts sockets, [`Observed`] stands before an engine.
 //! - [`TraceParent`] is the trace that a call belongs to: it comes with the call, is stored with the job, and is taken up by its work.
 //! - [`HttpPort`] serves `/metrics`, `/livez` and `/readyz`; `health` decides about the last one and keeps the gRPC health service in step.
+//!   [`WorkerPages`] serves the same of a worker elsewhere.
 //! - [`start_logging`] makes log lines, and sends traces to a collector.
 
 mod catalogue;
@@ -15,6 +16,7 @@ mod ends;
 mod engine;
 mod health;
 mod http;
+mod http_server;
 mod logs;
 mod metrics;
 mod process;
@@ -22,8 +24,9 @@ mod rpc;
 mod spans;
 mod trace;
 mod traces;
+mod worker;
 
-pub use catalogue::{CATALOGUE, Described, Kind};
+pub use catalogue::{CATALOGUE, Described, Kind, WORKER_CATALOGUE};
 pub(crate) use connections::counted;
 pub use devices::DeviceReport;
 pub use engine::Observed;
@@ -37,3 +40,4 @@ pub(crate) use spans::{is_of_tenant, work_span};
 pub use trace::TraceParent;
 pub(crate) use trace::current;
 pub use traces::{TraceDetail, TraceOptions};
+pub use worker::WorkerPages;

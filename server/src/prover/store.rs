@@ -2,11 +2,15 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use zkinfer_circuits::recursion::prover::CircuitStore;
 
 use crate::directory::make_private_directory;
+
+/// An entry that nobody has written to for so long is not being written any more. Processes share a folder.
+const GIVEN_UP: Duration = Duration::from_secs(600);
 
 /// A folder of cache entries, one file each.
 #[derive(Debug, Clone)]
@@ -15,13 +19,16 @@ pub struct FileStore {
 }
 
 impl FileStore {
-    /// A cache in `folder`, which is made if it is missing.
+    /// A cache in `folder`, which is made if it is missing. What processes that died have left half written is removed.
     ///
     /// # Errors
     /// The folder cannot be made.
     pub fn open(folder: PathBuf) -> std::io::Result<Self> {
         // Committed weights are private.
         make_private_directory(&folder)?;
+        if let Err(error) = remove_partial(&folder) {
+            tracing::warn!(%error, folder = %folder.display(), "cannot look for cache entries that were not completed");
+        }
         Ok(Self { folder })
     }
 
@@ -44,6 +51,24 @@ impl FileStore {
         }
         written
     }
+}
+
+/// The id in the name of an entry that is not complete.
+fn partial_id(name: &str) -> Option<uuid::Uuid> {
+    name.strip_prefix('.')?.strip_suffix(".partial")?.parse().ok()
+}
+
+fn remove_partial(folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let is_partial = entry.file_name().to_str().is_some_and(|name| partial_id(name).is_some());
+        let is_old = || entry.metadata()?.modified().map(|at| at.elapsed().is_ok_and(|age| age >= GIVEN_UP));
+        // Another process may have removed it in the meantime.
+        if is_partial && is_old().unwrap_or(false) && fs::remove_file(entry.path()).is_ok() {
+            tracing::info!(file = %entry.path().display(), "removed a cache entry that was never completed");
+        }
+    }
+    Ok(())
 }
 
 impl CircuitStore for FileStore {
@@ -72,5 +97,20 @@ mod tests {
             assert_eq!(store.load(key), Some(key.as_bytes().to_vec()));
         }
         assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1);
+    }
+    #[test]
+    fn what_a_dead_process_left_half_written_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let partial = || format!(".{}.partial", uuid::Uuid::new_v4());
+        let (left, being_written) = (partial(), partial());
+        for name in [left.as_str(), being_written.as_str(), "entry", ".other.partial"] {
+            let file = fs::File::create(folder.path().join(name)).expect("a file");
+            if name != being_written {
+                file.set_modified(std::time::SystemTime::now() - GIVEN_UP).expect("the file's time");
+            }
+        }
+        FileStore::open(folder.path().to_owned()).expect("a cache");
+        let is_there = |name: &str| folder.path().join(name).exists();
+        assert!(!is_there(&left) && is_there(&being_written) && is_there("entry") && is_there(".other.partial"));
     }
 }

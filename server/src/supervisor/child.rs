@@ -66,6 +66,7 @@ impl Keeper {
             match self.start() {
                 Ok(running) => {
                     tracing::info!(child = self.spec.name, pid = running.child.id(), "started");
+                    self.parts.children.started(&self.spec.name);
                     if let Some(ended) = self.attend(running).await {
                         return ended;
                     }
@@ -99,7 +100,8 @@ impl Keeper {
                 self.drain(&mut running).await
             }
         };
-        running.hear_last_words().await;
+        self.hear_last_words(&mut running).await;
+        self.parts.children.ended(&self.spec.name);
         self.settle(&running, status).await;
         match why {
             None => None,
@@ -123,7 +125,7 @@ impl Keeper {
                 _ = running.child.wait() => return None,
                 () = self.draining.cancelled() => return Some(Why::Draining),
                 line = running.words.next_line(), if is_open => match line {
-                    Ok(Some(line)) => running.hear(&line),
+                    Ok(Some(line)) => self.hear(running, &line),
                     Ok(None) | Err(_) => is_open = false,
                 },
                 () = tokio::time::sleep_until(silent_at) => {
@@ -138,6 +140,23 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// What a dead child had said and nobody heard yet.
+    async fn hear_last_words(&self, running: &mut Running) {
+        while let Ok(Ok(Some(line))) = tokio::time::timeout(LAST_WORDS, running.words.next_line()).await {
+            self.hear(running, &line);
+        }
+    }
+
+    fn hear(&self, running: &mut Running, line: &str) {
+        // A library of a driver may print.
+        let Ok(word) = line.parse::<Word>() else { return };
+        self.parts.children.heard(&self.spec.name, &word);
+        if let Word::Session(session) = word {
+            running.session = Some(session);
+        }
+        running.last_word = Some(Instant::now());
     }
 
     fn silent_at(&self, running: &Running) -> Instant {
@@ -161,7 +180,7 @@ impl Keeper {
                 status = running.child.wait() => return (status, false),
                 // It must not wait for somebody to listen.
                 line = running.words.next_line() => match line {
-                    Ok(Some(line)) => running.hear(&line),
+                    Ok(Some(line)) => self.hear(running, &line),
                     Ok(None) | Err(_) => break,
                 },
                 () = tokio::time::sleep_until(end) => break,
@@ -202,25 +221,6 @@ impl Keeper {
 
 /// Exit code of a child whose device was lost, after it settled what it did.
 pub const DEVICE_LOST: u8 = 4;
-
-impl Running {
-    /// What a dead child had said and nobody heard yet.
-    async fn hear_last_words(&mut self) {
-        while let Ok(Ok(Some(line))) = tokio::time::timeout(LAST_WORDS, self.words.next_line()).await {
-            self.hear(&line);
-        }
-    }
-
-    fn hear(&mut self, line: &str) {
-        match line.parse() {
-            Ok(Word::Session(session)) => self.session = Some(session),
-            Ok(Word::Beat) => {}
-            // A library of a driver may print.
-            Err(_) => return,
-        }
-        self.last_word = Some(Instant::now());
-    }
-}
 
 async fn kill(child: &mut Child) {
     if let Err(error) = child.kill().await {

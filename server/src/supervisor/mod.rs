@@ -1,12 +1,13 @@
 //! Keeps one child process for each device. What a device does to its process, a sticky error of its driver above all, ends the child and nothing else:
 //! the supervisor starts another, and tells the service that the session of the dead one has crashed.
 //!
-//! A child says on its standard output which session it opened, and that it lives ([`Word`]); it ends when its standard input does, so that it never
-//! outlives its supervisor for long.
+//! A child says on its standard output which session it opened, that it lives, and what it has done ([`Word`]); it ends when its standard input does, so
+//! that it never outlives its supervisor for long.
 
 mod backoff;
 mod child;
 pub mod health;
+mod report;
 mod words;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ pub use child::DEVICE_LOST;
 use child::{Ended, Keeper};
 use futures::future::join_all;
 use health::DeviceHealth;
+pub use report::{ChildState, Children, WorkReport};
 use tokio_util::sync::CancellationToken;
 pub use words::Word;
 
@@ -76,6 +78,8 @@ pub struct Supervisor {
     pub health: Arc<dyn DeviceHealth>,
     /// How long things may take.
     pub patience: Patience,
+    /// What is known of the children, for whoever asks.
+    pub children: Arc<Children>,
 }
 
 impl Supervisor {

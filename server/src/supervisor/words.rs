@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::report::WorkReport;
+
 /// Longest name of a session that is believed.
 const MAX_SESSION_BYTES: usize = 128;
 
@@ -13,6 +15,8 @@ pub enum Word {
     Session(String),
     /// It lives.
     Beat,
+    /// What it has done so far.
+    Work(WorkReport),
 }
 
 /// Not a [`Word`].
@@ -25,6 +29,7 @@ impl fmt::Display for Word {
         match self {
             Self::Session(session) => write!(formatter, "session {session}"),
             Self::Beat => formatter.write_str("beat"),
+            Self::Work(report) => write!(formatter, "work {report}"),
         }
     }
 }
@@ -38,6 +43,7 @@ impl FromStr for Word {
             Some(("session", session)) if !session.is_empty() && session.len() <= MAX_SESSION_BYTES => {
                 Ok(Self::Session(session.to_owned()))
             }
+            Some(("work", report)) => report.parse().map(Self::Work),
             _ => Err(NoWord),
         }
     }
@@ -49,10 +55,10 @@ mod tests {
 
     #[test]
     fn words_come_back_and_other_lines_do_not() {
-        for word in [Word::Beat, Word::Session("0190-abc".into())] {
+        for word in [Word::Beat, Word::Session("0190-abc".into()), Word::Work(WorkReport::default())] {
             assert_eq!(word.to_string().parse(), Ok(word));
         }
-        for other in ["", "beats", "beat 1", "session", "session "] {
+        for other in ["", "beats", "beat 1", "session", "session ", "work", "work 1"] {
             assert_eq!(other.parse::<Word>(), Err(NoWord), "{other}");
         }
     }

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use zkinfer_proto::v1;
 
 use super::source::{Holding, SourceError, SourceFuture, TaskSource, Terms};
-use crate::artifacts::{ArtifactBytes, ArtifactError, BytesError, Class, HeldBytes};
+use crate::artifacts::{ArtifactBytes, ArtifactError, ArtifactReader, BytesError, Class, HeldBytes};
 use crate::engine::{
-    ArtifactFacts, Digest, Engine, EngineError, FailedAttempt, Lease, Leased, NewSession, Offer, Outcome, Renewal, Subject, TaskFlow,
-    Usage, now_ms,
+    ArtifactFacts, Digest, Engine, EngineError, FailedAttempt, FailureCause, Lease, Leased, NewSession, Offer, Outcome, Renewal, Subject,
+    TaskFlow, Usage, now_ms,
 };
 use crate::limits::Limits;
 use crate::scheduler::Hub;
@@ -38,6 +38,14 @@ impl LocalSource {
     pub fn new(engine: Arc<dyn Engine>, bytes: ArtifactBytes, hub: Arc<Hub>, limits: Limits) -> Self {
         let held = HeldBytes::new(engine.clone(), bytes.clone(), limits.artifact_grace);
         Self { engine, bytes, held, hub, limits, runtime: tokio::runtime::Handle::current() }
+    }
+
+    /// Reads an artifact of the task's tenant part by part.
+    ///
+    /// # Errors
+    /// Missing or damaged bytes, or a failing store.
+    pub async fn reader(&self, holding: Holding<'_>, class: Class, digest: Digest) -> Result<ArtifactReader, SourceError> {
+        Ok(self.bytes.reader(class, &holding.lease.task.subject.tenant, digest).await?)
     }
 
     /// Runs on the runtime of the database's connections, whichever runtime asks.
@@ -109,6 +117,18 @@ impl From<ArtifactError> for SourceError {
     }
 }
 
+/// A failed attempt as its tenant may read it. What failed in the store of artifacts may name its address, bucket or folder: that goes to the log.
+fn for_tenants(lease: &Lease, failed: FailedAttempt) -> FailedAttempt {
+    if failed.cause != FailureCause::Storage {
+        return failed;
+    }
+    let error_id = uuid::Uuid::now_v7();
+    let Subject { tenant, id, .. } = &lease.task.subject;
+    tracing::error!(%error_id, tenant, id, task = lease.task.name, error = failed.message, "stored bytes cannot be read or written");
+    let message = format!("the service could not read or write stored bytes; its log has the cause under the error id {error_id}");
+    FailedAttempt { message, ..failed }
+}
+
 fn describe(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {source}"),
@@ -158,6 +178,7 @@ impl TaskSource for LocalSource {
 
     fn fail<'a>(&'a self, holding: Holding<'a>, failed: FailedAttempt, usage: Usage) -> SourceFuture<'a, ()> {
         let lease = holding.lease.clone();
+        let failed = for_tenants(&lease, failed);
         self.there(|here| async move {
             here.engine.fail(&lease, failed, usage).await?;
             here.changed(&lease.task.subject);

@@ -27,7 +27,7 @@ use heartbeat::Heartbeat;
 pub use heartbeat::OnBeat;
 pub use local::LocalSource;
 pub use remote::{RemoteError, RemoteOptions, RemoteSource};
-pub use running::{Running, StopReason};
+pub use running::{Running, StopReason, WorkDone};
 pub use session::OnSession;
 use session::Session;
 pub use source::{Holding, SourceError, SourceFuture, TaskSource, Terms};

@@ -50,10 +50,21 @@ struct Entry {
     started: Instant,
 }
 
+/// What was done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WorkDone {
+    /// Attempts that ended.
+    pub n_ended: u64,
+    /// Time of attempts, of those that run too; two at a time count twice.
+    pub busy: Duration,
+}
+
 /// All running tasks.
 #[derive(Debug, Default)]
 pub struct Running {
     tasks: Mutex<HashMap<Lease, Entry>>,
+    /// Of those that ended.
+    done: Mutex<WorkDone>,
 }
 
 impl Running {
@@ -111,7 +122,20 @@ impl Running {
     }
 
     pub(super) fn leave(&self, lease: &Lease) {
-        self.lock().remove(lease);
+        let mut tasks = self.lock();
+        let Some(entry) = tasks.remove(lease) else { return };
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        done.n_ended += 1;
+        done.busy += entry.started.elapsed();
+    }
+
+    /// What was done so far.
+    pub fn done(&self) -> WorkDone {
+        // Both at once, so that no attempt is missing or there twice.
+        let tasks = self.lock();
+        let done = *self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        let running: Duration = tasks.values().map(|entry| entry.started.elapsed()).sum();
+        WorkDone { busy: done.busy + running, ..done }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Lease, Entry>> {
@@ -144,6 +168,8 @@ mod tests {
         assert_eq!(running.held("s"), leases[..1]);
         running.leave(&leases[0]);
         assert!(running.held("s").is_empty());
+        running.leave(&leases[0]);
+        assert_eq!(running.done().n_ended, 1, "each is counted once");
         assert_eq!(running.older_than(Duration::ZERO), [leases[1].clone()]);
         assert!(running.is_hung(Duration::ZERO) && !running.is_hung(Duration::from_secs(3600)));
     }

@@ -55,8 +55,11 @@ impl fmt::Display for FaultyStore {
     }
 }
 
+/// What a store's errors tell, and no tenant may read.
+pub(crate) const ENDPOINT: &str = "http://store.internal.example:9000/a-bucket";
+
 fn io(kind: ErrorKind) -> Error {
-    Error::Generic { store: "faulty", source: Box::new(std::io::Error::from(kind)) }
+    Error::Generic { store: "faulty", source: Box::new(std::io::Error::new(kind, format!("error sending request for url ({ENDPOINT})"))) }
 }
 
 /// The first half of what was to be written.

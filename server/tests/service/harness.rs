@@ -139,6 +139,14 @@ impl Client {
         self.models.create_model(request).await.unwrap().into_inner()
     }
 
+    /// Creates a model of a source that is there, and waits for its end.
+    pub(crate) async fn create_model_of(&mut self, source: &str, id: &str) -> v1::Model {
+        let model = v1::Model { source_artifact: source.to_owned(), ..Default::default() };
+        let request = v1::CreateModelRequest { model_id: id.into(), model: Some(model), ..Default::default() };
+        let name = self.models.create_model(request).await.unwrap().into_inner().name;
+        self.model_end(&name).await
+    }
+
     /// Waits until a model is READY or FAILED.
     pub(crate) async fn model_end(&mut self, name: &str) -> v1::Model {
         let request = v1::WatchModelRequest { name: name.into(), from_sequence: 0 };

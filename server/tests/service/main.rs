@@ -22,4 +22,5 @@ mod tokens;
 mod uploads;
 mod watch;
 mod worker_processes;
+mod worker_reads;
 mod workers;

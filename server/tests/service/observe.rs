@@ -122,6 +122,7 @@ async fn the_metrics_are_those_of_the_catalogue_and_tell_what_happened() {
         ("zkinfer_jobs_total{state=\"succeeded\",reason=\"NONE\"}", 1.0),
         ("zkinfer_jobs_total{state=\"failed\",reason=\"UNSUPPORTED_OP\"}", 1.0),
         ("zkinfer_jobs_total{state=\"cancelled\",reason=\"CANCELLED\"}", 2.0),
+        ("zkinfer_jobs_total{state=\"failed\",reason=\"POISONED\"}", 0.0),
         ("zkinfer_registrations_total{state=\"ready\",reason=\"NONE\"}", 1.0),
         ("zkinfer_job_seconds_count{state=\"succeeded\"}", 1.0),
         ("zkinfer_rpc_seconds_count{method=\"zkinfer.v1.ProofService/CreateJob\",code=\"OK\"}", 4.0),
@@ -203,8 +204,8 @@ async fn a_draining_service_is_live_and_not_ready() {
     service.ended().await;
 }
 
-#[test]
-fn the_daemon_does_not_show_its_metrics_to_the_network_unasked() {
+#[tokio::test(flavor = "multi_thread")]
+async fn the_daemon_does_not_show_its_metrics_to_the_network_unasked() {
     let folder = tempfile::tempdir().unwrap();
     let daemon = |more: &[&str]| {
         let data = folder.path().join("data");
@@ -217,6 +218,12 @@ fn the_daemon_does_not_show_its_metrics_to_the_network_unasked() {
     // Then it is the gRPC port that is refused.
     let allowed = daemon(&["--http-listen", "0.0.0.0:0", "--http-insecure"]);
     assert!(allowed.contains("refusing to listen on 0.0.0.0") && !allowed.contains("--http-insecure"), "{allowed}");
+    // Nor does a worker, which would otherwise run until it is told to end.
+    let mut worker = tokio::process::Command::new(env!("CARGO_BIN_EXE_zkinferd"));
+    worker.args(["worker", "--server", "http://127.0.0.1:9", "--device", "cpu", "--http-listen", "0.0.0.0:0"]);
+    let ended = tokio::time::timeout(Duration::from_secs(60), worker.current_dir(folder.path()).kill_on_drop(true).output()).await;
+    let refused = String::from_utf8(ended.expect("it ends by itself").unwrap().stderr).unwrap();
+    assert!(refused.contains("refusing to serve metrics and health on 0.0.0.0:0"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 //! A script is words: `steps=N` (reports so many steps of the stage `layer`), `ms=N` (each takes so long), `panic`,
 //! `abort` (ends the process), `reject`, `device` (a lost device, every time), `device-once`, `wrong` (a proof that does not verify), `deaf` (does not look at the sink
 //! while it sleeps). A source with `layers=N` gives a model whose jobs have a task for each step: `witness`, N of `commit` and of `layer`, `bind`, `outer`;
-//! the layers do what the input says. Its proofs are hashes: enough to tell whether the service mixes anything up.
+//! the layers do what the input says. A proof `ms=N` takes so long to be verified. Its proofs are hashes: enough to tell whether the service mixes anything up.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -214,6 +214,7 @@ impl Prover for ScriptedProver {
 
     fn verify(&self, key: &[u8], statement: &[u8], proof: &[u8]) -> Result<(), VerifyFailure> {
         self.decode_statement(statement)?;
+        std::thread::sleep(Duration::from_millis(Script::parse(proof).number("ms").into()));
         if statement[..32] != *key {
             let message = "the statement is about another model".into();
             return Err(VerifyFailure { reason: "OTHER_MODEL", message });

@@ -8,7 +8,7 @@ use zkinfer_proto::v1;
 use zkinfer_server::Config;
 use zkinfer_server::artifacts::ArtifactPlace;
 
-use crate::faulty_store::{Fault, FaultyStore};
+use crate::faulty_store::{ENDPOINT, Fault, FaultyStore};
 use crate::harness::{Client, Service, chunks, config, expect_error, job_request};
 
 /// Above what is written in parts, and below.
@@ -161,5 +161,35 @@ async fn a_proof_that_cannot_be_stored_is_made_again_until_it_can() {
     let job = client.job_end(&job.name).await;
     assert_eq!(job.state(), v1::job::State::Succeeded, "{:?}", job.failure);
     assert_eq!(client.read(&job.result.unwrap().proof_artifact).await.unwrap().len(), 32);
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_tenant_is_told_where_the_store_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, store) = faulty(folder.path());
+    let service = Service::start(config).await;
+    let mut client = service.client().await;
+    let model = client.ready_model("mlp").await.name;
+    let input = client.upload(b"steps=1").await;
+    let mut request = job_request(&model, "");
+    request.job.as_mut().unwrap().input.as_mut().unwrap().source = Some(v1::input::Source::Artifact(input.clone()));
+    store.set(Some(Fault::Silent));
+    let name = client.proofs.create_job(request).await.unwrap().into_inner().name;
+    let watch = v1::WatchJobRequest { name: name.clone(), from_sequence: 1 };
+    let events = crate::watch::collect(client.proofs.watch_job(watch).await.unwrap().into_inner()).await;
+    let job = client.get_job(&name).await;
+    let failure = job.failure.clone().unwrap();
+    assert_eq!(failure.reason, "STORAGE", "{failure:?}");
+    assert!(failure.message.contains("error id"), "{failure:?}");
+    let tasks = client.proofs.list_job_tasks(v1::ListJobTasksRequest { name }).await.unwrap().into_inner();
+    let status = client.read(&input).await.unwrap_err();
+    let refused = client.proofs.create_job(job_request(&model, "steps=2")).await.unwrap_err();
+    let model = client.create_model_of(&input, "other").await;
+    let told = format!("{events:?} {job:?} {tasks:?} {status:?} {refused:?} {model:?}");
+    for secret in [ENDPOINT, "store.internal", "a-bucket", "sending request", &*folder.path().to_string_lossy()] {
+        assert!(!told.contains(secret), "{secret} in {told}");
+    }
+    store.set(None);
     service.stop().await;
 }

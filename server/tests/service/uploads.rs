@@ -1,10 +1,11 @@
 //! Uploads through kill -9: what was acknowledged is there, what was not is sent again, and the artifact is the one that was announced.
 
 use tokio_stream::StreamExt as _;
+use tonic::Code;
 use zkinfer_proto::v1;
 
 use crate::crash::Process;
-use crate::harness::{Client, chunks};
+use crate::harness::{Client, Service, chunks, config, expect_error};
 
 const SIZE: usize = 12_000_000;
 const CHUNK: usize = 200_000;
@@ -92,4 +93,78 @@ async fn an_upload_that_was_killed_before_it_was_published_needs_no_byte_more() 
     let done = process.client.artifacts.write_chunks(tokio_stream::iter([message])).await.unwrap().into_inner();
     assert!(process.client.read(&done.artifact.unwrap().name).await.unwrap() == bytes);
     assert!(!folder.path().join("uploads").join(upload.rsplit('/').next().unwrap()).exists());
+}
+
+/// Sends `length` bytes of an upload, ends the stream, and answers how many were taken.
+async fn send(client: &mut Client, upload: &str, bytes: &[u8], length: usize) -> usize {
+    let messages = chunks(upload, &bytes[..length], 0, CHUNK);
+    client.artifacts.write_chunks(tokio_stream::iter(messages)).await.unwrap().into_inner().committed_bytes as usize
+}
+
+/// The file of an upload.
+fn file(folder: &std::path::Path, upload: &str) -> std::path::PathBuf {
+    folder.join("uploads").join(upload.rsplit('/').next().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_whose_bytes_are_at_another_server_starts_again_at_0() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    let mut client = service.client().await;
+    for (number, kept_bytes) in [None, Some(1000)].into_iter().enumerate() {
+        let mut bytes = content();
+        bytes[0] = 100 + number as u8;
+        let upload = begin(&mut client, &bytes, "").await.upload;
+        let sent = send(&mut client, &upload, &bytes, SIZE / 2).await;
+        assert_eq!(sent, SIZE / 2);
+        // As on the disk of another server: nothing, or what it got before the upload went on elsewhere.
+        match kept_bytes {
+            None => std::fs::remove_file(file(folder.path(), &upload)).unwrap(),
+            Some(length) => std::fs::File::options().write(true).open(file(folder.path(), &upload)).unwrap().set_len(length).unwrap(),
+        }
+        let found = session(&mut client, &upload).await;
+        assert_eq!((found.committed_bytes, found.complete), (0, false));
+        let finish = v1::WriteChunksRequest { upload: upload.clone(), write_offset: sent as i64, ..Default::default() };
+        for messages in [chunks(&upload, &bytes, sent, CHUNK), vec![finish]] {
+            let status = client.artifacts.write_chunks(tokio_stream::iter(messages)).await.unwrap_err();
+            let details = expect_error(&status, Code::Aborted, "UPLOAD_STARTS_AGAIN");
+            assert!(status.message().contains("offset 0") && details.retry_info().is_some(), "{status:?}");
+        }
+        assert_eq!(send(&mut client, &upload, &bytes, 5 * CHUNK).await, 5 * CHUNK);
+        assert_eq!(session(&mut client, &upload).await.committed_bytes as usize, 5 * CHUNK);
+        let rest = chunks(&upload, &bytes, 5 * CHUNK, 1 << 20);
+        let done = client.artifacts.write_chunks(tokio_stream::iter(rest)).await.unwrap().into_inner();
+        assert!(client.read(&done.artifact.unwrap().name).await.unwrap() == bytes);
+    }
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_of_an_upload_that_was_given_up_are_removed_at_the_start_and_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let uploads = folder.path().join("uploads");
+    std::fs::create_dir_all(&uploads).unwrap();
+    let (left, other) = (uploads.join(uuid::Uuid::now_v7().to_string()), uploads.join("notes"));
+    for path in [&left, &other] {
+        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+        std::fs::File::create(path).unwrap().set_modified(old).unwrap();
+    }
+    let mut config = config(folder.path());
+    config.limits.upload_file = std::time::Duration::from_millis(500);
+    let service = Service::start(config).await;
+    let mut client = service.client().await;
+    let bytes = content();
+    let upload = begin(&mut client, &bytes, "").await.upload;
+    send(&mut client, &upload, &bytes, CHUNK).await;
+    let gone = async {
+        while left.exists() || file(folder.path(), &upload).exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), gone).await.expect("what was given up is removed");
+    assert!(other.exists(), "what is no upload stays");
+    assert_eq!(session(&mut client, &upload).await.committed_bytes, 0);
+    let done = client.artifacts.write_chunks(tokio_stream::iter(chunks(&upload, &bytes, 0, 1 << 20))).await.unwrap().into_inner();
+    assert!(done.complete);
+    service.stop().await;
 }

@@ -98,6 +98,27 @@ topologySpreadConstraints:
 - name: {{ $name }}
   value: {{ $value | quote }}
 {{- end }}
+{{- include "zkinfer.encryptionEnvironment" . }}
+{{- end -}}
+
+{{/* root. The keys of artifacts, on a new line, if there are any. */}}
+{{- define "zkinfer.encryptionEnvironment" -}}
+{{- with .root.Values.artifacts.encryption }}
+{{- if .existingSecret }}
+- name: ZKINFER_ARTIFACT_KEY
+  value: /etc/zkinfer/artifacts/{{ .key }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* root. The source of the volume with the keys of artifacts, if there are any; as YAML. Owned by root, and readable by the pod's group only. */}}
+{{- define "zkinfer.encryptionSources" -}}
+{{- with .root.Values.artifacts.encryption.existingSecret }}
+artifacts:
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+{{- end }}
 {{- end -}}
 
 {{/* root. TLS, authentication and limits of the public listener. */}}

@@ -3,6 +3,7 @@
 
 mod floods;
 mod frames;
+mod http;
 mod idle;
 mod limits;
 mod messages;
