@@ -20,7 +20,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 
 use super::super::EngineError;
 
-/// Members of one commit, at most: the first of them waits for the last.
+/// Who works in one transaction, at most, whether it commits or not: the first waits for the last.
 const MAX_MEMBERS: usize = 32;
 /// How long a turn is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -52,6 +52,8 @@ type Waiter = oneshot::Sender<Result<(), EngineError>>;
 struct Desk {
     connection: PoolConnection<Any>,
     phase: Phase,
+    /// Who has worked in the open transaction.
+    n_worked: usize,
     waiters: Vec<Waiter>,
     // Held as long as anything may still write, and released by the system if the process dies.
     _lock: File,
@@ -80,6 +82,7 @@ impl Desk {
     async fn enter(&mut self) -> Result<(), sqlx::Error> {
         self.clear().await;
         let is_first = self.phase == Phase::Idle;
+        self.n_worked = if is_first { 1 } else { self.n_worked + 1 };
         // Before the statement: if it is cut off, the next one finds out.
         self.phase = Phase::Inside;
         self.connection.execute(if is_first { "BEGIN IMMEDIATE; SAVEPOINT member" } else { "SAVEPOINT member" }).await.map(drop)
@@ -129,7 +132,7 @@ fn shared(error: &EngineError) -> EngineError {
 impl Group {
     /// Over the one connection that writes; on the runtime that it is called on.
     pub(super) fn new(connection: PoolConnection<Any>, lock: File) -> Self {
-        let desk = Desk { connection, phase: Phase::Idle, waiters: Vec::new(), _lock: lock };
+        let desk = Desk { connection, phase: Phase::Idle, n_worked: 0, waiters: Vec::new(), _lock: lock };
         Self { desk: Arc::new(Mutex::new(desk)), n_queued: Arc::default(), runtime: Handle::current() }
     }
 
@@ -148,7 +151,7 @@ impl Group {
     /// Commits unless another will.
     async fn end_turn(self, mut desk: OwnedMutexGuard<Desk>) {
         desk.clear().await;
-        if self.n_queued.load(Ordering::Acquire) == 0 || desk.waiters.len() >= MAX_MEMBERS {
+        if self.n_queued.load(Ordering::Acquire) == 0 || desk.n_worked >= MAX_MEMBERS {
             desk.commit().await;
         }
     }
@@ -292,6 +295,23 @@ mod tests {
         let committed = tokio::spawn(first.commit());
         tokio::task::yield_now().await;
         drop(second);
+        tokio::time::timeout(PATIENCE, committed).await.unwrap().unwrap().unwrap();
+        assert_eq!(world.count().await, 1);
+    }
+
+    /// Somebody always waits for a turn, and works without a commit.
+    #[tokio::test]
+    async fn who_committed_does_not_wait_for_ever_for_those_who_do_not() {
+        let world = world().await;
+        let mut first = world.group.begin().await.unwrap();
+        write(&mut first, 1).await.unwrap();
+        let _never_served = Queued::new(&world.group);
+        let committed = tokio::spawn(first.commit());
+        for _ in 1..MAX_MEMBERS {
+            assert!(!committed.is_finished());
+            let mut other = world.group.begin().await.unwrap();
+            write(&mut other, 1).await.unwrap();
+        }
         tokio::time::timeout(PATIENCE, committed).await.unwrap().unwrap().unwrap();
         assert_eq!(world.count().await, 1);
     }
