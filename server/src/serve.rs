@@ -252,7 +252,7 @@ fn serve_workers(config: &Config, service: &Service) -> Result<Vec<tokio::task::
     let serve = |listener: &WorkerListener| {
         let address = listener.socket.local_addr()?;
         let incoming = grpc::incoming(listener.listen()?, &listener.transport, &config.limits);
-        let routes = grpc::worker_routes(&service.app, service.source.clone(), listener.token.clone());
+        let routes = grpc::worker_routes(&service.app, service.source.clone(), listener);
         let closing = service.app.closing.clone().cancelled_owned();
         let server = builder(&config.limits).add_routes(routes).serve_with_incoming_shutdown(incoming, closing);
         tracing::info!(%address, "serving workers");
@@ -380,7 +380,7 @@ impl Service {
             source: Arc::new(source.clone()),
             prover: prover.clone(),
             running: running.clone(),
-            session: NewSession { worker: "serve".to_owned(), is_local: config.database.is_own(), devices: vec![backend.name] },
+            session: NewSession { worker: "serve".to_owned(), is_local: true, devices: vec![backend.name] },
             device_bytes: None,
             after_device_loss: AfterDeviceLoss::GoOn,
             on_session: None,

@@ -21,6 +21,8 @@ pub struct WorkerListener {
     pub transport: Transport,
     /// What workers must show beside a certificate, if that is asked for.
     pub token: Option<WorkerToken>,
+    /// Who connects are children of this server, and end with it: their end is then no fault of what they did.
+    pub is_own: bool,
 }
 
 /// A secret that workers show. Not printed.
@@ -116,7 +118,7 @@ mod tests {
 
     fn listener(address: &str, token: Option<WorkerToken>) -> WorkerListener {
         let socket = Arc::new(std::net::TcpListener::bind(address).unwrap());
-        WorkerListener { socket, transport: Transport::Plaintext, token }
+        WorkerListener { socket, transport: Transport::Plaintext, token, is_own: false }
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl DeviceWorkers {
             patience: of_worker.patience(),
             children: Arc::default(),
         };
-        config.worker_listeners.push(WorkerListener { socket, transport: Transport::Plaintext, token: Some(token) });
+        config.worker_listeners.push(WorkerListener { socket, transport: Transport::Plaintext, token: Some(token), is_own: true });
         let draining = CancellationToken::new();
         let kept = tokio::spawn(supervisor.run(children, draining.clone()));
         Ok(Self { draining, kept })
@@ -151,7 +151,7 @@ fn config(arguments: &ServeArguments) -> anyhow::Result<Config> {
         let socket = std::net::TcpListener::bind(address).with_context(|| format!("cannot listen for workers on {address}"))?;
         let transport = arguments.access.worker_transport(&arguments.worker_tls)?;
         let token = std::env::var(worker::TOKEN).ok().filter(|token| !token.is_empty()).map(|token| WorkerToken::new(token.into()));
-        config.worker_listeners.push(WorkerListener { socket: Arc::new(socket), transport, token });
+        config.worker_listeners.push(WorkerListener { socket: Arc::new(socket), transport, token, is_own: false });
     }
     config.http = arguments.http.port()?;
     config.drain = Duration::from_secs(arguments.drain_seconds.into());

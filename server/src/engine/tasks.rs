@@ -187,7 +187,8 @@ pub enum FailureCause {
 pub struct NewSession {
     /// Name for people, such as a pod's; no identity.
     pub worker: String,
-    /// It is part of the process that has the database: it is dead when that process starts again.
+    /// It is part of a server's process, or a child of it, and ends with it: it is dead when a process that has a database of its own starts again, and its
+    /// silence is no fault of its tasks.
     pub is_local: bool,
     /// Its devices, for people.
     pub devices: Vec<String>,

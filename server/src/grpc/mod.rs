@@ -40,7 +40,7 @@ use zkinfer_proto::v1::webhook_service_server::WebhookServiceServer;
 use zkinfer_proto::v1::worker_service_server::WorkerServiceServer;
 
 use crate::worker::LocalSource;
-use crate::worker_listener::WorkerToken;
+use crate::worker_listener::{WorkerListener, WorkerToken};
 
 /// Adds the public services to `routes`.
 pub(crate) fn add_services(mut routes: Routes, app: &Arc<App>) -> Routes {
@@ -78,9 +78,9 @@ impl Interceptor for WorkerGuard {
 }
 
 /// The service for workers, which is on no other listener than theirs.
-pub(crate) fn worker_routes(app: &Arc<App>, source: LocalSource, token: Option<WorkerToken>) -> Routes {
+pub(crate) fn worker_routes(app: &Arc<App>, source: LocalSource, listener: &WorkerListener) -> Routes {
     let limit = app.limits.message_bytes;
-    let workers = workers::Workers { app: app.clone(), source, known: Arc::default() };
+    let workers = workers::Workers { app: app.clone(), source, are_own: listener.is_own, known: Arc::default() };
     let service = WorkerServiceServer::new(workers).max_decoding_message_size(limit).max_encoding_message_size(limit);
-    Routes::new(tonic::service::interceptor::InterceptedService::new(service, WorkerGuard(token)))
+    Routes::new(tonic::service::interceptor::InterceptedService::new(service, WorkerGuard(listener.token.clone())))
 }

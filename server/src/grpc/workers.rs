@@ -34,6 +34,8 @@ const MAX_KNOWN: usize = 4096;
 pub(crate) struct Workers {
     pub(crate) app: Arc<App>,
     pub(crate) source: LocalSource,
+    /// They are children of this server.
+    pub(crate) are_own: bool,
     /// Leases that a session was found to hold lately, so that not every artifact asks the database.
     pub(crate) known: Arc<Mutex<HashMap<(String, Lease), Instant>>>,
 }
@@ -81,7 +83,7 @@ impl Workers {
         text(&request.worker, "worker")?;
         count(request.devices.len(), MAX_LISTED, "devices")?;
         request.devices.iter().try_for_each(|device| text(device, "devices"))?;
-        let terms = self.source.open(NewSession { worker: request.worker, is_local: false, devices: request.devices }).await?;
+        let terms = self.source.open(NewSession { worker: request.worker, is_local: self.are_own, devices: request.devices }).await?;
         Ok(v1::OpenSessionResponse {
             session: terms.session,
             lease: message_duration(terms.lease),

@@ -46,7 +46,8 @@ impl Scheduler {
     pub async fn run(self, draining: CancellationToken) {
         // Beside the rest: a slow store must not keep deadlines waiting.
         tokio::spawn(garbage::collect(self.collector.clone(), draining.clone()));
-        let reap_every = REAP_EVERY.min(self.limits.lease / 3);
+        // Far below half a lease, which would be taken for an outage.
+        let reap_every = REAP_EVERY.min(self.limits.lease / 6);
         let (mut last_reap, mut last_forget): (Option<Instant>, Option<Instant>) = (None, None);
         let is_due = |last: Option<Instant>, every: Duration| last.is_none_or(|at| at.elapsed() >= every);
         loop {
@@ -60,7 +61,7 @@ impl Scheduler {
                 self.forget().await;
             }
             tokio::select! {
-                () = tokio::time::sleep(POLL.min(reap_every)) => {}
+                () = tokio::time::sleep(POLL.min(reap_every / 2)) => {}
                 () = draining.cancelled() => return,
             }
         }

@@ -66,13 +66,10 @@ pub(crate) async fn a_silent_worker_loses_its_task_and_what_it_sends_later_is_re
     let job = world.job("acme", "net").await;
     let (silent, other) = (world.session().await, world.session().await);
     let lost = world.lease(&silent).await.lease;
-    assert_eq!(world.engine.reap().await.unwrap(), Default::default(), "its lease has not ended");
-    tokio::time::sleep(LEASE * 3 / 4).await;
+    assert_eq!(world.keep_reaping(LEASE * 3 / 4).await, Default::default(), "its lease has not ended");
     world.engine.renew(&silent, vec![lost.clone()]).await.unwrap();
-    tokio::time::sleep(LEASE / 2).await;
-    assert_eq!(world.engine.reap().await.unwrap(), Default::default(), "it was renewed");
-    tokio::time::sleep(LEASE).await;
-    assert_eq!(world.engine.reap().await.unwrap().requeued, std::slice::from_ref(&job));
+    assert_eq!(world.keep_reaping(LEASE / 2).await, Default::default(), "it was renewed");
+    assert_eq!(world.keep_reaping(LEASE).await.requeued, std::slice::from_ref(&job));
     assert_eq!(world.get(&job).await.state(), State::Queued);
     let again = world.lease(&other).await;
     assert_eq!(again.attempt, 2);

@@ -10,6 +10,7 @@ mod leases;
 mod lifecycle;
 mod migration;
 mod order;
+mod outages;
 mod overview;
 #[path = "../support/postgres.rs"]
 mod postgres;
@@ -62,6 +63,10 @@ conformance! {
     order::a_layer_waits_a_little_for_who_committed_it,
     order::a_model_at_hand_and_free_memory_decide,
     order::many_who_ask_at_once_are_given_a_task_each,
+    outages::a_worker_that_outlives_an_outage_keeps_its_task,
+    outages::who_is_not_heard_of_after_an_outage_did_not_die_of_its_task,
+    outages::the_end_of_a_server_is_no_death_of_what_its_workers_held,
+    outages::a_silent_worker_is_a_death_and_one_that_still_gives_signs_is_not,
     overview::operators_see_all_tenants_newest_first,
     overview::operators_see_what_runs_where,
     stops::a_waiting_job_is_cancelled_at_once_and_a_running_one_when_it_stops,

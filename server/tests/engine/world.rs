@@ -11,7 +11,7 @@ use zkinfer_proto::v1;
 use zkinfer_server::artifacts::Class;
 use zkinfer_server::engine::sql::SqlEngine;
 use zkinfer_server::engine::{
-    ArtifactFacts, Engine, Lease, Leased, NewBatch, NewJob, NewModel, NewSession, Offer, Outcome, RequestKey, StoredEvent, Subject,
+    ArtifactFacts, Engine, Lease, Leased, NewBatch, NewJob, NewModel, NewSession, Offer, Outcome, Reaped, RequestKey, StoredEvent, Subject,
     SubjectKind, Usage, graph, now_ms, timestamp,
 };
 use zkinfer_server::limits::Limits;
@@ -107,6 +107,26 @@ impl World {
             let others = "datname = current_database() AND pid <> pg_backend_pid()";
             self.execute(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")).await;
         }
+    }
+
+    /// Ends all leases as if their time had passed, while silent workers were looked for as usual.
+    pub(crate) async fn reap_ended_leases(&self) -> Reaped {
+        self.engine.reap().await.unwrap();
+        self.execute("UPDATE reaping SET grace_until_ms = 0").await;
+        self.execute("UPDATE tasks SET lease_until_ms = 1 WHERE state = 'RUNNING'").await;
+        self.engine.reap().await.unwrap()
+    }
+
+    /// Looks for silent workers all the time, for so long.
+    pub(crate) async fn keep_reaping(&self, time: Duration) -> Reaped {
+        let (end, mut all) = (tokio::time::Instant::now() + time, Reaped::default());
+        while tokio::time::Instant::now() < end {
+            let reaped = self.engine.reap().await.unwrap();
+            all.requeued.extend(reaped.requeued);
+            all.ended.extend(reaped.ended);
+            tokio::time::sleep(LEASE / 16).await;
+        }
+        all
     }
 
     pub(crate) async fn session(&self) -> String {

@@ -17,6 +17,7 @@ mod lines;
 mod many;
 mod notices;
 mod operations;
+mod outage;
 mod overview;
 mod postgres;
 mod reaping;

@@ -2,6 +2,7 @@
 
 use super::super::verdict::decide_death;
 use super::super::{EngineError, Lease, Reaped, Subject, SubjectKind, TaskKey, Usage};
+use super::outage::Look;
 use super::settle::{Held, end_attempt, hold};
 use super::stopping::end_if_idle;
 use super::{Locked, SqlEngine, Writing, lock, subject};
@@ -11,11 +12,22 @@ const MAX_AT_ONCE: i64 = 256;
 /// Sessions without a sign of life for so many lengths of a lease are forgotten.
 const FORGET_AFTER_LEASES: i64 = 20;
 
-/// How a worker went.
+/// Who is to blame for a lost attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blame {
+    /// The task: one death of its workers is counted.
+    Task,
+    /// That is not known: more of it is borne.
+    Unknown,
+}
+
+/// How a worker went.
+#[derive(Debug, Clone, Copy)]
 enum Going {
-    /// It died with the task, or fell silent.
+    /// It died with the task.
     Died,
+    /// It fell silent.
+    Silent(Look),
     /// The process that has the database died with it: whose fault that was is not known.
     WithService,
     /// In order.
@@ -25,16 +37,16 @@ enum Going {
 impl SqlEngine {
     /// Takes away what was not renewed in time.
     pub(super) async fn reap_silent(&self) -> Result<Reaped, EngineError> {
-        let now_ms = self.now().await?;
+        let look = self.begin_look().await?;
         let rows = sqlx::query_as(
             "SELECT kind, tenant, subject, name, epoch FROM tasks WHERE state = 'RUNNING' AND lease_until_ms < $1 ORDER BY tenant, subject LIMIT $2",
         )
-        .bind(now_ms)
+        .bind(look.now_ms)
         .bind(MAX_AT_ONCE)
         .fetch_all(&self.readers)
         .await?;
-        let reaped = self.take_away(rows, Going::Died, Some(now_ms)).await?;
-        self.forget_sessions(now_ms).await?;
+        let reaped = self.take_away(rows, Going::Silent(look)).await?;
+        self.forget_sessions(&look).await?;
         Ok(reaped)
     }
 
@@ -46,7 +58,7 @@ impl SqlEngine {
         )
         .fetch_all(&self.readers)
         .await?;
-        let mut reaped = self.take_away(rows, Going::WithService, None).await?;
+        let mut reaped = self.take_away(rows, Going::WithService).await?;
         let mut writing = self.begin().await?;
         sqlx::query("DELETE FROM sessions WHERE is_local = 1").execute(writing.connection()).await?;
         self.reset_times(&mut writing).await?;
@@ -58,9 +70,11 @@ impl SqlEngine {
     /// The clock may have been set while the process was away, and nobody could renew: whoever holds a task has the length of a lease from now, and
     /// nothing waits for a time that an earlier clock meant.
     async fn reset_times(&self, writing: &mut Writing) -> Result<(), EngineError> {
-        let (now_ms, until_ms) = (writing.now_ms, writing.now_ms.saturating_add(self.rules.lease_ms));
+        let now_ms = writing.now_ms;
+        // Those of a clock that was ahead are shorter.
+        sqlx::query("UPDATE tasks SET lease_until_ms = 0 WHERE state = 'RUNNING'").execute(writing.connection()).await?;
+        let until_ms = self.extend_leases(writing).await?;
         for (sql, time_ms) in [
-            ("UPDATE tasks SET lease_until_ms = $1 WHERE state = 'RUNNING'", until_ms),
             ("UPDATE tasks SET not_before_ms = $1 WHERE state = 'READY' AND not_before_ms > $1", now_ms),
             ("UPDATE outbox SET not_before_ms = $1 WHERE not_before_ms > $1", now_ms),
             ("UPDATE webhooks SET not_before_ms = $1 WHERE not_before_ms > $1", now_ms),
@@ -81,20 +95,20 @@ impl SqlEngine {
         .fetch_all(&self.readers)
         .await?;
         let going = if crashed { Going::Died } else { Going::InOrder };
-        let reaped = self.take_away(rows, going, None).await?;
+        let reaped = self.take_away(rows, going).await?;
         let mut writing = self.begin().await?;
         sqlx::query("DELETE FROM sessions WHERE id = $1").bind(session).execute(writing.connection()).await?;
         self.commit(writing).await?;
         Ok(reaped)
     }
 
-    /// Takes tasks away, each in a transaction of its own. With a time, only what is still not renewed by then.
-    async fn take_away(&self, rows: Vec<TaskRow>, going: Going, silent_since_ms: Option<i64>) -> Result<Reaped, EngineError> {
+    /// Takes tasks away, each in a transaction of its own.
+    async fn take_away(&self, rows: Vec<TaskRow>, going: Going) -> Result<Reaped, EngineError> {
         let mut reaped = Reaped::default();
         for (kind, tenant, id, name, epoch) in rows {
             let subject = subject(SubjectKind::from_task_kind(&kind), &tenant, &id);
             let lease = Lease { task: TaskKey { subject: subject.clone(), name }, epoch };
-            match self.take_away_one(&lease, going, silent_since_ms).await {
+            match self.take_away_one(&lease, going).await {
                 Ok(true) => reaped.ended.push(subject),
                 Ok(false) => reaped.requeued.push(subject),
                 // Its worker reported meanwhile.
@@ -106,47 +120,63 @@ impl SqlEngine {
     }
 
     /// Answers whether the subject ended.
-    async fn take_away_one(&self, lease: &Lease, going: Going, silent_since_ms: Option<i64>) -> Result<bool, EngineError> {
+    async fn take_away_one(&self, lease: &Lease, going: Going) -> Result<bool, EngineError> {
         let mut writing = self.begin().await?;
         let mut held = hold(&mut writing, lease).await?;
-        if let Some(silent_since_ms) = silent_since_ms {
-            let until_ms: i64 =
-                sqlx::query_scalar("SELECT lease_until_ms FROM tasks WHERE kind = $1 AND tenant = $2 AND subject = $3 AND ordinal = $4")
-                    .bind(held.subject.kind.task_kind())
-                    .bind(&held.subject.tenant)
-                    .bind(&held.subject.id)
-                    .bind(held.ordinal)
-                    .fetch_one(writing.connection())
-                    .await?;
-            if until_ms >= silent_since_ms {
-                return Err(EngineError::Fenced);
+        match going {
+            Going::InOrder => self.give_back(&mut writing, &mut held).await?,
+            Going::Died => self.bury(&mut writing, &mut held, Blame::Task).await?,
+            Going::WithService => self.bury(&mut writing, &mut held, Blame::Unknown).await?,
+            Going::Silent(look) => {
+                let blame = self.blame_silence(&mut writing, &held, &look).await?;
+                self.bury(&mut writing, &mut held, blame).await?;
             }
-        }
-        if going == Going::InOrder {
-            self.give_back(&mut writing, &mut held).await?;
-        } else {
-            // Whoever still gives signs of life did not die of it: it never heard of the task, or could not hand it in.
-            let lives = going == Going::Died && silent_since_ms.is_some() && self.gives_signs(&mut writing, &held).await?;
-            let (history, verdict) = decide_death(&held.failed(), lives || going == Going::WithService, &self.rules.budgets);
-            held.history = history;
-            end_attempt(&mut writing, &held, "LOST", &Usage::default()).await?;
-            let message = "its worker died, or gave no sign of life";
-            self.follow(&mut writing, &mut held, verdict, "LOST", message).await?;
         }
         let is_ended = held.document.is_final();
         self.commit(writing).await?;
         Ok(is_ended)
     }
 
-    /// Whether the session that holds a task has renewed something within the length of a lease.
-    async fn gives_signs(&self, writing: &mut Writing, held: &Held) -> Result<bool, EngineError> {
-        let since_ms = writing.now_ms.saturating_sub(self.rules.lease_ms);
-        let seen: Option<i64> = sqlx::query_scalar("SELECT seen_ms FROM sessions WHERE id = $1 AND seen_ms > $2 AND seen_ms > opened_ms")
+    /// The attempt is lost with its worker.
+    async fn bury(&self, writing: &mut Writing, held: &mut Held, blame: Blame) -> Result<(), EngineError> {
+        let (history, verdict) = decide_death(&held.failed(), blame == Blame::Unknown, &self.rules.budgets);
+        held.history = history;
+        end_attempt(writing, held, "LOST", &Usage::default()).await?;
+        self.follow(writing, held, verdict, "LOST", "its worker died, or gave no sign of life").await
+    }
+
+    /// Whether a task is to blame for the silence of who holds it.
+    ///
+    /// # Errors
+    /// [`EngineError::Fenced`] if its lease was renewed meanwhile.
+    async fn blame_silence(&self, writing: &mut Writing, held: &Held, look: &Look) -> Result<Blame, EngineError> {
+        let until_ms: i64 =
+            sqlx::query_scalar("SELECT lease_until_ms FROM tasks WHERE kind = $1 AND tenant = $2 AND subject = $3 AND ordinal = $4")
+                .bind(held.subject.kind.task_kind())
+                .bind(&held.subject.tenant)
+                .bind(&held.subject.id)
+                .bind(held.ordinal)
+                .fetch_one(writing.connection())
+                .await?;
+        if until_ms >= look.now_ms {
+            return Err(EngineError::Fenced);
+        }
+        // Not heard of since an outage: it may have gone with what was away.
+        if until_ms <= look.grace_until_ms {
+            return Ok(Blame::Unknown);
+        }
+        let session: Option<(i64, i64, i64)> = sqlx::query_as("SELECT is_local, opened_ms, seen_ms FROM sessions WHERE id = $1")
             .bind(held.session.clone().unwrap_or_default())
-            .bind(since_ms)
             .fetch_optional(writing.connection())
             .await?;
-        Ok(seen.is_some())
+        let since_ms = writing.now_ms.saturating_sub(self.rules.lease_ms);
+        Ok(match session {
+            // Part of a server, which would have told if it had outlived it.
+            Some((is_local, _, _)) if is_local != 0 => Blame::Unknown,
+            // Whoever still gives signs of life did not die of it: it never heard of the task, or could not hand it in.
+            Some((_, opened_ms, seen_ms)) if seen_ms > since_ms && seen_ms > opened_ms => Blame::Unknown,
+            Some(_) | None => Blame::Task,
+        })
     }
 
     /// Ends jobs that were told to stop and have nothing running: an earlier version left such.
@@ -167,8 +197,12 @@ impl SqlEngine {
         Ok(ended)
     }
 
-    async fn forget_sessions(&self, now_ms: i64) -> Result<(), EngineError> {
-        let before_ms = now_ms.saturating_sub(self.rules.lease_ms.saturating_mul(FORGET_AFTER_LEASES));
+    async fn forget_sessions(&self, look: &Look) -> Result<(), EngineError> {
+        // While nobody listened, nobody could be heard.
+        if look.is_in_grace() {
+            return Ok(());
+        }
+        let before_ms = look.now_ms.saturating_sub(self.rules.lease_ms.saturating_mul(FORGET_AFTER_LEASES));
         let old: Option<i64> = sqlx::query_scalar("SELECT is_local FROM sessions WHERE seen_ms < $1 LIMIT 1")
             .bind(before_ms)
             .fetch_optional(&self.readers)
