@@ -249,9 +249,12 @@ impl Settling<'_> {
             return Err(SourceError::Fenced);
         }
         let error = match outcome {
-            Ok(output) => match self.store(&output) {
-                Ok(outcome) => return self.persist(|| source.complete(holding, outcome.clone(), self.usage.clone())),
+            Ok(output) => match self.hand_in(&output) {
+                Ok(()) => return Ok(()),
                 Err(error @ (SourceError::Fenced | SourceError::NoSession)) => return Err(error),
+                // The process is to end: whoever takes the task next may have more luck with the service.
+                Err(_) if self.flag.reason() == Some(StopReason::Release) => return self.persist(|| source.release(holding)),
+                // Told, and not left to the end of the lease, which would count as this worker's death.
                 Err(error) => ProverError::Storage(error.to_string()),
             },
             Err(error) => error,
@@ -275,6 +278,12 @@ impl Settling<'_> {
         }
         let failed = failed_attempt(&error);
         self.persist(|| source.fail(holding, failed.clone(), self.usage.clone()))
+    }
+
+    /// Stores what came out, and ends the task with it.
+    fn hand_in(&self, output: &Output) -> Result<(), SourceError> {
+        let outcome = self.store(output)?;
+        self.persist(|| self.desk.source.complete(self.desk.holding, outcome.clone(), self.usage.clone()))
     }
 
     /// Stores what came out.
