@@ -31,7 +31,6 @@ pub fn limits(lease: Duration) -> Limits {
     Limits {
         lease,
         attempts: 1_000_000,
-        worker_deaths: 1_000_000,
         queued_per_tenant: 100_000,
         retry_backoff: Duration::from_millis(50),
         ..Limits::default()
