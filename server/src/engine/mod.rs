@@ -70,6 +70,16 @@ pub enum EngineError {
     /// A worker wrote with an epoch that is not the newest.
     #[error("the task was given to another worker")]
     Fenced,
+    /// A worker ended a task with what a task of another kind gives. Nothing was written.
+    #[error("the task {task} ends with {expected}, not with {got}")]
+    OtherOutcome {
+        /// The task's name.
+        task: String,
+        /// What it gives.
+        expected: &'static str,
+        /// What the worker gave.
+        got: &'static str,
+    },
     /// A worker's session was closed, or never opened.
     #[error("the session is not open; open another")]
     NoSession,

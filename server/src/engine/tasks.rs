@@ -135,6 +135,17 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// As it is told.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Registered { .. } => "a registration",
+            Self::Result(_) => "a result for other tasks",
+            Self::Proved { .. } => "a proof",
+        }
+    }
+}
+
 /// What an attempt took.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Usage {

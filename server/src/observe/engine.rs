@@ -158,6 +158,7 @@ fn database_fault(error: &EngineError) -> Option<&'static str> {
         | EngineError::QuotaExceeded { .. }
         | EngineError::ArtifactGone
         | EngineError::Fenced
+        | EngineError::OtherOutcome { .. }
         | EngineError::NoSession => None,
     }
 }

@@ -51,6 +51,9 @@ impl Held {
 pub(super) async fn hold(writing: &mut Writing, lease: &Lease) -> Result<Held, EngineError> {
     let subject = &lease.task.subject;
     let Locked { document, stop } = lock(writing, subject).await?.ok_or(EngineError::Fenced)?;
+    if document.is_final() {
+        return Err(EngineError::Fenced);
+    }
     let row: Option<(i64, i64, i64, i64, i64, i64, i64, Option<String>)> = sqlx::query_as(
         "SELECT ordinal, attempts, failed_task, failed_infra, failed_memory, deaths, device_bytes, session FROM tasks \
          WHERE kind = $1 AND tenant = $2 AND subject = $3 AND name = $4 AND epoch = $5 AND state = 'RUNNING'",
@@ -120,6 +123,7 @@ impl SqlEngine {
             end_if_idle(&mut writing, &held.subject, &mut held.document, &stop).await?;
             return self.commit(writing).await;
         }
+        check_outcome(&mut writing, &held, &outcome).await?;
         // The end of a task that is all of its job is written together with the job's.
         let mut parts = ended("DONE", writing.now_ms, &held, usage);
         if !held.is_whole() || !matches!(outcome, Outcome::Proved { .. }) {
@@ -150,6 +154,10 @@ impl SqlEngine {
                 parts.extend(REFERENCES.part(reference_rows(&held.subject, Referrer::Document, &referred)));
                 parts.push(published(&held.subject, &result, writing.now_ms));
                 apply_with(&mut writing, &held.subject, &mut held.document, Change::Proved(result), parts).await?;
+                if !held.is_whole() {
+                    // A job that has its result is at its end, and so are its tasks.
+                    cancel_all(&mut writing, &held.subject).await?;
+                }
             }
         }
         self.commit(writing).await
@@ -217,6 +225,25 @@ impl SqlEngine {
             }
         }
     }
+}
+
+/// Refuses what a task of another kind gives: a registration, a result that other tasks read, or the proof that no task reads.
+async fn check_outcome(writing: &mut Writing, held: &Held, outcome: &Outcome) -> Result<(), EngineError> {
+    let expected = match held.subject.kind {
+        SubjectKind::Model => "a registration",
+        SubjectKind::Job if held.is_whole() => "a proof",
+        SubjectKind::Job => {
+            let reader: Option<i64> = sqlx::query_scalar("SELECT task FROM deps WHERE tenant = $1 AND job = $2 AND needs = $3 LIMIT 1")
+                .bind(&held.subject.tenant)
+                .bind(&held.subject.id)
+                .bind(held.ordinal)
+                .fetch_optional(writing.connection())
+                .await?;
+            if reader.is_some() { "a result for other tasks" } else { "a proof" }
+        }
+    };
+    let got = outcome.name();
+    if got == expected { Ok(()) } else { Err(EngineError::OtherOutcome { task: held.name.clone(), expected, got }) }
 }
 
 /// Ends a task and its attempt.
