@@ -235,4 +235,6 @@ pub struct Reaped {
     pub requeued: Vec<Subject>,
     /// Subjects that ended: their tasks died with too many workers.
     pub ended: Vec<Subject>,
+    /// Tasks that could not be taken away, since what is stored of them is damaged; the log has them.
+    pub failed: u32,
 }

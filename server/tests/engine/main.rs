@@ -14,6 +14,7 @@ mod outages;
 mod overview;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod settling;
 mod stops;
 mod world;
 
@@ -69,6 +70,9 @@ conformance! {
     outages::a_silent_worker_is_a_death_and_one_that_still_gives_signs_is_not,
     overview::operators_see_all_tenants_newest_first,
     overview::operators_see_what_runs_where,
+    settling::what_a_task_of_another_kind_gives_is_refused_and_changes_nothing,
+    settling::a_job_that_has_its_result_keeps_it,
+    settling::one_damaged_row_keeps_no_other_from_being_taken_up,
     stops::a_waiting_job_is_cancelled_at_once_and_a_running_one_when_it_stops,
     stops::a_result_that_comes_after_the_cancellation_is_not_published,
     stops::a_passed_deadline_ends_a_job,

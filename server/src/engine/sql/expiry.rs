@@ -21,10 +21,15 @@ impl SqlEngine {
         let mut expired = Expired::default();
         for (tenant, id) in due {
             let subject = subject(SubjectKind::Job, &tenant, &id);
-            match self.stop(&subject, &Stop::deadline()).await? {
-                Some(document) if document.is_final() => expired.ended.push(subject),
-                Some(_) => expired.stopping.push(subject),
-                None => {}
+            match self.stop(&subject, &Stop::deadline()).await {
+                Ok(Some(document)) if document.is_final() => expired.ended.push(subject),
+                Ok(Some(_)) => expired.stopping.push(subject),
+                Ok(None) => {}
+                Err(error @ (EngineError::Busy(_) | EngineError::Full(_))) => return Err(error),
+                // One damaged row keeps no others.
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, tenant, id, "a job whose deadline has passed cannot be stopped");
+                }
             }
         }
         Ok(expired)

@@ -7,8 +7,10 @@ use super::settle::{Held, end_attempt, hold};
 use super::stopping::end_if_idle;
 use super::{Locked, SqlEngine, Writing, lock, subject};
 
-/// Tasks looked at in one go; the next go comes soon.
-const MAX_AT_ONCE: i64 = 256;
+/// Tasks read in one go.
+const PAGE: usize = 256;
+/// A database that is busy or full for so many of them is left alone for now.
+const MAX_BUSY: usize = 3;
 /// Sessions without a sign of life for so many lengths of a lease are forgotten.
 const FORGET_AFTER_LEASES: i64 = 20;
 
@@ -38,16 +40,37 @@ impl SqlEngine {
     /// Takes away what was not renewed in time.
     pub(super) async fn reap_silent(&self) -> Result<Reaped, EngineError> {
         let look = self.begin_look().await?;
-        let rows = sqlx::query_as(
-            "SELECT kind, tenant, subject, name, epoch FROM tasks WHERE state = 'RUNNING' AND lease_until_ms < $1 ORDER BY tenant, subject LIMIT $2",
-        )
-        .bind(look.now_ms)
-        .bind(MAX_AT_ONCE)
-        .fetch_all(&self.readers)
-        .await?;
-        let reaped = self.take_away(rows, Going::Silent(look)).await?;
+        let mut reaped = Reaped::default();
+        let mut after = (String::new(), String::new(), String::new());
+        loop {
+            let rows = self.silent(&look, &after).await?;
+            let is_last = rows.len() < PAGE;
+            if let Some((_, tenant, subject, name, _)) = rows.last() {
+                after = (tenant.clone(), subject.clone(), name.clone());
+            }
+            self.take_away(rows, Going::Silent(look), &mut reaped).await?;
+            if is_last {
+                break;
+            }
+        }
         self.forget_sessions(&look).await?;
         Ok(reaped)
+    }
+
+    /// Tasks whose leases have ended, in the order of their keys, those after one of them: what cannot be taken away hides no others.
+    async fn silent(&self, look: &Look, after: &(String, String, String)) -> Result<Vec<TaskRow>, EngineError> {
+        let rows = sqlx::query_as(
+            "SELECT kind, tenant, subject, name, epoch FROM tasks WHERE state = 'RUNNING' AND lease_until_ms < $1 \
+               AND (tenant, subject, name) > ($2, $3, $4) ORDER BY tenant, subject, name LIMIT $5",
+        )
+        .bind(look.now_ms)
+        .bind(&after.0)
+        .bind(&after.1)
+        .bind(&after.2)
+        .bind(PAGE as i64)
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(rows)
     }
 
     /// After a start of the process that has the database: the sessions that were part of it are gone.
@@ -58,7 +81,8 @@ impl SqlEngine {
         )
         .fetch_all(&self.readers)
         .await?;
-        let mut reaped = self.take_away(rows, Going::WithService).await?;
+        let mut reaped = Reaped::default();
+        self.take_away(rows, Going::WithService, &mut reaped).await?;
         let mut writing = self.begin().await?;
         sqlx::query("DELETE FROM sessions WHERE is_local = 1").execute(writing.connection()).await?;
         self.reset_times(&mut writing).await?;
@@ -95,16 +119,20 @@ impl SqlEngine {
         .fetch_all(&self.readers)
         .await?;
         let going = if crashed { Going::Died } else { Going::InOrder };
-        let reaped = self.take_away(rows, going).await?;
+        let mut reaped = Reaped::default();
+        self.take_away(rows, going, &mut reaped).await?;
         let mut writing = self.begin().await?;
         sqlx::query("DELETE FROM sessions WHERE id = $1").bind(session).execute(writing.connection()).await?;
         self.commit(writing).await?;
         Ok(reaped)
     }
 
-    /// Takes tasks away, each in a transaction of its own.
-    async fn take_away(&self, rows: Vec<TaskRow>, going: Going) -> Result<Reaped, EngineError> {
-        let mut reaped = Reaped::default();
+    /// Takes tasks away, each in a transaction of its own. What is damaged is counted and keeps no others.
+    ///
+    /// # Errors
+    /// The database was busy or full for one of them.
+    async fn take_away(&self, rows: Vec<TaskRow>, going: Going, reaped: &mut Reaped) -> Result<(), EngineError> {
+        let mut busy = Vec::new();
         for (kind, tenant, id, name, epoch) in rows {
             let subject = subject(SubjectKind::from_task_kind(&kind), &tenant, &id);
             let lease = Lease { task: TaskKey { subject: subject.clone(), name }, epoch };
@@ -113,10 +141,20 @@ impl SqlEngine {
                 Ok(false) => reaped.requeued.push(subject),
                 // Its worker reported meanwhile.
                 Err(EngineError::Fenced) => {}
-                Err(error) => return Err(error),
+                Err(error @ (EngineError::Busy(_) | EngineError::Full(_))) => {
+                    busy.push(error);
+                    if busy.len() >= MAX_BUSY {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, tenant, id, task = lease.task.name, "a task cannot be taken away from a worker that is gone");
+                    reaped.failed += 1;
+                }
             }
         }
-        Ok(reaped)
+        busy.pop().map_or(Ok(()), Err)
     }
 
     /// Answers whether the subject ended.

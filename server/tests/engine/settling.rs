@@ -1,0 +1,102 @@
+//! What is settled wrongly, or cannot be settled, and what stays as it is.
+
+use zkinfer_proto::v1;
+use zkinfer_proto::v1::job::State;
+use zkinfer_server::engine::{EngineError, Leased, Outcome, Subject, Usage, now_ms, timestamp};
+
+use crate::world::{World, diamond, finish, new_model, proved, registered, step_result, whole};
+
+async fn refused(world: &World, leased: &Leased, outcomes: [Outcome; 2]) {
+    let subject = &leased.lease.task.subject;
+    let n_events = world.engine.events(subject, 1, 100).await.unwrap().len();
+    for outcome in outcomes {
+        let name = outcome.name();
+        let settled = world.engine.complete(&leased.lease, outcome, Usage::default()).await;
+        let Err(EngineError::OtherOutcome { task, got, .. }) = settled else { panic!("{settled:?}") };
+        assert_eq!((task, got), (leased.lease.task.name.clone(), name));
+    }
+    assert_eq!(world.engine.events(subject, 1, 100).await.unwrap().len(), n_events);
+    assert_eq!(world.states(subject).await[&leased.lease.task.name], "RUNNING");
+}
+
+pub(crate) async fn what_a_task_of_another_kind_gives_is_refused_and_changes_nothing(world: World) {
+    let session = world.session().await;
+    world.engine.create_model(new_model("acme", "new")).await.unwrap();
+    let register = world.lease(&session).await;
+    refused(&world, &register, [step_result("acme", "a"), proved("acme", "b")]).await;
+    world.engine.complete(&register.lease, registered("acme", whole()), Usage::default()).await.unwrap();
+    world.ready_model("acme", "net", diamond()).await;
+    for model in ["new", "net"] {
+        let job = world.job("acme", model).await;
+        while let Some(leased) = world.try_lease(&session).await {
+            let wrong = match leased.lease.task.name.as_str() {
+                "prove" | "last" => step_result("acme", "a"),
+                _ => proved("acme", "b"),
+            };
+            refused(&world, &leased, [wrong, registered("acme", whole())]).await;
+            finish(&world, &leased.lease).await.unwrap();
+        }
+        assert_eq!(world.get(&job).await.state(), State::Succeeded);
+    }
+}
+
+pub(crate) async fn a_job_that_has_its_result_keeps_it(world: World) {
+    world.ready_model("acme", "net", diamond()).await;
+    let job = world.job("acme", "net").await;
+    let session = world.session().await;
+    let mut given: Vec<Leased> = Vec::new();
+    for _ in 0..4 {
+        let leased = world.lease(&session).await;
+        if leased.lease.task.name == "last" {
+            // As a bug could leave it.
+            world.execute("UPDATE tasks SET state = 'READY' WHERE name = 'left'").await;
+        }
+        finish(&world, &leased.lease).await.unwrap();
+        given.push(leased);
+    }
+    assert_eq!(world.states(&job).await["left"], "CANCELLED", "nothing is left to be done");
+    let left = &given.iter().find(|leased| leased.lease.task.name == "left").unwrap().lease;
+    world.execute(&format!("UPDATE tasks SET state = 'RUNNING', session = '{session}', epoch = {} WHERE name = 'left'", left.epoch)).await;
+    world.execute("UPDATE jobs SET stop_cause = 'CANCEL'").await;
+    let before = world.get(&job).await;
+    assert!(matches!(world.engine.release(left).await, Err(EngineError::Fenced)));
+    assert!(matches!(finish(&world, left).await, Err(EngineError::Fenced)));
+    world.engine.close_session(&session, true).await.unwrap();
+    world.engine.cancel_job(&job.tenant, &job.id, "").await.unwrap();
+    assert_eq!(world.get(&job).await, before);
+    assert_eq!(before.state(), State::Succeeded);
+}
+
+/// Two running jobs with a passed deadline, the document of the first damaged.
+async fn one_damaged(world: &World, sessions: [&str; 2]) -> [Subject; 2] {
+    let late = |job: &mut v1::Job| job.deadline = Some(timestamp(now_ms() + 1));
+    let jobs = [world.job_with("a", "net", late).await, world.job_with("b", "net", late).await];
+    for session in sessions {
+        world.lease(session).await;
+    }
+    world.execute(&format!("UPDATE jobs SET doc = seed WHERE id = '{}'", jobs[0].id)).await;
+    jobs
+}
+
+pub(crate) async fn one_damaged_row_keeps_no_other_from_being_taken_up(world: World) {
+    for tenant in ["a", "b"] {
+        world.ready_model(tenant, "net", whole()).await;
+    }
+    let session = world.session().await;
+    let jobs = one_damaged(&world, [&session, &session]).await;
+    let reaped = world.reap_ended_leases().await;
+    assert_eq!((reaped.requeued.as_slice(), reaped.failed), (&jobs[1..], 1));
+    world.execute("DELETE FROM tasks").await;
+
+    let jobs = one_damaged(&world, [&session, &session]).await;
+    let reaped = world.engine.close_session(&session, false).await.unwrap();
+    assert_eq!((reaped.requeued.as_slice(), reaped.failed), (&jobs[1..], 1));
+    world.execute("DELETE FROM tasks").await;
+
+    let local = world.local_session().await;
+    let jobs = one_damaged(&world, [&local, &local]).await;
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    assert!(world.engine.expire().await.unwrap().stopping.contains(&jobs[1]), "nor from being told to stop");
+    let reaped = world.engine.recover().await.unwrap();
+    assert_eq!((reaped.ended.as_slice(), reaped.failed), (&jobs[1..], 1));
+}
