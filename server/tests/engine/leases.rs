@@ -42,6 +42,25 @@ pub(crate) async fn a_task_waits_for_all_it_needs_and_is_given_their_results(wor
     world.events(&job).await;
 }
 
+pub(crate) async fn the_tasks_of_a_job_are_told_with_what_they_need(world: World) {
+    const WIDTH: u32 = 500;
+    let node = |name: String, needs: Vec<u32>| v1::TaskNode { step: name.clone(), name, needs, estimated_ms: 1, ..Default::default() };
+    let mut nodes = vec![node("first".into(), Vec::new())];
+    nodes.extend((1..=WIDTH).map(|number| node(format!("middle-{number}"), vec![0])));
+    nodes.push(node("last".into(), (1..=WIDTH).rev().collect()));
+    let graph = v1::TaskGraph { nodes };
+    world.ready_model("acme", "net", graph.clone()).await;
+    let job = world.job("acme", "net").await;
+    let tasks = world.engine.tasks(&job).await.unwrap();
+    assert_eq!(tasks.len(), graph.nodes.len());
+    for (task, node) in tasks.iter().zip(&graph.nodes) {
+        let mut needs = node.needs.clone();
+        needs.sort_unstable();
+        let names: Vec<&str> = needs.iter().map(|&needs| graph.nodes[needs as usize].name.as_str()).collect();
+        assert_eq!((&task.name, &task.needs.iter().map(String::as_str).collect::<Vec<_>>()), (&node.name, &names));
+    }
+}
+
 pub(crate) async fn an_older_epoch_changes_nothing(world: World) {
     world.ready_model("acme", "net", whole()).await;
     let job = world.job("acme", "net").await;

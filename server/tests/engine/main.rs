@@ -50,6 +50,7 @@ conformance! {
     lifecycle::lists_are_filtered_and_paged,
     lifecycle::a_tenant_has_a_place_for_so_many,
     leases::a_task_waits_for_all_it_needs_and_is_given_their_results,
+    leases::the_tasks_of_a_job_are_told_with_what_they_need,
     leases::an_older_epoch_changes_nothing,
     leases::a_silent_worker_loses_its_task_and_what_it_sends_later_is_refused,
     leases::a_task_that_workers_die_of_is_poisoned,

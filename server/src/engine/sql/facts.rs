@@ -38,12 +38,15 @@ impl SqlEngine {
             .await?;
         let mut attempts = self.attempt_facts(subject).await?;
         let names: BTreeMap<i64, String> = tasks.iter().map(|(ordinal, name, _, _)| (*ordinal, name.clone())).collect();
-        let needs = |task: i64| deps.iter().filter(|(_, of)| *of == task).filter_map(|(needs, _)| names.get(needs).cloned()).collect();
+        let mut needs: BTreeMap<i64, Vec<String>> = BTreeMap::new();
+        for (needed, task) in deps {
+            needs.entry(task).or_default().extend(names.get(&needed).cloned());
+        }
         let facts = |(ordinal, name, step, state)| TaskFacts {
             name,
             step,
             state,
-            needs: needs(ordinal),
+            needs: needs.remove(&ordinal).unwrap_or_default(),
             attempts: attempts.remove(&ordinal).unwrap_or_default(),
         };
         Ok(tasks.into_iter().map(facts).collect())
