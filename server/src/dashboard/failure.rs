@@ -39,10 +39,19 @@ pub(super) enum Failure {
     Ending,
     /// The engine.
     #[error("the database cannot be read; the service's log says why")]
-    Engine(#[from] EngineError),
+    Engine(#[source] EngineError),
     /// A bug.
     #[error("the answer cannot be written")]
     Unwritable(#[from] serde_json::Error),
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Text(_) => Self::Invalid { field: "the address", problem: "must have no NUL character".into() },
+            other => Self::Engine(other),
+        }
+    }
 }
 
 impl Failure {

@@ -18,7 +18,7 @@ pub enum GraphError {
     #[error("the graph has {0} tasks; 1 to {MAX_TASKS} can be run")]
     Size(usize),
     /// A name twice, or none.
-    #[error("task {0} has no name of its own")]
+    #[error("task {0} has no printable name of its own")]
     Name(usize),
     /// A task needs one that does not come before it.
     #[error("task {task} needs task {needs}, which does not come before it")]
@@ -57,7 +57,8 @@ pub fn check(graph: &v1::TaskGraph) -> Result<(), GraphError> {
     let mut names = std::collections::HashSet::new();
     let mut is_needed = vec![false; n];
     for (task, node) in graph.nodes.iter().enumerate() {
-        if node.name.is_empty() || !names.insert(node.name.as_str()) {
+        let is_told = |text: &str| !text.is_empty() && !text.chars().any(char::is_control);
+        if !is_told(&node.name) || node.step.chars().any(char::is_control) || !names.insert(node.name.as_str()) {
             return Err(GraphError::Name(task));
         }
         for &needs in &node.needs {
@@ -106,6 +107,7 @@ mod tests {
         assert_eq!(check(&single(PROVE, 5)), Ok(()));
         assert_eq!(check(&graph(&[])), Err(GraphError::Size(0)));
         assert_eq!(check(&graph(&[("a", &[], 1), ("a", &[0], 1)])), Err(GraphError::Name(1)));
+        assert_eq!(check(&graph(&[("a\0", &[], 1)])), Err(GraphError::Name(0)));
         assert_eq!(check(&graph(&[("a", &[0], 1)])), Err(GraphError::Order { task: 0, needs: 0 }));
         assert_eq!(check(&graph(&[("a", &[], 1), ("b", &[], 1)])), Err(GraphError::Unused(0)));
     }

@@ -86,6 +86,9 @@ pub enum EngineError {
     /// The database did not answer in time.
     #[error("the database is busy")]
     Busy(#[source] sqlx::Error),
+    /// A text with a character that the database cannot store: NUL.
+    #[error("a text has a NUL character, which cannot be stored")]
+    Text(#[source] sqlx::Error),
     /// No space is left.
     #[error("no space is left for the database")]
     Full(#[source] sqlx::Error),

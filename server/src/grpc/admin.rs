@@ -32,6 +32,9 @@ impl AdminService for Admin {
     async fn cordon_worker(&self, request: Request<v1::CordonWorkerRequest>) -> Result<Response<v1::CordonWorkerResponse>, Status> {
         let app = &self.0;
         app.unary(request, async |_: Caller, message: v1::CordonWorkerRequest| {
+            let mut fields = Fields::default();
+            fields.text("session", &message.session);
+            fields.finish()?;
             match app.operations.cordon(&message.session, message.cordoned).await? {
                 true => Ok(v1::CordonWorkerResponse {}),
                 false => Err(ApiError::NotFound { kind: "worker", name: message.session }),

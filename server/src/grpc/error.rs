@@ -176,6 +176,8 @@ impl From<EngineError> for ApiError {
                 Self::Unavailable { reason: "ARTIFACT_BEING_DELETED", message: error.to_string(), retry: 2 * SECOND }
             }
             EngineError::Full(_) => storage_full(error.to_string()),
+            // The second net: fields are looked at one by one before.
+            EngineError::Text(_) => Self::invalid("*", error.to_string()),
             other => Self::Internal { context: "the engine failed", source: other.into() },
         }
     }

@@ -15,6 +15,11 @@ const TEXT_BYTES: usize = 255;
 const LABEL_KEY_BYTES: usize = 63;
 const LABEL_VALUE_BYTES: usize = 255;
 
+/// Whether every database can store a text, and every log can show it: no NUL and no other control characters. All free text passes here.
+pub(crate) fn is_printable(text: &str) -> bool {
+    !text.chars().any(char::is_control)
+}
+
 /// The wrong fields so far.
 #[derive(Debug, Default)]
 pub(crate) struct Fields {
@@ -87,7 +92,7 @@ impl Fields {
     pub(crate) fn text(&mut self, field: &str, text: &str) {
         self.require(
             field,
-            text.len() <= TEXT_BYTES && !text.chars().any(char::is_control),
+            text.len() <= TEXT_BYTES && is_printable(text),
             "must have at most 255 bytes and no control characters",
         );
     }
@@ -101,9 +106,28 @@ impl Fields {
             let is_key = !key.is_empty() && key.len() <= LABEL_KEY_BYTES && key.chars().all(is_key_char);
             if !is_key {
                 self.wrong(field, "keys must have 1 to 63 letters, digits, `-`, `_`, `.` or `/`");
-            } else if value.len() > LABEL_VALUE_BYTES || value.chars().any(char::is_control) {
+            } else if value.len() > LABEL_VALUE_BYTES || !is_printable(value) {
                 self.wrong(&format!("{field}[{key}]"), "values must have at most 255 bytes and no control characters");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_that_cannot_be_stored_are_refused_by_the_names_of_their_fields() {
+        let labels = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        let mut fields = Fields::default();
+        fields.text("reason", "no\0");
+        fields.labels("labels", &labels("a", "\0"), 4);
+        fields.labels("job.labels", &labels("a\0", "b"), 4);
+        fields.request_id("\0");
+        fields.text("display_name", "größer \u{1F600}");
+        let Err(ApiError::Invalid(violations)) = fields.finish() else { panic!("they are wrong") };
+        let named: Vec<&str> = violations.iter().map(|violation| violation.field.as_str()).collect();
+        assert_eq!(named, ["reason", "labels[a]", "job.labels", "request_id"]);
     }
 }

@@ -1,7 +1,7 @@
 //! Page sizes and page tokens. A token is opaque to clients.
 
 use super::error::ApiError;
-use super::fields::Fields;
+use super::fields::{Fields, is_printable};
 use crate::engine::PageRequest;
 use crate::limits::Limits;
 
@@ -37,7 +37,7 @@ fn decode(token: &str) -> Option<(i64, String)> {
     }
     let text = String::from_utf8(hex::decode(token).ok()?).ok()?;
     let (created_ms, id) = text.split_once(':')?;
-    Some((created_ms.parse().ok()?, id.to_owned()))
+    is_printable(id).then_some((created_ms.parse().ok()?, id.to_owned()))
 }
 
 #[cfg(test)]
@@ -53,5 +53,7 @@ mod tests {
         assert_eq!(page.size, limits.page_size);
         assert_eq!(parse(0, "", &limits).unwrap().size, limits.default_page_size);
         assert!(matches!(parse(-1, "zz", &limits), Err(ApiError::Invalid(v)) if v.len() == 2));
+        let unstorable = token(Some((7, "a\0b".into())));
+        assert!(matches!(parse(0, &unstorable, &limits), Err(ApiError::Invalid(v)) if v[0].field == "page_token"));
     }
 }

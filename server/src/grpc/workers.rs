@@ -15,9 +15,10 @@ use zkinfer_proto::v1::worker_service_server::WorkerService;
 
 use super::caller::App;
 use super::error::ApiError;
+use super::fields::is_printable;
 use super::status;
 use crate::artifacts::{ArtifactReader, BytesError, Class};
-use crate::engine::{FailedAttempt, FailureCause, Lease, NewSession, Offer, Outcome, TaskFlow};
+use crate::engine::{FailedAttempt, FailureCause, Lease, NewSession, Offer, Outcome, TaskFlow, Usage};
 use crate::worker::wire::{self, WireError};
 use crate::worker::{Holding, LocalSource, SourceError, TaskSource as _};
 
@@ -60,7 +61,23 @@ impl From<SourceError> for ApiError {
 }
 
 fn text(value: &str, field: &'static str) -> Result<(), ApiError> {
-    if value.len() <= MAX_TEXT_BYTES { Ok(()) } else { Err(ApiError::invalid(field, format!("has more than {MAX_TEXT_BYTES} bytes"))) }
+    let holds = value.len() <= MAX_TEXT_BYTES && is_printable(value);
+    if holds { Ok(()) } else { Err(ApiError::invalid(field, format!("must have at most {MAX_TEXT_BYTES} bytes and no control characters"))) }
+}
+
+/// What an attempt took, as a worker tells it. Its texts are for people: what cannot be stored of them must not cost the outcome.
+fn usage(message: Option<v1::TaskUsage>) -> Usage {
+    let mut usage = wire::usage(message);
+    usage.device = told(usage.device);
+    usage.fallback = told(usage.fallback);
+    usage
+}
+
+/// A worker's text for people, cut and without control characters but for line ends.
+fn told(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+    text.retain(|c| c == '\n' || !c.is_control());
+    text
 }
 
 fn count(n: usize, limit: usize, field: &'static str) -> Result<(), ApiError> {
@@ -94,6 +111,7 @@ impl Workers {
     }
 
     async fn lease(&self, request: v1::LeaseTasksRequest) -> Result<v1::LeaseTasksResponse, ApiError> {
+        text(&request.session, "session")?;
         let limit = self.app.limits.tasks_per_worker;
         if request.max_tasks == 0 || request.max_tasks as usize > limit {
             return Err(ApiError::invalid("max_tasks", format!("must be from 1 to {limit}")));
@@ -114,6 +132,7 @@ impl Workers {
     }
 
     async fn renew(&self, request: v1::RenewLeasesRequest) -> Result<v1::RenewLeasesResponse, ApiError> {
+        text(&request.session, "session")?;
         let limit = self.app.limits.tasks_per_worker;
         count(request.held.len(), limit, "held")?;
         count(request.progress.len(), limit, "progress")?;
@@ -134,7 +153,7 @@ impl Workers {
     async fn complete(&self, request: v1::CompleteTaskRequest) -> Result<v1::SettleResponse, ApiError> {
         let lease = wire::lease(request.lease)?;
         let outcome = wire::outcome(request.outcome, &lease.task.subject.tenant)?;
-        let usage = wire::usage(request.usage);
+        let usage = usage(request.usage);
         let holding = Holding { session: &request.session, lease: &lease };
         match self.check_proof(holding, &outcome).await? {
             None => accepted(self.source.complete(holding, outcome, usage).await),
@@ -182,11 +201,9 @@ impl Workers {
     async fn fail(&self, request: v1::FailTaskRequest) -> Result<v1::SettleResponse, ApiError> {
         let lease = wire::lease(request.lease)?;
         text(&request.reason, "reason")?;
-        let mut message = request.message;
-        message.truncate(message.floor_char_boundary(MAX_TEXT_BYTES));
-        let failed = wire::failed(&request.cause, request.reason, message)?;
+        let failed = wire::failed(&request.cause, request.reason, told(request.message))?;
         let holding = Holding { session: &request.session, lease: &lease };
-        accepted(self.source.fail(holding, failed, wire::usage(request.usage)).await)
+        accepted(self.source.fail(holding, failed, usage(request.usage)).await)
     }
 
     /// Whether the session holds the task, as far as the last look at the database goes.
@@ -215,6 +232,7 @@ impl Workers {
         let lease = wire::lease(request.lease)?;
         let (class, digest) = (wire::class(request.class)?, wire::digest(&request.blake3, "blake3")?);
         let holding = Holding { session: &request.session, lease: &lease };
+        text(&request.session, "session")?;
         self.hold(holding).await?;
         let place = self.place().await?;
         let reader = self.source.reader(holding, class, digest).await?;
@@ -249,6 +267,7 @@ impl Workers {
         let limit = self.app.limits.task_artifact_bytes;
         let size = usize::try_from(first.size_bytes).ok().filter(|_| first.size_bytes <= limit);
         let size = size.ok_or_else(|| ApiError::invalid("size_bytes", format!("must be at most {limit}")))?;
+        text(&first.session, "session")?;
         let holding = Holding { session: &first.session, lease: &lease };
         self.hold(holding).await.map_err(ApiError::from)?;
         let memory = tokio::time::timeout(self.app.limits.unary, self.app.task_writes.take(first.size_bytes)).await;
@@ -342,6 +361,7 @@ impl WorkerService for Workers {
     async fn close_session(&self, request: Request<v1::CloseSessionRequest>) -> Result<Response<v1::CloseSessionResponse>, Status> {
         let v1::CloseSessionRequest { session, crashed } = request.into_inner();
         self.unary(async {
+            text(&session, "session")?;
             self.source.close(&session, crashed).await?;
             Ok(v1::CloseSessionResponse {})
         })

@@ -159,6 +159,7 @@ fn database_fault(error: &EngineError) -> Option<&'static str> {
         | EngineError::ArtifactGone
         | EngineError::Fenced
         | EngineError::OtherOutcome { .. }
+        | EngineError::Text(_)
         | EngineError::NoSession => None,
     }
 }

@@ -37,7 +37,7 @@ pub(crate) fn lease(message: Option<v1::TaskLease>) -> Result<Lease, WireError> 
         (_, Ok(ModelName { tenant, model_id })) => Subject { kind: SubjectKind::Model, tenant, id: model_id },
         _ => return Err(WireError("lease.subject")),
     };
-    if message.task.is_empty() || message.task.len() > MAX_NAME_BYTES {
+    if message.task.is_empty() || message.task.len() > MAX_NAME_BYTES || message.task.chars().any(char::is_control) {
         return Err(WireError("lease.task"));
     }
     Ok(Lease { task: TaskKey { subject, name: message.task }, epoch: message.epoch })
@@ -144,7 +144,7 @@ pub(super) fn artifact(message: v1::TaskArtifact, tenant: &str) -> Result<Artifa
 }
 
 pub(crate) fn media_type(text: String) -> Result<String, WireError> {
-    if text.len() <= 128 && text.is_ascii() { Ok(text) } else { Err(WireError("media_type")) }
+    if text.len() <= 128 && text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) { Ok(text) } else { Err(WireError("media_type")) }
 }
 
 fn artifacts(messages: Vec<v1::TaskArtifact>, tenant: &str) -> Result<Vec<ArtifactFacts>, WireError> {
@@ -236,6 +236,8 @@ mod tests {
         assert_eq!(lease(None), Err(WireError("lease")));
         assert_eq!(wrong(|lease| lease.subject = "tenants/../jobs/1".into()), "lease.subject");
         assert_eq!(wrong(|lease| lease.task = "a".repeat(65)), "lease.task");
+        assert_eq!(wrong(|lease| lease.task = "a\0".to_owned()), "lease.task");
+        assert_eq!(media_type("a/b\0".to_owned()), Err(WireError("media_type")));
     }
 
     #[test]

@@ -72,6 +72,7 @@ conformance! {
     overview::operators_see_all_tenants_newest_first,
     overview::operators_see_what_runs_where,
     settling::what_a_task_of_another_kind_gives_is_refused_and_changes_nothing,
+    settling::a_text_that_cannot_be_stored_is_the_callers_fault,
     settling::a_job_that_has_its_result_keeps_it,
     settling::one_damaged_row_keeps_no_other_from_being_taken_up,
     stops::a_waiting_job_is_cancelled_at_once_and_a_running_one_when_it_stops,

@@ -2,7 +2,7 @@
 
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
-use zkinfer_server::engine::{EngineError, Leased, Outcome, Subject, Usage, now_ms, timestamp};
+use zkinfer_server::engine::{EngineError, Leased, NewSession, Outcome, Subject, Usage, now_ms, timestamp};
 
 use crate::world::{World, diamond, finish, new_model, proved, registered, step_result, whole};
 
@@ -65,6 +65,14 @@ pub(crate) async fn a_job_that_has_its_result_keeps_it(world: World) {
     world.engine.cancel_job(&job.tenant, &job.id, "").await.unwrap();
     assert_eq!(world.get(&job).await, before);
     assert_eq!(before.state(), State::Succeeded);
+}
+
+/// SQLite stores it; PostgreSQL has no NUL in texts, which is no failure of the database.
+pub(crate) async fn a_text_that_cannot_be_stored_is_the_callers_fault(world: World) {
+    let opened = world.engine.open_session(NewSession { worker: "a\0b".into(), ..NewSession::default() }).await;
+    assert!(matches!(opened, Ok(_) | Err(EngineError::Text(_))), "{opened:?}");
+    let named = world.engine.job("acme", "a\0b").await;
+    assert!(matches!(named, Ok(None) | Err(EngineError::Text(_))), "{named:?}");
 }
 
 /// Two running jobs with a passed deadline, the document of the first damaged.

@@ -210,6 +210,7 @@ impl From<sqlx::Error> for EngineError {
                 "40001" | "40P01" | "53300" | "57P01" | "57P02" | "57P03" | "57014" | "55P03" | "25006" => Self::Busy(error),
                 code if code.starts_with("08") => Self::Busy(error),
                 "23505" => Self::AlreadyExists,
+                "22021" => Self::Text(error),
                 _ => Self::Database(error),
             };
         }
