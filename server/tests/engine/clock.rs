@@ -2,7 +2,11 @@
 //!
 //! PostgreSQL has one clock for all, its own, and is not restarted with a server.
 
-use crate::world::{LEASE, World, finish, whole};
+use std::time::Duration;
+
+use zkinfer_server::artifacts::{ArtifactId, Class, QUARANTINE};
+
+use crate::world::{LEASE, World, artifact, finish, whole};
 
 /// A day, as a clock may be set by mistake.
 const DAY_MS: i64 = 86_400_000;
@@ -49,4 +53,15 @@ async fn a_clock_set_back_leaves_no_task_with_a_dead_worker_and_none_waiting() {
     let other = world.session().await;
     assert_eq!(world.lease(&other).await.lease.task.subject, waiting);
     assert_eq!(world.keep_reaping(LEASE + LEASE / 4).await.requeued.len(), 2, "both are silent for longer than a lease");
+}
+
+#[tokio::test]
+async fn a_clock_set_forward_makes_no_garbage_of_what_is_about_to_be_recorded() {
+    let world = World::sqlite().await;
+    let facts = artifact("acme", Class::Internal, b"put, and not recorded yet");
+    let id = ArtifactId { class: facts.class, tenant: facts.tenant.clone(), digest: facts.digest };
+    assert!(world.engine.hold(vec![id], Duration::from_secs(60)).await.unwrap());
+    let world = restarted(world, &format!("UPDATE artifact_holds SET until_ms = until_ms - {DAY_MS}")).await;
+    assert!(world.engine.doom(Duration::ZERO, QUARANTINE, 100).await.unwrap().artifacts.is_empty());
+    world.engine.add_artifact(facts).await.unwrap();
 }

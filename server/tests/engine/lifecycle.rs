@@ -109,6 +109,25 @@ pub(crate) async fn the_end_of_a_job_is_told_until_it_was_heard(world: World) {
     assert!(!world.engine.delete_webhook("acme", "missing").await.unwrap());
 }
 
+pub(crate) async fn what_was_to_be_told_to_a_deleted_webhook_stops_no_other(world: World) {
+    world.ready_model("acme", "net", whole()).await;
+    for id in ["a-deleted", "b-there"] {
+        let new = NewWebhook { tenant: "acme".into(), id: id.into(), url: format!("https://{id}.example/"), secret: [9; 32] };
+        world.engine.create_webhook(new, 16).await.unwrap();
+    }
+    let session = world.session().await;
+    let job = world.job("acme", "net").await;
+    finish(&world, &world.lease(&session).await.lease).await.unwrap();
+    // As when it is deleted at the moment in which the job ends.
+    world.execute("DELETE FROM webhooks WHERE id = 'a-deleted'").await;
+    let (hold, now) = (Duration::from_secs(60), Duration::ZERO);
+    let mut due = world.engine.take_deliveries(1, hold).await.unwrap();
+    due.extend(world.engine.take_deliveries(1, hold).await.unwrap());
+    assert_eq!(due.iter().map(|delivery| (delivery.key.webhook.as_str(), &delivery.key.job)).collect::<Vec<_>>(), [("b-there", &job.id)]);
+    world.execute("UPDATE outbox SET not_before_ms = 0").await;
+    assert_eq!(world.engine.take_deliveries(9, now).await.unwrap().len(), 1, "the other is forgotten");
+}
+
 pub(crate) async fn a_quota_is_set_and_read(world: World) {
     let usual = world.engine.quota("acme").await.unwrap();
     assert_eq!((usual.share_milli, usual.max_queued, usual.max_running, usual.paused), (1000, 0, 0, false));

@@ -8,6 +8,7 @@ mod garbage;
 mod hooks;
 mod leases;
 mod lifecycle;
+mod locks;
 mod migration;
 mod order;
 mod outages;
@@ -46,6 +47,7 @@ conformance! {
     lifecycle::a_batch_of_many_is_admitted_with_all_its_tasks,
     lifecycle::calls_that_are_dropped_or_cut_leave_nothing_behind,
     lifecycle::the_end_of_a_job_is_told_until_it_was_heard,
+    lifecycle::what_was_to_be_told_to_a_deleted_webhook_stops_no_other,
     lifecycle::a_quota_is_set_and_read,
     lifecycle::lists_are_filtered_and_paged,
     lifecycle::a_tenant_has_a_place_for_so_many,
@@ -69,6 +71,8 @@ conformance! {
     outages::who_is_not_heard_of_after_an_outage_did_not_die_of_its_task,
     outages::the_end_of_a_server_is_no_death_of_what_its_workers_held,
     outages::a_silent_worker_is_a_death_and_one_that_still_gives_signs_is_not,
+    order::a_task_that_a_worker_died_with_runs_alone,
+    order::tasks_that_are_too_large_hide_none_that_fit,
     overview::operators_see_all_tenants_newest_first,
     overview::operators_see_what_runs_where,
     settling::what_a_task_of_another_kind_gives_is_refused_and_changes_nothing,

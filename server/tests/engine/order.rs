@@ -134,3 +134,38 @@ pub(crate) async fn many_who_ask_at_once_are_given_a_task_each(world: World) {
         finish(&world, &lease).await.unwrap();
     }
 }
+
+pub(crate) async fn a_task_that_a_worker_died_with_runs_alone(world: World) {
+    world.ready_model("acme", "net", whole()).await;
+    let suspect = world.job("acme", "net").await;
+    let killed = world.session().await;
+    world.lease(&killed).await;
+    world.engine.close_session(&killed, true).await.unwrap();
+    let (one, two) = (world.session().await, world.session().await);
+    assert_eq!(world.lease(&one).await.lease.task.subject, suspect);
+    let other = world.job("acme", "net").await;
+    assert!(world.try_lease(&one).await.is_none(), "nothing joins it");
+    let shared = world.lease(&two).await.lease;
+    assert_eq!(shared.task.subject, other);
+    world.engine.close_session(&one, false).await.unwrap();
+    assert!(world.try_lease(&two).await.is_none(), "it joins nothing");
+    finish(&world, &shared).await.unwrap();
+    assert_eq!(world.lease(&two).await.lease.task.subject, suspect);
+}
+
+pub(crate) async fn tasks_that_are_too_large_hide_none_that_fit(world: World) {
+    let mut large = whole();
+    large.nodes[0].device_bytes = 1 << 30;
+    for (model, graph) in [("large", large), ("small", whole())] {
+        world.ready_model("acme", model, graph).await;
+    }
+    // More than are looked at.
+    for _ in 0..20 {
+        world.job_with("acme", "large", |job| job.priority = 9).await;
+    }
+    let small = world.job("acme", "small").await;
+    let session = world.session().await;
+    let tight = Offer { free_device_bytes: 1 << 20, ..offer() };
+    let given = world.engine.lease(&session, tight).await.unwrap();
+    assert_eq!(given.iter().map(|leased| &leased.lease.task.subject).collect::<Vec<_>>(), [&small]);
+}

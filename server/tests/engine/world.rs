@@ -79,6 +79,11 @@ impl World {
         Self { engine, folder, url }
     }
 
+    /// Where PostgreSQL has it; none for SQLite.
+    pub(crate) fn url(&self) -> Option<&str> {
+        self.url.as_deref()
+    }
+
     /// Runs statements by hand, as an operator would.
     pub(crate) async fn execute(&self, sql: &str) {
         sqlx::any::install_default_drivers();
