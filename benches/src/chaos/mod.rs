@@ -28,13 +28,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Limits for runs in which workers die for no fault of their tasks.
 pub fn limits(lease: Duration) -> Limits {
-    Limits {
-        lease,
-        attempts: 1_000_000,
-        queued_per_tenant: 100_000,
-        retry_backoff: Duration::from_millis(50),
-        ..Limits::default()
-    }
+    Limits { lease, attempts: 1_000_000, queued_per_tenant: 100_000, retry_backoff: Duration::from_millis(50), ..Limits::default() }
 }
 
 /// How many kills of each kind were made.

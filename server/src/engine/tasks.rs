@@ -213,7 +213,8 @@ pub type SessionId = String;
 pub struct Offer {
     /// Tasks, at most.
     pub max_tasks: u32,
-    /// Free memory of its freest device; tasks that need more are not given. `u64::MAX` for a host without devices, which pages nothing to one.
+    /// Free memory of its freest device; tasks that need more are not given. The most that was offered is what the session can hold at all. `u64::MAX` for
+    /// a host without devices, which pages nothing to one.
     pub free_device_bytes: u64,
     /// Models that it holds ready, by their private digests: their tasks are preferred.
     pub cached_models: Vec<Digest>,
@@ -235,6 +236,8 @@ pub struct Reaped {
     pub requeued: Vec<Subject>,
     /// Subjects that ended: their tasks died with too many workers.
     pub ended: Vec<Subject>,
+    /// Jobs that were told that no worker can hold a task of theirs, or failed because of it.
+    pub too_large: Vec<Subject>,
     /// Tasks that could not be taken away, since what is stored of them is damaged; the log has them.
     pub failed: u32,
 }

@@ -123,7 +123,7 @@ pub(super) fn decide_death(failed: &Failed<'_>, with_service: bool, budgets: &Bu
 fn ask(failed: &Failed<'_>, cause: Cause, session: Session, budgets: &Budgets, told: v1::Failure) -> (History, Verdict) {
     let need = Need { device_bytes: failed.device_bytes, host_bytes: 0, pool: Pool::Any, sharing: Sharing::Shared };
     let failure = Failure { cause, session, peak_device_bytes: failed.peak_device_bytes, peak_host_bytes: 0 };
-    // What workers there are is not known here: no need is taken for too large, and a task that fits nowhere waits.
+    // What workers there are is not known here: no need is taken for too large, and what fits nowhere is found later.
     let fleet = Fleet { device_bytes: u64::MAX, cpu_bytes: u64::MAX, host_bytes: u64::MAX };
     match retry::decide(&failure, &failed.history, &need, &fleet, budgets, seed(failed)) {
         retry::Verdict::Requeue { after_ms, need, history } => {

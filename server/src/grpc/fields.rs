@@ -90,11 +90,7 @@ impl Fields {
     }
 
     pub(crate) fn text(&mut self, field: &str, text: &str) {
-        self.require(
-            field,
-            text.len() <= TEXT_BYTES && is_printable(text),
-            "must have at most 255 bytes and no control characters",
-        );
+        self.require(field, text.len() <= TEXT_BYTES && is_printable(text), "must have at most 255 bytes and no control characters");
     }
 
     pub(crate) fn labels(&mut self, field: &str, labels: &BTreeMap<String, String>, max_labels: usize) {

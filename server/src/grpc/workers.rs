@@ -62,7 +62,11 @@ impl From<SourceError> for ApiError {
 
 fn text(value: &str, field: &'static str) -> Result<(), ApiError> {
     let holds = value.len() <= MAX_TEXT_BYTES && is_printable(value);
-    if holds { Ok(()) } else { Err(ApiError::invalid(field, format!("must have at most {MAX_TEXT_BYTES} bytes and no control characters"))) }
+    if holds {
+        Ok(())
+    } else {
+        Err(ApiError::invalid(field, format!("must have at most {MAX_TEXT_BYTES} bytes and no control characters")))
+    }
 }
 
 /// What an attempt took, as a worker tells it. Its texts are for people: what cannot be stored of them must not cost the outcome.

@@ -70,7 +70,7 @@ impl<E: Engine> Observed<E> {
         let work = self.timed(operation, work);
         Box::pin(async move {
             let reaped = work.await?;
-            for subject in &reaped.ended {
+            for subject in reaped.ended.iter().chain(&reaped.too_large) {
                 self.look(subject).await;
             }
             Ok(reaped)

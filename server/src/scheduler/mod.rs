@@ -88,6 +88,10 @@ impl Scheduler {
                 };
                 reaped.requeued.iter().for_each(|subject| told(subject, "its task waits for another"));
                 reaped.ended.iter().for_each(|subject| told(subject, "its task is not given to another"));
+                for subject in &reaped.too_large {
+                    tracing::warn!(id = subject.id, "no worker can hold a task of this job");
+                    self.hub.changed(subject);
+                }
                 if !reaped.requeued.is_empty() {
                     self.hub.task_ready();
                 }

@@ -24,7 +24,8 @@ pub(crate) fn config_for_workers(data_dir: &Path) -> (Config, SocketAddr) {
     config.limits.lease = LEASE;
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
-    config.worker_listeners = vec![WorkerListener { socket: Arc::new(socket), transport: Transport::Plaintext, token: None, is_own: false }];
+    config.worker_listeners =
+        vec![WorkerListener { socket: Arc::new(socket), transport: Transport::Plaintext, token: None, is_own: false }];
     (config, address)
 }
 

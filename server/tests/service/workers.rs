@@ -26,7 +26,8 @@ pub(crate) fn config_for_workers(data_dir: &Path, address: SocketAddr, lease: Du
     config.limits.lease = lease;
     let socket = std::net::TcpListener::bind(address).unwrap();
     let address = socket.local_addr().unwrap();
-    config.worker_listeners = vec![WorkerListener { socket: Arc::new(socket), transport: Transport::Plaintext, token: None, is_own: false }];
+    config.worker_listeners =
+        vec![WorkerListener { socket: Arc::new(socket), transport: Transport::Plaintext, token: None, is_own: false }];
     (config, address)
 }
 

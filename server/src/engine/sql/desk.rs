@@ -54,7 +54,7 @@ impl SqlEngine {
     pub(super) async fn lease_tasks(&self, session: &str, offer: &Offer) -> Result<Vec<Leased>, EngineError> {
         // Cheap look first, as the poll of an idle worker must not write.
         if !self.has_ready().await? {
-            return self.check_session(session).await.map(|()| Vec::new());
+            return self.check_session(session, offer).await.map(|()| Vec::new());
         }
         loop {
             let (sender, mut answer) = oneshot::channel();

@@ -28,7 +28,12 @@ impl SqlEngine {
                 Err(error @ (EngineError::Busy(_) | EngineError::Full(_))) => return Err(error),
                 // One damaged row keeps no others.
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, tenant, id, "a job whose deadline has passed cannot be stopped");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        tenant,
+                        id,
+                        "a job whose deadline has passed cannot be stopped"
+                    );
                 }
             }
         }

@@ -9,6 +9,7 @@ use sqlx::{Decode, Row as _, Type};
 use super::super::document::Change;
 use super::super::{EngineError, Lease, Leased, NewSession, Notice, Offer, Renewal, SessionId, Subject, SubjectKind, TaskKey, graph};
 use super::many::{Part, row};
+use super::memory::{keep_offered, note_on_processors, offered};
 use super::stopping::load_stop;
 use super::work::{Taken, try_lock, work};
 use super::{Dialect, SqlEngine, Writing, apply_with};
@@ -117,7 +118,11 @@ impl SqlEngine {
         if held.is_cordoned {
             return Ok(given);
         }
-        let holder = Holder { session, worker: &held.worker, until_ms: writing.now_ms.saturating_add(self.rules.lease_ms) };
+        if held.known_bytes < Some(offered(offer)) {
+            keep_offered(writing, session, offered(offer)).await?;
+        }
+        let has_device = offer.free_device_bytes < u64::MAX;
+        let holder = Holder { session, worker: &held.worker, lease_ms: self.rules.lease_ms, has_device };
         sort_tenants(tenants);
         let mut ready = ready_tasks(writing, tenants, session, offer).await?;
         for _ in 0..ROUNDS {
@@ -165,10 +170,13 @@ impl SqlEngine {
         Ok(ready.is_some())
     }
 
-    pub(super) async fn check_session(&self, session: &str) -> Result<(), EngineError> {
-        let known: Option<i64> =
-            sqlx::query_scalar("SELECT is_cordoned FROM sessions WHERE id = $1").bind(session).fetch_optional(&self.readers).await?;
-        known.map(drop).ok_or(EngineError::NoSession)
+    pub(super) async fn check_session(&self, session: &str, offer: &Offer) -> Result<(), EngineError> {
+        let known: Option<Option<i64>> =
+            sqlx::query_scalar("SELECT device_bytes FROM sessions WHERE id = $1").bind(session).fetch_optional(&self.readers).await?;
+        if known.ok_or(EngineError::NoSession)? < Some(offered(offer)) {
+            self.keep_offered_of_idle(session, offered(offer)).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn renew_leases(&self, session: &str, mut held: Vec<Lease>) -> Result<Renewal, EngineError> {
@@ -224,30 +232,33 @@ impl SqlEngine {
 struct Holder<'a> {
     session: &'a str,
     worker: &'a str,
-    until_ms: i64,
+    lease_ms: i64,
+    has_device: bool,
 }
 
 /// A session, and what it holds.
 struct Holding {
     worker: String,
     is_cordoned: bool,
+    /// The most device memory that it offered, as far as that was kept.
+    known_bytes: Option<i64>,
     n_tasks: u32,
     /// One of them must run alone.
     runs_alone: bool,
 }
 
 async fn held_by(writing: &mut Writing, session: &str) -> Result<Holding, EngineError> {
-    let row: Option<(String, i64, i64, i64)> = sqlx::query_as(
-        "SELECT worker, is_cordoned, (SELECT count(*) FROM tasks WHERE state = 'RUNNING' AND session = $1), \
+    let row: Option<(String, i64, Option<i64>, i64, i64)> = sqlx::query_as(
+        "SELECT worker, is_cordoned, device_bytes, (SELECT count(*) FROM tasks WHERE state = 'RUNNING' AND session = $1), \
            coalesce((SELECT max(deaths) FROM tasks WHERE state = 'RUNNING' AND session = $1), 0) \
          FROM sessions WHERE id = $1",
     )
     .bind(session)
     .fetch_optional(writing.connection())
     .await?;
-    let (worker, is_cordoned, n_tasks, deaths) = row.ok_or(EngineError::NoSession)?;
+    let (worker, is_cordoned, known_bytes, n_tasks, deaths) = row.ok_or(EngineError::NoSession)?;
     let n_tasks = u32::try_from(n_tasks).unwrap_or(u32::MAX);
-    Ok(Holding { worker, is_cordoned: is_cordoned != 0, n_tasks, runs_alone: deaths > 0 })
+    Ok(Holding { worker, is_cordoned: is_cordoned != 0, known_bytes, n_tasks, runs_alone: deaths > 0 })
 }
 
 /// Tenants with something ready that may run more, those with the least for their share first.
@@ -404,7 +415,7 @@ async fn give(writing: &mut Writing, ready: &Ready, holder: &Holder<'_>) -> Resu
     )
     .bind(attempts)
     .bind(holder.session)
-    .bind(holder.until_ms)
+    .bind(writing.now_ms.saturating_add(holder.lease_ms))
     .bind(subject.kind.task_kind())
     .bind(&subject.tenant)
     .bind(&subject.id)
@@ -425,6 +436,10 @@ async fn give(writing: &mut Writing, ready: &Ready, holder: &Holder<'_>) -> Resu
         apply_with(writing, &subject, &mut document, Change::Started(attempt), vec![begun]).await?;
     } else {
         writing.execute_together(&[begun]).await?;
+    }
+    let need_bytes = ready.candidate.need_device_bytes;
+    if !holder.has_device && need_bytes > 0 {
+        note_on_processors(writing, &subject, &mut document, (&lease.task.name, attempt), (need_bytes, holder.lease_ms)).await?;
     }
     let work = work(writing, &lease.task, ready.ordinal, document, material).await?;
     writing.changed.push(Notice::Changed(subject));

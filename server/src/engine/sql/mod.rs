@@ -15,6 +15,7 @@ mod idempotency;
 mod lease;
 mod lines;
 mod many;
+mod memory;
 mod notices;
 mod operations;
 mod outage;

@@ -54,6 +54,7 @@ impl SqlEngine {
             }
         }
         self.forget_sessions(&look).await?;
+        self.settle_too_large(&look, &mut reaped).await?;
         Ok(reaped)
     }
 

@@ -287,7 +287,7 @@ async fn requeue(writing: &mut Writing, held: &mut Held, not_before_ms: i64) -> 
     let History { task, infrastructure, memory, killed_sessions } = held.history;
     sqlx::query(
         "UPDATE tasks SET state = 'READY', epoch = epoch + 1, session = NULL, not_before_ms = $1, attempts = $2, failed_task = $3, \
-           failed_infra = $4, failed_memory = $5, deaths = $6, device_bytes = $7 \
+           failed_infra = $4, failed_memory = $5, deaths = $6, device_bytes = $7, too_large_ms = NULL \
          WHERE kind = $8 AND tenant = $9 AND subject = $10 AND ordinal = $11",
     )
     .bind(not_before_ms)

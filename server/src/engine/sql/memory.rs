@@ -1,0 +1,181 @@
+//! Device memory: what sessions have, and tasks that need more than any of them.
+//!
+//! A session's memory is the most that it ever offered. A task that is ready and needs more than each live session has cannot be given to anybody: its job
+//! is told so once, and fails if that stays so for [`PATIENCE_LEASES`]. A session without a device holds any task: then it goes there, which the job is
+//! told too. While no session lives at all, or workers may be on their way back from an outage, nothing is decided.
+
+use zkinfer_proto::v1;
+
+use super::super::document::{Change, Document};
+use super::super::{EngineError, Offer, Reaped, Subject, SubjectKind, graph};
+use super::outage::Look;
+use super::stopping::cancel_all;
+use super::{Locked, SqlEngine, Writing, apply, lock, subject};
+
+/// A task that nobody can hold waits for so many lengths of a lease.
+const PATIENCE_LEASES: i64 = 20;
+/// Tasks that are looked at in one go; the next go comes soon.
+const MAX_AT_ONCE: i64 = 256;
+/// What is told of such a task.
+const TOO_LARGE: &str = "TOO_LARGE";
+/// The memory of a session without a device.
+const ANY: i64 = i64::MAX;
+
+/// The largest live session, and the largest of those with a device.
+const LARGEST: &str = "SELECT max(device_bytes), max(CASE WHEN device_bytes < 9223372036854775807 THEN device_bytes END) \
+    FROM sessions WHERE device_bytes IS NOT NULL AND seen_ms >= $1";
+
+/// A ready task that is too large, or was.
+type Row = (String, String, String, i64, String, i64, i64, i64, Option<i64>);
+const CHANGED: &str = "SELECT kind, tenant, subject, ordinal, name, epoch, attempts, device_bytes, too_large_ms FROM tasks WHERE state = 'READY' \
+    AND (device_bytes > $1 AND (too_large_ms IS NULL OR too_large_ms <= $2) OR device_bytes <= $1 AND too_large_ms IS NOT NULL) \
+    ORDER BY tenant, subject, ordinal LIMIT $3";
+
+/// As the column holds it.
+pub(super) fn offered(offer: &Offer) -> i64 {
+    i64::try_from(offer.free_device_bytes).unwrap_or(ANY)
+}
+
+/// Keeps what a session offers, if that is more than before.
+pub(super) async fn keep_offered(writing: &mut Writing, session: &str, bytes: i64) -> Result<(), EngineError> {
+    sqlx::query("UPDATE sessions SET device_bytes = $1 WHERE id = $2 AND (device_bytes IS NULL OR device_bytes < $1)")
+        .bind(bytes)
+        .bind(session)
+        .execute(writing.connection())
+        .await?;
+    Ok(())
+}
+
+/// Tells a job that its task is done on processors because no device can hold it, if that is so and was not told.
+pub(super) async fn note_on_processors(
+    writing: &mut Writing,
+    subject: &Subject,
+    document: &mut Document,
+    (task, attempt): (&str, u32),
+    (need_bytes, lease_ms): (u64, i64),
+) -> Result<(), EngineError> {
+    let need_bytes = i64::try_from(need_bytes).unwrap_or(ANY);
+    let since_ms = writing.now_ms.saturating_sub(lease_ms);
+    let (_, device): (Option<i64>, Option<i64>) = sqlx::query_as(LARGEST).bind(since_ms).fetch_one(writing.connection()).await?;
+    let Some(largest) = device.filter(|&largest| largest < need_bytes) else { return Ok(()) };
+    let message = format!("{}; it is done on processors", too_large(need_bytes, largest));
+    note(writing, subject, document, (task, attempt), message).await
+}
+
+fn too_large(need_bytes: i64, largest: i64) -> String {
+    format!("it needs {need_bytes} bytes of device memory, and the largest device of a worker has {largest}")
+}
+
+async fn note(
+    writing: &mut Writing,
+    subject: &Subject,
+    document: &mut Document,
+    (task, attempt): (&str, u32),
+    message: String,
+) -> Result<(), EngineError> {
+    // Once a job: its other tasks are as large.
+    let is_told = match &*document {
+        Document::Job(job) => job.notes.iter().any(|note| note.outcome == TOO_LARGE),
+        Document::Model(_) => true,
+    };
+    if is_told {
+        return Ok(());
+    }
+    let note = v1::TaskNote { task: task.to_owned(), attempt, outcome: TOO_LARGE.to_owned(), message };
+    apply(writing, subject, document, Change::Noted(note)).await
+}
+
+impl SqlEngine {
+    /// Keeps what a session offers that found nothing to do.
+    pub(super) async fn keep_offered_of_idle(&self, session: &str, bytes: i64) -> Result<(), EngineError> {
+        let mut writing = self.begin().await?;
+        keep_offered(&mut writing, session, bytes).await?;
+        self.commit(writing).await
+    }
+
+    /// Looks for ready tasks that no session can hold.
+    pub(super) async fn settle_too_large(&self, look: &Look, reaped: &mut Reaped) -> Result<(), EngineError> {
+        if look.is_in_grace() {
+            return Ok(());
+        }
+        let since_ms = look.now_ms.saturating_sub(self.rules.lease_ms);
+        let (largest, _): (Option<i64>, Option<i64>) = sqlx::query_as(LARGEST).bind(since_ms).fetch_one(&self.readers).await?;
+        let Some(largest) = largest else { return Ok(()) };
+        let patience_ms = self.rules.lease_ms.saturating_mul(PATIENCE_LEASES);
+        let rows: Vec<Row> = sqlx::query_as(CHANGED)
+            .bind(largest)
+            .bind(look.now_ms.saturating_sub(patience_ms))
+            .bind(MAX_AT_ONCE)
+            .fetch_all(&self.readers)
+            .await?;
+        for row in rows {
+            let subject = subject(SubjectKind::from_task_kind(&row.0), &row.1, &row.2);
+            match self.settle_one(&subject, &row, largest).await {
+                Ok(true) => reaped.too_large.push(subject),
+                Ok(false) => {}
+                Err(error @ (EngineError::Busy(_) | EngineError::Full(_))) => return Err(error),
+                Err(error) => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        tenant = row.1,
+                        id = row.2,
+                        "a task that is too large is not settled"
+                    );
+                    reaped.failed += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers whether something was told.
+    async fn settle_one(&self, subject: &Subject, row: &Row, largest: i64) -> Result<bool, EngineError> {
+        let (_, _, _, ordinal, name, epoch, attempts, need_bytes, since_ms) = row;
+        let mut writing = self.begin().await?;
+        let Some(Locked { mut document, .. }) = lock(&mut writing, subject).await? else { return Ok(false) };
+        let (state, since) = match (since_ms, *need_bytes > largest) {
+            (_, false) => ("READY", None),
+            (None, true) => ("READY", Some(writing.now_ms)),
+            (Some(_), true) => ("FAILED", *since_ms),
+        };
+        let changed = sqlx::query(
+            "UPDATE tasks SET state = $1, too_large_ms = $2 \
+             WHERE kind = $3 AND tenant = $4 AND subject = $5 AND ordinal = $6 AND epoch = $7 AND state = 'READY'",
+        )
+        .bind(state)
+        .bind(since)
+        .bind(subject.kind.task_kind())
+        .bind(&subject.tenant)
+        .bind(&subject.id)
+        .bind(ordinal)
+        .bind(epoch)
+        .execute(writing.connection())
+        .await?;
+        // It was given to somebody meanwhile, or its job has ended.
+        if changed.rows_affected() == 0 || document.is_final() {
+            return Ok(false);
+        }
+        let attempts = u32::try_from(*attempts).unwrap_or(u32::MAX);
+        match (since_ms, since) {
+            (_, None) => {}
+            (None, Some(_)) => {
+                let seconds = self.rules.lease_ms.saturating_mul(PATIENCE_LEASES) / 1000;
+                let message = format!("{}; it waits for a larger one for {seconds} s", too_large(*need_bytes, largest));
+                note(&mut writing, subject, &mut document, (name, attempts), message).await?;
+            }
+            (Some(_), Some(_)) => {
+                cancel_all(&mut writing, subject).await?;
+                let failure = v1::Failure {
+                    reason: "DEVICE_MEMORY".into(),
+                    message: format!("the task {name} cannot be done: {}", too_large(*need_bytes, largest)),
+                    retryable: true,
+                    attempts,
+                    stage: if graph::is_whole(name) { String::new() } else { name.clone() },
+                };
+                apply(&mut writing, subject, &mut document, Change::Failed(failure)).await?;
+            }
+        }
+        self.commit(writing).await?;
+        Ok(since.is_some())
+    }
+}
