@@ -15,6 +15,7 @@ mod models;
 mod observe;
 mod operations;
 mod places;
+mod refusals;
 mod scripted_prover;
 mod storage_faults;
 mod tls;

@@ -1,0 +1,144 @@
+//! What is refused for good: the outcome of a worker, texts that no database can store. And workers that end with their server.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use tonic::Code;
+use tonic::transport::Channel;
+use zkinfer_proto::v1;
+use zkinfer_proto::v1::worker_service_client::WorkerServiceClient;
+use zkinfer_server::artifacts::Class;
+use zkinfer_server::engine::{ArtifactFacts, Digest, FailedAttempt, Lease, Leased, NewSession, Offer, Outcome, Renewal, TaskFlow, Usage};
+use zkinfer_server::worker::{
+    AfterDeviceLoss, Holding, RemoteSource, Running, SourceError, SourceFuture, TaskSource, Terms, WorkerParts, WorkerPool,
+};
+
+use crate::harness::{Service, expect_error, fields};
+use crate::scripted_prover::ScriptedProver;
+use crate::workers::{any_port, config_for_workers, end, remote, worker};
+
+/// A service that refuses the first outcomes of proofs, as one whose database is damaged.
+struct Refusing {
+    inner: RemoteSource,
+    n_refusals: AtomicUsize,
+}
+
+impl TaskSource for Refusing {
+    fn open(&self, new: NewSession) -> SourceFuture<'_, Terms> {
+        self.inner.open(new)
+    }
+    fn lease<'a>(&'a self, session: &'a str, offer: Offer) -> SourceFuture<'a, Vec<Leased>> {
+        self.inner.lease(session, offer)
+    }
+    fn renew<'a>(&'a self, session: &'a str, held: Vec<Lease>) -> SourceFuture<'a, Renewal> {
+        self.inner.renew(session, held)
+    }
+    fn progress<'a>(&'a self, holding: Holding<'a>, progress: v1::Progress) -> SourceFuture<'a, TaskFlow> {
+        self.inner.progress(holding, progress)
+    }
+    fn progress_interval(&self) -> Duration {
+        self.inner.progress_interval()
+    }
+    fn complete<'a>(&'a self, holding: Holding<'a>, outcome: Outcome, usage: Usage) -> SourceFuture<'a, ()> {
+        let is_proof = matches!(outcome, Outcome::Proved { .. });
+        let left = |n: usize| n.checked_sub(1);
+        if is_proof && self.n_refusals.fetch_update(Ordering::AcqRel, Ordering::Acquire, left).is_ok() {
+            return async { Err(SourceError::Refused("a stored document is damaged".into())) }.boxed();
+        }
+        self.inner.complete(holding, outcome, usage)
+    }
+    fn fail<'a>(&'a self, holding: Holding<'a>, failed: FailedAttempt, usage: Usage) -> SourceFuture<'a, ()> {
+        self.inner.fail(holding, failed, usage)
+    }
+    fn release<'a>(&'a self, holding: Holding<'a>) -> SourceFuture<'a, ()> {
+        self.inner.release(holding)
+    }
+    fn close<'a>(&'a self, session: &'a str, crashed: bool) -> SourceFuture<'a, ()> {
+        self.inner.close(session, crashed)
+    }
+    fn read<'a>(&'a self, holding: Holding<'a>, class: Class, digest: Digest) -> SourceFuture<'a, Bytes> {
+        self.inner.read(holding, class, digest)
+    }
+    fn write<'a>(&'a self, holding: Holding<'a>, class: Class, media_type: &'a str, bytes: Bytes) -> SourceFuture<'a, ArtifactFacts> {
+        self.inner.write(holding, class, media_type, bytes)
+    }
+    fn beside(&self) -> Arc<dyn TaskSource> {
+        self.inner.beside()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_outcome_is_refused_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, address) = config_for_workers(folder.path(), any_port(), Duration::from_secs(20));
+    let service = Service::start(config).await;
+    let parts = WorkerParts {
+        source: Arc::new(Refusing { inner: remote(address), n_refusals: AtomicUsize::new(1) }),
+        prover: Arc::new(ScriptedProver::default()),
+        running: Arc::new(Running::default()),
+        session: NewSession { worker: "a test".into(), is_local: false, devices: vec!["scripted".into()] },
+        device_bytes: None,
+        after_device_loss: AfterDeviceLoss::GoOn,
+        on_session: None,
+        on_beat: None,
+    };
+    let worker = WorkerPool::start(parts, 1).unwrap();
+    let mut client = service.client().await;
+    let model = client.ready_model("mlp").await.name;
+    let job = client.create_job(&model, "steps=1 ms=1").await.name;
+    let done = client.job_end(&job).await;
+    assert_eq!(done.state(), v1::job::State::Succeeded, "{:?}", done.failure);
+    assert_eq!(done.notes.iter().map(|note| note.outcome.as_str()).collect::<Vec<_>>(), ["STORAGE"]);
+    end(worker).await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_servers_own_workers_held_is_taken_up_at_its_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = async |address| {
+        let (mut config, address) = config_for_workers(folder.path(), address, Duration::from_secs(60));
+        config.worker_listeners[0].is_own = true;
+        (Service::start(config).await, address)
+    };
+    let (service, address) = start(any_port()).await;
+    let own = worker(address, Arc::default());
+    let mut client = service.client().await;
+    let model = client.ready_model("mlp").await.name;
+    let job = client.create_job(&model, "steps=30 ms=100").await.name;
+    client.job_runs(&job).await;
+    drop(client);
+    service.stop().await;
+    let (service, _) = start(address).await;
+    let mut client = service.client().await;
+    let done = client.job_end(&job).await;
+    assert_eq!((done.state(), done.progress.unwrap().attempt), (v1::job::State::Succeeded, 2), "long before its lease has ended");
+    end(own).await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_that_no_database_can_store_are_refused_by_the_names_of_their_fields() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, address) = config_for_workers(folder.path(), any_port(), Duration::from_secs(20));
+    let service = Service::start(config).await;
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let mut workers = WorkerServiceClient::new(channel);
+    let refused = |status: tonic::Status, field: &str| {
+        let details = expect_error(&status, Code::InvalidArgument, "INVALID_FIELDS");
+        assert_eq!(fields(&details), [field]);
+    };
+    let open = v1::OpenSessionRequest { worker: "a\0b".into(), ..Default::default() };
+    refused(workers.open_session(open).await.unwrap_err(), "worker");
+    let renew = v1::RenewLeasesRequest { session: "a\0b".into(), ..Default::default() };
+    refused(workers.renew_leases(renew).await.unwrap_err(), "session");
+    let mut client = service.client().await;
+    let page_token = hex::encode("7:a\0b");
+    let list = v1::ListJobsRequest { parent: "tenants/default".into(), page_token, ..Default::default() };
+    refused(client.proofs.list_jobs(list).await.unwrap_err(), "page_token");
+    drop((client, workers));
+    service.stop().await;
+}
