@@ -19,8 +19,17 @@ pub struct Findings {
     pub attempts: BTreeMap<String, usize>,
     /// Attempts that gave a result, by worker.
     pub done_by: BTreeMap<String, usize>,
+    /// Jobs that failed since their task was running in two workers that died. That is right if that many workers were killed, and the caller knows.
+    pub poisoned: usize,
     /// What does not hold.
     pub violations: Vec<String>,
+}
+
+/// How a job may end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Proven,
+    Poisoned,
 }
 
 impl Findings {
@@ -78,24 +87,28 @@ async fn check_job(
     let job = client.job(name).await?;
     *findings.states.entry(job.state().as_str_name()).or_default() += 1;
     findings.require(is_final(job.state()), || format!("{name} is {}", job.state().as_str_name()));
+    let is_poisoned = job.state() == job::State::Failed && job.failure.as_ref().is_some_and(|failure| failure.reason == "POISONED");
+    let end = if is_poisoned { End::Poisoned } else { End::Proven };
     let is_proven = job.state() == job::State::Succeeded && job.result.is_some();
-    findings.require(is_proven, || format!("{name} ended {}: {:?}", job.state().as_str_name(), job.failure));
+    findings.require(is_proven || is_poisoned, || format!("{name} ended {}: {:?}", job.state().as_str_name(), job.failure));
+    findings.poisoned += usize::from(is_poisoned);
     if is_proven {
         let documents = client.documents(&job).await?;
         let verified = verify_locally(&documents.key, &documents.statement, &documents.proof, &ALL_PROFILES, accepted.nonce);
         findings.require(verified.is_ok(), || format!("{name}: the proof is refused: {:?}", verified.err()));
     }
-    check_events(proofs, name, job.last_sequence, findings).await?;
+    check_events(proofs, name, job.last_sequence, end, findings).await?;
     let tasks = proofs.list_job_tasks(ListJobTasksRequest { name: name.clone() }).await?.into_inner().tasks;
-    check_tasks(name, &tasks, findings);
+    check_tasks(name, &tasks, end, findings);
     Ok(())
 }
 
-/// The stored events are 1, 2, 3 …, and one of them is the result.
+/// The stored events are 1, 2, 3 …, one of them is the end, and one the result if there is one.
 async fn check_events(
     proofs: &mut ProofServiceClient<Channel>,
     name: &str,
     last_sequence: i64,
+    end: End,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
     let request = WatchJobRequest { name: name.to_owned(), from_sequence: 1 };
@@ -111,16 +124,17 @@ async fn check_events(
         sequences.push(event.sequence);
     }
     findings.require(sequences == (1..=last_sequence).collect::<Vec<_>>(), || format!("{name} has the events {sequences:?}"));
-    findings.require(n_results == 1 && n_final == 1, || format!("{name} has {n_results} results and {n_final} ends"));
+    let n_expected = usize::from(end == End::Proven);
+    findings.require(n_results == n_expected && n_final == 1, || format!("{name} has {n_results} results and {n_final} ends"));
     Ok(())
 }
 
-/// Each task was done, and one attempt gave what was taken.
-fn check_tasks(name: &str, tasks: &[JobTask], findings: &mut Findings) {
+/// Each task was done, and one attempt gave what was taken; or one was lost with its worker more than once.
+fn check_tasks(name: &str, tasks: &[JobTask], end: End, findings: &mut Findings) {
     findings.require(!tasks.is_empty(), || format!("{name} has no tasks"));
     for task in tasks {
-        findings.require(task.state == "DONE", || format!("{name}: task {} is {}", task.name, task.state));
-        let mut n_done = 0;
+        findings.require(task.state == "DONE" || end == End::Poisoned, || format!("{name}: task {} is {}", task.name, task.state));
+        let (mut n_done, mut n_lost) = (0, 0);
         for attempt in &task.attempts {
             let outcome = if attempt.outcome.is_empty() { "RUNNING" } else { attempt.outcome.as_str() };
             *findings.attempts.entry(outcome.to_owned()).or_default() += 1;
@@ -128,8 +142,14 @@ fn check_tasks(name: &str, tasks: &[JobTask], findings: &mut Findings) {
                 n_done += 1;
                 *findings.done_by.entry(attempt.worker.clone()).or_default() += 1;
             }
+            n_lost += usize::from(outcome == "LOST");
             findings.require(outcome != "RUNNING", || format!("{name}: an attempt at {} never ended", task.name));
         }
-        findings.require(n_done == 1, || format!("{name}: task {} was done {n_done} times", task.name));
+        match end {
+            End::Proven => findings.require(n_done == 1, || format!("{name}: task {} was done {n_done} times", task.name)),
+            End::Poisoned => {
+                findings.require(task.state != "FAILED" || n_lost >= 2, || format!("{name}: {} was lost {n_lost} times", task.name))
+            }
+        }
     }
 }

@@ -85,6 +85,11 @@ pub async fn run(layout: &Layout, run: &Run, strikes: &[Strike], models: &Path, 
     let accepted: Vec<Accepted> = asking.await.context("the clients panicked")??;
     let wall_s = began.elapsed().as_secs_f64();
     let mut findings = invariants::check(&clients.channel, &client, &accepted).await?;
+    // Only the death of a prover, or a worker that falls silent behind a cut cable, is a death of what it did; it takes two.
+    let n_deaths = kills.prover + kills.cable;
+    if findings.poisoned * 2 > n_deaths {
+        findings.violations.push(format!("{} jobs are POISONED by {n_deaths} deaths of workers", findings.poisoned));
+    }
     findings.violations.extend(seen.wrong.lock().map(|wrong| wrong.clone()).unwrap_or_default());
     note(layout, &accepted, wall_s, &kills, &seen, &findings, record);
     Ok(findings)
