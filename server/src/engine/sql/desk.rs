@@ -5,6 +5,7 @@
 //! does not listen any more goes back.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -29,6 +30,8 @@ struct Request {
 pub(super) struct Desk {
     waiting: Mutex<VecDeque<Request>>,
     turn: tokio::sync::Mutex<()>,
+    /// The last who was served was given something: probably there is more.
+    flows: AtomicBool,
 }
 
 impl Desk {
@@ -53,7 +56,7 @@ impl Desk {
 impl SqlEngine {
     pub(super) async fn lease_tasks(&self, session: &str, offer: &Offer) -> Result<Vec<Leased>, EngineError> {
         // Cheap look first, as the poll of an idle worker must not write.
-        if !self.has_ready().await? {
+        if !self.desk.flows.load(Ordering::Relaxed) && !self.has_ready().await? {
             return self.check_session(session, offer).await.map(|()| Vec::new());
         }
         loop {
@@ -83,6 +86,8 @@ impl SqlEngine {
         let asked: Vec<(&str, &Offer)> = requests.iter().map(|request| (request.session.as_str(), &request.offer)).collect();
         let given = self.lease_in(&mut writing, &asked).await?;
         self.commit(writing).await?;
+        let flows = given.last().is_some_and(|given| given.as_ref().is_ok_and(|leased| !leased.is_empty()));
+        self.desk.flows.store(flows, Ordering::Relaxed);
         for (request, given) in requests.into_iter().zip(given) {
             let Err(Ok(unheard)) = request.answer.send(given) else { continue };
             for leased in unheard {
