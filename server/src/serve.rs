@@ -24,6 +24,7 @@ use crate::observe::{self, Health, HttpPort, Metrics, Observed, RpcLayer, Side};
 use crate::prover::Prover;
 use crate::role::Role;
 use crate::scheduler::{CpuPool, Hub, Scheduler};
+use crate::supervisor::Children;
 use crate::tls::Transport;
 use crate::webhooks::{Reach, Sender};
 use crate::worker::{AfterDeviceLoss, LocalSource, Running, WorkerParts, WorkerPool};
@@ -62,6 +63,8 @@ pub struct Config {
     pub drain_grace: Duration,
     /// Metrics and health over HTTP, if wanted.
     pub http: Option<HttpPort>,
+    /// Children of this process that compute in its stead: the metrics of devices are theirs.
+    pub children: Option<Arc<Children>>,
 }
 
 impl Config {
@@ -83,6 +86,7 @@ impl Config {
             drain: Duration::from_secs(30),
             drain_grace: Duration::from_secs(10),
             http: None,
+            children: None,
         }
     }
 }
@@ -364,7 +368,7 @@ impl Service {
         if config.database.is_own() && config.role != Role::All {
             return Err(ServeError::RoleNeedsPostgres);
         }
-        let metrics = Arc::new(Metrics::of_service(prover.clone()));
+        let metrics = Arc::new(Metrics::of_service(prover.clone(), config.children.clone()));
         let engine = Arc::new(Observed::new(config.database.open(&config.data_dir, limits).await?, metrics.clone()));
         let artifacts_dir = config.data_dir.join("artifacts");
         let bytes = ArtifactBytes::open(&config.artifacts, config.artifact_keys.as_ref(), &artifacts_dir).await?;

@@ -1,5 +1,9 @@
 //! The supervisor, with shell scripts for children: they die, fall silent, do not want to end, or have a device that is not to be trusted.
 
+#[allow(dead_code, reason = "the tests of the service use the rest")]
+#[path = "service/scripted_prover.rs"]
+mod scripted_prover;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,10 +16,12 @@ use zkinfer_proto::v1;
 use zkinfer_server::artifacts::Class;
 use zkinfer_server::engine::{ArtifactFacts, Digest, FailedAttempt, Lease, Leased, NewSession, Offer, Outcome, Renewal, TaskFlow, Usage};
 use zkinfer_server::limits::Limits;
-use zkinfer_server::observe::{Exposure, HttpPort, WORKER_CATALOGUE, WorkerPages};
+use zkinfer_server::observe::{Exposure, HttpPort, Metrics, WORKER_CATALOGUE, WorkerPages};
 use zkinfer_server::supervisor::health::{DeviceHealth, Unwatched};
 use zkinfer_server::supervisor::{ChildSpec, Children, Patience, Supervisor};
 use zkinfer_server::worker::{Holding, SourceError, SourceFuture, TaskSource, Terms};
+
+use scripted_prover::ScriptedProver;
 
 /// A service that is told of crashes only.
 #[derive(Default)]
@@ -178,7 +184,7 @@ async fn what_children_tell_is_shown_over_http() {
     let address = port.address();
     let pages = WorkerPages { children: children.clone(), draining: draining.clone() };
     let shown = tokio::spawn(async move { pages.serve(port, &Limits::default()).await });
-    let supervisor = Supervisor { source: Arc::new(Told::default()), health: Arc::new(Unwatched), patience, children };
+    let supervisor = Supervisor { source: Arc::new(Told::default()), health: Arc::new(Unwatched), patience, children: children.clone() };
     let kept = tokio::spawn(supervisor.run(vec![script(folder.path(), text)], draining.clone()));
     for path in ["/livez", "/healthz"] {
         assert_eq!(get(address, path).await, (200, "live\n".into()));
@@ -209,6 +215,10 @@ async fn what_children_tell_is_shown_over_http() {
     ] {
         assert!(text.contains(&format!("\nzkinfer_{sample}\n")), "{sample} in\n{text}");
     }
+    // A service whose children compute tells of theirs, not of its own.
+    let of_service = Metrics::of_service(Arc::<ScriptedProver>::default(), Some(children.clone())).exposition();
+    assert!(of_service.contains("\nzkinfer_device_memory_bytes{device=\"a script\",kind=\"limit\"} 1000\n"), "{of_service}");
+    assert!(!of_service.contains("device=\"0\""), "{of_service}");
     for described in WORKER_CATALOGUE {
         assert!(text.contains(&format!("# TYPE {} {}\n", described.name, described.kind.name())), "{text}");
     }

@@ -15,7 +15,7 @@ use zkinfer_kernels::select::{DeviceChoice, Selected, select};
 use zkinfer_server::artifacts::{ArtifactKeys, ArtifactPlace};
 use zkinfer_server::limits::Limits;
 use zkinfer_server::prover::local::LocalProver;
-use zkinfer_server::supervisor::Supervisor;
+use zkinfer_server::supervisor::{Children, Supervisor};
 use zkinfer_server::tls::Transport;
 use zkinfer_server::webhooks::Reach;
 use zkinfer_server::worker::{RemoteOptions, RemoteSource};
@@ -113,11 +113,13 @@ impl DeviceWorkers {
         };
         let children = worker::children(&of_worker, ordinals, Some(token.secret()))?;
         let options = RemoteOptions { server, authorities: None, identity: None, token: Some(token.secret().clone()) };
+        let told = Arc::new(Children::default());
+        config.children = Some(told.clone());
         let supervisor = Supervisor {
             source: Arc::new(RemoteSource::new(&options)?),
             health: worker::health(ordinals),
             patience: of_worker.patience(),
-            children: Arc::default(),
+            children: told,
         };
         config.worker_listeners.push(WorkerListener { socket, transport: Transport::Plaintext, token: Some(token), is_own: true });
         let draining = CancellationToken::new();

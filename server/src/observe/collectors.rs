@@ -12,11 +12,12 @@ use super::catalogue::{Kind, described};
 use super::devices::DeviceReport;
 use super::process;
 use crate::prover::Prover;
+use crate::supervisor::Children;
 
-/// The collectors of a service that proves with `prover`.
-pub(super) fn collectors(prover: Arc<dyn Prover>) -> Vec<Box<dyn Collector>> {
+/// The collectors of a service that proves with `prover`, or by `children`.
+pub(super) fn collectors(prover: Arc<dyn Prover>, children: Option<Arc<Children>>) -> Vec<Box<dyn Collector>> {
     let started_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-    vec![Box::new(ProcessCollector { started_seconds }), Box::new(DeviceCollector(prover))]
+    vec![Box::new(ProcessCollector { started_seconds }), Box::new(DeviceCollector { prover, children })]
 }
 
 /// Begins a metric of the catalogue.
@@ -57,7 +58,11 @@ impl Collector for ProcessCollector {
     }
 }
 
-struct DeviceCollector(Arc<dyn Prover>);
+/// Devices of this process, or of the children that compute in its stead.
+struct DeviceCollector {
+    prover: Arc<dyn Prover>,
+    children: Option<Arc<Children>>,
+}
 
 impl fmt::Debug for DeviceCollector {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,14 +72,21 @@ impl fmt::Debug for DeviceCollector {
 
 impl Collector for DeviceCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        encode_devices(&self.0.devices(), encoder)
+        let reports: NamedReports = match &self.children {
+            Some(children) => children.states().into_iter().map(|(name, child)| (name, child.work.device)).collect(),
+            None => self.prover.devices().into_iter().enumerate().map(|(device, report)| (device.to_string(), report)).collect(),
+        };
+        encode_devices(&reports, encoder)
     }
 }
 
-fn encode_devices(reports: &[DeviceReport], mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+/// Devices with what they are called.
+pub(super) type NamedReports = Vec<(String, DeviceReport)>;
+
+pub(super) fn encode_devices(reports: &NamedReports, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
     if reports.is_empty() {
         // A service whose devices are all elsewhere: the counter is there all the same, so that an alert on it has a 0 to begin with.
-        return fallbacks(&mut encoder, &[DeviceReport::default()]);
+        return fallbacks(&mut encoder, &vec![("0".to_owned(), DeviceReport::default())]);
     }
     let mut jobs = begin(&mut encoder, "zkinfer_device_jobs")?;
     each(reports, |device, report| jobs.encode_family(&[("device", device)])?.encode_gauge(&report.jobs))?;
@@ -84,11 +96,11 @@ fn encode_devices(reports: &[DeviceReport], mut encoder: DescriptorEncoder<'_>) 
     memory(&mut encoder, reports)
 }
 
-fn each(reports: &[DeviceReport], mut write: impl FnMut(&str, &DeviceReport) -> fmt::Result) -> fmt::Result {
-    reports.iter().enumerate().try_for_each(|(device, report)| write(&device.to_string(), report))
+fn each(reports: &NamedReports, mut write: impl FnMut(&str, &DeviceReport) -> fmt::Result) -> fmt::Result {
+    reports.iter().try_for_each(|(device, report)| write(device, report))
 }
 
-fn fallbacks(encoder: &mut DescriptorEncoder<'_>, reports: &[DeviceReport]) -> fmt::Result {
+fn fallbacks(encoder: &mut DescriptorEncoder<'_>, reports: &NamedReports) -> fmt::Result {
     let mut family = begin(encoder, "zkinfer_backend_fallbacks_total")?;
     each(reports, |device, report| {
         let by_reason = [("memory", report.condition.n_fallbacks_memory), ("device", report.condition.n_fallbacks_device)];
@@ -98,9 +110,9 @@ fn fallbacks(encoder: &mut DescriptorEncoder<'_>, reports: &[DeviceReport]) -> f
     })
 }
 
-fn memory(encoder: &mut DescriptorEncoder<'_>, reports: &[DeviceReport]) -> fmt::Result {
+fn memory(encoder: &mut DescriptorEncoder<'_>, reports: &NamedReports) -> fmt::Result {
     // A metric without samples is left out.
-    if reports.iter().all(|report| report.condition.memory.is_none()) {
+    if reports.iter().all(|(_, report)| report.condition.memory.is_none()) {
         return Ok(());
     }
     let mut family = begin(encoder, "zkinfer_device_memory_bytes")?;
@@ -119,7 +131,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug)]
-    struct Fixed(Vec<DeviceReport>);
+    struct Fixed(NamedReports);
 
     impl Collector for Fixed {
         fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -129,10 +141,10 @@ mod tests {
 
     #[test]
     fn fallbacks_begin_at_zero_whatever_devices_there_are() {
-        for reports in [&[][..], &[DeviceReport::default()][..]] {
+        for reports in [vec![], vec![("0".to_owned(), DeviceReport::default())]] {
             let mut text = String::new();
             let mut registry = Registry::default();
-            registry.register_collector(Box::new(Fixed(reports.to_vec())));
+            registry.register_collector(Box::new(Fixed(reports.clone())));
             encode(&mut text, &registry).unwrap();
             for reason in ["memory", "device"] {
                 let sample = format!("zkinfer_backend_fallbacks_total{{device=\"0\",reason=\"{reason}\"}} 0\n");

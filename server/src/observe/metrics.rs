@@ -17,6 +17,7 @@ use super::catalogue::{Kind, described};
 use super::collectors::collectors;
 use super::ends::{Ends, reasons};
 use crate::prover::Prover;
+use crate::supervisor::Children;
 
 /// A set of one label.
 macro_rules! label {
@@ -77,9 +78,9 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The numbers of a service that proves with `prover`.
-    pub fn of_service(prover: Arc<dyn Prover>) -> Self {
-        Self::new(collectors(prover))
+    /// The numbers of a service that proves with `prover`, or by children of its process.
+    pub fn of_service(prover: Arc<dyn Prover>, children: Option<Arc<Children>>) -> Self {
+        Self::new(collectors(prover, children))
     }
 
     /// All at zero; `collectors` are asked whenever the metrics are read.

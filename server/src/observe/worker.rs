@@ -16,7 +16,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, NoLabel
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
-use super::collectors::begin;
+use super::collectors::{begin, encode_devices};
 use super::http::HttpPort;
 use super::http_server::serve;
 use crate::limits::Limits;
@@ -87,15 +87,12 @@ impl Collector for Told {
         if self.0.is_empty() {
             return Ok(());
         }
-        let encoder = &mut encoder;
-        self.gauge(encoder, "zkinfer_worker_up", |child| i64::from(child.has_session))?;
-        self.counter(encoder, "zkinfer_worker_starts_total", |child| child.n_starts)?;
-        self.counter(encoder, "zkinfer_worker_tasks_total", |child| child.work.n_ended)?;
-        self.counter(encoder, "zkinfer_worker_busy_seconds_total", |child| child.work.busy_ms as f64 / 1000.0)?;
-        self.gauge(encoder, "zkinfer_device_jobs", |child| i64::try_from(child.work.device.jobs).unwrap_or(i64::MAX))?;
-        self.gauge(encoder, "zkinfer_device_degraded", |child| i64::from(child.work.device.is_degraded))?;
-        self.fallbacks(encoder)?;
-        self.memory(encoder)
+        self.gauge(&mut encoder, "zkinfer_worker_up", |child| i64::from(child.has_session))?;
+        self.counter(&mut encoder, "zkinfer_worker_starts_total", |child| child.n_starts)?;
+        self.counter(&mut encoder, "zkinfer_worker_tasks_total", |child| child.work.n_ended)?;
+        self.counter(&mut encoder, "zkinfer_worker_busy_seconds_total", |child| child.work.busy_ms as f64 / 1000.0)?;
+        let devices = self.0.iter().map(|(name, child)| (name.clone(), child.work.device)).collect();
+        encode_devices(&devices, encoder)
     }
 }
 
@@ -114,32 +111,6 @@ impl Told {
         let mut family = begin(encoder, name)?;
         self.0.iter().try_for_each(|(device, child)| {
             family.encode_family(&[("device", device.as_str())])?.encode_counter::<NoLabelSet, _, u64>(&value(child), None)
-        })
-    }
-
-    fn fallbacks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let mut family = begin(encoder, "zkinfer_backend_fallbacks_total")?;
-        self.0.iter().try_for_each(|(device, child)| {
-            let condition = child.work.device.condition;
-            let by_reason = [("memory", condition.n_fallbacks_memory), ("device", condition.n_fallbacks_device)];
-            by_reason.iter().try_for_each(|(reason, count)| {
-                family.encode_family(&[("device", device.as_str()), ("reason", reason)])?.encode_counter::<NoLabelSet, _, u64>(count, None)
-            })
-        })
-    }
-
-    fn memory(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let known = || self.0.iter().filter_map(|(device, child)| Some((device, child.work.device.condition.memory?)));
-        // A metric without samples is left out.
-        if known().next().is_none() {
-            return Ok(());
-        }
-        let mut family = begin(encoder, "zkinfer_device_memory_bytes")?;
-        known().try_for_each(|(device, memory)| {
-            let by_kind = [("used", memory.used_bytes), ("peak", memory.peak_bytes), ("limit", memory.limit_bytes)];
-            by_kind
-                .iter()
-                .try_for_each(|(kind, bytes)| family.encode_family(&[("device", device.as_str()), ("kind", kind)])?.encode_gauge(bytes))
         })
     }
 }
