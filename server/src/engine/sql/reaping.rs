@@ -9,7 +9,7 @@ use super::{Locked, SqlEngine, Writing, lock, subject};
 
 /// Tasks read in one go.
 const PAGE: usize = 256;
-/// A database that is busy or full for so many of them is left alone for now.
+/// A database that is busy or full for so many of them is left alone until the next look.
 const MAX_BUSY: usize = 3;
 /// Sessions without a sign of life for so many lengths of a lease are forgotten.
 const FORGET_AFTER_LEASES: i64 = 20;
