@@ -58,4 +58,4 @@ done
 export ZKINFER_TEST_S3_URL=s3://$bucket AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_REGION=us-east-1
 AWS_ENDPOINT_URL=$(<"$folder/address")
 export NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
-cargo test --release --locked -p zkinfer-server --lib -- artifacts::tests::s3
+cargo test --release --locked --workspace --lib -- artifacts::tests::s3
