@@ -1,7 +1,8 @@
 //! Lengths of all lists of a layer proof, against its shape: exact, so that no element is missing and none is there that nobody reads.
 //!
-//! Written once for a proof and for a circuit's targets. plonky2's native verifier of FRI checks the lists that it reads too, but does not say
-//! which one is wrong; its in-circuit verifier, and the function that assigns a proof to targets, walk lists together and count on equal lengths.
+//! Written once for a proof and for a circuit's targets. plonky2's native verifier of FRI checks the lists that it reads too, but does not
+//! say which one is wrong; its in-circuit verifier, and the function that assigns a proof to targets, walk lists together and count on
+//! equal lengths.
 
 use plonky2::fri::FriParams;
 use plonky2::fri::proof::FriProof;
