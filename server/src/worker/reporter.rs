@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use zkinfer_proto::v1;
 
@@ -31,6 +32,8 @@ pub(super) struct Reporter {
     stages: Mutex<Stages>,
     place: Mutex<Place>,
     newest: watch::Sender<v1::Progress>,
+    /// Ends the writer's rests.
+    ending: CancellationToken,
     flag: Arc<StopFlag>,
     writer: JoinHandle<()>,
 }
@@ -50,13 +53,15 @@ impl Reporter {
     pub(super) fn start(runtime: &tokio::runtime::Handle, reported: Reported, flag: Arc<StopFlag>) -> Self {
         let (newest, receiver) = watch::channel(v1::Progress::default());
         let stages = Mutex::new(Stages::new(reported.attempt, reported.last_stage.clone()));
-        let writer = runtime.spawn(write(receiver, reported, flag.clone()).in_current_span());
-        Self { stages, place: Mutex::default(), newest, flag, writer }
+        let ending = CancellationToken::new();
+        let writer = runtime.spawn(write(receiver, reported, ending.clone(), flag.clone()).in_current_span());
+        Self { stages, place: Mutex::default(), newest, ending, flag, writer }
     }
 
     /// Waits until the last progress is written; answers how long each stage took, and where.
     pub(super) fn finish(self, runtime: &tokio::runtime::Handle) -> (Vec<v1::StageTime>, Place) {
         drop(self.newest);
+        self.ending.cancel();
         // The outcome does not wait for a service that is away.
         let written = async { tokio::time::timeout(LAST_WRITE, self.writer).await };
         if !matches!(runtime.block_on(written), Ok(Ok(()))) {
@@ -101,7 +106,8 @@ impl ProgressSink for Reporter {
     }
 }
 
-async fn write(mut newest: watch::Receiver<v1::Progress>, reported: Reported, flag: Arc<StopFlag>) {
+/// Writes what is newest, with a rest after each, until the sender is gone and its last was written: then nobody rests, since the outcome waits.
+async fn write(mut newest: watch::Receiver<v1::Progress>, reported: Reported, ending: CancellationToken, flag: Arc<StopFlag>) {
     let Reported { source, session, lease, .. } = &reported;
     let holding = Holding { session, lease };
     while newest.changed().await.is_ok() {
@@ -113,7 +119,7 @@ async fn write(mut newest: watch::Receiver<v1::Progress>, reported: Reported, fl
             // Progress may be lost; the outcome is not, it is written again and again.
             Err(error) => tracing::warn!(%error, "cannot write progress"),
         }
-        tokio::time::sleep(source.progress_interval()).await;
+        ending.run_until_cancelled(tokio::time::sleep(source.progress_interval())).await;
     }
 }
 
