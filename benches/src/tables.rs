@@ -134,6 +134,7 @@ fn measures(results: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
     let tables = [
         ("end-to-end", "mlp-mnist, end to end", END_TO_END),
+        ("end-to-end-portable", "mlp-mnist with plonky2's own Poseidon, the level of processors without vectors", STOCK),
         ("end-to-end-stock", "mlp-mnist on plonky2's own transforms, trees and circuit prover", STOCK),
         ("end-to-end-dense", "five layers 1024 wide on 4 inputs (4.2 M weights), end to end", DENSE),
         ("micro", "one layer", MICRO),
