@@ -1,7 +1,8 @@
 //! What is refused for good: the outcome of a worker, texts that no database can store. And workers that end with their server.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,10 +21,34 @@ use crate::harness::{Service, expect_error, fields};
 use crate::scripted_prover::ScriptedProver;
 use crate::workers::{any_port, config_for_workers, end, remote, worker};
 
-/// A service that refuses the first outcomes of proofs, as one whose database is damaged.
+/// A service that refuses the first outcomes of proofs, as one whose database is damaged, and lets workers rest between writes of progress.
 struct Refusing {
     inner: RemoteSource,
     n_refusals: AtomicUsize,
+    /// Between two writes of progress.
+    rest: Duration,
+    /// The last that was written.
+    fraction: Mutex<f64>,
+}
+
+impl Refusing {
+    fn new(address: SocketAddr, n_refusals: usize, rest: Duration) -> Arc<Self> {
+        Arc::new(Self { inner: remote(address), n_refusals: AtomicUsize::new(n_refusals), rest, fraction: Mutex::default() })
+    }
+}
+
+fn worker_of(source: Arc<Refusing>) -> WorkerPool {
+    let parts = WorkerParts {
+        source,
+        prover: Arc::new(ScriptedProver::default()),
+        running: Arc::new(Running::default()),
+        session: NewSession { worker: "a test".into(), is_local: false, devices: vec!["scripted".into()] },
+        device_bytes: None,
+        after_device_loss: AfterDeviceLoss::GoOn,
+        on_session: None,
+        on_beat: None,
+    };
+    WorkerPool::start(parts, 1).unwrap()
 }
 
 impl TaskSource for Refusing {
@@ -37,10 +62,11 @@ impl TaskSource for Refusing {
         self.inner.renew(session, held)
     }
     fn progress<'a>(&'a self, holding: Holding<'a>, progress: v1::Progress) -> SourceFuture<'a, TaskFlow> {
+        *self.fraction.lock().unwrap() = progress.fraction;
         self.inner.progress(holding, progress)
     }
     fn progress_interval(&self) -> Duration {
-        self.inner.progress_interval()
+        self.rest
     }
     fn complete<'a>(&'a self, holding: Holding<'a>, outcome: Outcome, usage: Usage) -> SourceFuture<'a, ()> {
         let is_proof = matches!(outcome, Outcome::Proved { .. });
@@ -75,23 +101,29 @@ async fn a_worker_whose_outcome_is_refused_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let (config, address) = config_for_workers(folder.path(), any_port(), Duration::from_secs(20));
     let service = Service::start(config).await;
-    let parts = WorkerParts {
-        source: Arc::new(Refusing { inner: remote(address), n_refusals: AtomicUsize::new(1) }),
-        prover: Arc::new(ScriptedProver::default()),
-        running: Arc::new(Running::default()),
-        session: NewSession { worker: "a test".into(), is_local: false, devices: vec!["scripted".into()] },
-        device_bytes: None,
-        after_device_loss: AfterDeviceLoss::GoOn,
-        on_session: None,
-        on_beat: None,
-    };
-    let worker = WorkerPool::start(parts, 1).unwrap();
+    let worker = worker_of(Refusing::new(address, 1, Duration::ZERO));
     let mut client = service.client().await;
     let model = client.ready_model("mlp").await.name;
     let job = client.create_job(&model, "steps=1 ms=1").await.name;
     let done = client.job_end(&job).await;
     assert_eq!(done.state(), v1::job::State::Succeeded, "{:?}", done.failure);
     assert_eq!(done.notes.iter().map(|note| note.outcome.as_str()).collect::<Vec<_>>(), ["STORAGE"]);
+    end(worker).await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_progress_and_the_outcome_wait_for_no_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, address) = config_for_workers(folder.path(), any_port(), Duration::from_secs(20));
+    let service = Service::start(config).await;
+    let source = Refusing::new(address, 0, Duration::from_secs(3600));
+    let worker = worker_of(source.clone());
+    let mut client = service.client().await;
+    let model = client.ready_model("mlp").await.name;
+    let job = client.create_job(&model, "steps=3 ms=20").await.name;
+    assert_eq!(client.job_end(&job).await.state(), v1::job::State::Succeeded);
+    assert_eq!(*source.fraction.lock().unwrap(), 1.0);
     end(worker).await;
     service.stop().await;
 }
