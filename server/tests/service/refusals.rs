@@ -13,13 +13,10 @@ use zkinfer_proto::v1;
 use zkinfer_proto::v1::worker_service_client::WorkerServiceClient;
 use zkinfer_server::artifacts::Class;
 use zkinfer_server::engine::{ArtifactFacts, Digest, FailedAttempt, Lease, Leased, NewSession, Offer, Outcome, Renewal, TaskFlow, Usage};
-use zkinfer_server::worker::{
-    AfterDeviceLoss, Holding, RemoteSource, Running, SourceError, SourceFuture, TaskSource, Terms, WorkerParts, WorkerPool,
-};
+use zkinfer_server::worker::{Holding, RemoteSource, SourceError, SourceFuture, TaskSource, Terms};
 
 use crate::harness::{Service, expect_error, fields};
-use crate::scripted_prover::ScriptedProver;
-use crate::workers::{any_port, config_for_workers, end, remote, worker};
+use crate::workers::{any_port, config_for_workers, end, remote, worker, worker_over};
 
 /// A service that refuses the first outcomes of proofs, as one whose database is damaged, and lets workers rest between writes of progress.
 struct Refusing {
@@ -35,20 +32,6 @@ impl Refusing {
     fn new(address: SocketAddr, n_refusals: usize, rest: Duration) -> Arc<Self> {
         Arc::new(Self { inner: remote(address), n_refusals: AtomicUsize::new(n_refusals), rest, fraction: Mutex::default() })
     }
-}
-
-fn worker_of(source: Arc<Refusing>) -> WorkerPool {
-    let parts = WorkerParts {
-        source,
-        prover: Arc::new(ScriptedProver::default()),
-        running: Arc::new(Running::default()),
-        session: NewSession { worker: "a test".into(), is_local: false, devices: vec!["scripted".into()] },
-        device_bytes: None,
-        after_device_loss: AfterDeviceLoss::GoOn,
-        on_session: None,
-        on_beat: None,
-    };
-    WorkerPool::start(parts, 1).unwrap()
 }
 
 impl TaskSource for Refusing {
@@ -101,7 +84,7 @@ async fn a_worker_whose_outcome_is_refused_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let (config, address) = config_for_workers(folder.path(), any_port(), Duration::from_secs(20));
     let service = Service::start(config).await;
-    let worker = worker_of(Refusing::new(address, 1, Duration::ZERO));
+    let worker = worker_over(Refusing::new(address, 1, Duration::ZERO), Arc::default());
     let mut client = service.client().await;
     let model = client.ready_model("mlp").await.name;
     let job = client.create_job(&model, "steps=1 ms=1").await.name;
@@ -118,7 +101,7 @@ async fn the_last_progress_and_the_outcome_wait_for_no_rest() {
     let (config, address) = config_for_workers(folder.path(), any_port(), Duration::from_secs(20));
     let service = Service::start(config).await;
     let source = Refusing::new(address, 0, Duration::from_secs(3600));
-    let worker = worker_of(source.clone());
+    let worker = worker_over(source.clone(), Arc::default());
     let mut client = service.client().await;
     let model = client.ready_model("mlp").await.name;
     let job = client.create_job(&model, "steps=3 ms=20").await.name;

@@ -212,7 +212,7 @@ async fn workers_are_let_in_by_their_certificates_alone() {
         identity: Some((certificate.into_bytes(), key.into())),
         token: None,
     };
-    let worker = worker_over(RemoteSource::new(&options).unwrap(), Arc::default());
+    let worker = worker_over(Arc::new(RemoteSource::new(&options).unwrap()), Arc::default());
     let mut client = service.client().await;
     let model = client.ready_model("mlp").await.name;
     let job = client.create_job(&model, "steps=1").await.name;

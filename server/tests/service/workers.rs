@@ -13,7 +13,7 @@ use zkinfer_proto::v1::worker_service_client::WorkerServiceClient;
 use zkinfer_server::Config;
 use zkinfer_server::engine::NewSession;
 use zkinfer_server::tls::Transport;
-use zkinfer_server::worker::{AfterDeviceLoss, RemoteOptions, RemoteSource, Running, WorkerParts, WorkerPool};
+use zkinfer_server::worker::{AfterDeviceLoss, RemoteOptions, RemoteSource, Running, TaskSource, WorkerParts, WorkerPool};
 use zkinfer_server::worker_listener::{WorkerListener, WorkerToken};
 
 use crate::harness::{Client, Service, config, expect_error};
@@ -43,13 +43,13 @@ pub(crate) fn remote(address: SocketAddr) -> RemoteSource {
 
 /// A worker of the service there, in this process.
 pub(crate) fn worker(address: SocketAddr, prover: Arc<ScriptedProver>) -> WorkerPool {
-    worker_over(remote(address), prover)
+    worker_over(Arc::new(remote(address)), prover)
 }
 
 /// A worker with tasks of a source, in this process.
-pub(crate) fn worker_over(source: RemoteSource, prover: Arc<ScriptedProver>) -> WorkerPool {
+pub(crate) fn worker_over(source: Arc<dyn TaskSource>, prover: Arc<ScriptedProver>) -> WorkerPool {
     let parts = WorkerParts {
-        source: Arc::new(source),
+        source,
         prover,
         running: Arc::new(Running::default()),
         session: NewSession { worker: "a test".into(), is_local: false, devices: vec!["scripted".into()] },
