@@ -19,8 +19,8 @@ use crate::scheduler::Hub;
 const WAIT: Duration = Duration::from_secs(20);
 /// How often tasks are looked for unasked: a wake-up of another process does not arrive here.
 const POLL: Duration = Duration::from_millis(500);
-/// Progress is written at most this often.
-const PROGRESS_EVERY: Duration = Duration::from_millis(25);
+/// Progress is written at most this often, and not for a task that takes less.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// The engine and the artifacts of this process. Cheap to clone.
 #[derive(Clone)]

@@ -15,7 +15,7 @@ use super::source::{Holding, SourceError, TaskSource};
 use crate::engine::{Lease, TaskFlow};
 use crate::prover::{ProgressSink, StageEdge, StageEvent, StagePlan, Stopped};
 
-/// The last progress is waited for at most so long.
+/// A progress that is being written when the attempt ends is waited for at most so long.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
 /// Where an attempt was computed.
@@ -32,7 +32,7 @@ pub(super) struct Reporter {
     stages: Mutex<Stages>,
     place: Mutex<Place>,
     newest: watch::Sender<v1::Progress>,
-    /// Ends the writer's rests.
+    /// Ends the writer, unless it is writing.
     ending: CancellationToken,
     flag: Arc<StopFlag>,
     writer: JoinHandle<()>,
@@ -58,14 +58,14 @@ impl Reporter {
         Self { stages, place: Mutex::default(), newest, ending, flag, writer }
     }
 
-    /// Waits until the last progress is written; answers how long each stage took, and where.
+    /// Waits for what is being written; answers how long each stage took, and where.
     pub(super) fn finish(self, runtime: &tokio::runtime::Handle) -> (Vec<v1::StageTime>, Place) {
         drop(self.newest);
         self.ending.cancel();
         // The outcome does not wait for a service that is away.
         let written = async { tokio::time::timeout(LAST_WRITE, self.writer).await };
         if !matches!(runtime.block_on(written), Ok(Ok(()))) {
-            tracing::warn!("the last progress was not written");
+            tracing::warn!("a progress was not written");
         }
         let times = self.stages.into_inner().unwrap_or_else(PoisonError::into_inner).times();
         (times, self.place.into_inner().unwrap_or_else(PoisonError::into_inner))
@@ -106,11 +106,16 @@ impl ProgressSink for Reporter {
     }
 }
 
-/// Writes what is newest, with a rest after each, until the sender is gone and its last was written: then nobody rests, since the outcome waits.
+/// Writes what is newest, with a rest before each, until the attempt ends: what is not written by then the outcome tells. So a task that takes no longer
+/// than a rest writes no progress.
 async fn write(mut newest: watch::Receiver<v1::Progress>, reported: Reported, ending: CancellationToken, flag: Arc<StopFlag>) {
     let Reported { source, session, lease, .. } = &reported;
     let holding = Holding { session, lease };
     while newest.changed().await.is_ok() {
+        let rest = tokio::time::sleep(source.progress_interval());
+        if ending.run_until_cancelled(rest).await.is_none() {
+            return;
+        }
         let progress = newest.borrow_and_update().clone();
         match source.progress(holding, progress).await {
             Ok(TaskFlow::Continue) => {}
@@ -119,7 +124,6 @@ async fn write(mut newest: watch::Receiver<v1::Progress>, reported: Reported, en
             // Progress may be lost; the outcome is not, it is written again and again.
             Err(error) => tracing::warn!(%error, "cannot write progress"),
         }
-        ending.run_until_cancelled(tokio::time::sleep(source.progress_interval())).await;
     }
 }
 

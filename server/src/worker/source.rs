@@ -62,7 +62,7 @@ pub trait TaskSource: Send + Sync + 'static {
     fn renew<'a>(&'a self, session: &'a str, held: Vec<Lease>) -> SourceFuture<'a, Renewal>;
     /// Records progress.
     fn progress<'a>(&'a self, holding: Holding<'a>, progress: v1::Progress) -> SourceFuture<'a, TaskFlow>;
-    /// Progress is sent at most this often.
+    /// Progress is sent at most this often, the first time after so long.
     fn progress_interval(&self) -> Duration;
     /// Ends a task well.
     fn complete<'a>(&'a self, holding: Holding<'a>, outcome: Outcome, usage: Usage) -> SourceFuture<'a, ()>;

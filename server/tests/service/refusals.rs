@@ -96,18 +96,21 @@ async fn a_worker_whose_outcome_is_refused_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_progress_and_the_outcome_wait_for_no_rest() {
+async fn an_outcome_waits_for_no_rest_and_progress_rests_before_it_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let (config, address) = config_for_workers(folder.path(), any_port(), Duration::from_secs(20));
     let service = Service::start(config).await;
-    let source = Refusing::new(address, 0, Duration::from_secs(3600));
-    let worker = worker_over(source.clone(), Arc::default());
     let mut client = service.client().await;
-    let model = client.ready_model("mlp").await.name;
-    let job = client.create_job(&model, "steps=3 ms=20").await.name;
-    assert_eq!(client.job_end(&job).await.state(), v1::job::State::Succeeded);
-    assert_eq!(*source.fraction.lock().unwrap(), 1.0);
-    end(worker).await;
+    for (rest, is_written) in [(Duration::from_secs(3600), false), (Duration::from_millis(1), true)] {
+        let source = Refusing::new(address, 0, rest);
+        let worker = worker_over(source.clone(), Arc::default());
+        let model = client.ready_model("mlp").await.name;
+        let job = client.create_job(&model, "steps=3 ms=50").await.name;
+        let done = client.job_end(&job).await;
+        assert_eq!((done.state(), done.progress.unwrap().fraction), (v1::job::State::Succeeded, 1.0));
+        assert_eq!(*source.fraction.lock().unwrap() > 0.0, is_written);
+        end(worker).await;
+    }
     service.stop().await;
 }
 
