@@ -1,6 +1,7 @@
 //! Counts how jobs and registrations end: each once in a process, however often its last state is seen.
 
 use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,24 +15,28 @@ const REMEMBERED: usize = 65_536;
 /// What ended longer ago was counted when it ended: a late look at it says nothing new.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// What was counted lately.
+/// What was counted lately: hashes of names, since a name is ten times as long. Two of one hash among so many are not to be expected.
 #[derive(Debug, Default)]
-pub(super) struct Ends(Mutex<Recent>);
+pub(super) struct Ends {
+    hasher: RandomState,
+    recent: Mutex<Recent>,
+}
 
 #[derive(Debug, Default)]
 struct Recent {
-    names: HashSet<String>,
-    order: VecDeque<String>,
+    names: HashSet<u64>,
+    order: VecDeque<u64>,
 }
 
 impl Ends {
     /// Whether this is the first end of that name.
     fn is_first(&self, name: &str) -> bool {
-        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !recent.names.insert(name.to_owned()) {
+        let name = self.hasher.hash_one(name);
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if !recent.names.insert(name) {
             return false;
         }
-        recent.order.push_back(name.to_owned());
+        recent.order.push_back(name);
         if recent.order.len() > REMEMBERED
             && let Some(oldest) = recent.order.pop_front()
         {
