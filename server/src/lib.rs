@@ -34,6 +34,7 @@ pub mod scheduler;
 mod serve;
 pub mod supervisor;
 pub mod tls;
+mod together;
 pub mod webhooks;
 pub mod worker;
 pub mod worker_listener;

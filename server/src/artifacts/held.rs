@@ -4,19 +4,22 @@
 //! Then each asks for itself.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
 
 use super::bytes_store::hash;
 use super::{ArtifactBytes, ArtifactError, ArtifactId, BytesError, Class, GarbageRecords};
 use crate::engine::{Digest, EngineError};
+use crate::together::{Asked, Together};
 
 /// A put may take this part of the grace. A task writes up to three artifacts and then its outcome, each for at most ten minutes and one put more: all of
 /// that is over before the first hold ends, with the shortest grace that the limits admit.
 const PUTS_IN_GRACE: u32 = 8;
+
+/// Holds that are written together, at most.
+const MAX_TOGETHER: usize = 64;
 
 /// The bytes, for those who write them. Cheap to clone.
 #[derive(Clone)]
@@ -24,30 +27,13 @@ pub struct HeldBytes {
     records: Arc<dyn GarbageRecords>,
     bytes: ArtifactBytes,
     grace: Duration,
-    asking: Arc<Asking>,
+    asking: Arc<Together<ArtifactId, ()>>,
 }
-
-/// Who asks for holds.
-#[derive(Default)]
-struct Asking {
-    /// Told when it is held; dropped if not all could be.
-    waiting: Mutex<Vec<(ArtifactId, oneshot::Sender<()>)>>,
-    turn: tokio::sync::Mutex<()>,
-}
-
-impl Asking {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(ArtifactId, oneshot::Sender<()>)>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Holds that are written together, at most.
-const MAX_TOGETHER: usize = 64;
 
 impl HeldBytes {
     /// Holds what is written for `grace`; until then what refers to it must be committed.
     pub fn new(records: Arc<dyn GarbageRecords>, bytes: ArtifactBytes, grace: Duration) -> Self {
-        Self { records, bytes, grace, asking: Arc::default() }
+        Self { records, bytes, grace, asking: Arc::new(Together::of_at_most(MAX_TOGETHER)) }
     }
 
     /// Holds an artifact that is there, or will be. Answers `false` if it is being deleted.
@@ -55,30 +41,21 @@ impl HeldBytes {
     /// # Errors
     /// The engine's.
     pub async fn hold(&self, artifact: ArtifactId) -> Result<bool, EngineError> {
-        let (sender, mut held) = oneshot::channel();
-        self.asking.lock().push((artifact.clone(), sender));
-        let turn = self.asking.turn.lock().await;
-        // Another may have asked for this one too.
-        if held.try_recv().is_ok() {
-            return Ok(true);
+        match self.asking.ask(artifact.clone(), |asked| self.hold_together(asked)).await {
+            Some(()) => Ok(true),
+            // One of them could not be held, or whoever asked for it was dropped.
+            None => self.records.hold(vec![artifact], self.grace).await,
         }
-        let together: Vec<_> = {
-            let mut waiting = self.asking.lock();
-            let n = waiting.len().min(MAX_TOGETHER);
-            waiting.drain(..n).collect()
-        };
-        let artifacts: Vec<ArtifactId> = together.iter().map(|(artifact, _)| artifact.clone()).collect();
-        if !artifacts.is_empty() && self.records.hold(artifacts, self.grace).await? {
-            for (_, sender) in together {
-                // Who was dropped meanwhile is not told.
-                let _ = sender.send(());
+    }
+
+    /// All or none.
+    async fn hold_together(&self, asked: Vec<Asked<ArtifactId, ()>>) {
+        let artifacts = asked.iter().map(|asked| asked.question.clone()).collect();
+        if matches!(self.records.hold(artifacts, self.grace).await, Ok(true)) {
+            // Who was dropped meanwhile is not told.
+            for asked in asked {
+                let _ = asked.answer(());
             }
-        }
-        drop(turn);
-        match held.try_recv() {
-            Ok(()) => Ok(true),
-            // One of them could not be held, or whoever asked for it was dropped, or there were too many.
-            Err(_) => self.records.hold(vec![artifact], self.grace).await,
         }
     }
 

@@ -3,7 +3,7 @@
 use prost::Message as _;
 use zkinfer_proto::v1;
 
-use super::{EngineError, SubjectKind, timestamp};
+use super::{Ended, EngineError, SubjectKind, timestamp};
 use crate::observe::cost;
 
 /// Notes that a job keeps.
@@ -71,6 +71,14 @@ impl Document {
             Self::Model(model) => is_final_model(model.state()),
             Self::Job(job) => is_final_job(job.state()),
         }
+    }
+
+    /// What has ended, if it has.
+    pub(super) fn into_ended(self) -> Option<Ended> {
+        self.is_final().then_some(match self {
+            Self::Model(model) => Ended::Model(model),
+            Self::Job(job) => Ended::Job(job),
+        })
     }
 
     pub(super) fn last_sequence(&self) -> i64 {

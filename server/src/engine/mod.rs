@@ -20,8 +20,8 @@ use futures::future::BoxFuture;
 pub use overview::{Census, Overview, RunningTask};
 pub use records::{ArtifactFacts, JobFilter, NewBatch, NewJob, NewModel, Page, PageRequest, RequestKey, StoredEvent, UploadFacts};
 pub use tasks::{
-    FailedAttempt, FailureCause, Lease, Leased, NewSession, Offer, Outcome, ProofWork, Reaped, Renewal, SessionId, Subject, SubjectKind,
-    TaskKey, Usage, Work,
+    Ended, FailedAttempt, FailureCause, Lease, Leased, NewSession, Offer, Outcome, ProofWork, Reaped, Renewal, SessionId, Subject,
+    SubjectKind, TaskKey, Usage, Work,
 };
 use zkinfer_proto::v1;
 
@@ -170,8 +170,9 @@ pub trait TaskEngine: Send + Sync {
     fn renew(&self, session: &str, held: Vec<Lease>) -> EngineFuture<'_, Renewal>;
     /// Records progress. Answers whether the task should go on.
     fn progress(&self, lease: &Lease, progress: v1::Progress) -> EngineFuture<'_, TaskFlow>;
-    /// Ends a task well: its successors become ready, or its subject ends. A job that was told to stop ends that way instead.
-    fn complete(&self, lease: &Lease, outcome: Outcome, usage: Usage) -> EngineFuture<'_, ()>;
+    /// Ends a task well: its successors become ready, or its subject ends. A job that was told to stop ends that way instead. Answers the subject, if it
+    /// has ended.
+    fn complete(&self, lease: &Lease, outcome: Outcome, usage: Usage) -> EngineFuture<'_, Option<Ended>>;
     /// Ends an attempt badly: the task is queued again or its subject fails, as the cause and the attempts so far decide.
     fn fail(&self, lease: &Lease, failed: FailedAttempt, usage: Usage) -> EngineFuture<'_, ()>;
     /// Gives a task back unharmed: it is queued again and the attempt does not count.

@@ -110,6 +110,15 @@ impl std::fmt::Debug for Work {
     }
 }
 
+/// A subject as it is at its end.
+#[derive(Debug, Clone)]
+pub enum Ended {
+    /// READY or FAILED.
+    Model(Box<v1::Model>),
+    /// In one of its final states.
+    Job(Box<v1::Job>),
+}
+
 /// What a task gave.
 #[derive(Debug, Clone)]
 pub enum Outcome {

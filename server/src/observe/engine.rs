@@ -11,10 +11,10 @@ use zkinfer_proto::v1;
 use super::metrics::{ClassLabel, KindLabel, Metrics, OperationLabel, OutcomeLabel};
 use crate::artifacts::{ArtifactId, Class, Doomed, GarbageRecords};
 use crate::engine::{
-    ArtifactFacts, ArtifactRecords, Census, Delivery, DeliveryKey, Digest, Engine, EngineError, EngineFuture, Expired, FailedAttempt,
-    JobFilter, Lease, Leased, NewBatch, NewJob, NewModel, NewSession, NewWebhook, Notice, Offer, Operations, Outcome, Overview, Page,
-    PageRequest, Postponed, QueueFacts, Reaped, Renewal, RequestKey, Resources, RunningTask, SessionFacts, SessionId, StoredEvent, Subject,
-    SubjectKind, TaskEngine, TaskFacts, TaskFlow, UploadFacts, Usage, Webhooks, Work,
+    ArtifactFacts, ArtifactRecords, Census, Delivery, DeliveryKey, Digest, Ended, Engine, EngineError, EngineFuture, Expired,
+    FailedAttempt, JobFilter, Lease, Leased, NewBatch, NewJob, NewModel, NewSession, NewWebhook, Notice, Offer, Operations, Outcome,
+    Overview, Page, PageRequest, Postponed, QueueFacts, Reaped, Renewal, RequestKey, Resources, RunningTask, SessionFacts, SessionId,
+    StoredEvent, Subject, SubjectKind, TaskEngine, TaskFacts, TaskFlow, UploadFacts, Usage, Webhooks, Work,
 };
 
 /// `inner`, observed.
@@ -40,28 +40,38 @@ impl<E: Engine> Observed<E> {
     }
 
     /// As [`Self::timed`], for an operation that ends an attempt.
-    fn settled<'a>(
+    fn settled<'a, T: Send + 'a>(
         &'a self,
         operation: &'static str,
         outcome: &'static str,
-        subject: Subject,
-        artifacts: &[ArtifactFacts],
-        work: EngineFuture<'a, ()>,
-    ) -> EngineFuture<'a, ()> {
-        let bytes = Bytes::of(artifacts);
+        work: EngineFuture<'a, T>,
+    ) -> EngineFuture<'a, T> {
         let work = self.timed(operation, work);
         Box::pin(async move {
             let result = work.await;
             match &result {
-                Ok(()) => {
-                    self.metrics.attempt_ended(outcome);
-                    self.metrics.recorded(&bytes);
-                    self.look(&subject).await;
-                }
+                Ok(_) => self.metrics.attempt_ended(outcome),
                 Err(EngineError::Fenced) => self.metrics.attempt_ended("fenced"),
                 Err(_) => {}
             }
             result
+        })
+    }
+
+    /// As [`Self::settled`], for an attempt that gave nothing.
+    fn in_vain<'a>(
+        &'a self,
+        operation: &'static str,
+        outcome: &'static str,
+        lease: &Lease,
+        work: EngineFuture<'a, ()>,
+    ) -> EngineFuture<'a, ()> {
+        let subject = lease.task.subject.clone();
+        let work = self.settled(operation, outcome, work);
+        Box::pin(async move {
+            work.await?;
+            self.look(&subject).await;
+            Ok(())
         })
     }
 
@@ -293,21 +303,30 @@ impl<E: Engine> TaskEngine for Observed<E> {
         self.timed("progress", self.inner.progress(lease, progress))
     }
 
-    fn complete(&self, lease: &Lease, outcome: Outcome, usage: Usage) -> EngineFuture<'_, ()> {
-        let artifacts = match &outcome {
-            Outcome::Registered { artifacts, .. } | Outcome::Proved { artifacts, .. } => artifacts.clone(),
-            Outcome::Result(facts) => vec![facts.clone()],
-        };
-        let work = self.inner.complete(lease, outcome, usage);
-        self.settled("complete", "completed", lease.task.subject.clone(), &artifacts, work)
+    fn complete(&self, lease: &Lease, outcome: Outcome, usage: Usage) -> EngineFuture<'_, Option<Ended>> {
+        let bytes = Bytes::of(match &outcome {
+            Outcome::Registered { artifacts, .. } | Outcome::Proved { artifacts, .. } => artifacts,
+            Outcome::Result(facts) => std::slice::from_ref(facts),
+        });
+        let work = self.settled("complete", "completed", self.inner.complete(lease, outcome, usage));
+        Box::pin(async move {
+            let ended = work.await?;
+            self.metrics.recorded(&bytes);
+            match &ended {
+                Some(Ended::Job(job)) => self.metrics.job_seen(job),
+                Some(Ended::Model(model)) => self.metrics.model_seen(model),
+                None => {}
+            }
+            Ok(ended)
+        })
     }
 
     fn fail(&self, lease: &Lease, failed: FailedAttempt, usage: Usage) -> EngineFuture<'_, ()> {
-        self.settled("fail", "failed", lease.task.subject.clone(), &[], self.inner.fail(lease, failed, usage))
+        self.in_vain("fail", "failed", lease, self.inner.fail(lease, failed, usage))
     }
 
     fn release(&self, lease: &Lease) -> EngineFuture<'_, ()> {
-        self.settled("release", "released", lease.task.subject.clone(), &[], self.inner.release(lease))
+        self.in_vain("release", "released", lease, self.inner.release(lease))
     }
 
     fn reap(&self) -> EngineFuture<'_, Reaped> {

@@ -6,6 +6,7 @@ mod chaos;
 mod clock;
 mod garbage;
 mod hooks;
+mod joint;
 mod leases;
 mod lifecycle;
 mod locks;
@@ -95,6 +96,10 @@ conformance! {
     garbage::artifacts_of_an_earlier_version_stay,
     garbage::a_put_that_races_with_a_deletion_loses_nothing,
     garbage::a_reference_that_races_with_a_deletion_is_made_or_refused,
+    joint::who_is_refused_keeps_none_of_those_who_come_at_once_out,
+    joint::who_goes_away_keeps_none_of_those_who_come_with_it_out,
+    joint::places_are_told_also_far_from_the_front,
+    joint::a_key_that_is_not_the_models_must_be_there,
     hooks::a_receiver_gets_the_signed_end_of_a_job_again_until_it_answers_well,
     hooks::a_receiver_that_never_answers_delays_nobody_else,
     hooks::one_failure_counts_for_all_that_a_webhook_was_to_hear,

@@ -286,5 +286,5 @@ pub(crate) async fn finish(world: &World, lease: &Lease) -> Result<(), zkinfer_s
         "prove" | "last" => proved(tenant, &format!("proof of {}", lease.task.subject.id)),
         name => step_result(tenant, name),
     };
-    world.engine.complete(lease, outcome, Usage { device: "cpu".into(), ..Usage::default() }).await
+    world.engine.complete(lease, outcome, Usage { device: "cpu".into(), ..Usage::default() }).await.map(drop)
 }

@@ -8,15 +8,18 @@ use zkinfer_proto::v1;
 
 use super::super::document::{Change, Document};
 use super::super::{
-    ArtifactFacts, ArtifactRecords as _, EngineError, NewBatch, NewJob, NewModel, Notice, Subject, SubjectKind, graph, timestamp,
-    timestamp_ms,
+    ArtifactFacts, ArtifactRecords as _, EngineError, NewBatch, NewJob, NewModel, Notice, RequestKey, Subject, SubjectKind, graph,
+    timestamp, timestamp_ms,
 };
-use super::artifact_records::record_artifacts;
-use super::garbage::{REFERENCES, Referrer, reference_rows, require};
+use super::artifact_records::record_and_require;
+use super::garbage::{REFERENCES, Referrer, reference_rows};
 use super::many::{Many, Part, Value, row};
 use super::{SqlEngine, Writing, idempotency, load, subject};
 use crate::artifacts::{ArtifactId, Class};
 use crate::placement;
+
+/// The method whose request ids jobs of their own have.
+pub(super) const CREATE_JOB: &str = "CreateJob";
 
 impl SqlEngine {
     pub(super) async fn insert_model(&self, new: NewModel) -> Result<v1::Model, EngineError> {
@@ -59,23 +62,21 @@ impl SqlEngine {
         Ok(*model)
     }
 
-    pub(super) async fn insert_job(&self, new: NewJob) -> Result<v1::Job, EngineError> {
-        const METHOD: &str = "CreateJob";
-        let key = new.key.clone();
-        let new = Prepared::new(new)?;
+    /// Admits a job in a transaction of its own.
+    pub(super) async fn admit_alone(&self, new: &Prepared) -> Result<v1::Job, EngineError> {
         let mut writing = self.begin().await?;
-        let tenant = new.subject.tenant.clone();
-        if let Some(response) = idempotency::claim(&mut writing, &tenant, METHOD, key.as_ref(), &new.job.encode_to_vec()).await? {
+        let tenant = &new.subject.tenant;
+        if let Some(response) = idempotency::claim(&mut writing, tenant, CREATE_JOB, new.key.as_ref(), &new.job.encode_to_vec()).await? {
             self.commit(writing).await?;
             return v1::Job::decode(response.as_slice()).map_err(EngineError::Damaged);
         }
-        self.check_room(&mut writing, &tenant, 1).await?;
+        self.check_room(&mut writing, tenant, 1).await?;
         let model = ready_model(&mut writing, &new.model).await?;
         let mut admitted = Admitted::default();
-        admitted.push_job(&new, &model)?;
+        admitted.push_job(new, &model)?;
         admitted.write(&mut writing).await?;
         self.commit(writing).await?;
-        Ok(new.job)
+        Ok(new.job.clone())
     }
 
     pub(super) async fn insert_jobs(&self, new: NewBatch) -> Result<v1::BatchCreateJobsResponse, EngineError> {
@@ -176,12 +177,12 @@ fn in_batch(index: usize, error: EngineError) -> EngineError {
 }
 
 /// What is known of a ready model.
-struct ReadyModel {
+pub(super) struct ReadyModel {
     graph: v1::TaskGraph,
     private_digest: Option<Vec<u8>>,
 }
 
-async fn ready_model(writing: &mut Writing, name: &ModelName) -> Result<ReadyModel, EngineError> {
+pub(super) async fn ready_model(writing: &mut Writing, name: &ModelName) -> Result<ReadyModel, EngineError> {
     let row: Option<(Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>)> =
         sqlx::query_as("SELECT doc, graph, private_digest FROM models WHERE tenant = $1 AND id = $2")
             .bind(&name.tenant)
@@ -201,10 +202,11 @@ async fn ready_model(writing: &mut Writing, name: &ModelName) -> Result<ReadyMod
 }
 
 /// A job as it will be admitted, before anything is read.
-struct Prepared {
-    subject: Subject,
-    model: ModelName,
-    job: v1::Job,
+pub(super) struct Prepared {
+    pub(super) subject: Subject,
+    pub(super) model: ModelName,
+    pub(super) job: v1::Job,
+    key: Option<RequestKey>,
     created_ms: i64,
     event: Vec<u8>,
     input: Option<ArtifactFacts>,
@@ -212,10 +214,17 @@ struct Prepared {
     seed: [u8; 32],
 }
 
+// Its salt and seed are secrets.
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared").field("subject", &self.subject).finish_non_exhaustive()
+    }
+}
+
 impl Prepared {
-    fn new(new: NewJob) -> Result<Self, EngineError> {
+    pub(super) fn new(new: NewJob) -> Result<Self, EngineError> {
         // The service makes and checks names, so this cannot fail; if it does, nothing is written.
-        let NewJob { job, input, input_salt, seed, key: _ } = new;
+        let NewJob { job, input, input_salt, seed, key } = new;
         let name = JobName::parse(&job.name).map_err(|_| EngineError::ModelNotFound)?;
         let model = ModelName::parse(&job.model).map_err(|_| EngineError::ModelNotFound)?;
         let subject = subject(SubjectKind::Job, &name.tenant, &name.job_id);
@@ -223,7 +232,18 @@ impl Prepared {
         let mut document = Document::Job(Box::new(job));
         let event = document.apply(Change::Admitted, created_ms);
         let Document::Job(job) = document else { return Err(EngineError::ModelNotFound) };
-        Ok(Self { subject, model, job: *job, created_ms, event, input, input_salt, seed })
+        Ok(Self { subject, model, job: *job, key, created_ms, event, input, input_salt, seed })
+    }
+
+    /// The request id of the job's own, and the tenant that it is of.
+    pub(super) fn place(&self) -> Option<idempotency::Place> {
+        self.key.as_ref().map(|key| (self.subject.tenant.clone(), key.request_id.clone()))
+    }
+
+    /// The answer to the request.
+    pub(super) fn claim(&self) -> Option<idempotency::Claim<'_>> {
+        let key = self.key.as_ref()?;
+        Some(idempotency::Claim { tenant: &self.subject.tenant, key, response: self.job.encode_to_vec() })
     }
 
     /// The artifact that the job reads.
@@ -257,7 +277,7 @@ struct Plan<'a> {
 
 /// The rows of what is admitted: one statement a table, however many there are.
 #[derive(Default)]
-struct Admitted {
+pub(super) struct Admitted {
     jobs: Vec<Vec<Value>>,
     labels: Vec<Vec<Value>>,
     records: Vec<ArtifactFacts>,
@@ -269,7 +289,7 @@ struct Admitted {
 }
 
 impl Admitted {
-    fn push_job(&mut self, new: &Prepared, model: &ReadyModel) -> Result<(), EngineError> {
+    pub(super) fn push_job(&mut self, new: &Prepared, model: &ReadyModel) -> Result<(), EngineError> {
         let Prepared { subject, job, .. } = new;
         let priority = i64::from(job.priority);
         self.jobs.push(row![
@@ -330,11 +350,8 @@ impl Admitted {
         }
     }
 
-    async fn write(self, writing: &mut Writing) -> Result<(), EngineError> {
-        record_artifacts(writing, &self.records).await?;
-        if !self.artifacts.is_empty() {
-            require(writing, &self.artifacts).await?;
-        }
+    pub(super) async fn write(self, writing: &mut Writing) -> Result<(), EngineError> {
+        record_and_require(writing, &self.records, &self.artifacts).await?;
         let tables = [
             (JOBS, self.jobs),
             (REFERENCES, self.references),

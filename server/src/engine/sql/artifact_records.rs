@@ -1,6 +1,6 @@
 //! Artifacts and uploads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message as _;
 use sqlx::Row as _;
@@ -8,7 +8,7 @@ use sqlx::any::AnyRow;
 use zkinfer_proto::v1;
 
 use super::super::{ArtifactFacts, ArtifactRecords, Digest, EngineError, EngineFuture, RequestKey, UploadFacts};
-use super::garbage::require;
+use super::garbage::{artifact_id, require};
 use super::many::{Many, row};
 use super::{SqlEngine, Writing, fixed, idempotency};
 use crate::artifacts::{ArtifactId, Class};
@@ -181,12 +181,27 @@ fn column(size: u64) -> i64 {
 /// # Errors
 /// [`EngineError::ArtifactGone`] if it is doomed.
 async fn insert_artifact(writing: &mut Writing, facts: &ArtifactFacts) -> Result<(), EngineError> {
-    record_artifacts(writing, std::slice::from_ref(facts)).await?;
-    require(writing, &[id_of(facts)]).await
+    let artifact = id_of(facts);
+    record_and_require(writing, std::slice::from_ref(facts), &[artifact]).await
 }
 
-/// Records artifacts that are not recorded yet. Whoever relies on them looks whether they are doomed: [`require`].
-pub(super) async fn record_artifacts(writing: &mut Writing, artifacts: &[ArtifactFacts]) -> Result<(), EngineError> {
+/// Records artifacts, and checks that all that are `referred` are recorded and not doomed; so it stays until the transaction ends.
+///
+/// # Errors
+/// [`EngineError::ArtifactGone`].
+pub(super) async fn record_and_require(
+    writing: &mut Writing,
+    artifacts: &[ArtifactFacts],
+    referred: &[ArtifactId],
+) -> Result<(), EngineError> {
+    let recorded = record_artifacts(writing, artifacts).await?;
+    // Nobody else sees what this transaction records before it ends.
+    let others: Vec<ArtifactId> = referred.iter().filter(|artifact| !recorded.contains(*artifact)).cloned().collect();
+    if others.is_empty() { Ok(()) } else { require(writing, &others).await }
+}
+
+/// Records artifacts; answers those that were not recorded yet.
+async fn record_artifacts(writing: &mut Writing, artifacts: &[ArtifactFacts]) -> Result<BTreeSet<ArtifactId>, EngineError> {
     // Their age is compared with the engine's clock, so it is taken from there. All lock in one order.
     let now_ms = writing.now_ms;
     let artifacts: BTreeMap<ArtifactId, &ArtifactFacts> = artifacts.iter().map(|facts| (id_of(facts), facts)).collect();
@@ -194,13 +209,14 @@ pub(super) async fn record_artifacts(writing: &mut Writing, artifacts: &[Artifac
         row![&facts.tenant, facts.class.as_str(), facts.digest, column(facts.size_bytes), &facts.media_type, now_ms]
     };
     let rows: Vec<_> = artifacts.values().map(row).collect();
-    Many::new(
+    let inserted = Many::new(
         "INSERT INTO artifacts(tenant, class, digest, size_bytes, media_type, created_ms, is_counted) VALUES ",
         "(?, ?, ?, ?, ?, ?, 1)",
-        " ON CONFLICT DO NOTHING",
+        " ON CONFLICT DO NOTHING RETURNING tenant, class, digest",
     )
-    .execute(writing.connection(), &rows)
-    .await
+    .fetch(writing.connection(), &rows)
+    .await?;
+    inserted.iter().map(|row| artifact_id((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
 }
 
 pub(super) fn id_of(facts: &ArtifactFacts) -> ArtifactId {

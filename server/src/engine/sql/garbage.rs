@@ -69,7 +69,7 @@ pub(super) enum Referrer {
 }
 
 impl Referrer {
-    fn kind(self, subject: &Subject) -> &'static str {
+    pub(super) fn kind(self, subject: &Subject) -> &'static str {
         match (self, subject.kind) {
             (Self::Tasks, _) => "TASK",
             (Self::Document, SubjectKind::Model) => "MODEL",
@@ -221,7 +221,7 @@ impl SqlEngine {
 }
 
 /// An artifact's columns.
-type ArtifactRow = (String, String, Vec<u8>);
+pub(super) type ArtifactRow = (String, String, Vec<u8>);
 
 /// A place in the order of age: behind this artifact.
 #[derive(Debug, Default)]
@@ -300,18 +300,6 @@ pub(super) async fn require(writing: &mut Writing, artifacts: &[ArtifactId]) -> 
     if n_whole == wanted.len() { Ok(()) } else { Err(EngineError::ArtifactGone) }
 }
 
-/// Makes a subject refer to artifacts. Again is no error.
-///
-/// # Errors
-/// [`EngineError::ArtifactGone`].
-pub(super) async fn refer(writing: &mut Writing, subject: &Subject, by: Referrer, artifacts: &[ArtifactId]) -> Result<(), EngineError> {
-    if artifacts.is_empty() {
-        return Ok(());
-    }
-    require(writing, artifacts).await?;
-    REFERENCES.execute(writing.connection(), &reference_rows(subject, by, artifacts)).await
-}
-
 /// References of a subject, to be written.
 pub(super) fn reference_rows(subject: &Subject, by: Referrer, artifacts: &[ArtifactId]) -> Vec<Vec<Value>> {
     let row = |artifact: &ArtifactId| row![&artifact.tenant, artifact.class.as_str(), artifact.digest, by.kind(subject), &subject.id];
@@ -388,7 +376,7 @@ async fn doom_one(writing: &mut Writing, bounds: &Bounds, artifact: &ArtifactId)
     Ok(updated.rows_affected() > 0)
 }
 
-fn artifact_id((tenant, class, digest): ArtifactRow) -> Result<ArtifactId, EngineError> {
+pub(super) fn artifact_id((tenant, class, digest): ArtifactRow) -> Result<ArtifactId, EngineError> {
     // The schema admits no third.
     let class = if class == Class::Internal.as_str() { Class::Internal } else { Class::Public };
     let digest: Digest = fixed(&digest)?;

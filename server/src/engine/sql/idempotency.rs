@@ -1,7 +1,44 @@
 //! Request ids: the first answer is kept, and given again to the same request.
 
+use std::collections::BTreeSet;
+
 use super::super::{EngineError, RequestKey};
 use super::Writing;
+use super::lease::get;
+use super::many::{Many, row};
+
+/// A request of a tenant, by its id.
+pub(super) type Place = (String, String);
+
+/// A request that is to be answered, and its answer.
+pub(super) struct Claim<'a> {
+    pub(super) tenant: &'a str,
+    pub(super) key: &'a RequestKey,
+    pub(super) response: Vec<u8>,
+}
+
+/// Keeps the answers to those requests that were not answered yet; tells which.
+pub(super) async fn claim_new(
+    writing: &mut Writing,
+    method: &'static str,
+    mut claims: Vec<Claim<'_>>,
+) -> Result<BTreeSet<Place>, EngineError> {
+    // Rows are locked in one order everywhere.
+    claims.sort_by(|a, b| (a.tenant, &a.key.request_id).cmp(&(b.tenant, &b.key.request_id)));
+    let now_ms = writing.now_ms;
+    let rows: Vec<_> = claims
+        .into_iter()
+        .map(|claim| row![claim.tenant, method, &claim.key.request_id, claim.key.request_hash, claim.response, now_ms])
+        .collect();
+    let claimed = Many::new(
+        "INSERT INTO idempotency(tenant, method, request_id, request_hash, response, created_ms) VALUES ",
+        "(?, ?, ?, ?, ?, ?)",
+        " ON CONFLICT DO NOTHING RETURNING tenant, request_id",
+    )
+    .fetch(writing.connection(), &rows)
+    .await?;
+    claimed.iter().map(|row| Ok((get(row, "tenant")?, get(row, "request_id")?))).collect()
+}
 
 /// Keeps `response` as the first answer to `key`, or answers the first one if there is one. The same key in another transaction waits until this one ends.
 pub(super) async fn claim(

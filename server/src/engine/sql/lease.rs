@@ -8,7 +8,7 @@ use sqlx::{Decode, Row as _, Type};
 
 use super::super::document::Change;
 use super::super::{EngineError, Lease, Leased, NewSession, Notice, Offer, Renewal, SessionId, Subject, SubjectKind, TaskKey, graph};
-use super::many::{Part, row};
+use super::many::{Part, fetch_united, row};
 use super::memory::{keep_offered, note_on_processors, offered};
 use super::stopping::load_stop;
 use super::work::{Taken, try_lock, work};
@@ -41,19 +41,19 @@ macro_rules! ready {
     ($condition:literal) => {
         concat!(
             "SELECT kind, tenant, subject, ordinal, name, step, priority, rank_ms, created_ms, estimated_ms, device_bytes, model_digest, sibling, \
-               epoch, attempts, deaths, not_before_ms FROM tasks WHERE state = 'READY' AND not_before_ms <= $2 AND device_bytes <= $4 AND ",
+               epoch, attempts, deaths, not_before_ms FROM tasks WHERE state = 'READY' AND not_before_ms <= ? AND device_bytes <= ? AND ",
             $condition,
-            " ORDER BY level DESC, rank_ms DESC, created_ms, subject, ordinal LIMIT $3"
+            " ORDER BY level DESC, rank_ms DESC, created_ms, subject, ordinal LIMIT ?"
         )
     };
 }
 
 /// The best tasks of a tenant.
-const OF_TENANT: &str = ready!("tenant = $1");
+const OF_TENANT: &str = ready!("tenant = ?");
 /// The best tasks with a model that the session holds ready.
-const OF_MODEL: &str = ready!("model_digest = $1");
+const OF_MODEL: &str = ready!("model_digest = ?");
 /// The best tasks that open what the session committed.
-const OF_SIBLING: &str = ready!("sibling = $1");
+const OF_SIBLING: &str = ready!("sibling = ?");
 
 /// What a session is given.
 pub(super) type Given = Result<Vec<Leased>, EngineError>;
@@ -288,18 +288,11 @@ async fn ready_tasks(writing: &mut Writing, tenants: &[Tenant], session: &str, o
     let now_ms = writing.now_ms;
     // What does not fit must not hide what does.
     let free_bytes = i64::try_from(offer.free_device_bytes).unwrap_or(i64::MAX);
-    let mut rows = Vec::new();
-    for tenant in tenants {
-        rows.extend(
-            sqlx::query(OF_TENANT).bind(&tenant.name).bind(now_ms).bind(WINDOW).bind(free_bytes).fetch_all(writing.connection()).await?,
-        );
-    }
-    for model in offer.cached_models.iter().take(MAX_MODELS) {
-        rows.extend(
-            sqlx::query(OF_MODEL).bind(model.to_vec()).bind(now_ms).bind(AT_HAND).bind(free_bytes).fetch_all(writing.connection()).await?,
-        );
-    }
-    rows.extend(sqlx::query(OF_SIBLING).bind(session).bind(now_ms).bind(AT_HAND).bind(free_bytes).fetch_all(writing.connection()).await?);
+    let mut parts: Vec<Part> = tenants.iter().map(|tenant| Part::new(OF_TENANT, row![now_ms, free_bytes, &tenant.name, WINDOW])).collect();
+    let models = offer.cached_models.iter().take(MAX_MODELS);
+    parts.extend(models.map(|model| Part::new(OF_MODEL, row![now_ms, free_bytes, *model, AT_HAND])));
+    parts.push(Part::new(OF_SIBLING, row![now_ms, free_bytes, session, AT_HAND]));
+    let rows = fetch_united(writing.connection(), &parts).await?;
     let mut ready: Vec<Ready> = Vec::with_capacity(rows.len());
     for row in &rows {
         let name: String = get(row, "tenant")?;
@@ -411,7 +404,7 @@ async fn give(writing: &mut Writing, ready: &Ready, holder: &Holder<'_>) -> Resu
     let attempts = ready.attempts + 1;
     let taken = sqlx::query(
         "UPDATE tasks SET state = 'RUNNING', epoch = epoch + 1, attempts = $1, session = $2, lease_until_ms = $3 \
-         WHERE kind = $4 AND tenant = $5 AND subject = $6 AND ordinal = $7 AND epoch = $8 AND state = 'READY'",
+         WHERE kind = $4 AND tenant = $5 AND subject = $6 AND ordinal = $7 AND epoch = $8 AND state = $9",
     )
     .bind(attempts)
     .bind(holder.session)
@@ -421,6 +414,8 @@ async fn give(writing: &mut Writing, ready: &Ready, holder: &Holder<'_>) -> Resu
     .bind(&subject.id)
     .bind(ready.ordinal)
     .bind(ready.epoch)
+    // A value and no literal: with that PostgreSQL may take the index of ready tasks, and read as much of it as tasks wait.
+    .bind("READY")
     .execute(writing.connection())
     .await?;
     if taken.rows_affected() == 0 {

@@ -170,6 +170,23 @@ pub(super) async fn execute_together(dialect: Dialect, connection: &mut AnyConne
     Ok(())
 }
 
+/// Reads with several statements of the same columns at once; their rows come in any order. They must be few enough for one.
+pub(super) async fn fetch_united(connection: &mut AnyConnection, parts: &[Part]) -> Result<Vec<AnyRow>, EngineError> {
+    let (sql, values) = united(parts);
+    Ok(sqlx::query_with(AssertSqlSafe(sql), values).fetch_all(connection).await?)
+}
+
+/// Each in its own FROM, so that its order and its limit are its own.
+fn united(parts: &[Part]) -> (String, AnyArguments) {
+    let (mut sql, mut values) = (String::new(), AnyArguments::default());
+    for (i, part) in parts.iter().enumerate() {
+        sql.push_str(if i == 0 { "SELECT * FROM (" } else { " UNION ALL SELECT * FROM (" });
+        append(&mut sql, &mut values, &part.sql, &part.values);
+        sql.push_str(&format!(") AS part{i}"));
+    }
+    (sql, values)
+}
+
 /// How many of the next statements go at once.
 fn n_at_once(parts: &[Part]) -> usize {
     let n_values = parts.iter().scan(0, |sum, part| {

@@ -11,15 +11,19 @@ mod expiry;
 mod facts;
 mod garbage;
 mod group;
+mod held;
 mod idempotency;
+mod joint;
 mod lease;
 mod lines;
 mod many;
 mod memory;
+mod model_artifacts;
 mod notices;
 mod operations;
 mod outage;
 mod overview;
+mod positions;
 mod postgres;
 mod reaping;
 mod resources;
@@ -43,9 +47,12 @@ use crate::limits::Limits;
 use crate::placement::retry::Budgets;
 use desk::Desk;
 use group::{Group, Member};
+use joint::Newcomers;
 use lines::{Line, Lines};
 use many::{Part, execute_together, row};
+use model_artifacts::ModelArtifacts;
 use notices::Notices;
+use positions::Positions;
 pub use postgres::PostgresError;
 use room::Counts;
 pub use sqlite::OpenError;
@@ -118,7 +125,10 @@ pub struct SqlEngine {
     clock: ProcessClock,
     notices: Arc<Notices>,
     counts: Counts,
+    positions: Positions,
+    model_artifacts: ModelArtifacts,
     desk: Desk,
+    newcomers: Newcomers,
 }
 
 /// Who may write.
@@ -215,11 +225,14 @@ impl From<sqlx::Error> for EngineError {
                 _ => Self::Database(error),
             };
         }
-        match code.parse::<i32>().map(|code| code & 0xff) {
+        let code = code.parse::<i32>().unwrap_or(0);
+        match (code, code & 0xff) {
+            // SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE
+            (1555 | 2067, _) => Self::AlreadyExists,
             // SQLITE_BUSY, SQLITE_LOCKED
-            Ok(5 | 6) => Self::Busy(error),
+            (_, 5 | 6) => Self::Busy(error),
             // SQLITE_FULL
-            Ok(13) => Self::Full(error),
+            (_, 13) => Self::Full(error),
             _ => Self::Database(error),
         }
     }

@@ -9,8 +9,11 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
 use super::desk::Desk;
+use super::joint::Newcomers;
 use super::lines::Lines;
+use super::model_artifacts::ModelArtifacts;
 use super::notices::Notices;
+use super::positions::Positions;
 use super::room::Counts;
 use super::{Dialect, ProcessClock, Rules, SqlEngine, Writers};
 use crate::limits::Limits;
@@ -19,6 +22,9 @@ use crate::limits::Limits;
 const MIN_VERSION: i32 = 150_000;
 /// One to write and one to read.
 const MIN_CONNECTIONS: u32 = 2;
+
+/// How long a connection that nobody uses is taken to be alive.
+const TRUSTED: Duration = Duration::from_secs(1);
 
 /// Why PostgreSQL cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +73,16 @@ impl SqlEngine {
         let pool = AnyPoolOptions::new()
             .max_connections(n_connections)
             .acquire_timeout(Duration::from_secs(10))
+            // A connection that was used a moment ago is not asked for a sign of life.
+            .test_before_acquire(false)
+            .before_acquire(|connection, used| {
+                Box::pin(async move {
+                    if used.idle_for > TRUSTED {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .after_connect(|connection, _| {
                 Box::pin(async move {
                     connection.execute("SET statement_timeout = '30s'").await?;
@@ -86,7 +102,10 @@ impl SqlEngine {
             rules: Rules::new(limits),
             clock: ProcessClock::start(),
             counts: Counts::default(),
+            positions: Positions::default(),
+            model_artifacts: ModelArtifacts::default(),
             desk: Desk::default(),
+            newcomers: Newcomers::default(),
             notices: Notices::over(url).map_err(PostgresError::Url)?,
         })
     }

@@ -2,8 +2,9 @@
 
 use super::super::verdict::decide_death;
 use super::super::{EngineError, Lease, Reaped, Subject, SubjectKind, TaskKey, Usage};
+use super::held::{Held, hold};
 use super::outage::Look;
-use super::settle::{Held, end_attempt, hold};
+use super::settle::end_attempt;
 use super::stopping::end_if_idle;
 use super::{Locked, SqlEngine, Writing, lock, subject};
 

@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 use sqlx::any::AnyArguments;
-use sqlx::{AnyConnection, Arguments as _, AssertSqlSafe, Row as _};
+use sqlx::{Arguments as _, AssertSqlSafe, Row as _};
 use zkinfer_proto::v1;
 
 use super::super::document::Document;
@@ -10,6 +10,7 @@ use super::super::{
     EngineError, EngineFuture, JobFilter, NewBatch, NewJob, NewModel, Page, PageRequest, Resources, StoredEvent, Subject, SubjectKind,
     TaskFacts,
 };
+use super::positions::set_model_position;
 use super::stopping::Stop;
 use super::{SqlEngine, load, subject};
 
@@ -26,7 +27,7 @@ impl Resources for SqlEngine {
                 return Ok(None);
             };
             if model.state() == v1::model::State::Compiling {
-                set_queue_position(&mut reader, &subject, &mut model.progress).await?;
+                set_model_position(&mut reader, &subject, &mut model).await?;
             }
             Ok(Some(*model))
         })
@@ -72,7 +73,7 @@ impl Resources for SqlEngine {
                 return Ok(None);
             };
             if job.state() == v1::job::State::Queued {
-                set_queue_position(&mut reader, &subject, &mut job.progress).await?;
+                self.set_job_position(&mut reader, &subject, &mut job).await?;
             }
             Ok(Some(*job))
         })
@@ -177,34 +178,6 @@ impl SqlEngine {
         };
         Ok(Page { items, next })
     }
-}
-
-/// Places in the queue that are told; further back it is the last of them. Counting takes time that grows with the place.
-const MAX_POSITION: i64 = 1000;
-
-/// How many of the tenant's own go first, of those that wait as a whole. A subject that a worker has, or had, is at no place.
-async fn set_queue_position(
-    connection: &mut AnyConnection,
-    subject: &Subject,
-    progress: &mut Option<v1::Progress>,
-) -> Result<(), EngineError> {
-    let sql = match subject.kind {
-        SubjectKind::Job => {
-            "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs AS other WHERE other.tenant = mine.tenant AND other.state = 1 \
-                 AND other.priority > mine.priority LIMIT 1000) AS above) \
-               + (SELECT count(*) FROM (SELECT 1 FROM jobs AS other WHERE other.tenant = mine.tenant AND other.state = 1 \
-                 AND other.priority = mine.priority AND other.id < mine.id LIMIT 1000) AS before) \
-             FROM jobs AS mine WHERE tenant = $1 AND id = $2 AND state = 1"
-        }
-        SubjectKind::Model => {
-            "SELECT (SELECT count(*) FROM tasks AS other WHERE other.kind = 'REGISTER' AND other.tenant = mine.tenant AND other.state = 'READY' \
-               AND (other.created_ms < mine.created_ms OR (other.created_ms = mine.created_ms AND other.subject < mine.subject))) \
-             FROM tasks AS mine WHERE kind = 'REGISTER' AND tenant = $1 AND subject = $2 AND state = 'READY'"
-        }
-    };
-    let ahead: Option<i64> = sqlx::query_scalar(sql).bind(&subject.tenant).bind(&subject.id).fetch_optional(connection).await?;
-    progress.get_or_insert_default().queue_position = ahead.map_or(-1, |ahead| ahead.min(MAX_POSITION) as i32);
-    Ok(())
 }
 
 pub(super) fn push_job_filter(query: &mut ListQuery, filter: JobFilter) {

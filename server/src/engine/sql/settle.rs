@@ -2,84 +2,20 @@
 
 use zkinfer_proto::v1;
 
-use super::super::document::{Change, Document};
+use super::super::document::Change;
 use super::super::verdict::{Failed, Verdict, decide};
-use super::super::{ArtifactFacts, EngineError, FailedAttempt, Lease, Notice, Outcome, Subject, SubjectKind, TaskFlow, Usage, graph};
+use super::super::{
+    ArtifactFacts, Ended, EngineError, FailedAttempt, Lease, Notice, Outcome, Subject, SubjectKind, TaskFlow, Usage, graph,
+};
 use super::admission::named;
-use super::artifact_records::{id_of, record_artifacts};
-use super::garbage::{REFERENCES, Referrer, refer, reference_rows, require};
+use super::artifact_records::{id_of, record_and_require};
+use super::garbage::{REFERENCES, Referrer, reference_rows};
+use super::held::{Held, hold};
 use super::many::{Part, row};
-use super::stopping::{Stop, cancel_all, end_if_idle};
-use super::{Locked, SqlEngine, Writing, apply, apply_with, lock};
+use super::stopping::{cancel_all, end_if_idle};
+use super::{SqlEngine, Writing, apply, apply_with};
 use crate::artifacts::{ArtifactId, Class};
 use crate::placement::retry::History;
-
-/// A running task whose epoch was checked, its subject locked.
-pub(super) struct Held {
-    pub(super) subject: Subject,
-    pub(super) name: String,
-    pub(super) ordinal: i64,
-    pub(super) epoch: i64,
-    pub(super) session: Option<String>,
-    pub(super) attempts: u32,
-    pub(super) history: History,
-    pub(super) device_bytes: u64,
-    pub(super) document: Document,
-    pub(super) stop: Option<Stop>,
-}
-
-impl Held {
-    /// The task is all that its subject has.
-    fn is_whole(&self) -> bool {
-        graph::is_whole(&self.name)
-    }
-
-    /// The task, as far as it matters when it failed.
-    pub(super) fn failed(&self) -> Failed<'_> {
-        Failed {
-            history: self.history,
-            attempts: self.attempts,
-            device_bytes: self.device_bytes,
-            peak_device_bytes: 0,
-            name: &self.name,
-            epoch: self.epoch,
-        }
-    }
-}
-
-/// Locks the subject and checks that the lease is the newest.
-pub(super) async fn hold(writing: &mut Writing, lease: &Lease) -> Result<Held, EngineError> {
-    let subject = &lease.task.subject;
-    let Locked { document, stop } = lock(writing, subject).await?.ok_or(EngineError::Fenced)?;
-    if document.is_final() {
-        return Err(EngineError::Fenced);
-    }
-    let row: Option<(i64, i64, i64, i64, i64, i64, i64, Option<String>)> = sqlx::query_as(
-        "SELECT ordinal, attempts, failed_task, failed_infra, failed_memory, deaths, device_bytes, session FROM tasks \
-         WHERE kind = $1 AND tenant = $2 AND subject = $3 AND name = $4 AND epoch = $5 AND state = 'RUNNING'",
-    )
-    .bind(subject.kind.task_kind())
-    .bind(&subject.tenant)
-    .bind(&subject.id)
-    .bind(&lease.task.name)
-    .bind(lease.epoch)
-    .fetch_optional(writing.connection())
-    .await?;
-    let (ordinal, attempts, task, infra, memory, deaths, device_bytes, session) = row.ok_or(EngineError::Fenced)?;
-    let count = |column: i64| u32::try_from(column).unwrap_or(u32::MAX);
-    Ok(Held {
-        subject: subject.clone(),
-        name: lease.task.name.clone(),
-        ordinal,
-        epoch: lease.epoch,
-        session,
-        attempts: count(attempts),
-        history: History { task: count(task), infrastructure: count(infra), memory: count(memory), killed_sessions: count(deaths) },
-        device_bytes: u64::try_from(device_bytes).unwrap_or(0),
-        document,
-        stop,
-    })
-}
 
 impl SqlEngine {
     pub(super) async fn note_progress(&self, lease: &Lease, progress: v1::Progress) -> Result<TaskFlow, EngineError> {
@@ -115,13 +51,14 @@ impl SqlEngine {
         }
     }
 
-    pub(super) async fn complete_task(&self, lease: &Lease, outcome: Outcome, usage: &Usage) -> Result<(), EngineError> {
+    pub(super) async fn complete_task(&self, lease: &Lease, outcome: Outcome, usage: &Usage) -> Result<Option<Ended>, EngineError> {
         let mut writing = self.begin().await?;
         let mut held = hold(&mut writing, lease).await?;
         if let Some(stop) = held.stop.clone() {
             end_task(&mut writing, &held, "CANCELLED", usage).await?;
             end_if_idle(&mut writing, &held.subject, &mut held.document, &stop).await?;
-            return self.commit(writing).await;
+            self.commit(writing).await?;
+            return Ok(held.document.into_ended());
         }
         check_outcome(&mut writing, &held, &outcome).await?;
         // The end of a task that is all of its job is written together with the job's.
@@ -144,10 +81,7 @@ impl SqlEngine {
                 apply(&mut writing, &held.subject, &mut held.document, Change::Progressed(progress)).await?;
             }
             Outcome::Proved { mut result, artifacts } => {
-                let mut referred = named(&held.subject, [result.verifier_key_artifact.as_str()])?;
-                record_artifacts(&mut writing, &artifacts).await?;
-                referred.extend(artifacts.iter().map(id_of));
-                require(&mut writing, &referred).await?;
+                let referred = self.record_proof(&mut writing, &held, &result, &artifacts).await?;
                 if !held.is_whole() {
                     result.stage_times = step_times(&mut writing, &held.subject).await?;
                 }
@@ -160,7 +94,28 @@ impl SqlEngine {
                 }
             }
         }
-        self.commit(writing).await
+        self.commit(writing).await?;
+        Ok(held.document.into_ended())
+    }
+
+    /// Records what a proof consists of; answers what its job then refers to: that, and the model's key.
+    async fn record_proof(
+        &self,
+        writing: &mut Writing,
+        held: &Held,
+        result: &v1::JobResult,
+        artifacts: &[ArtifactFacts],
+    ) -> Result<Vec<ArtifactId>, EngineError> {
+        let own: Vec<ArtifactId> = artifacts.iter().map(id_of).collect();
+        let mut required = own.clone();
+        let keys = named(&held.subject, [result.verifier_key_artifact.as_str()])?;
+        for key in &keys {
+            if !self.is_of_model(writing, held.model_id(), key).await? {
+                required.push(key.clone());
+            }
+        }
+        record_and_require(writing, artifacts, &required).await?;
+        Ok(own.into_iter().chain(keys).collect())
     }
 
     pub(super) async fn fail_task(&self, lease: &Lease, failed: &FailedAttempt, usage: &Usage) -> Result<(), EngineError> {
@@ -334,9 +289,9 @@ async fn insert_artifacts(
     artifacts: &[ArtifactFacts],
     others: Vec<ArtifactId>,
 ) -> Result<(), EngineError> {
-    record_artifacts(writing, artifacts).await?;
     let referred: Vec<ArtifactId> = artifacts.iter().map(id_of).chain(others).collect();
-    refer(writing, subject, by, &referred).await
+    record_and_require(writing, artifacts, &referred).await?;
+    REFERENCES.execute(writing.connection(), &reference_rows(subject, by, &referred)).await
 }
 
 async fn keep_model(writing: &mut Writing, subject: &Subject, private: [u8; 32], graph: &v1::TaskGraph) -> Result<(), EngineError> {

@@ -14,7 +14,10 @@ use sqlx::{AnyPool, ConnectOptions as _, Connection as _, Executor as _};
 
 use super::desk::Desk;
 use super::group::Group;
+use super::joint::Newcomers;
+use super::model_artifacts::ModelArtifacts;
 use super::notices::Notices;
+use super::positions::Positions;
 use super::room::Counts;
 use super::{Dialect, ProcessClock, Rules, SqlEngine, Writers};
 use crate::limits::Limits;
@@ -80,7 +83,10 @@ impl SqlEngine {
             rules: Rules::new(limits),
             clock: ProcessClock::start(),
             counts: Counts::default(),
+            positions: Positions::default(),
+            model_artifacts: ModelArtifacts::default(),
             desk: Desk::default(),
+            newcomers: Newcomers::default(),
             notices: Notices::silent(),
         })
     }

@@ -3,7 +3,7 @@
 use zkinfer_proto::v1;
 
 use super::super::{
-    EngineFuture, Expired, FailedAttempt, Lease, Leased, NewSession, Notice, Offer, Outcome, Reaped, Renewal, SessionId, TaskEngine,
+    Ended, EngineFuture, Expired, FailedAttempt, Lease, Leased, NewSession, Notice, Offer, Outcome, Reaped, Renewal, SessionId, TaskEngine,
     TaskFlow, Usage,
 };
 use super::SqlEngine;
@@ -33,7 +33,7 @@ impl TaskEngine for SqlEngine {
         Box::pin(async move { self.note_progress(&lease, progress).await })
     }
 
-    fn complete(&self, lease: &Lease, outcome: Outcome, usage: Usage) -> EngineFuture<'_, ()> {
+    fn complete(&self, lease: &Lease, outcome: Outcome, usage: Usage) -> EngineFuture<'_, Option<Ended>> {
         let lease = lease.clone();
         Box::pin(async move { self.complete_task(&lease, outcome, &usage).await })
     }

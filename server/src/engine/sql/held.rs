@@ -1,0 +1,118 @@
+//! A task in the hands of who reports on it.
+
+use super::super::document::Document;
+use super::super::verdict::Failed;
+use super::super::{EngineError, Lease, Subject, SubjectKind, graph};
+use super::Writing;
+use super::lease::get;
+use super::stopping::Stop;
+use crate::placement::retry::History;
+
+/// A running task whose epoch was checked, its subject locked.
+pub(super) struct Held {
+    pub(super) subject: Subject,
+    pub(super) name: String,
+    pub(super) ordinal: i64,
+    pub(super) epoch: i64,
+    pub(super) session: Option<String>,
+    pub(super) attempts: u32,
+    pub(super) history: History,
+    pub(super) device_bytes: u64,
+    pub(super) document: Document,
+    pub(super) stop: Option<Stop>,
+}
+
+impl Held {
+    /// The task is all that its subject has.
+    pub(super) fn is_whole(&self) -> bool {
+        graph::is_whole(&self.name)
+    }
+
+    /// The id of the job's model.
+    pub(super) fn model_id(&self) -> &str {
+        let Document::Job(job) = &self.document else { return "" };
+        job.model.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The task, as far as it matters when it failed.
+    pub(super) fn failed(&self) -> Failed<'_> {
+        Failed {
+            history: self.history,
+            attempts: self.attempts,
+            device_bytes: self.device_bytes,
+            peak_device_bytes: 0,
+            name: &self.name,
+            epoch: self.epoch,
+        }
+    }
+}
+
+/// A running task and its subject, by the lease.
+macro_rules! held {
+    ($subjects:literal, $stop:literal) => {
+        concat!(
+            "SELECT subject.doc, ",
+            $stop,
+            ", task.ordinal, task.attempts, task.failed_task, task.failed_infra, task.failed_memory, task.deaths, task.device_bytes, task.session FROM ",
+            $subjects,
+            " AS subject JOIN tasks AS task ON task.tenant = subject.tenant AND task.subject = subject.id \
+             WHERE subject.tenant = $1 AND subject.id = $2 AND task.kind = $3 AND task.name = $4 AND task.epoch = $5 AND task.state = $6"
+        )
+    };
+}
+
+macro_rules! of_model {
+    () => {
+        held!("models", "NULL AS stop_cause, NULL AS stop_note")
+    };
+}
+
+macro_rules! of_job {
+    () => {
+        held!("jobs", "subject.stop_cause, subject.stop_note")
+    };
+}
+
+/// Locks the subject and then the task, if the lease is the newest.
+///
+/// # Errors
+/// [`EngineError::Fenced`].
+pub(super) async fn hold(writing: &mut Writing, lease: &Lease) -> Result<Held, EngineError> {
+    let subject = &lease.task.subject;
+    let sql = match subject.kind {
+        SubjectKind::Model => writing.dialect.pick(of_model!(), concat!(of_model!(), " FOR UPDATE OF subject, task")),
+        SubjectKind::Job => writing.dialect.pick(of_job!(), concat!(of_job!(), " FOR UPDATE OF subject, task")),
+    };
+    let row = sqlx::query(sql)
+        .bind(&subject.tenant)
+        .bind(&subject.id)
+        .bind(subject.kind.task_kind())
+        .bind(&lease.task.name)
+        .bind(lease.epoch)
+        .bind("RUNNING")
+        .fetch_optional(writing.connection())
+        .await?
+        .ok_or(EngineError::Fenced)?;
+    let document = Document::decode(subject.kind, &get::<Vec<u8>>(&row, "doc")?)?;
+    if document.is_final() {
+        return Err(EngineError::Fenced);
+    }
+    let count = |column: &str| Ok::<u32, sqlx::Error>(u32::try_from(get::<i64>(&row, column)?).unwrap_or(u32::MAX));
+    Ok(Held {
+        subject: subject.clone(),
+        name: lease.task.name.clone(),
+        ordinal: get(&row, "ordinal")?,
+        epoch: lease.epoch,
+        session: get(&row, "session")?,
+        attempts: count("attempts")?,
+        history: History {
+            task: count("failed_task")?,
+            infrastructure: count("failed_infra")?,
+            memory: count("failed_memory")?,
+            killed_sessions: count("deaths")?,
+        },
+        device_bytes: u64::try_from(get::<i64>(&row, "device_bytes")?).unwrap_or(0),
+        document,
+        stop: Stop::from_columns(get(&row, "stop_cause")?, get(&row, "stop_note")?),
+    })
+}

@@ -1,0 +1,121 @@
+//! Many who come at once: what is admitted together is admitted as if each had come alone.
+
+use futures::future::join_all;
+use zkinfer_proto::name::ArtifactName;
+use zkinfer_proto::v1;
+use zkinfer_server::artifacts::Class;
+use zkinfer_server::engine::{EngineError, NewJob, Outcome, PageRequest, Subject, Usage};
+
+use crate::world::{World, artifact, finish, key, new_batch, new_job, proved, subject_of, whole};
+
+pub(crate) async fn who_is_refused_keeps_none_of_those_who_come_at_once_out(world: World) {
+    world.ready_model("acme", "net", whole()).await;
+    world.ready_model("small", "net", whole()).await;
+    let quota = v1::Quota { tenant: "tenants/small".into(), share_milli: 1000, max_queued: 1, max_running: 0, paused: false };
+    world.engine.set_quota("small", quota).await.unwrap();
+    let keyed = |request_id: &str, body: u8| NewJob { key: key(request_id, body), ..new_job("acme", "net") };
+    let first = world.engine.create_job(keyed("known", 1)).await.unwrap();
+    let gone = ArtifactName { tenant: "acme".into(), blake3: [9; 32] }.to_string();
+    let mut without_input = new_job("acme", "net");
+    without_input.job.input = Some(v1::Input { source: Some(v1::input::Source::Artifact(gone)), ..Default::default() });
+    let plain = (0..20).map(|_| new_job("acme", "net"));
+    let others = [
+        keyed("known", 1),
+        keyed("known", 2),
+        keyed("twice", 1),
+        keyed("twice", 1),
+        keyed("once", 1),
+        new_job("acme", "missing"),
+        new_job("small", "net"),
+        new_job("small", "net"),
+        new_job("small", "net"),
+        without_input,
+    ];
+    let mut answers = join_all(plain.chain(others).map(|new| world.engine.create_job(new))).await.into_iter();
+    let mut next = || answers.next().unwrap();
+    for _ in 0..20 {
+        next().unwrap();
+    }
+    assert_eq!(next().unwrap().name, first.name);
+    assert!(matches!(next(), Err(EngineError::RequestIdReused)));
+    assert_eq!(next().unwrap().name, next().unwrap().name);
+    next().unwrap();
+    assert!(matches!(next(), Err(EngineError::ModelNotFound)));
+    let of_small = [next(), next(), next()];
+    assert_eq!(of_small.iter().filter(|answer| answer.is_ok()).count(), 1);
+    assert_eq!(of_small.iter().filter(|answer| matches!(answer, Err(EngineError::QuotaExceeded { .. }))).count(), 2);
+    assert!(matches!(next(), Err(EngineError::ArtifactGone)));
+    // 20, the known one, the one that came twice, the one that came once, and that of the small tenant.
+    assert_eq!(world.engine.queue().await.unwrap().ready, 24);
+}
+
+/// Whoever admits for others may be dropped at any place.
+pub(crate) async fn who_goes_away_keeps_none_of_those_who_come_with_it_out(world: World) {
+    world.ready_model("acme", "net", whole()).await;
+    let mut names = Vec::new();
+    for n_yields in 0..40 {
+        let create = |new: NewJob| {
+            let engine = world.engine.clone();
+            tokio::spawn(async move { engine.create_job(new).await })
+        };
+        let leaving = create(new_job("acme", "net"));
+        let staying: Vec<_> = (0..4).map(|_| create(new_job("acme", "net"))).collect();
+        for _ in 0..n_yields {
+            tokio::task::yield_now().await;
+        }
+        leaving.abort();
+        let _ = leaving.await;
+        for created in join_all(staying).await {
+            names.push(created.unwrap().unwrap().name);
+        }
+    }
+    let page = PageRequest { size: 1000, after: None };
+    let jobs = world.engine.list_jobs("acme", Default::default(), page).await.unwrap().items;
+    assert!(names.iter().all(|name| jobs.iter().filter(|job| job.name == *name).count() == 1));
+    assert!((names.len()..=names.len() + 40).contains(&jobs.len()));
+    assert_eq!(world.engine.queue().await.unwrap().ready, jobs.len() as u64, "each with its task");
+}
+
+pub(crate) async fn places_are_told_also_far_from_the_front(world: World) {
+    world.ready_model("acme", "net", whole()).await;
+    let created = world.engine.create_jobs(new_batch(&["net"; 130], None)).await.unwrap();
+    let jobs: Vec<Subject> = created.jobs.iter().map(subject_of).collect();
+    let place = async |index: usize| world.get(&jobs[index]).await.progress.unwrap().queue_position;
+    for index in [129, 120, 110, 100, 99, 50, 0] {
+        assert_eq!(place(index).await, index as i32);
+    }
+    let session = world.session().await;
+    let leased = world.lease(&session).await;
+    assert_eq!(leased.lease.task.subject, jobs[0]);
+    assert_eq!((place(0).await, place(1).await, place(99).await), (-1, 0, 98));
+    // Far from the front a moment may pass.
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    assert_eq!((place(129).await, place(120).await), (128, 119));
+    let urgent = world.job_with("acme", "net", |job| job.priority = 5).await;
+    assert_eq!(world.get(&urgent).await.progress.unwrap().queue_position, 0);
+    finish(&world, &leased.lease).await.unwrap();
+}
+
+/// A job refers to its model's key without a look at it; to no other.
+pub(crate) async fn a_key_that_is_not_the_models_must_be_there(world: World) {
+    world.ready_model("acme", "net", whole()).await;
+    let session = world.session().await;
+    let key = artifact("acme", Class::Public, b"another key");
+    let named = ArtifactName { tenant: "acme".into(), blake3: key.digest }.to_string();
+    for is_there in [false, true] {
+        world.job("acme", "net").await;
+        let leased = world.lease(&session).await;
+        let Outcome::Proved { mut result, artifacts } = proved("acme", "proof") else { unreachable!("it is proved") };
+        result.verifier_key_artifact = named.clone();
+        let settled = world.engine.complete(&leased.lease, Outcome::Proved { result, artifacts }, Usage::default()).await;
+        match settled {
+            Ok(ended) => assert!(is_there && ended.is_some()),
+            Err(error) => {
+                assert!(!is_there && matches!(error, EngineError::ArtifactGone), "{error:?}");
+                world.engine.release(&leased.lease).await.unwrap();
+                finish(&world, &world.lease(&session).await.lease).await.unwrap();
+                world.engine.add_artifact(key.clone()).await.unwrap();
+            }
+        }
+    }
+}
