@@ -140,8 +140,8 @@ def test_transfers_are_resumed_where_they_broke_off(service: Scripted) -> None:
 
     async def run() -> bytes:
         connection = _aio.Connection(service.address, Options(retry=POLICY))
-        await _aio.upload(connection, data, _transfer.NPY)
-        downloaded = await _aio.download(connection, name)
+        await connection.run(_transfer.upload, data, _transfer.NPY)
+        downloaded = await connection.run(_transfer.download, name)
         await connection.close()
         return downloaded
 

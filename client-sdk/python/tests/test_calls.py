@@ -12,7 +12,8 @@ import pytest
 import zkinfer
 from scripted import Scripted
 from zkinfer import _transfer
-from zkinfer._connection import Connection, Options, call_metadata, parse_address
+from zkinfer._blocking import Connection
+from zkinfer._connection import Options, call_metadata, parse_address
 from zkinfer.jobs import Job
 from zkinfer.v1 import proof_pb2
 
@@ -89,7 +90,7 @@ def test_nobody_answers() -> None:
 def test_an_upload_is_resumed_where_it_broke_off(service: Scripted, connection: Connection) -> None:
     data = bytes(range(256)) * 10_000
     service.artifacts.breaks = [_transfer.CHUNK_BYTES, 2 * _transfer.CHUNK_BYTES]
-    _transfer.upload(connection, data, _transfer.NPY)
+    connection.run(_transfer.upload, data, _transfer.NPY)
     assert bytes(service.artifacts.data) == data
     assert service.artifacts.offsets == [0, _transfer.CHUNK_BYTES, 3 * _transfer.CHUNK_BYTES]
 
@@ -100,7 +101,7 @@ def test_a_file_is_uploaded_in_calls_of_bounded_size(
     monkeypatch.setattr(_transfer, "CHUNK_BYTES", 1000)
     monkeypatch.setattr(_transfer, "CALL_BYTES", 2500)
     (tmp_path / "file").write_bytes(bytes(6001))
-    _transfer.upload(connection, tmp_path / "file", _transfer.ONNX)
+    connection.run(_transfer.upload, tmp_path / "file", _transfer.ONNX)
     assert len(service.artifacts.data) == 6001
     assert service.artifacts.offsets == [0, 2500, 5000]
 
@@ -109,18 +110,18 @@ def test_a_download_is_resumed_and_its_hash_compared(service: Scripted, connecti
     data = bytes(range(256)) * 50
     name = service.artifacts.store(data)
     service.artifacts.read_breaks = [3000, 7000]
-    assert _transfer.download(connection, name) == data
+    assert connection.run(_transfer.download, name) == data
     assert service.artifacts.reads == [0, 3000, 7000]
     with pytest.raises(zkinfer.ArtifactError, match="more than 100 bytes"):
-        _transfer.download(connection, name, limit=100)
+        connection.run(_transfer.download, name, limit=100)
     service.artifacts.stored[name] = data[:-1]
     with pytest.raises(zkinfer.ArtifactError, match="hash"):
-        _transfer.download(connection, name)
+        connection.run(_transfer.download, name)
     service.artifacts.damage = 1
     with pytest.raises(zkinfer.ArtifactError, match="checksum"):
-        _transfer.download(connection, name)
+        connection.run(_transfer.download, name)
     with pytest.raises(zkinfer.AnswerError, match="no artifact's name"):
-        _transfer.download(connection, "tenants/t/models/m")
+        connection.run(_transfer.download, "tenants/t/models/m")
 
 
 def watched(service: Scripted, client: zkinfer.Client, *streams: list[tuple[int, int, str]]) -> list[int]:

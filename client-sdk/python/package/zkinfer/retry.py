@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from .errors import CallError
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,15 +36,27 @@ class RetryPolicy:
         back_off = min(self.first_wait * 2.0 ** (failures - 1), self.longest_wait)
         return back_off * (1 + share) / 2
 
-    def run(self, call: Callable[[], T], sleep: Callable[[float], None] = time.sleep) -> T:
-        """Calls until it succeeds, fails for good, or the attempts are used up; raises the last attempt's error."""
-        failures = 0
-        while True:
-            try:
-                return call()
-            except CallError as error:
-                failures += 1
-                wait = self.wait_after(failures, error)
-                if wait is None:
-                    raise
-            sleep(wait)
+
+class Repetition:
+    """The failures of one call in a row."""
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._policy = policy
+        self._failures = 0
+
+    def reset(self) -> None:
+        """The call got on: what failed before counts no more."""
+        self._failures = 0
+
+    def fail(self) -> bool:
+        """Counts a failure that no error stands for; answers whether another attempt is due."""
+        self._failures += 1
+        return self._failures < self._policy.attempts
+
+    def wait_after(self, error: CallError) -> float:
+        """Counts a failure; answers how many seconds to wait before the next attempt, and raises the error where that has no sense."""
+        self._failures += 1
+        wait = self._policy.wait_after(self._failures, error)
+        if wait is None:
+            raise error
+        return wait
