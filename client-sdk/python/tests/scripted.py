@@ -38,13 +38,14 @@ def refuse(
 
 
 class Artifacts(artifact_pb2_grpc.ArtifactServiceServicer):
-    """Keeps uploads in memory; breaks off after the bytes that `breaks` names, one a call."""
+    """Keeps uploads in memory; breaks off after the bytes that `breaks` names, one a call, and forgets them when more is to come."""
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.size = 0
         self.breaks: list[int] = []
         self.offsets: list[int] = []
+        self.is_forgetful = False
         self.stored: dict[str, bytes] = {}
         self.read_breaks: list[int] = []
         self.reads: list[int] = []
@@ -66,6 +67,9 @@ class Artifacts(artifact_pb2_grpc.ArtifactServiceServicer):
 
     def WriteChunks(self, requests: Iterator[Any], context: Any) -> Any:
         left = self.breaks.pop(0) if self.breaks else None
+        if self.is_forgetful and self.data:
+            self.data.clear()
+            refuse(context, grpc.StatusCode.ABORTED, "UPLOAD_STARTS_AGAIN", 0.0)
         for position, request in enumerate(requests):
             assert (request.upload != "") == (position == 0)
             assert request.write_offset == len(self.data) and request.crc32c == _verify.crc32c(request.data)

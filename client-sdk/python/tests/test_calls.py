@@ -95,6 +95,17 @@ def test_an_upload_is_resumed_where_it_broke_off(service: Scripted, connection: 
     assert service.artifacts.offsets == [0, _transfer.CHUNK_BYTES, 3 * _transfer.CHUNK_BYTES]
 
 
+def test_an_upload_that_is_forgotten_again_and_again_is_given_up(
+    service: Scripted, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_transfer, "CALL_BYTES", 1000)
+    service.artifacts.is_forgetful = True
+    with pytest.raises(zkinfer.AbortedError) as caught:
+        connection.run(_transfer.upload, bytes(3000), _transfer.NPY)
+    assert caught.value.reason == "UPLOAD_STARTS_AGAIN"
+    assert service.artifacts.offsets == [0] * POLICY.attempts
+
+
 def test_a_file_is_uploaded_in_calls_of_bounded_size(
     service: Scripted, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ mod cut;
 mod faulty_store;
 mod service;
 mod tls;
+mod uploads;
 
 use std::sync::Arc;
 use std::time::Duration;

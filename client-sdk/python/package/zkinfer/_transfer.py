@@ -59,22 +59,31 @@ def chunks(source: Source, upload_name: str, offset: int) -> Iterator[artifact_p
 
 
 def upload(services: Services, source: Source, media_type: str) -> Steps[str]:
-    """Uploads bytes, or a file by its path; answers the artifact's name. Bytes that the service has are not sent."""
+    """Uploads bytes, or a file by its path; answers the artifact's name. Bytes that the service has are not sent.
+
+    If the service has lost what it had, the upload begins again, at most `RetryPolicy.attempts` times in all.
+    """
     request = yield Compute(lambda: begin_upload(source, media_type))
     session = yield from call(services, services.artifacts.BeginUpload, request)
-    repetition = Repetition(services.options.retry)
+    retry = services.options.retry
+    repetition, n_begun = Repetition(retry), 1
     while not session.complete:
-        before, has_failed = session.committed_bytes, False
+        before, cause = session.committed_bytes, None
         try:
             session = yield Ask(services.artifacts.WriteChunks, chunks(source, session.upload, before))
         except CallError as error:
-            has_failed = True
+            cause = error
             yield Pause(repetition.wait_after(error))
             left = artifact_pb2.GetUploadRequest(upload=session.upload)
             session = yield from call(services, services.artifacts.GetUpload, left)
         if session.committed_bytes > before:
             repetition.reset()
-        elif not session.complete and not has_failed:
+        elif session.committed_bytes < before:
+            # That it gets on in between does not count: a service whose processes each know only their own bytes would lose them for ever.
+            if n_begun >= retry.attempts:
+                raise cause or AnswerError("the service loses bytes of the upload again and again")
+            n_begun += 1
+        elif not session.complete and cause is None:
             raise AnswerError("the service takes no more bytes of the upload, but does not call it complete")
     return str(session.artifact.name)
 
