@@ -10,6 +10,7 @@ use zkinfer_proto::name::ArtifactName;
 use zkinfer_proto::v1::{self, Artifact, UploadSession};
 
 use crate::client::{Client, request_id};
+use crate::retry::Repetition;
 use crate::status::{ClientError, Refusal, RefusalKind};
 
 /// Bytes of a chunk: well below the service's limit.
@@ -159,24 +160,23 @@ impl Client {
         };
         let begin = async || Ok(self.artifact_service().begin_upload(self.request(message.clone())).await?.into_inner());
         let mut session = self.repeat(begin).await?;
-        let (mut failures, mut n_begun) = (0, 1);
+        let retry = self.options.retry;
+        let (mut repetition, mut n_begun) = (Repetition::new(retry), 1);
         while !session.complete {
             let before = committed(&session)?;
             let (next, cause) = match self.send(source, &session.upload, before).await {
                 Ok(next) => (next, None),
                 Err(error) => {
-                    failures += 1;
-                    let Some(refusal) = error.transient().filter(|_| failures < self.options.retry.attempts) else { return Err(error) };
-                    tokio::time::sleep(self.options.retry.wait(failures + 1, refusal)).await;
-                    (self.upload_session(&session.upload).await?, Some(error))
+                    let healed = repetition.pause(error).await?;
+                    (self.upload_session(&session.upload).await?, Some(healed))
                 }
             };
             session = next;
             let after = committed(&session)?;
             if after > before {
-                failures = 0;
+                repetition.reset();
             } else if after < before {
-                begin_again(&mut n_begun, self.options.retry.attempts, cause)?;
+                begin_again(&mut n_begun, retry.attempts, cause)?;
             } else if !session.complete && cause.is_none() {
                 return Err(ClientError::Answer("the service takes no more bytes of the upload, but does not call it complete".to_owned()));
             }
@@ -230,16 +230,17 @@ impl Client {
     pub async fn download(&self, name: &str, limit: u64) -> Result<Vec<u8>, ClientError> {
         let parsed = ArtifactName::parse(name).map_err(|error| ClientError::Answer(format!("{name:?} is {error}")))?;
         let mut bytes = Vec::new();
-        let mut failures = 0;
+        let mut repetition = Repetition::new(self.options.retry);
         loop {
             let before = bytes.len();
             let error = match self.receive(name, limit, &mut bytes).await {
                 Ok(()) => break,
                 Err(error) => error,
             };
-            failures = if bytes.len() > before { 1 } else { failures + 1 };
-            let Some(refusal) = error.transient().filter(|_| failures < self.options.retry.attempts) else { return Err(error) };
-            tokio::time::sleep(self.options.retry.wait(failures + 1, refusal)).await;
+            if bytes.len() > before {
+                repetition.reset();
+            }
+            repetition.pause(error).await?;
         }
         if *blake3::hash(&bytes).as_bytes() != parsed.blake3 {
             return Err(ClientError::Damaged { name: name.to_owned(), problem: "its hash is not the one in its name" });

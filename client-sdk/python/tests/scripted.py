@@ -120,8 +120,13 @@ class Proofs(proof_pb2_grpc.ProofServiceServicer):
             refuse(context, code, "SCRIPTED", retry_seconds)
         return proof_pb2.Job(name="tenants/t/jobs/j", state=proof_pb2.Job.STATE_QUEUED)
 
+    def GetJob(self, request: Any, context: Any) -> Any:
+        return proof_pb2.Job(name=request.name, state=proof_pb2.Job.STATE_QUEUED)
+
     def WatchJob(self, request: Any, context: Any) -> Iterator[Any]:
         self.requests.append(request)
+        if self.errors:
+            refuse(context, self.errors[0][0], "SCRIPTED", self.errors.pop(0)[1])
         is_silent, self.n_silent = self.n_silent > 0, self.n_silent - 1
         for sequence, state, detail in self.streams.pop(0):
             event = proof_pb2.JobEvent(sequence=sequence, state=state)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from zkinfer._connection import Options, call_metadata, parse_address
 from zkinfer.jobs import Job
 from zkinfer.v1 import proof_pb2
 
-POLICY = zkinfer.RetryPolicy(attempts=3, first_wait=0.001, longest_wait=0.01)
+POLICY = zkinfer.RetryPolicy(attempts=3, first_wait=0.001, longest_wait=0.01, budget=5.0)
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 IMAGE = np.zeros(4, dtype=np.uint8)
 QUEUED, RUNNING, SUCCEEDED = 1, 2, 4
@@ -64,8 +64,10 @@ def test_a_creation_is_repeated_with_the_same_request_id(service: Scripted, clie
         (grpc.StatusCode.ABORTED, 0.0, 3),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, 0.0, 3),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, None, 1),
-        # Longer than the policy waits.
+        # Longer than it waits by itself, and longer than it waits at all.
+        (UNAVAILABLE, 0.05, 3),
         (UNAVAILABLE, 30.0, 1),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, 30.0, 1),
         (grpc.StatusCode.INTERNAL, None, 1),
         (grpc.StatusCode.INVALID_ARGUMENT, 0.0, 1),
         (grpc.StatusCode.UNAUTHENTICATED, None, 1),
@@ -80,6 +82,7 @@ def test_only_what_may_succeed_is_repeated(
     assert len(service.proofs.requests) == n_calls
     assert caught.value.code is code and caught.value.reason == "SCRIPTED"
     assert caught.value.retry_after == retry_seconds
+    assert str(caught.value).endswith("; try again in 30 s") == (retry_seconds == 30.0)
 
 
 def test_nobody_answers() -> None:
@@ -160,6 +163,19 @@ def test_a_gap_is_told(service: Scripted, client: zkinfer.Client) -> None:
 def test_a_stream_that_only_ends_is_given_up(service: Scripted, client: zkinfer.Client) -> None:
     with pytest.raises(zkinfer.AnswerError, match="again and again"):
         watched(service, client, [], [], [])
+
+
+def test_a_wait_that_goes_beyond_a_watch_is_not_begun(service: Scripted) -> None:
+    with zkinfer.Client(service.address) as patient:
+        job = patient.submit("m", IMAGE)
+        service.proofs.errors = [(UNAVAILABLE, 40.0)]
+        with pytest.raises(TimeoutError, match=job.name):
+            list(job.watch(timeout=20))
+    # The other way round: the wait does not fit the policy.
+    with zkinfer.Client(service.address, retry=POLICY) as client:
+        service.proofs.errors = [(UNAVAILABLE, 40.0)]
+        with pytest.raises(zkinfer.UnavailableError):
+            list(client.job(job.name).watch(timeout=60))
 
 
 def test_a_silent_stream_is_opened_anew(service: Scripted, connection: Connection) -> None:

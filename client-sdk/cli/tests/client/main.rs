@@ -22,7 +22,9 @@ use zkinfer_server::Config;
 use zkinfer_server::artifacts::ArtifactPlace;
 
 fn options() -> ClientOptions {
-    let retry = RetryPolicy { attempts: 8, first_wait: Duration::from_millis(10), longest_wait: Duration::from_millis(100) };
+    let (first_wait, longest_wait) = (Duration::from_millis(10), Duration::from_millis(100));
+    // The service asks for 2 s where its store does not answer.
+    let retry = RetryPolicy { attempts: 8, first_wait, longest_wait, budget: Duration::from_secs(3) };
     ClientOptions { retry, ..ClientOptions::default() }
 }
 
@@ -81,7 +83,10 @@ async fn an_upload_goes_on_by_itself_when_the_store_works_again() {
     let client = Client::connect_with(&service.address, options()).await.unwrap();
     // The store is probed at the start: it must have been.
     client.server_info().await.unwrap();
-    for fault in [Fault::Full, Fault::Silent, Fault::AnswerLost, Fault::Torn] {
+    store.set(Some(Fault::Full));
+    let full = refusal(client.upload(&UploadSource::from(noise(1_000_000)), MediaType::OctetStream).await.unwrap_err());
+    assert_eq!((full.reason.as_str(), full.retry_after), ("STORAGE_FULL", Some(Duration::from_secs(30))), "longer than this client waits");
+    for fault in [Fault::Silent, Fault::AnswerLost, Fault::Torn] {
         let bytes = noise(1_000_000 + fault as usize);
         store.set(Some(fault));
         let mend = async {

@@ -98,16 +98,15 @@ impl ArtifactService for Relay {
     }
 }
 
-fn options(attempts: u32) -> ClientOptions {
-    let (first_wait, longest_wait) = (std::time::Duration::from_millis(10), std::time::Duration::from_millis(100));
-    ClientOptions { retry: RetryPolicy { attempts, first_wait, longest_wait }, ..ClientOptions::default() }
+fn options() -> ClientOptions {
+    ClientOptions { retry: RetryPolicy { attempts: 3, ..RetryPolicy::default() }, ..ClientOptions::default() }
 }
 
 #[tokio::test]
 async fn an_upload_whose_bytes_were_lost_begins_again_by_itself() {
     let service = Service::start().await;
     let (address, seen) = Relay::start(&service, 1).await;
-    let client = Client::connect_with(&address, options(3)).await.unwrap();
+    let client = Client::connect_with(&address, options()).await.unwrap();
     let bytes = noise(1_500_000);
     let path = service.folder().join("upload");
     std::fs::write(&path, &bytes).unwrap();
@@ -122,7 +121,7 @@ async fn an_upload_whose_bytes_are_lost_again_and_again_is_given_up() {
     let service = Service::start().await;
     // Of more losses than a client takes that counts them.
     let (address, seen) = Relay::start(&service, 5).await;
-    let client = Client::connect_with(&address, options(3)).await.unwrap();
+    let client = Client::connect_with(&address, options()).await.unwrap();
     let source = UploadSource::from(noise(1_500_000));
     let refused = refusal(client.upload(&source, MediaType::OctetStream).await.unwrap_err());
     assert_eq!(refused.reason, "UPLOAD_STARTS_AGAIN");

@@ -88,8 +88,11 @@ def watch(services: Services, subject: Subject, deadline: float | None) -> Steps
                 raise AnswerError(f"the stream of {subject.name} ends again and again before its subject does")
             yield Pause(PAUSE_AFTER_END)
         except CallError as error:
-            _check_deadline(subject.name, deadline, error)
-            yield Pause(repetition.wait_after(error))
+            is_last = error.reason == SILENT and _has_passed(deadline)
+            wait = 0.0 if is_last else repetition.wait_after(error)
+            if is_last or _has_passed(deadline, wait):
+                raise TimeoutError(f"{subject.name} is not final yet") from error
+            yield Pause(wait)
 
 
 def monotonic_deadline(timeout: float | None) -> float | None:
@@ -101,7 +104,6 @@ def _seconds_left(silence: float, deadline: float | None) -> float:
     return silence if deadline is None else min(silence, deadline - time.monotonic())
 
 
-def _check_deadline(name: str, deadline: float | None, error: CallError) -> None:
-    """Raises TimeoutError if the wait that failed so was the caller's last."""
-    if deadline is not None and time.monotonic() >= deadline and error.reason == SILENT:
-        raise TimeoutError(f"{name} is not final yet") from error
+def _has_passed(deadline: float | None, seconds: float = 0.0) -> bool:
+    """Whether it will have, in so many seconds."""
+    return deadline is not None and time.monotonic() + seconds >= deadline

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -85,7 +86,9 @@ class CallError(ZkinferError):
 
     def __init__(self, details: CallDetails) -> None:
         request = f" (request {details.request_id})" if details.request_id else ""
-        super().__init__(f"{details.message} [{details.reason}]{request}")
+        # What says "at once" need not be said.
+        again = f"; try again in {math.ceil(details.retry_after)} s" if details.retry_after else ""
+        super().__init__(f"{details.message} [{details.reason}]{request}{again}")
         self.details = details
 
     @property
