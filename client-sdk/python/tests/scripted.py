@@ -109,6 +109,8 @@ class Proofs(proof_pb2_grpc.ProofServiceServicer):
         self.metadata: dict[str, Any] = {}
         # For each stream: its events as (sequence, state, detail).
         self.streams: list[list[tuple[int, int, str]]] = []
+        # For each stream of a batch of two jobs: how many have succeeded, and which of them are told.
+        self.batch_streams: list[list[tuple[int, list[str]]]] = []
         # So many streams fall silent after their events; later ones end.
         self.n_silent = 0
 
@@ -122,6 +124,15 @@ class Proofs(proof_pb2_grpc.ProofServiceServicer):
 
     def GetJob(self, request: Any, context: Any) -> Any:
         return proof_pb2.Job(name=request.name, state=proof_pb2.Job.STATE_QUEUED)
+
+    def GetBatch(self, request: Any, context: Any) -> Any:
+        return proof_pb2.Batch(name=request.name, total=2, queued=2)
+
+    def WatchBatch(self, request: Any, context: Any) -> Iterator[Any]:
+        self.requests.append(request)
+        for n_succeeded, ended in self.batch_streams.pop(0):
+            batch = proof_pb2.Batch(name=request.name, total=2, running=2 - n_succeeded, succeeded=n_succeeded)
+            yield proof_pb2.BatchEvent(batch=batch, ended=ended)
 
     def WatchJob(self, request: Any, context: Any) -> Iterator[Any]:
         self.requests.append(request)

@@ -165,6 +165,24 @@ def test_a_stream_that_only_ends_is_given_up(service: Scripted, client: zkinfer.
         watched(service, client, [], [], [])
 
 
+def watched_batch(service: Scripted, client: zkinfer.Client, *streams: list[tuple[int, list[str]]]) -> list[tuple[int, tuple[str, ...]]]:
+    """What a watch over these streams of a batch tells: how many have succeeded, and which ends are new."""
+    service.proofs.batch_streams = list(streams)
+    return [(event.batch.succeeded, event.ended) for event in client.batch("tenants/t/batches/b").watch()]
+
+
+def test_each_end_in_a_batch_is_told_once_through_streams_that_end(service: Scripted, client: zkinfer.Client) -> None:
+    # A sign of life repeats what is known; a new stream begins with all that have ended.
+    first: list[tuple[int, list[str]]] = [(0, []), (0, []), (1, ["j-1"]), (1, [])]
+    second = [(1, ["j-1"]), (2, ["j-2"])]
+    assert watched_batch(service, client, first, second) == [(0, ()), (1, ("j-1",)), (2, ("j-2",))]
+    assert watched_batch(service, client, first, [(2, ["j-1", "j-2"])])[-1] == (2, ("j-2",))
+    # A message has room for so many names: the batch is final before all are told.
+    assert watched_batch(service, client, [(2, ["j-1"]), (2, ["j-2"])]) == [(2, ("j-1",)), (2, ("j-2",))]
+    with pytest.raises(zkinfer.AnswerError, match="again and again"):
+        watched_batch(service, client, [], [], [])
+
+
 def test_a_wait_that_goes_beyond_a_watch_is_not_begun(service: Scripted) -> None:
     with zkinfer.Client(service.address) as patient:
         job = patient.submit("m", IMAGE)

@@ -13,7 +13,7 @@ import grpc
 
 from .errors import CallDetails, UnavailableError
 from .retry import RetryPolicy
-from .v1 import artifact_pb2_grpc, model_pb2_grpc, proof_pb2_grpc, system_pb2_grpc
+from .v1 import artifact_pb2_grpc, model_pb2_grpc, proof_pb2_grpc, system_pb2_grpc, webhook_pb2_grpc
 
 Pem = bytes | str | os.PathLike[str]
 
@@ -139,6 +139,7 @@ class Services:
         self.models: Any = model_pb2_grpc.ModelServiceStub(channel)
         self.proofs: Any = proof_pb2_grpc.ProofServiceStub(channel)
         self.system: Any = system_pb2_grpc.SystemServiceStub(channel)
+        self.webhooks: Any = webhook_pb2_grpc.WebhookServiceStub(channel)
         # The caller's own, `tenants/{tenant}`, once the service has told it.
         self.tenant: str | None = None
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import _requests, _transfer
 from ._connection import Services
 from ._requests import Registration
-from ._steps import Steps, Tell, call
+from ._steps import Ask, Steps, Tell, call
 from ._transfer import Source
 from .documents import Context, ContextNonce, Key, Statement
 from .errors import AnswerError, VerifyError
 from .jobs import BATCH_INLINE_BYTES, INLINE_BYTES, JobRequest, Proof
 from .models import ModelFacts
-from .progress import JobState
 from .tensors import Array, npy
-from .v1 import model_pb2, proof_pb2, system_pb2
+from .v1 import model_pb2, proof_pb2, system_pb2, webhook_pb2
 from .verification import document_bytes
+from .webhooks import CreatedWebhook, Webhook
 
 
 def server_info(services: Services) -> Steps[system_pb2.ServerInfo]:
@@ -61,12 +61,10 @@ def list_models(services: Services, page_size: int) -> Steps[None]:
     yield from _pages(services, services.models.ListModels, request, lambda page: page.models)
 
 
-def list_jobs(
-    services: Services, model: ModelFacts | str | None, states: Sequence[JobState], labels: Mapping[str, str] | None, page_size: int
-) -> Steps[None]:
+def list_jobs(services: Services, model: ModelFacts | str | None, request: proof_pb2.ListJobsRequest) -> Steps[None]:
     """Tells jobs, newest first; without a model those of all."""
-    name = "" if model is None else (yield from model_name(services, model))
-    request = _requests.list_jobs(name, states, labels, page_size)
+    if model is not None:
+        request.model = yield from model_name(services, model)
     yield from _pages(services, services.proofs.ListJobs, request, lambda page: page.jobs)
 
 
@@ -107,6 +105,29 @@ def _job_message(services: Services, request: JobRequest, inline_bytes: int) -> 
     if upload is not None:
         message.job.input.artifact = yield from _transfer.upload(services, upload.data, upload.media_type)
     return message
+
+
+def get_batch(services: Services, name: str) -> Steps[proof_pb2.Batch]:
+    """The batch of a full name."""
+    batch: proof_pb2.Batch = yield from call(services, services.proofs.GetBatch, proof_pb2.GetBatchRequest(name=name))
+    return batch
+
+
+def create_webhook(services: Services, url: str) -> Steps[CreatedWebhook]:
+    """Has a URL told of ends of jobs. Not repeated: it has no request id."""
+    return CreatedWebhook._of((yield Ask(services.webhooks.CreateWebhook, webhook_pb2.CreateWebhookRequest(url=url))))
+
+
+def list_webhooks(services: Services) -> Steps[list[Webhook]]:
+    """All of the tenant, oldest first."""
+    answer = yield from call(services, services.webhooks.ListWebhooks, webhook_pb2.ListWebhooksRequest())
+    return [Webhook._of(each) for each in answer.webhooks]
+
+
+def delete_webhook(services: Services, webhook: Webhook | str) -> Steps[None]:
+    """Not repeated: a second deletion would find nothing."""
+    name = webhook.name if isinstance(webhook, Webhook) else webhook
+    yield Ask(services.webhooks.DeleteWebhook, webhook_pb2.DeleteWebhookRequest(name=name))
 
 
 def estimate(services: Services, model: ModelFacts | str) -> Steps[model_pb2.CostEstimate]:

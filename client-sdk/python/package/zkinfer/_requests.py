@@ -64,7 +64,9 @@ class Registration:
         return model_pb2.CreateModelRequest(model_id=self.model_id, model=model, request_id=fresh_id())
 
 
-def list_jobs(model_name: str, states: Sequence[JobState], labels: Mapping[str, str] | None, page_size: int) -> proof_pb2.ListJobsRequest:
-    """The request for the first page; an empty name: of all models."""
+def list_jobs(
+    *, states: Sequence[JobState] = (), labels: Mapping[str, str] | None = None, batch: str = "", page_size: int = 0
+) -> proof_pb2.ListJobsRequest:
+    """The request for the first page, of all models; an empty name: of all batches, and of none."""
     known = [_JOB_STATES[state] for state in states]
-    return proof_pb2.ListJobsRequest(page_size=page_size, model=model_name, states=known, labels=labels)
+    return proof_pb2.ListJobsRequest(page_size=page_size, states=known, labels=labels, batch=batch)

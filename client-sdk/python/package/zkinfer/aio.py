@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
 
-from . import _aio, _operations, _transfer, _watch
+from . import _aio, _operations, _requests, _transfer, _watch
 from ._connection import Options, Pem, credential_of
 from ._requests import Granularity, Registration, Weights
 from ._transfer import Source
+from .batches import BatchEvent, BatchFacts
 from .documents import Context, Key, Statement
 from .jobs import InputPrivacy, JobEvent, JobFacts, JobRequest, Proof
 from .models import ModelEvent, ModelFacts, Registered
@@ -27,6 +28,7 @@ from .retry import RetryPolicy
 from .tensors import Array
 from .v1 import model_pb2, proof_pb2, system_pb2
 from .verification import verify_answer
+from .webhooks import CreatedWebhook, Webhook
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,39 @@ class AsyncJob(JobFacts):
     async def proof(self) -> Proof:
         """Downloads the proof of a job that has SUCCEEDED; raises EndedError for another."""
         return await self._connection.run(self._download)
+
+
+@dataclass(frozen=True)
+class AsyncBatch(BatchFacts):
+    """Jobs that were admitted together, as they were when the service answered; as `zkinfer.Batch`."""
+
+    _connection: _aio.Connection = field(repr=False, compare=False)
+
+    @classmethod
+    def _of(cls, connection: _aio.Connection, message: proof_pb2.Batch) -> AsyncBatch:
+        return cls(**cls._fields(message), _connection=connection)
+
+    async def refresh(self) -> AsyncBatch:
+        """The batch as it is now."""
+        return AsyncBatch._of(self._connection, await self._connection.run(_operations.get_batch, self.name))
+
+    async def jobs(self, states: Sequence[JobState] = ()) -> AsyncIterator[AsyncJob]:
+        """Its jobs, newest first, or those in one of some states; to cancel the batch, cancel each."""
+        async for message in self._connection.items(_operations.list_jobs, None, self._listing(states)):
+            yield AsyncJob._of(self._connection, message)
+
+    async def watch(self, timeout: float | None = None) -> AsyncIterator[BatchEvent]:
+        """How far the batch is whenever that has changed, until all its jobs have ended; TimeoutError after so many seconds."""
+        watched = self._watched(self._connection)
+        async for event in self._connection.items(_watch.watch, watched, _watch.monotonic_deadline(timeout)):
+            yield BatchEvent._of(event)
+
+    async def wait(self, timeout: float | None = None, progress: Callable[[BatchEvent], None] | None = None) -> AsyncBatch:
+        """Waits until all jobs have ended, well or not, and answers the batch so; TimeoutError after so many seconds."""
+        async for event in self.watch(timeout):
+            if progress is not None:
+                progress(event)
+        return await self.refresh()
 
 
 class AsyncClient:
@@ -227,11 +262,30 @@ class AsyncClient:
         model: ModelFacts | str | None = None,
         states: Sequence[JobState] = (),
         labels: Mapping[str, str] | None = None,
+        batch: BatchFacts | str = "",
         page_size: int = 0,
     ) -> AsyncIterator[AsyncJob]:
-        """Jobs, newest first: of one model, in one of some states, with all of some labels. Pages are fetched as they are needed."""
-        async for message in self._connection.items(_operations.list_jobs, model, states, labels, page_size):
+        """Jobs, newest first: of one model, in one of some states, with all of some labels, of one batch. Pages are fetched as needed."""
+        name = batch.name if isinstance(batch, BatchFacts) else batch
+        request = _requests.list_jobs(states=states, labels=labels, batch=name, page_size=page_size)
+        async for message in self._connection.items(_operations.list_jobs, model, request):
             yield AsyncJob._of(self._connection, message)
+
+    async def batch(self, name: str) -> AsyncBatch:
+        """The batch of a full name, such as `AsyncJob.batch`."""
+        return AsyncBatch._of(self._connection, await self._connection.run(_operations.get_batch, name))
+
+    async def create_webhook(self, url: str) -> CreatedWebhook:
+        """Has a URL called when a job of the tenant ends; as `zkinfer.Client.create_webhook`."""
+        return await self._connection.run(_operations.create_webhook, url)
+
+    async def webhooks(self) -> list[Webhook]:
+        """The tenant's webhooks, oldest first."""
+        return await self._connection.run(_operations.list_webhooks)
+
+    async def delete_webhook(self, webhook: Webhook | str) -> None:
+        """Deletes a webhook, or that of a full name, and what was still to be sent to it."""
+        await self._connection.run(_operations.delete_webhook, webhook)
 
     async def estimate(self, model: ModelFacts | str) -> model_pb2.CostEstimate:
         """What one proof of a model would cost."""

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 
-from . import _operations
+from . import _operations, _requests
 from ._blocking import Connection
 from ._connection import Options, Pem, credential_of
 from ._requests import Granularity, Registration, Weights
 from ._transfer import Source
+from .batches import Batch, BatchFacts
 from .documents import Context, Key, Statement
 from .jobs import InputPrivacy, Job, JobRequest, Proof
 from .models import Model, ModelFacts
@@ -19,6 +20,7 @@ from .retry import RetryPolicy
 from .tensors import Array
 from .v1 import model_pb2, proof_pb2, system_pb2
 from .verification import verify_answer
+from .webhooks import CreatedWebhook, Webhook
 
 
 class Client:
@@ -135,7 +137,10 @@ class Client:
         return Job._of(self._connection, self._connection.run(_operations.create_job, request))
 
     def submit_batch(self, requests: Sequence[JobRequest]) -> list[Job]:
-        """Has all these proofs made, or none of them: what is wrong with one refuses all, by its place, such as `requests[3].job.model`."""
+        """Has all these proofs made, or none of them: what is wrong with one refuses all, by its place, such as `requests[3].job.model`.
+
+        To follow them together: `client.batch(jobs[0].batch)`.
+        """
         messages = self._connection.run(_operations.create_jobs, requests)
         return [Job._of(self._connection, message) for message in messages]
 
@@ -150,11 +155,33 @@ class Client:
         model: ModelFacts | str | None = None,
         states: Sequence[JobState] = (),
         labels: Mapping[str, str] | None = None,
+        batch: BatchFacts | str = "",
         page_size: int = 0,
     ) -> Iterator[Job]:
-        """Jobs, newest first: of one model, in one of some states, with all of some labels. Pages are fetched as they are needed."""
-        messages = self._connection.items(_operations.list_jobs, model, states, labels, page_size)
+        """Jobs, newest first: of one model, in one of some states, with all of some labels, of one batch. Pages are fetched as needed."""
+        name = batch.name if isinstance(batch, BatchFacts) else batch
+        request = _requests.list_jobs(states=states, labels=labels, batch=name, page_size=page_size)
+        messages = self._connection.items(_operations.list_jobs, model, request)
         return (Job._of(self._connection, message) for message in messages)
+
+    def batch(self, name: str) -> Batch:
+        """The batch of a full name, such as `Job.batch`."""
+        return Batch._of(self._connection, self._connection.run(_operations.get_batch, name))
+
+    def create_webhook(self, url: str) -> CreatedWebhook:
+        """Has a URL called when a job of the tenant ends; answers also the secret that `verify_webhook` takes.
+
+        Not repeated when the answer is lost: list and delete what was made.
+        """
+        return self._connection.run(_operations.create_webhook, url)
+
+    def webhooks(self) -> list[Webhook]:
+        """The tenant's webhooks, oldest first."""
+        return self._connection.run(_operations.list_webhooks)
+
+    def delete_webhook(self, webhook: Webhook | str) -> None:
+        """Deletes a webhook, or that of a full name, and what was still to be sent to it."""
+        self._connection.run(_operations.delete_webhook, webhook)
 
     def estimate(self, model: ModelFacts | str) -> model_pb2.CostEstimate:
         """What one proof of a model would cost."""

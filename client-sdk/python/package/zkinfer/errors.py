@@ -57,6 +57,18 @@ class AnswerError(ZkinferError):
     """The service's answer makes no sense: another version, or a fault."""
 
 
+class WebhookError(ZkinferError):
+    """A call of a webhook is not to be believed.
+
+    `reason` is WRONG_SIGNATURE, NOT_FRESH or MISSING_HEADER; `message` is for people.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{message} [{reason}]")
+        self.reason = reason
+        self.message = message
+
+
 @dataclass(frozen=True)
 class FieldViolation:
     """A field of a request that is wrong: its path in the request, such as `job.model`, and what is wrong with it."""

@@ -155,6 +155,8 @@ class JobFacts:
     state: JobState
     labels: Mapping[str, str]
     priority: int
+    # Full name of the batch that it came with; empty if it came alone.
+    batch: str
     progress: Progress | None
     # Set when it ended without success.
     failure: Failure | None
@@ -171,6 +173,7 @@ class JobFacts:
             "state": JobState(message.state),
             "labels": dict(message.labels),
             "priority": message.priority,
+            "batch": message.batch,
             "progress": Progress._of(message.progress) if message.HasField("progress") else None,
             "failure": Failure._of(message.failure) if message.HasField("failure") else None,
             "create_time": moment(message.create_time),
