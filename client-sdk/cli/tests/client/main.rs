@@ -6,6 +6,7 @@ mod faulty_store;
 mod service;
 mod tls;
 mod uploads;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
