@@ -11,7 +11,7 @@ use crate::retry::Repetition;
 use crate::status::ClientError;
 
 /// Before a stream that the service ended is opened again.
-const PAUSE_AFTER_END: Duration = Duration::from_millis(100);
+pub(crate) const PAUSE_AFTER_END: Duration = Duration::from_millis(100);
 
 /// What can be watched. Implemented for models and jobs.
 #[allow(async_fn_in_trait, reason = "implemented here only; nobody needs bounds on the futures")]

@@ -1,5 +1,6 @@
 //! The client library against the real service, over real TCP, also through connections that break.
 
+mod batches;
 mod cut;
 #[path = "../../../../server/tests/service/faulty_store.rs"]
 mod faulty_store;
