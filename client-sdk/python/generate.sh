@@ -18,7 +18,7 @@ with_imports() {
     sed -n 's|^import "\(zkinfer/.*\)";$|\1|p' "../../proto/$1" | while read -r imported; do with_imports "$imported"; done
 }
 
-mapfile -t files < <(for service in artifact model proof system; do with_imports "zkinfer/v1/$service.proto"; done | sort -u)
+mapfile -t files < <(for service in artifact model proof system webhook; do with_imports "zkinfer/v1/$service.proto"; done | sort -u)
 "$python" -m grpc_tools.protoc -I ../../proto --python_out="$scratch" --pyi_out="$scratch" --grpc_python_out="$scratch" "${files[@]}"
 # Files without a service have no use of a stub.
 grep -L '^class' "$scratch"/zkinfer/v1/*_pb2_grpc.py | xargs -r rm

@@ -10,6 +10,7 @@ use zkinfer_proto::name::ArtifactName;
 use zkinfer_proto::v1::{self, Artifact, UploadSession};
 
 use crate::client::{Client, request_id};
+use crate::retry::Repetition;
 use crate::status::{ClientError, Refusal, RefusalKind};
 
 /// Bytes of a chunk: well below the service's limit.
@@ -124,8 +125,27 @@ fn committed(session: &UploadSession) -> Result<u64, ClientError> {
     u64::try_from(session.committed_bytes).map_err(|_| ClientError::Answer("committed_bytes is negative".to_owned()))
 }
 
+/// The service has lost bytes that it had acknowledged: the upload, begun `n_begun` times, begins once more.
+///
+/// That it gets on in between does not count. A service whose processes each know only their own bytes would lose them again and again.
+///
+/// # Errors
+/// It was begun `attempts` times: what failed last.
+fn begin_again(n_begun: &mut u32, attempts: u32, cause: Option<ClientError>) -> Result<(), ClientError> {
+    if *n_begun >= attempts {
+        let lost = || ClientError::Answer("the service loses bytes of the upload again and again".to_owned());
+        return Err(cause.unwrap_or_else(lost));
+    }
+    *n_begun += 1;
+    Ok(())
+}
+
 impl Client {
     /// Uploads bytes; resumes where a connection broke. Bytes that the service has are not sent.
+    ///
+    /// If the service has lost what it had (docs/STORAGE.md, "Uploads"), the upload begins again, at most [`RetryPolicy::attempts`] times in all.
+    ///
+    /// [`RetryPolicy::attempts`]: crate::RetryPolicy::attempts
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -140,21 +160,24 @@ impl Client {
         };
         let begin = async || Ok(self.artifact_service().begin_upload(self.request(message.clone())).await?.into_inner());
         let mut session = self.repeat(begin).await?;
-        let mut failures = 0;
+        let retry = self.options.retry;
+        let (mut repetition, mut n_begun) = (Repetition::new(retry), 1);
         while !session.complete {
             let before = committed(&session)?;
-            session = match self.send(source, &session.upload, before).await {
-                Ok(session) => session,
+            let (next, cause) = match self.send(source, &session.upload, before).await {
+                Ok(next) => (next, None),
                 Err(error) => {
-                    failures += 1;
-                    let Some(refusal) = error.transient().filter(|_| failures < self.options.retry.attempts) else { return Err(error) };
-                    tokio::time::sleep(self.options.retry.wait(failures + 1, refusal)).await;
-                    self.upload_session(&session.upload).await?
+                    let healed = repetition.pause(error).await?;
+                    (self.upload_session(&session.upload).await?, Some(healed))
                 }
             };
-            if committed(&session)? > before {
-                failures = 0;
-            } else if !session.complete && failures == 0 {
+            session = next;
+            let after = committed(&session)?;
+            if after > before {
+                repetition.reset();
+            } else if after < before {
+                begin_again(&mut n_begun, retry.attempts, cause)?;
+            } else if !session.complete && cause.is_none() {
                 return Err(ClientError::Answer("the service takes no more bytes of the upload, but does not call it complete".to_owned()));
             }
         }
@@ -207,16 +230,17 @@ impl Client {
     pub async fn download(&self, name: &str, limit: u64) -> Result<Vec<u8>, ClientError> {
         let parsed = ArtifactName::parse(name).map_err(|error| ClientError::Answer(format!("{name:?} is {error}")))?;
         let mut bytes = Vec::new();
-        let mut failures = 0;
+        let mut repetition = Repetition::new(self.options.retry);
         loop {
             let before = bytes.len();
             let error = match self.receive(name, limit, &mut bytes).await {
                 Ok(()) => break,
                 Err(error) => error,
             };
-            failures = if bytes.len() > before { 1 } else { failures + 1 };
-            let Some(refusal) = error.transient().filter(|_| failures < self.options.retry.attempts) else { return Err(error) };
-            tokio::time::sleep(self.options.retry.wait(failures + 1, refusal)).await;
+            if bytes.len() > before {
+                repetition.reset();
+            }
+            repetition.pause(error).await?;
         }
         if *blake3::hash(&bytes).as_bytes() != parsed.blake3 {
             return Err(ClientError::Damaged { name: name.to_owned(), problem: "its hash is not the one in its name" });

@@ -1,10 +1,14 @@
 //! Batches: jobs that are admitted and watched together.
 
+use std::collections::HashSet;
+
 use zkinfer_proto::v1::{self, Batch, BatchEvent, JobTask};
 
 use crate::client::Client;
 use crate::jobs::JobRequest;
+use crate::retry::Repetition;
 use crate::status::ClientError;
+use crate::watch::PAUSE_AFTER_END;
 
 impl Client {
     /// Admits all jobs or none, at most `Limits.max_batch_jobs` of them; answers them in order, with the name of the batch.
@@ -30,23 +34,20 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn finish_batch(&self, name: &str, mut on_event: impl FnMut(&BatchEvent)) -> Result<Batch, ClientError> {
-        let mut told = std::collections::HashSet::new();
-        // Events are seen by the caller even if the stream breaks later: what was told is not told again.
-        let mut follow = async || {
-            let message = v1::WatchBatchRequest { name: name.to_owned() };
-            let mut stream = self.proof_service().watch_batch(message).await?.into_inner();
-            while let Some(mut event) = stream.message().await? {
-                event.ended.retain(|job| told.insert(job.clone()));
-                on_event(&event);
-            }
-            Ok(())
-        };
+        let mut watch = BatchWatch { client: self, name, told: HashSet::new(), repetition: Repetition::new(self.options.retry) };
         loop {
-            self.repeat(&mut follow).await?;
+            if let Err(error) = watch.follow(&mut on_event).await {
+                watch.repetition.pause(error).await?;
+                continue;
+            }
             let batch = self.batch(name).await?;
             if batch.succeeded + batch.failed + batch.cancelled + batch.expired == batch.total {
                 return Ok(batch);
             }
+            if !watch.repetition.fail() {
+                return Err(ClientError::Answer(format!("the stream of {name} ends again and again before its subject does")));
+            }
+            tokio::time::sleep(PAUSE_AFTER_END).await;
         }
     }
 
@@ -58,5 +59,30 @@ impl Client {
         let message = v1::ListJobTasksRequest { name: name.to_owned() };
         let call = async || Ok(self.proof_service().list_job_tasks(self.request(message.clone())).await?.into_inner());
         Ok(self.repeat(call).await?.tasks)
+    }
+}
+
+/// Follows a batch through several streams.
+struct BatchWatch<'a> {
+    client: &'a Client,
+    name: &'a str,
+    /// Names of the jobs whose end the caller was told. Each stream begins with all that have ended.
+    told: HashSet<String>,
+    repetition: Repetition,
+}
+
+impl BatchWatch<'_> {
+    /// To the end of one stream.
+    async fn follow(&mut self, on_event: &mut impl FnMut(&BatchEvent)) -> Result<(), ClientError> {
+        let message = v1::WatchBatchRequest { name: self.name.to_owned() };
+        let mut stream = self.client.proof_service().watch_batch(message).await?.into_inner();
+        loop {
+            // The service ends streams now and then; silence means that the connection is dead.
+            let Ok(next) = tokio::time::timeout(self.client.options.silence, stream.message()).await else { return Ok(()) };
+            let Some(mut event) = next? else { return Ok(()) };
+            self.repetition.reset();
+            event.ended.retain(|job| self.told.insert(job.clone()));
+            on_event(&event);
+        }
     }
 }

@@ -16,7 +16,7 @@
 //! # }
 //! ```
 //! [`verify_locally`] needs no server and contains no prover. Calls that may be repeated without harm are: reads, and creations, which
-//! carry a request id.
+//! carry a request id; how often and how soon, [`RetryPolicy`] says. The Python client has the same rules.
 
 mod artifacts;
 mod batches;
@@ -29,6 +29,7 @@ mod status;
 mod trace;
 mod verify;
 mod watch;
+mod webhooks;
 
 pub use artifacts::{MAX_DOCUMENT_BYTES, MediaType, UploadSource};
 pub use client::{Client, ClientCertificate, ClientOptions, Secret, TlsOptions};
@@ -38,6 +39,7 @@ pub use retry::RetryPolicy;
 pub use status::{ClientError, FieldProblem, Refusal, RefusalKind};
 pub use verify::{ALL_PROFILES, Acceptance, LocalVerifyError, Verified, parameter_sets, verify_accepting, verify_locally};
 pub use watch::{JobWatch, ModelWatch, Subject, Watch};
+pub use webhooks::{WEBHOOK_TOLERANCE, WebhookCall, WebhookError, WebhookEvent, WebhookKey};
 
 pub use prost_types::{Duration as WireDuration, Timestamp as WireTimestamp};
 pub use zkinfer_circuits::security::{ProfileName, SecurityFloor};

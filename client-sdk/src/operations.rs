@@ -1,48 +1,12 @@
-//! Webhooks, and what operators see and set (with the scope `admin`).
+//! What operators see and set (with the scope `admin`).
 
 use zkinfer_proto::v1::admin_service_client::AdminServiceClient;
-use zkinfer_proto::v1::webhook_service_client::WebhookServiceClient;
-use zkinfer_proto::v1::{self, Queue, Quota, Webhook, Worker};
+use zkinfer_proto::v1::{self, Queue, Quota, Worker};
 
 use crate::client::Client;
 use crate::status::ClientError;
 
 impl Client {
-    /// Has a URL told of the ends of all jobs of the tenant; answers also the key of the signatures, which is told here only.
-    ///
-    /// Not repeated when the answer is lost: list and delete what was made.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
-    pub async fn create_webhook(&self, url: &str) -> Result<v1::CreateWebhookResponse, ClientError> {
-        let message = v1::CreateWebhookRequest { parent: String::new(), url: url.to_owned() };
-        let mut service = WebhookServiceClient::new(self.channel());
-        Ok(service.create_webhook(self.request(message)).await?.into_inner())
-    }
-
-    /// The tenant's webhooks, oldest first.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
-    pub async fn webhooks(&self) -> Result<Vec<Webhook>, ClientError> {
-        let call = async || {
-            let mut service = WebhookServiceClient::new(self.channel());
-            Ok(service.list_webhooks(self.request(v1::ListWebhooksRequest::default())).await?.into_inner())
-        };
-        Ok(self.repeat(call).await?.webhooks)
-    }
-
-    /// Deletes a webhook, and what was still to be sent to it.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
-    pub async fn delete_webhook(&self, name: &str) -> Result<(), ClientError> {
-        let message = v1::DeleteWebhookRequest { name: name.to_owned() };
-        let mut service = WebhookServiceClient::new(self.channel());
-        service.delete_webhook(self.request(message)).await?;
-        Ok(())
-    }
-
     /// The workers that are connected, newest first.
     ///
     /// # Errors

@@ -93,7 +93,7 @@ fn reason(failure: Option<&zkinfer_proto::v1::Failure>) -> String {
 
 /// An error that the service answered with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message} [{reason}]{}", request(.request_id))]
+#[error("{message} [{reason}]{}{}", request(.request_id), again(*.retry_after))]
 pub struct Refusal {
     /// What to do about it.
     pub kind: RefusalKind,
@@ -105,12 +105,18 @@ pub struct Refusal {
     pub fields: Vec<FieldProblem>,
     /// Id under which the service's log has it; may be empty.
     pub request_id: String,
-    /// When another attempt makes sense.
+    /// When another attempt makes sense, as the service says.
     pub retry_after: Option<Duration>,
 }
 
 fn request(request_id: &str) -> String {
     if request_id.is_empty() { String::new() } else { format!(" (request {request_id})") }
+}
+
+fn again(retry_after: Option<Duration>) -> String {
+    // What says "at once" need not be said.
+    let seconds = retry_after.map_or(0.0, |after| after.as_secs_f64().ceil());
+    if seconds > 0.0 { format!("; try again in {seconds} s") } else { String::new() }
 }
 
 /// A field of a request that is wrong.
@@ -264,7 +270,7 @@ mod tests {
         assert_eq!(refusal.fields, [FieldProblem { field: "job.model".into(), description: "is compiling".into() }]);
         assert_eq!(refusal.retry_after, Some(Duration::from_secs(2)));
         assert!(!refusal.is_transient());
-        assert_eq!(refusal.to_string(), "not ready [MODEL_NOT_READY] (request r-1)");
+        assert_eq!(refusal.to_string(), "not ready [MODEL_NOT_READY] (request r-1); try again in 2 s");
     }
 
     #[test]

@@ -7,7 +7,11 @@ use tonic::Streaming;
 use zkinfer_proto::v1::{self, Job, JobEvent, Model, ModelEvent, Progress};
 
 use crate::client::Client;
+use crate::retry::Repetition;
 use crate::status::ClientError;
+
+/// Before a stream that the service ended is opened again.
+pub(crate) const PAUSE_AFTER_END: Duration = Duration::from_millis(100);
 
 /// What can be watched. Implemented for models and jobs.
 #[allow(async_fn_in_trait, reason = "implemented here only; nobody needs bounds on the futures")]
@@ -112,7 +116,7 @@ pub struct Watch<S: Subject> {
     /// Sequence seen last; `None` before the first event.
     last: Option<i64>,
     is_over: bool,
-    failures: u32,
+    repetition: Repetition,
 }
 
 impl Client {
@@ -136,7 +140,8 @@ enum Outcome<E> {
 
 impl<S: Subject> Watch<S> {
     fn new(client: Client, name: &str) -> Self {
-        Self { client, name: name.to_owned(), stream: None, last: None, is_over: false, failures: 0 }
+        let repetition = Repetition::new(client.options.retry);
+        Self { client, name: name.to_owned(), stream: None, last: None, is_over: false, repetition }
     }
 
     /// The next event; `None` after the final one. Opens the stream again when it breaks.
@@ -147,7 +152,7 @@ impl<S: Subject> Watch<S> {
         while !self.is_over {
             match self.step().await? {
                 Outcome::Event(event) => {
-                    self.failures = 0;
+                    self.repetition.reset();
                     let is_first = self.last.is_none();
                     let is_repetition = S::is_repetition(&event);
                     self.check_sequence(S::sequence(&event), is_repetition)?;
@@ -196,17 +201,14 @@ impl<S: Subject> Watch<S> {
 
     async fn pause(&mut self, cause: Option<ClientError>) -> Result<(), ClientError> {
         self.stream = None;
-        self.failures += 1;
-        let policy = self.client.options.retry;
-        if self.failures >= policy.attempts {
-            let gave_up = || ClientError::Answer(format!("the stream of {} ends again and again before its subject does", self.name));
-            return Err(cause.unwrap_or_else(gave_up));
+        if let Some(error) = cause {
+            self.repetition.pause(error).await?;
+            return Ok(());
         }
-        let wait = match cause.as_ref().and_then(ClientError::transient) {
-            Some(refusal) => policy.wait(self.failures + 1, refusal),
-            None => Duration::from_millis(100),
-        };
-        tokio::time::sleep(wait).await;
+        if !self.repetition.fail() {
+            return Err(ClientError::Answer(format!("the stream of {} ends again and again before its subject does", self.name)));
+        }
+        tokio::time::sleep(PAUSE_AFTER_END).await;
         Ok(())
     }
 }

@@ -71,7 +71,8 @@ pub struct Run {
 /// The cluster does not start, or answers no more; what does not hold is among the findings.
 pub async fn run(layout: &Layout, run: &Run, strikes: &[Strike], models: &Path, record: &mut Record) -> anyhow::Result<Findings> {
     let mut cluster = tokio::task::block_in_place(|| Cluster::start(layout))?;
-    let retry = RetryPolicy { attempts: 1000, first_wait: Duration::from_millis(100), longest_wait: Duration::from_secs(1) };
+    let (first_wait, longest_wait) = (Duration::from_millis(100), Duration::from_secs(1));
+    let retry = RetryPolicy { attempts: 1000, first_wait, longest_wait, budget: Duration::MAX };
     let client = Client::connect_with(&cluster.address(), ClientOptions { retry, ..ClientOptions::default() }).await?;
     let model = register(&client, &models.join(NETWORK)).await?;
     let seen = Arc::new(Seen::default());

@@ -20,8 +20,8 @@ CONTEXT = "a test"
 
 @pytest.fixture(scope="session")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A running `zkinferd`."""
-    with Daemon(tmp_path_factory.mktemp("service")) as running:
+    """A running `zkinferd`, whose webhooks may reach this machine."""
+    with Daemon(tmp_path_factory.mktemp("service"), "--webhooks-anywhere") as running:
         yield running
 
 

@@ -26,6 +26,8 @@ class Daemon:
 
     def __init__(self, folder: Path, *options: str) -> None:
         self._folder = folder
+        # Where the bytes of uploads are until they are complete.
+        self.uploads = folder / "data" / "uploads"
         address_file = folder / "address"
         self._log = (folder / "log").open("w")
         folders = ["--data-dir", str(folder / "data"), "--cache-dir", os.environ["ZKINFER_TEST_CACHE"]]

@@ -38,13 +38,14 @@ def refuse(
 
 
 class Artifacts(artifact_pb2_grpc.ArtifactServiceServicer):
-    """Keeps uploads in memory; breaks off after the bytes that `breaks` names, one a call."""
+    """Keeps uploads in memory; breaks off after the bytes that `breaks` names, one a call, and forgets them when more is to come."""
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.size = 0
         self.breaks: list[int] = []
         self.offsets: list[int] = []
+        self.is_forgetful = False
         self.stored: dict[str, bytes] = {}
         self.read_breaks: list[int] = []
         self.reads: list[int] = []
@@ -66,6 +67,9 @@ class Artifacts(artifact_pb2_grpc.ArtifactServiceServicer):
 
     def WriteChunks(self, requests: Iterator[Any], context: Any) -> Any:
         left = self.breaks.pop(0) if self.breaks else None
+        if self.is_forgetful and self.data:
+            self.data.clear()
+            refuse(context, grpc.StatusCode.ABORTED, "UPLOAD_STARTS_AGAIN", 0.0)
         for position, request in enumerate(requests):
             assert (request.upload != "") == (position == 0)
             assert request.write_offset == len(self.data) and request.crc32c == _verify.crc32c(request.data)
@@ -105,6 +109,8 @@ class Proofs(proof_pb2_grpc.ProofServiceServicer):
         self.metadata: dict[str, Any] = {}
         # For each stream: its events as (sequence, state, detail).
         self.streams: list[list[tuple[int, int, str]]] = []
+        # For each stream of a batch of two jobs: how many have succeeded, and which of them are told.
+        self.batch_streams: list[list[tuple[int, list[str]]]] = []
         # So many streams fall silent after their events; later ones end.
         self.n_silent = 0
 
@@ -116,8 +122,22 @@ class Proofs(proof_pb2_grpc.ProofServiceServicer):
             refuse(context, code, "SCRIPTED", retry_seconds)
         return proof_pb2.Job(name="tenants/t/jobs/j", state=proof_pb2.Job.STATE_QUEUED)
 
+    def GetJob(self, request: Any, context: Any) -> Any:
+        return proof_pb2.Job(name=request.name, state=proof_pb2.Job.STATE_QUEUED)
+
+    def GetBatch(self, request: Any, context: Any) -> Any:
+        return proof_pb2.Batch(name=request.name, total=2, queued=2)
+
+    def WatchBatch(self, request: Any, context: Any) -> Iterator[Any]:
+        self.requests.append(request)
+        for n_succeeded, ended in self.batch_streams.pop(0):
+            batch = proof_pb2.Batch(name=request.name, total=2, running=2 - n_succeeded, succeeded=n_succeeded)
+            yield proof_pb2.BatchEvent(batch=batch, ended=ended)
+
     def WatchJob(self, request: Any, context: Any) -> Iterator[Any]:
         self.requests.append(request)
+        if self.errors:
+            refuse(context, self.errors[0][0], "SCRIPTED", self.errors.pop(0)[1])
         is_silent, self.n_silent = self.n_silent > 0, self.n_silent - 1
         for sequence, state, detail in self.streams.pop(0):
             event = proof_pb2.JobEvent(sequence=sequence, state=state)  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from zkinfer.v1 import proof_pb2
 
 T = TypeVar("T")
 
-POLICY = zkinfer.RetryPolicy(attempts=3, first_wait=0.001, longest_wait=0.01)
+POLICY = zkinfer.RetryPolicy(attempts=3, first_wait=0.001, longest_wait=0.01, budget=5.0)
 IMAGE = np.zeros(4, dtype=np.uint8)
 QUEUED, RUNNING, SUCCEEDED = 1, 2, 4
 
@@ -121,13 +121,16 @@ def test_a_creation_is_repeated_with_the_same_request_id(service: Scripted) -> N
         async with AsyncClient(service.address, retry=POLICY, token="t-1") as client:
             service.proofs.errors = [(grpc.StatusCode.UNAVAILABLE, None), (grpc.StatusCode.RESOURCE_EXHAUSTED, 0.0)]
             await client.submit("m", IMAGE)
+            service.proofs.errors = [(grpc.StatusCode.UNAVAILABLE, 30.0)]
+            with pytest.raises(zkinfer.UnavailableError, match="try again in 30 s"):
+                await client.submit("m", IMAGE)
             service.proofs.errors = [(grpc.StatusCode.INTERNAL, None)]
             with pytest.raises(zkinfer.InternalError) as caught:
                 await client.submit("m", IMAGE)
             assert (caught.value.reason, caught.value.details.request_id) == ("SCRIPTED", "r-1")
 
     asyncio.run(run())
-    assert len(service.proofs.requests) == 4
+    assert len(service.proofs.requests) == 5
     assert len({request.request_id for request in service.proofs.requests[:3]}) == 1
     assert service.proofs.metadata["authorization"] == "Bearer t-1"
 
@@ -140,8 +143,8 @@ def test_transfers_are_resumed_where_they_broke_off(service: Scripted) -> None:
 
     async def run() -> bytes:
         connection = _aio.Connection(service.address, Options(retry=POLICY))
-        await _aio.upload(connection, data, _transfer.NPY)
-        downloaded = await _aio.download(connection, name)
+        await connection.run(_transfer.upload, data, _transfer.NPY)
+        downloaded = await connection.run(_transfer.download, name)
         await connection.close()
         return downloaded
 

@@ -12,11 +12,12 @@ import pytest
 import zkinfer
 from scripted import Scripted
 from zkinfer import _transfer
-from zkinfer._connection import Connection, Options, call_metadata, parse_address
+from zkinfer._blocking import Connection
+from zkinfer._connection import Options, call_metadata, parse_address
 from zkinfer.jobs import Job
 from zkinfer.v1 import proof_pb2
 
-POLICY = zkinfer.RetryPolicy(attempts=3, first_wait=0.001, longest_wait=0.01)
+POLICY = zkinfer.RetryPolicy(attempts=3, first_wait=0.001, longest_wait=0.01, budget=5.0)
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 IMAGE = np.zeros(4, dtype=np.uint8)
 QUEUED, RUNNING, SUCCEEDED = 1, 2, 4
@@ -63,8 +64,10 @@ def test_a_creation_is_repeated_with_the_same_request_id(service: Scripted, clie
         (grpc.StatusCode.ABORTED, 0.0, 3),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, 0.0, 3),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, None, 1),
-        # Longer than the policy waits.
+        # Longer than it waits by itself, and longer than it waits at all.
+        (UNAVAILABLE, 0.05, 3),
         (UNAVAILABLE, 30.0, 1),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, 30.0, 1),
         (grpc.StatusCode.INTERNAL, None, 1),
         (grpc.StatusCode.INVALID_ARGUMENT, 0.0, 1),
         (grpc.StatusCode.UNAUTHENTICATED, None, 1),
@@ -79,6 +82,7 @@ def test_only_what_may_succeed_is_repeated(
     assert len(service.proofs.requests) == n_calls
     assert caught.value.code is code and caught.value.reason == "SCRIPTED"
     assert caught.value.retry_after == retry_seconds
+    assert str(caught.value).endswith("; try again in 30 s") == (retry_seconds == 30.0)
 
 
 def test_nobody_answers() -> None:
@@ -89,9 +93,20 @@ def test_nobody_answers() -> None:
 def test_an_upload_is_resumed_where_it_broke_off(service: Scripted, connection: Connection) -> None:
     data = bytes(range(256)) * 10_000
     service.artifacts.breaks = [_transfer.CHUNK_BYTES, 2 * _transfer.CHUNK_BYTES]
-    _transfer.upload(connection, data, _transfer.NPY)
+    connection.run(_transfer.upload, data, _transfer.NPY)
     assert bytes(service.artifacts.data) == data
     assert service.artifacts.offsets == [0, _transfer.CHUNK_BYTES, 3 * _transfer.CHUNK_BYTES]
+
+
+def test_an_upload_that_is_forgotten_again_and_again_is_given_up(
+    service: Scripted, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_transfer, "CALL_BYTES", 1000)
+    service.artifacts.is_forgetful = True
+    with pytest.raises(zkinfer.AbortedError) as caught:
+        connection.run(_transfer.upload, bytes(3000), _transfer.NPY)
+    assert caught.value.reason == "UPLOAD_STARTS_AGAIN"
+    assert service.artifacts.offsets == [0] * POLICY.attempts
 
 
 def test_a_file_is_uploaded_in_calls_of_bounded_size(
@@ -100,7 +115,7 @@ def test_a_file_is_uploaded_in_calls_of_bounded_size(
     monkeypatch.setattr(_transfer, "CHUNK_BYTES", 1000)
     monkeypatch.setattr(_transfer, "CALL_BYTES", 2500)
     (tmp_path / "file").write_bytes(bytes(6001))
-    _transfer.upload(connection, tmp_path / "file", _transfer.ONNX)
+    connection.run(_transfer.upload, tmp_path / "file", _transfer.ONNX)
     assert len(service.artifacts.data) == 6001
     assert service.artifacts.offsets == [0, 2500, 5000]
 
@@ -109,18 +124,18 @@ def test_a_download_is_resumed_and_its_hash_compared(service: Scripted, connecti
     data = bytes(range(256)) * 50
     name = service.artifacts.store(data)
     service.artifacts.read_breaks = [3000, 7000]
-    assert _transfer.download(connection, name) == data
+    assert connection.run(_transfer.download, name) == data
     assert service.artifacts.reads == [0, 3000, 7000]
     with pytest.raises(zkinfer.ArtifactError, match="more than 100 bytes"):
-        _transfer.download(connection, name, limit=100)
+        connection.run(_transfer.download, name, limit=100)
     service.artifacts.stored[name] = data[:-1]
     with pytest.raises(zkinfer.ArtifactError, match="hash"):
-        _transfer.download(connection, name)
+        connection.run(_transfer.download, name)
     service.artifacts.damage = 1
     with pytest.raises(zkinfer.ArtifactError, match="checksum"):
-        _transfer.download(connection, name)
+        connection.run(_transfer.download, name)
     with pytest.raises(zkinfer.AnswerError, match="no artifact's name"):
-        _transfer.download(connection, "tenants/t/models/m")
+        connection.run(_transfer.download, "tenants/t/models/m")
 
 
 def watched(service: Scripted, client: zkinfer.Client, *streams: list[tuple[int, int, str]]) -> list[int]:
@@ -148,6 +163,37 @@ def test_a_gap_is_told(service: Scripted, client: zkinfer.Client) -> None:
 def test_a_stream_that_only_ends_is_given_up(service: Scripted, client: zkinfer.Client) -> None:
     with pytest.raises(zkinfer.AnswerError, match="again and again"):
         watched(service, client, [], [], [])
+
+
+def watched_batch(service: Scripted, client: zkinfer.Client, *streams: list[tuple[int, list[str]]]) -> list[tuple[int, tuple[str, ...]]]:
+    """What a watch over these streams of a batch tells: how many have succeeded, and which ends are new."""
+    service.proofs.batch_streams = list(streams)
+    return [(event.batch.succeeded, event.ended) for event in client.batch("tenants/t/batches/b").watch()]
+
+
+def test_each_end_in_a_batch_is_told_once_through_streams_that_end(service: Scripted, client: zkinfer.Client) -> None:
+    # A sign of life repeats what is known; a new stream begins with all that have ended.
+    first: list[tuple[int, list[str]]] = [(0, []), (0, []), (1, ["j-1"]), (1, [])]
+    second = [(1, ["j-1"]), (2, ["j-2"])]
+    assert watched_batch(service, client, first, second) == [(0, ()), (1, ("j-1",)), (2, ("j-2",))]
+    assert watched_batch(service, client, first, [(2, ["j-1", "j-2"])])[-1] == (2, ("j-2",))
+    # A message has room for so many names: the batch is final before all are told.
+    assert watched_batch(service, client, [(2, ["j-1"]), (2, ["j-2"])]) == [(2, ("j-1",)), (2, ("j-2",))]
+    with pytest.raises(zkinfer.AnswerError, match="again and again"):
+        watched_batch(service, client, [], [], [])
+
+
+def test_a_wait_that_goes_beyond_a_watch_is_not_begun(service: Scripted) -> None:
+    with zkinfer.Client(service.address) as patient:
+        job = patient.submit("m", IMAGE)
+        service.proofs.errors = [(UNAVAILABLE, 40.0)]
+        with pytest.raises(TimeoutError, match=job.name):
+            list(job.watch(timeout=20))
+    # The other way round: the wait does not fit the policy.
+    with zkinfer.Client(service.address, retry=POLICY) as client:
+        service.proofs.errors = [(UNAVAILABLE, 40.0)]
+        with pytest.raises(zkinfer.UnavailableError):
+            list(client.job(job.name).watch(timeout=60))
 
 
 def test_a_silent_stream_is_opened_anew(service: Scripted, connection: Connection) -> None:

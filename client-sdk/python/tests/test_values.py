@@ -11,6 +11,7 @@ import pytest
 import zkinfer
 from zkinfer import _verify
 from zkinfer.errors import CallDetails
+from zkinfer.retry import Repetition
 from zkinfer.tensors import encode, npy
 from zkinfer.v1 import proof_pb2
 
@@ -104,18 +105,36 @@ def test_waits_double_up_to_the_longest_and_are_spread() -> None:
     assert len(drawn) > 1 and all(wait is not None and 0.1 <= wait <= 0.2 for wait in drawn)
 
 
-def test_a_wait_that_the_service_asks_for_is_kept() -> None:
+def test_a_wait_that_the_service_asks_for_is_kept_unless_it_does_not_fit_the_budget() -> None:
     policy = zkinfer.RetryPolicy()
     exhausted = grpc.StatusCode.RESOURCE_EXHAUSTED
     assert policy.wait_after(1, call_error(exhausted, 2.0), share=0.0) == 2.0
     assert policy.wait_after(1, call_error(exhausted, 2.0), share=1.0) == 2.5
-    assert policy.wait_after(1, call_error(exhausted, 6.0)) is None
+    # More than the longest wait of its own.
+    assert policy.wait_after(1, call_error(exhausted, 30.0), share=1.0) == 37.5
+    assert policy.wait_after(2, call_error(exhausted, 30.0), waited=30.0, share=1.0) == 30.0
+    assert policy.wait_after(2, call_error(exhausted, 30.0), waited=30.5) is None
+    assert policy.wait_after(1, call_error(exhausted, 60.1)) is None
+    assert policy.wait_after(6, call_error(exhausted, 0.1)) is None
+    assert policy.wait_after(1, call_error(grpc.StatusCode.UNAVAILABLE), waited=59.95, share=0.0) is None
     assert policy.wait_after(1, call_error(exhausted)) is None
+
+
+def test_waits_in_a_row_use_up_one_budget() -> None:
+    repetition = Repetition(zkinfer.RetryPolicy(attempts=9, budget=10.0))
+    asked = call_error(grpc.StatusCode.UNAVAILABLE, 4.0)
+    assert all(4.0 <= repetition.wait_after(asked) <= 5.0 for _ in range(2))
+    with pytest.raises(zkinfer.UnavailableError, match="try again in 4 s"):
+        repetition.wait_after(asked)
+    repetition.reset()
+    assert repetition.wait_after(asked) >= 4.0
 
 
 def test_errors_say_who_and_why() -> None:
     details = CallDetails(grpc.StatusCode.NOT_FOUND, "model x does not exist", "NOT_FOUND", request_id="r-1")
     assert str(zkinfer.NotFoundError(details)) == "model x does not exist [NOT_FOUND] (request r-1)"
+    asked = CallDetails(grpc.StatusCode.UNAVAILABLE, "draining", "DRAINING", request_id="r-1", retry_after=1.2)
+    assert str(zkinfer.UnavailableError(asked)) == "draining [DRAINING] (request r-1); try again in 2 s"
     failure = zkinfer.Failure("SHAPE_MISMATCH", "input has 3 elements", False, 1, "witness")
     assert str(zkinfer.EndedError("j", "FAILED", failure)) == "j ended FAILED: SHAPE_MISMATCH in stage witness, input has 3 elements"
     assert zkinfer.EndedError("j", "FAILED", None).reason == ""

@@ -1,10 +1,13 @@
 //! The client library against the real service, over real TCP, also through connections that break.
 
+mod batches;
 mod cut;
 #[path = "../../../../server/tests/service/faulty_store.rs"]
 mod faulty_store;
 mod service;
 mod tls;
+mod uploads;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +24,9 @@ use zkinfer_server::Config;
 use zkinfer_server::artifacts::ArtifactPlace;
 
 fn options() -> ClientOptions {
-    let retry = RetryPolicy { attempts: 8, first_wait: Duration::from_millis(10), longest_wait: Duration::from_millis(100) };
+    let (first_wait, longest_wait) = (Duration::from_millis(10), Duration::from_millis(100));
+    // The service asks for 2 s where its store does not answer.
+    let retry = RetryPolicy { attempts: 8, first_wait, longest_wait, budget: Duration::from_secs(3) };
     ClientOptions { retry, ..ClientOptions::default() }
 }
 
@@ -80,7 +85,10 @@ async fn an_upload_goes_on_by_itself_when_the_store_works_again() {
     let client = Client::connect_with(&service.address, options()).await.unwrap();
     // The store is probed at the start: it must have been.
     client.server_info().await.unwrap();
-    for fault in [Fault::Full, Fault::Silent, Fault::AnswerLost, Fault::Torn] {
+    store.set(Some(Fault::Full));
+    let full = refusal(client.upload(&UploadSource::from(noise(1_000_000)), MediaType::OctetStream).await.unwrap_err());
+    assert_eq!((full.reason.as_str(), full.retry_after), ("STORAGE_FULL", Some(Duration::from_secs(30))), "longer than this client waits");
+    for fault in [Fault::Silent, Fault::AnswerLost, Fault::Torn] {
         let bytes = noise(1_000_000 + fault as usize);
         store.set(Some(fault));
         let mend = async {

@@ -11,6 +11,7 @@
 carry a request id. All errors are `ZkinferError`, but for wrong types and values of arguments.
 """
 
+from .batches import Batch, BatchEvent
 from .client import Client
 from .documents import ContextNonce, Key, Statement, random_words
 from .errors import (
@@ -31,6 +32,7 @@ from .errors import (
     UnauthenticatedError,
     UnavailableError,
     VerifyError,
+    WebhookError,
     ZkinferError,
 )
 from .jobs import Job, JobEvent, JobRequest, Proof
@@ -39,6 +41,7 @@ from .progress import Failure, JobState, ModelState, Progress, Stage
 from .retry import RetryPolicy
 from .tensors import Tensor
 from .verification import ALL_PROFILES, Acceptance, Verified, verify
+from .webhooks import CreatedWebhook, Webhook, WebhookEvent, verify_webhook
 
 __all__ = [
     "ALL_PROFILES",
@@ -47,9 +50,12 @@ __all__ = [
     "AlreadyExistsError",
     "AnswerError",
     "ArtifactError",
+    "Batch",
+    "BatchEvent",
     "CallError",
     "Client",
     "ContextNonce",
+    "CreatedWebhook",
     "EndedError",
     "ExhaustedError",
     "Failure",
@@ -80,7 +86,11 @@ __all__ = [
     "UnavailableError",
     "Verified",
     "VerifyError",
+    "Webhook",
+    "WebhookError",
+    "WebhookEvent",
     "ZkinferError",
     "random_words",
     "verify",
+    "verify_webhook",
 ]

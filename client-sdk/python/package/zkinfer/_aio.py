@@ -1,160 +1,108 @@
-"""Connection, transfers and watches for asyncio: the rules are those of `_connection`, `_transfer` and `_watch`."""
+"""The connection of the asyncio client: calls with deadlines, and who drives steps on it, as in `_blocking`."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar, cast
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import grpc
 import grpc.aio
 
-from . import _transfer, _watch
-from ._connection import Options, call_metadata, route, silence_error
-from ._transfer import MAX_DOCUMENT_BYTES, Source
-from .errors import AnswerError, CallError, call_error
-from .v1 import artifact_pb2, artifact_pb2_grpc, model_pb2_grpc, proof_pb2_grpc, system_pb2_grpc
+from . import _steps
+from ._connection import Options, Route, Services, route, silence_error
+from ._steps import Step, Steps, Walk
+from .errors import CallError, call_error
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Connection:
-    """A channel, its services, and how calls are made on it. Made and used inside one event loop."""
+def _open(way: Route) -> Any:
+    if way.credentials is None:
+        return grpc.aio.insecure_channel(way.target, way.arguments)
+    return grpc.aio.secure_channel(way.target, way.credentials, way.arguments)
+
+
+class Connection(Services):
+    """A channel, and who drives steps on it, awaiting. Made and used inside one event loop."""
 
     def __init__(self, address: str, options: Options) -> None:
-        self.options = options
-        self._metadata = call_metadata(options.credential)
-        way = route(address, options)
-        if way.credentials is None:
-            self._channel: Any = grpc.aio.insecure_channel(way.target, way.arguments)
-        else:
-            self._channel = grpc.aio.secure_channel(way.target, way.credentials, way.arguments)
-        self.artifacts: Any = artifact_pb2_grpc.ArtifactServiceStub(self._channel)
-        self.models: Any = model_pb2_grpc.ModelServiceStub(self._channel)
-        self.proofs: Any = proof_pb2_grpc.ProofServiceStub(self._channel)
-        self.system: Any = system_pb2_grpc.SystemServiceStub(self._channel)
+        self._channel = _open(route(address, options))
+        super().__init__(self._channel, options)
 
     async def close(self) -> None:
         """Ends all calls."""
         await self._channel.close()
 
-    async def once(self, method: Callable[..., Awaitable[T]], message: object) -> T:
-        """One attempt at a call that gives one answer."""
-        try:
-            return await method(message, timeout=self.options.timeout, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise call_error(cast(grpc.Call, error)) from error
+    async def run(self, steps: Callable[Concatenate[Services, P], Steps[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Does all steps; answers their result."""
+        walk = Walk(steps(self, *args, **kwargs))
+        async for _ in self._walk(walk):
+            raise AssertionError("steps that tell are for `items`")
+        return walk.result
 
-    async def call(self, method: Callable[..., Awaitable[T]], message: object) -> T:
+    def items(self, steps: Callable[Concatenate[Services, P], Steps[None]], *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[Any]:
+        """What the steps tell, as it comes."""
+        return self._walk(Walk(steps(self, *args, **kwargs)))
+
+    async def call(self, method: Callable[..., Any], message: object) -> Any:
         """A call that may be repeated: a read, or a creation with its request id."""
-        failures = 0
-        while True:
+        return await self.run(_steps.call, method, message)
+
+    async def _walk(self, walk: Walk[T]) -> AsyncIterator[Any]:
+        with contextlib.closing(_Performer(self)) as performer:
+            while walk.step is not None:
+                if isinstance(walk.step, _steps.Tell):
+                    yield walk.step.item
+                    walk.done(None)
+                    continue
+                try:
+                    outcome = await performer.perform(walk.step)
+                except CallError as error:
+                    walk.failed(error)
+                else:
+                    walk.done(outcome)
+
+
+class _Performer:
+    """Does steps one after the other; holds the call that gives many answers."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._stream: Any = None
+
+    def close(self) -> None:
+        """Ends the call that gives many answers."""
+        if self._stream is not None:
+            self._stream.cancel()
+            self._stream = None
+
+    async def perform(self, step: Step) -> Any:
+        """What comes of a step."""
+        options, metadata = self._connection.options, self._connection.metadata
+        if isinstance(step, _steps.Ask):
             try:
-                return await self.once(method, message)
-            except CallError as error:
-                failures += 1
-                await self.pause(failures, error)
+                return await step.method(step.message, timeout=options.timeout, metadata=metadata)
+            except grpc.RpcError as error:
+                raise call_error(cast(grpc.Call, error)) from error
+        if isinstance(step, _steps.Open):
+            self.close()
+            self._stream = step.method(step.message, metadata=metadata)
+            return None
+        if isinstance(step, _steps.Receive):
+            return await self._receive(step.seconds)
+        if isinstance(step, _steps.Pause):
+            return await asyncio.sleep(step.seconds)
+        assert isinstance(step, _steps.Compute), "the caller is told by whoever walks"
+        return await asyncio.to_thread(step.function)
 
-    async def pause(self, failures: int, error: CallError) -> None:
-        """Waits before the next attempt; raises the error where another has no sense."""
-        wait = self.options.retry.wait_after(failures, error)
-        if wait is None:
-            raise error
-        await asyncio.sleep(wait)
-
-    @contextlib.asynccontextmanager
-    async def stream(self, method: Callable[..., Any], message: object) -> AsyncIterator[Stream]:
-        """A call that gives many answers; ended with the block."""
-        call = method(message, metadata=self._metadata)
+    async def _receive(self, seconds: float) -> Any:
         try:
-            yield Stream(call)
-        finally:
-            call.cancel()
-
-
-class Stream:
-    """Answers of a call, each waited for with a deadline."""
-
-    def __init__(self, call: Any) -> None:
-        self._call = call
-
-    async def next(self, seconds: float) -> Any | None:
-        """The next answer; None at the end. Silence for so many seconds: UnavailableError."""
-        try:
-            answer = await asyncio.wait_for(self._call.read(), max(seconds, 0.0))
+            answer = await asyncio.wait_for(self._stream.read(), max(seconds, 0.0))
         except asyncio.TimeoutError as error:
             raise silence_error(seconds) from error
         except grpc.RpcError as error:
             raise call_error(cast(grpc.Call, error)) from error
         return None if answer is grpc.aio.EOF else answer
-
-
-async def upload(connection: Connection, source: Source, media_type: str) -> str:
-    """Uploads bytes, or a file by its path; answers the artifact's name. Bytes that the service has are not sent."""
-    request = await asyncio.to_thread(_transfer.begin_upload, source, media_type)
-    session = await connection.call(connection.artifacts.BeginUpload, request)
-    progress = _transfer.UploadProgress()
-    while not session.complete:
-        before = session.committed_bytes
-        try:
-            session = await connection.once(connection.artifacts.WriteChunks, _transfer.chunks(source, session.upload, before))
-        except CallError as error:
-            await connection.pause(progress.fail(), error)
-            request_left = artifact_pb2.GetUploadRequest(upload=session.upload)
-            session = await connection.call(connection.artifacts.GetUpload, request_left)
-        progress.check(before, session)
-    return str(session.artifact.name)
-
-
-async def download(connection: Connection, name: str, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
-    """Downloads an artifact of at most `limit` bytes, and compares its hash with its name."""
-    received = _transfer.Received(name, limit)
-    failures = 0
-    while True:
-        before = len(received.data)
-        try:
-            async with connection.stream(connection.artifacts.ReadArtifact, received.request()) as stream:
-                while (chunk := await stream.next(connection.options.silence)) is not None:
-                    received.append(chunk)
-            return received.finish()
-        except CallError as error:
-            failures = 1 if len(received.data) > before else failures + 1
-            await connection.pause(failures, error)
-
-
-async def watch(connection: Connection, subject: _watch.Subject, deadline: float | None) -> AsyncIterator[Any]:
-    """The events as they come, the first a snapshot; ends after the final one. `deadline`, in time.monotonic(): TimeoutError."""
-    sequence = _watch.Sequence(subject.name)
-    failures = 0
-    while True:
-        try:
-            async with connection.stream(subject.method, subject.request(sequence.next_wanted)) as stream:
-                while (event := await _next(connection, stream, subject.name, deadline)) is not None:
-                    failures = 0
-                    if not sequence.is_new(event):
-                        continue
-                    yield event
-                    if subject.is_final(event.state):
-                        return
-            failures += 1
-            if failures >= connection.options.retry.attempts:
-                raise AnswerError(f"the stream of {subject.name} ends again and again before its subject does")
-            await asyncio.sleep(_watch.PAUSE_AFTER_END)
-        except CallError as error:
-            failures += 1
-            await connection.pause(failures, error)
-
-
-async def _next(connection: Connection, stream: Stream, name: str, deadline: float | None) -> Any:
-    try:
-        return await stream.next(_watch.seconds_left(connection.options.silence, deadline))
-    except CallError as error:
-        _watch.check_deadline(name, deadline, error)
-        raise
-
-
-def monotonic_deadline(timeout: float | None) -> float | None:
-    """In time.monotonic()."""
-    return None if timeout is None else time.monotonic() + timeout

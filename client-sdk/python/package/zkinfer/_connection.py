@@ -1,25 +1,19 @@
-"""The connection: address, credentials, calls with deadlines."""
+"""What both kinds of connection have: address, credentials, services."""
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import os
-import threading
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
 
-from .errors import CallDetails, CallError, UnavailableError, call_error
+from .errors import CallDetails, UnavailableError
 from .retry import RetryPolicy
-from .v1 import artifact_pb2_grpc, model_pb2_grpc, proof_pb2_grpc, system_pb2_grpc
-
-T = TypeVar("T")
+from .v1 import artifact_pb2_grpc, model_pb2_grpc, proof_pb2_grpc, system_pb2_grpc, webhook_pb2_grpc
 
 Pem = bytes | str | os.PathLike[str]
 
@@ -118,14 +112,6 @@ def route(text: str, options: Options) -> Route:
     return Route(address.target, credentials, arguments)
 
 
-def _open(way: Route) -> grpc.Channel:
-    if way.credentials is None:
-        plain: grpc.Channel = grpc.insecure_channel(way.target, way.arguments)
-        return plain
-    channel: grpc.Channel = grpc.secure_channel(way.target, way.credentials, way.arguments)
-    return channel
-
-
 def credential_of(api_key: str | None, token: str | None) -> str | None:
     """The one credential that goes with each call."""
     if api_key is not None and token is not None:
@@ -143,78 +129,21 @@ def call_metadata(credential: str | None) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {credential}"),)
 
 
-class Connection:
-    """A channel, its services, and how calls are made on it."""
+class Services:
+    """The services behind a channel, as both kinds of connection have them."""
 
-    def __init__(self, address: str, options: Options) -> None:
+    def __init__(self, channel: Any, options: Options) -> None:
         self.options = options
-        self._metadata = call_metadata(options.credential)
-        self._channel = _open(route(address, options))
-        self.artifacts: Any = artifact_pb2_grpc.ArtifactServiceStub(self._channel)
-        self.models: Any = model_pb2_grpc.ModelServiceStub(self._channel)
-        self.proofs: Any = proof_pb2_grpc.ProofServiceStub(self._channel)
-        self.system: Any = system_pb2_grpc.SystemServiceStub(self._channel)
-
-    def close(self) -> None:
-        """Ends all calls."""
-        self._channel.close()
-
-    def once(self, method: Callable[..., T], message: object, timeout: float | None = None) -> T:
-        """One attempt at a call that gives one answer."""
-        try:
-            return method(message, timeout=timeout or self.options.timeout, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise call_error(cast(grpc.Call, error)) from error
-
-    def call(self, method: Callable[..., T], message: object) -> T:
-        """A call that may be repeated: a read, or a creation with its request id."""
-        return self.options.retry.run(lambda: self.once(method, message))
-
-    @contextlib.contextmanager
-    def stream(self, method: Callable[..., Any], message: object) -> Iterator[Stream]:
-        """A call that gives many answers; ended with the block."""
-        call = method(message, metadata=self._metadata)
-        try:
-            yield Stream(call)
-        finally:
-            call.cancel()
-
-
-class Stream:
-    """Answers of a call, each waited for with a deadline."""
-
-    def __init__(self, call: Any) -> None:
-        self._call = call
-
-    def next(self, seconds: float) -> Any | None:
-        """The next answer; None at the end. Silence for so many seconds ends the call: UnavailableError."""
-        silent = threading.Event()
-
-        def end() -> None:
-            silent.set()
-            self._call.cancel()
-
-        timer = threading.Timer(max(seconds, 0.0), end)
-        timer.daemon = True
-        timer.start()
-        try:
-            return next(self._call, None)
-        except grpc.RpcError as error:
-            if silent.is_set():
-                raise silence_error(seconds) from error
-            raise call_error(cast(grpc.Call, error)) from error
-        finally:
-            timer.cancel()
+        self.metadata = call_metadata(options.credential)
+        self.artifacts: Any = artifact_pb2_grpc.ArtifactServiceStub(channel)
+        self.models: Any = model_pb2_grpc.ModelServiceStub(channel)
+        self.proofs: Any = proof_pb2_grpc.ProofServiceStub(channel)
+        self.system: Any = system_pb2_grpc.SystemServiceStub(channel)
+        self.webhooks: Any = webhook_pb2_grpc.WebhookServiceStub(channel)
+        # The caller's own, `tenants/{tenant}`, once the service has told it.
+        self.tenant: str | None = None
 
 
 def silence_error(seconds: float) -> UnavailableError:
     """The error of a stream that fell silent."""
     return UnavailableError(CallDetails(grpc.StatusCode.UNAVAILABLE, f"nothing came for {seconds:.0f} s", SILENT))
-
-
-def pause(retry: RetryPolicy, failures: int, error: CallError) -> None:
-    """Waits before a transfer or a watch is resumed; raises the error where that has no sense."""
-    wait = retry.wait_after(failures, error)
-    if wait is None:
-        raise error
-    time.sleep(wait)

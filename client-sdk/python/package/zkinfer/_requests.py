@@ -1,4 +1,4 @@
-"""Requests as they travel, for the client and its asyncio variant."""
+"""Requests as they travel."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .documents import Context, ContextNonce, Key, Statement
-from .errors import AnswerError, VerifyError
-from .jobs import Proof
 from .progress import JobState
 from .v1 import model_pb2, proof_pb2
-from .verification import document_bytes
 
 Granularity = Literal["per_channel", "per_tensor"]
 Weights = Literal["private", "public"]
@@ -68,44 +64,9 @@ class Registration:
         return model_pb2.CreateModelRequest(model_id=self.model_id, model=model, request_id=fresh_id())
 
 
-def list_jobs(model_name: str, states: Sequence[JobState], labels: Mapping[str, str] | None, page_size: int) -> proof_pb2.ListJobsRequest:
-    """The request for the first page; an empty name: of all models."""
+def list_jobs(
+    *, states: Sequence[JobState] = (), labels: Mapping[str, str] | None = None, batch: str = "", page_size: int = 0
+) -> proof_pb2.ListJobsRequest:
+    """The request for the first page, of all models; an empty name: of all batches, and of none."""
     known = [_JOB_STATES[state] for state in states]
-    return proof_pb2.ListJobsRequest(page_size=page_size, model=model_name, states=known, labels=labels)
-
-
-def check_batch(n_requests: int, answer: proof_pb2.BatchCreateJobsResponse) -> list[proof_pb2.Job]:
-    """The jobs of a batch, one for each request."""
-    if len(answer.jobs) != n_requests:
-        raise AnswerError(f"the service answered {len(answer.jobs)} jobs for {n_requests} requests")
-    return list(answer.jobs)
-
-
-@dataclass(frozen=True)
-class RemoteVerification:
-    """A verification by the service."""
-
-    request: proof_pb2.VerifyProofRequest
-
-    @classmethod
-    def of(
-        cls, proof: Proof | bytes, statement: Statement | bytes | None, key: Key | bytes | None, model_name: str | None
-    ) -> RemoteVerification:
-        """With a model's name, its key is taken."""
-        proof_bytes, statement_bytes, key_bytes = document_bytes(proof, statement, key, needs_key=model_name is None)
-        request = proof_pb2.VerifyProofRequest(proof_bytes=proof_bytes, statement_bytes=statement_bytes)
-        if model_name is None:
-            request.verifier_key_bytes = key_bytes
-        else:
-            request.model = model_name
-        return cls(request)
-
-    def check(self, answer: proof_pb2.VerifyProofResponse, context: Context) -> Statement:
-        """The statement, accepted; raises VerifyError if it is not."""
-        if not answer.valid:
-            raise VerifyError(answer.reason, answer.message)
-        # The service does not know which use the caller has in mind.
-        statement = Statement.from_bytes(self.request.statement_bytes)
-        if statement.context_nonce != ContextNonce.of(context):
-            raise VerifyError("OTHER_NONCE", "the statement is for another context nonce: the proof was made for another use")
-        return statement
+    return proof_pb2.ListJobsRequest(page_size=page_size, states=known, labels=labels, batch=batch)

@@ -7,13 +7,14 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from . import _verify
-from ._connection import Connection, pause
+from ._connection import Services
+from ._steps import Ask, Compute, Open, Pause, Receive, Steps, call
 from .errors import AnswerError, ArtifactError, CallError
+from .retry import Repetition
 from .v1 import artifact_pb2
 
 Source = bytes | str | os.PathLike[str]
@@ -57,38 +58,33 @@ def chunks(source: Source, upload_name: str, offset: int) -> Iterator[artifact_p
             offset += len(data)
 
 
-@dataclass
-class UploadProgress:
-    """Whether an upload gets on."""
+def upload(services: Services, source: Source, media_type: str) -> Steps[str]:
+    """Uploads bytes, or a file by its path; answers the artifact's name. Bytes that the service has are not sent.
 
-    failures: int = 0
-
-    def fail(self) -> int:
-        """A call failed; answers how many did in a row."""
-        self.failures += 1
-        return self.failures
-
-    def check(self, before: int, session: artifact_pb2.UploadSession) -> None:
-        """Raises AnswerError if nothing went wrong and yet nothing was taken."""
-        if session.committed_bytes > before:
-            self.failures = 0
-        elif not session.complete and self.failures == 0:
-            raise AnswerError("the service takes no more bytes of the upload, but does not call it complete")
-
-
-def upload(connection: Connection, source: Source, media_type: str) -> str:
-    """Uploads bytes, or a file by its path; answers the artifact's name. Bytes that the service has are not sent."""
-    session = connection.call(connection.artifacts.BeginUpload, begin_upload(source, media_type))
-    progress = UploadProgress()
+    If the service has lost what it had, the upload begins again, at most `RetryPolicy.attempts` times in all.
+    """
+    request = yield Compute(lambda: begin_upload(source, media_type))
+    session = yield from call(services, services.artifacts.BeginUpload, request)
+    retry = services.options.retry
+    repetition, n_begun = Repetition(retry), 1
     while not session.complete:
-        before = session.committed_bytes
+        before, cause = session.committed_bytes, None
         try:
-            session = connection.once(connection.artifacts.WriteChunks, chunks(source, session.upload, before))
+            session = yield Ask(services.artifacts.WriteChunks, chunks(source, session.upload, before))
         except CallError as error:
-            pause(connection.options.retry, progress.fail(), error)
-            request = artifact_pb2.GetUploadRequest(upload=session.upload)
-            session = connection.call(connection.artifacts.GetUpload, request)
-        progress.check(before, session)
+            cause = error
+            yield Pause(repetition.wait_after(error))
+            left = artifact_pb2.GetUploadRequest(upload=session.upload)
+            session = yield from call(services, services.artifacts.GetUpload, left)
+        if session.committed_bytes > before:
+            repetition.reset()
+        elif session.committed_bytes < before:
+            # That it gets on in between does not count: a service whose processes each know only their own bytes would lose them for ever.
+            if n_begun >= retry.attempts:
+                raise cause or AnswerError("the service loses bytes of the upload again and again")
+            n_begun += 1
+        elif not session.complete and cause is None:
+            raise AnswerError("the service takes no more bytes of the upload, but does not call it complete")
     return str(session.artifact.name)
 
 
@@ -125,17 +121,18 @@ class Received:
         return data
 
 
-def download(connection: Connection, name: str, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
+def download(services: Services, name: str, limit: int = MAX_DOCUMENT_BYTES) -> Steps[bytes]:
     """Downloads an artifact of at most `limit` bytes, and compares its hash with its name."""
     received = Received(name, limit)
-    failures = 0
+    repetition = Repetition(services.options.retry)
     while True:
         before = len(received.data)
         try:
-            with connection.stream(connection.artifacts.ReadArtifact, received.request()) as stream:
-                while (chunk := stream.next(connection.options.silence)) is not None:
-                    received.append(chunk)
+            yield Open(services.artifacts.ReadArtifact, received.request())
+            while (chunk := (yield Receive(services.options.silence))) is not None:
+                received.append(chunk)
             return received.finish()
         except CallError as error:
-            failures = 1 if len(received.data) > before else failures + 1
-            pause(connection.options.retry, failures, error)
+            if len(received.data) > before:
+                repetition.reset()
+            yield Pause(repetition.wait_after(error))

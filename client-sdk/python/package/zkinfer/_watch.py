@@ -3,32 +3,58 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from ._connection import SILENT, Connection, pause
+from ._connection import SILENT, Services
+from ._steps import Open, Pause, Receive, Steps, Tell
 from .errors import AnswerError, CallError
+from .retry import Repetition
 
 # Seconds before a stream that the service ended is opened again.
 PAUSE_AFTER_END = 0.1
 
 
+class Subject(Protocol):
+    """What is watched, and how far."""
+
+    @property
+    def name(self) -> str:
+        """Its full name."""
+
+    @property
+    def method(self) -> Callable[..., Any]:
+        """Opens a stream of it."""
+
+    def request(self) -> object:
+        """Asks for what the caller has not seen."""
+
+    def take(self, event: Any) -> Any | None:
+        """What the caller is told of an event; None: nothing new. Raises AnswerError for a gap."""
+
+    def is_over(self, event: Any) -> bool:
+        """Whether nothing follows an event that was told."""
+
+
 @dataclass
 class Sequence:
-    """Which event is due. A snapshot or a sign of life repeats the last sequence; every other event has the next one."""
+    """A model or a job. A snapshot or a sign of life repeats the last sequence; every other event has the next one."""
 
     name: str
+    method: Callable[..., Any]
+    # Makes the request, from a sequence; 0: from now on.
+    request_from: Callable[[int], object]
+    is_final: Callable[[int], bool]
     # Sequence seen last; None before the first event.
     last: int | None = None
 
-    @property
-    def next_wanted(self) -> int:
-        """Where a stream is to resume; 0: from now on."""
-        return 0 if self.last is None else self.last + 1
+    def request(self) -> object:
+        """From the sequence that is due."""
+        return self.request_from(0 if self.last is None else self.last + 1)
 
-    def is_new(self, event: Any) -> bool:
-        """Whether the caller has not seen this event; raises AnswerError for a gap."""
+    def take(self, event: Any) -> Any | None:
+        """The event, if the caller has not seen it."""
         is_first = self.last is None
         is_repetition = event.WhichOneof("detail") in ("snapshot", "heartbeat")
         if self.last is not None:
@@ -36,62 +62,48 @@ class Sequence:
             if event.sequence != expected:
                 raise AnswerError(f"event {event.sequence} of {self.name} came instead of {expected}")
         self.last = event.sequence
-        return is_first or not is_repetition
+        return event if is_first or not is_repetition else None
+
+    def is_over(self, event: Any) -> bool:
+        """Whether the state is final."""
+        return self.is_final(event.state)
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What is watched: its name, how a stream of it is opened, and which states are final."""
-
-    name: str
-    method: Callable[..., Any]
-    # Makes the request, from a sequence.
-    request: Callable[[int], object]
-    is_final: Callable[[int], bool]
-
-
-def watch(connection: Connection, subject: Subject, deadline: float | None) -> Iterator[Any]:
-    """The events as they come, the first a snapshot; ends after the final one. `deadline`, in time.monotonic(): TimeoutError."""
-    sequence = Sequence(subject.name)
-    failures = 0
+def watch(services: Services, subject: Subject, deadline: float | None) -> Steps[None]:
+    """Tells the events, the first a snapshot; ends after the final one. `deadline`, in time.monotonic(): TimeoutError."""
+    options = services.options
+    repetition = Repetition(options.retry)
     while True:
         try:
-            for event, is_new in _stream(connection, subject, sequence, deadline):
-                failures = 0
-                if not is_new:
+            yield Open(subject.method, subject.request())
+            while (event := (yield Receive(_seconds_left(options.silence, deadline)))) is not None:
+                repetition.reset()
+                told = subject.take(event)
+                if told is None:
                     continue
-                yield event
-                if subject.is_final(event.state):
+                yield Tell(told)
+                if subject.is_over(told):
                     return
-            failures += 1
-            if failures >= connection.options.retry.attempts:
+            if not repetition.fail():
                 raise AnswerError(f"the stream of {subject.name} ends again and again before its subject does")
-            time.sleep(PAUSE_AFTER_END)
+            yield Pause(PAUSE_AFTER_END)
         except CallError as error:
-            failures += 1
-            pause(connection.options.retry, failures, error)
+            is_last = error.reason == SILENT and _has_passed(deadline)
+            wait = 0.0 if is_last else repetition.wait_after(error)
+            if is_last or _has_passed(deadline, wait):
+                raise TimeoutError(f"{subject.name} is not final yet") from error
+            yield Pause(wait)
 
 
-def _stream(connection: Connection, subject: Subject, sequence: Sequence, deadline: float | None) -> Iterator[tuple[Any, bool]]:
-    with connection.stream(subject.method, subject.request(sequence.next_wanted)) as stream:
-        while (event := _next(connection, stream, subject.name, deadline)) is not None:
-            yield event, sequence.is_new(event)
+def monotonic_deadline(timeout: float | None) -> float | None:
+    """In time.monotonic()."""
+    return None if timeout is None else time.monotonic() + timeout
 
 
-def _next(connection: Connection, stream: Any, name: str, deadline: float | None) -> Any:
-    try:
-        return stream.next(seconds_left(connection.options.silence, deadline))
-    except CallError as error:
-        check_deadline(name, deadline, error)
-        raise
-
-
-def seconds_left(silence: float, deadline: float | None) -> float:
-    """How long the next event is waited for."""
+def _seconds_left(silence: float, deadline: float | None) -> float:
     return silence if deadline is None else min(silence, deadline - time.monotonic())
 
 
-def check_deadline(name: str, deadline: float | None, error: CallError) -> None:
-    """Raises TimeoutError if the wait that failed so was the caller's last."""
-    if deadline is not None and time.monotonic() >= deadline and error.reason == SILENT:
-        raise TimeoutError(f"{name} is not final yet") from error
+def _has_passed(deadline: float | None, seconds: float = 0.0) -> bool:
+    """Whether it will have, in so many seconds."""
+    return deadline is not None and time.monotonic() + seconds >= deadline

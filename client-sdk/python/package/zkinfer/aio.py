@@ -15,18 +15,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
 
-from . import _aio, _requests, _transfer
+from . import _aio, _operations, _requests, _transfer, _watch
 from ._connection import Options, Pem, credential_of
-from ._requests import Granularity, Registration, RemoteVerification, Weights
+from ._requests import Granularity, Registration, Weights
 from ._transfer import Source
+from .batches import BatchEvent, BatchFacts
 from .documents import Context, Key, Statement
-from .jobs import BATCH_INLINE_BYTES, INLINE_BYTES, InputPrivacy, JobEvent, JobFacts, JobRequest, Proof
+from .jobs import InputPrivacy, JobEvent, JobFacts, JobRequest, Proof
 from .models import ModelEvent, ModelFacts, Registered
 from .progress import JobState, Progress
 from .retry import RetryPolicy
-from .tensors import Array, npy
+from .tensors import Array
 from .v1 import model_pb2, proof_pb2, system_pb2
 from .verification import verify_answer
+from .webhooks import CreatedWebhook, Webhook
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class AsyncModel(ModelFacts):
 
     async def watch(self, timeout: float | None = None) -> AsyncIterator[ModelEvent]:
         """What happens to the model from now on, until it is READY or FAILED; TimeoutError after so many seconds."""
-        subject = self._watched(self._connection.models.WatchModel)
-        async for event in _aio.watch(self._connection, subject, _aio.monotonic_deadline(timeout)):
+        watched = self._watched(self._connection)
+        async for event in self._connection.items(_watch.watch, watched, _watch.monotonic_deadline(timeout)):
             yield ModelEvent._of(event)
 
     async def wait(self, timeout: float | None = None, progress: Callable[[Progress], None] | None = None) -> AsyncModel:
@@ -61,11 +63,11 @@ class AsyncModel(ModelFacts):
 
     async def key(self) -> Key:
         """The verifier key. Give it to whoever is to check proofs."""
-        return Key.from_bytes(await _aio.download(self._connection, (await self._current())._key_artifact))
+        return Key.from_bytes(await self._connection.run(_transfer.download, (await self._current())._key_artifact))
 
     async def quantization_report(self) -> bytes:
         """JSON, per layer: scales, saturation, signal to noise, accumulator bounds."""
-        return await _aio.download(self._connection, (await self._current())._report_artifact)
+        return await self._connection.run(_transfer.download, (await self._current())._report_artifact)
 
     async def _current(self) -> Registered:
         return (self if self.registered is not None else await self.refresh())._ready()
@@ -93,8 +95,8 @@ class AsyncJob(JobFacts):
 
     async def watch(self, timeout: float | None = None) -> AsyncIterator[JobEvent]:
         """What happens to the job from now on, until its final state; TimeoutError after so many seconds."""
-        subject = self._watched(self._connection.proofs.WatchJob)
-        async for event in _aio.watch(self._connection, subject, _aio.monotonic_deadline(timeout)):
+        watched = self._watched(self._connection)
+        async for event in self._connection.items(_watch.watch, watched, _watch.monotonic_deadline(timeout)):
             yield JobEvent._of(event)
 
     async def wait(self, timeout: float | None = None, progress: Callable[[Progress], None] | None = None) -> Proof:
@@ -106,8 +108,40 @@ class AsyncJob(JobFacts):
 
     async def proof(self) -> Proof:
         """Downloads the proof of a job that has SUCCEEDED; raises EndedError for another."""
-        proof, statement, key = [await _aio.download(self._connection, name) for name in self._documents()]
-        return Proof(proof, Statement.from_bytes(statement), Key.from_bytes(key), self.name)
+        return await self._connection.run(self._download)
+
+
+@dataclass(frozen=True)
+class AsyncBatch(BatchFacts):
+    """Jobs that were admitted together, as they were when the service answered; as `zkinfer.Batch`."""
+
+    _connection: _aio.Connection = field(repr=False, compare=False)
+
+    @classmethod
+    def _of(cls, connection: _aio.Connection, message: proof_pb2.Batch) -> AsyncBatch:
+        return cls(**cls._fields(message), _connection=connection)
+
+    async def refresh(self) -> AsyncBatch:
+        """The batch as it is now."""
+        return AsyncBatch._of(self._connection, await self._connection.run(_operations.get_batch, self.name))
+
+    async def jobs(self, states: Sequence[JobState] = ()) -> AsyncIterator[AsyncJob]:
+        """Its jobs, newest first, or those in one of some states; to cancel the batch, cancel each."""
+        async for message in self._connection.items(_operations.list_jobs, None, self._listing(states)):
+            yield AsyncJob._of(self._connection, message)
+
+    async def watch(self, timeout: float | None = None) -> AsyncIterator[BatchEvent]:
+        """How far the batch is whenever that has changed, until all its jobs have ended; TimeoutError after so many seconds."""
+        watched = self._watched(self._connection)
+        async for event in self._connection.items(_watch.watch, watched, _watch.monotonic_deadline(timeout)):
+            yield BatchEvent._of(event)
+
+    async def wait(self, timeout: float | None = None, progress: Callable[[BatchEvent], None] | None = None) -> AsyncBatch:
+        """Waits until all jobs have ended, well or not, and answers the batch so; TimeoutError after so many seconds."""
+        async for event in self.watch(timeout):
+            if progress is not None:
+                progress(event)
+        return await self.refresh()
 
 
 class AsyncClient:
@@ -131,7 +165,6 @@ class AsyncClient:
         credential = credential_of(api_key, token)
         options = Options(ca=ca, cert=cert, key=key, credential=credential, timeout=timeout, retry=retry)
         self._connection = _aio.Connection(address, options)
-        self._tenant: str | None = None
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -145,9 +178,7 @@ class AsyncClient:
 
     async def server_info(self) -> system_pb2.ServerInfo:
         """Facts about the service: version, backend, parameter sets, limits, the caller's tenant."""
-        request = system_pb2.GetServerInfoRequest()
-        info: system_pb2.ServerInfo = await self._connection.call(self._connection.system.GetServerInfo, request)
-        return info
+        return await self._connection.run(_operations.server_info)
 
     async def register_model(
         self,
@@ -165,27 +196,18 @@ class AsyncClient:
     ) -> AsyncModel:
         """Registers an ONNX network, given as bytes or as a file; the parameters are those of `zkinfer.Client.register_model`."""
         registration = Registration(model_id, granularity, percentile, weights, parameter_set, labels or {})
-        source_artifact = await _aio.upload(self._connection, source, _transfer.ONNX)
-        inputs = "" if calibration is None else await _aio.upload(self._connection, npy(calibration), _transfer.NPY)
-        request = registration.message(source_artifact, inputs)
-        created = AsyncModel._of(self._connection, await self._connection.call(self._connection.models.CreateModel, request))
+        message = await self._connection.run(_operations.register_model, registration, source, calibration)
+        created = AsyncModel._of(self._connection, message)
         return await created.wait(progress=progress) if wait else created
 
     async def model(self, model: str) -> AsyncModel:
         """The model of an id, or of a full name."""
-        request = model_pb2.GetModelRequest(name=await self._model_name(model))
-        return AsyncModel._of(self._connection, await self._connection.call(self._connection.models.GetModel, request))
+        return AsyncModel._of(self._connection, await self._connection.run(_operations.get_model, model))
 
     async def list_models(self, *, page_size: int = 0) -> AsyncIterator[AsyncModel]:
         """All models of the caller's tenant, newest first; pages are fetched as they are needed."""
-        request = model_pb2.ListModelsRequest(page_size=page_size)
-        while True:
-            page = await self._connection.call(self._connection.models.ListModels, request)
-            for message in page.models:
-                yield AsyncModel._of(self._connection, message)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
+        async for message in self._connection.items(_operations.list_models, page_size):
+            yield AsyncModel._of(self._connection, message)
 
     async def prove(
         self,
@@ -222,23 +244,12 @@ class AsyncClient:
         return await self._submit(request)
 
     async def _submit(self, request: JobRequest) -> AsyncJob:
-        message = await self._message(request, INLINE_BYTES)
-        message.request_id = _requests.fresh_id()
-        return AsyncJob._of(self._connection, await self._connection.call(self._connection.proofs.CreateJob, message))
-
-    async def _message(self, request: JobRequest, inline_bytes: int) -> proof_pb2.CreateJobRequest:
-        message, upload = request._message(inline_bytes)
-        message.job.model = await self._model_name(request.model)
-        if upload is not None:
-            message.job.input.artifact = await _aio.upload(self._connection, upload.data, upload.media_type)
-        return message
+        return AsyncJob._of(self._connection, await self._connection.run(_operations.create_job, request))
 
     async def submit_batch(self, requests: Sequence[JobRequest]) -> list[AsyncJob]:
         """Has all these proofs made, or none of them; as `zkinfer.Client.submit_batch`."""
-        messages = [await self._message(request, BATCH_INLINE_BYTES) for request in requests]
-        batch = proof_pb2.BatchCreateJobsRequest(requests=messages, request_id=_requests.fresh_id())
-        answer = await self._connection.call(self._connection.proofs.BatchCreateJobs, batch)
-        return [AsyncJob._of(self._connection, message) for message in _requests.check_batch(len(messages), answer)]
+        messages = await self._connection.run(_operations.create_jobs, requests)
+        return [AsyncJob._of(self._connection, message) for message in messages]
 
     async def job(self, name: str) -> AsyncJob:
         """The job of a full name."""
@@ -251,24 +262,34 @@ class AsyncClient:
         model: ModelFacts | str | None = None,
         states: Sequence[JobState] = (),
         labels: Mapping[str, str] | None = None,
+        batch: BatchFacts | str = "",
         page_size: int = 0,
     ) -> AsyncIterator[AsyncJob]:
-        """Jobs, newest first: of one model, in one of some states, with all of some labels. Pages are fetched as they are needed."""
-        name = "" if model is None else await self._model_name(model)
-        request = _requests.list_jobs(name, states, labels, page_size)
-        while True:
-            page = await self._connection.call(self._connection.proofs.ListJobs, request)
-            for message in page.jobs:
-                yield AsyncJob._of(self._connection, message)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
+        """Jobs, newest first: of one model, in one of some states, with all of some labels, of one batch. Pages are fetched as needed."""
+        name = batch.name if isinstance(batch, BatchFacts) else batch
+        request = _requests.list_jobs(states=states, labels=labels, batch=name, page_size=page_size)
+        async for message in self._connection.items(_operations.list_jobs, model, request):
+            yield AsyncJob._of(self._connection, message)
+
+    async def batch(self, name: str) -> AsyncBatch:
+        """The batch of a full name, such as `AsyncJob.batch`."""
+        return AsyncBatch._of(self._connection, await self._connection.run(_operations.get_batch, name))
+
+    async def create_webhook(self, url: str) -> CreatedWebhook:
+        """Has a URL called when a job of the tenant ends; as `zkinfer.Client.create_webhook`."""
+        return await self._connection.run(_operations.create_webhook, url)
+
+    async def webhooks(self) -> list[Webhook]:
+        """The tenant's webhooks, oldest first."""
+        return await self._connection.run(_operations.list_webhooks)
+
+    async def delete_webhook(self, webhook: Webhook | str) -> None:
+        """Deletes a webhook, or that of a full name, and what was still to be sent to it."""
+        await self._connection.run(_operations.delete_webhook, webhook)
 
     async def estimate(self, model: ModelFacts | str) -> model_pb2.CostEstimate:
         """What one proof of a model would cost."""
-        request = proof_pb2.EstimateJobRequest(model=await self._model_name(model))
-        cost: model_pb2.CostEstimate = await self._connection.call(self._connection.proofs.EstimateJob, request)
-        return cost
+        return await self._connection.run(_operations.estimate, model)
 
     async def verify_remote(
         self,
@@ -280,16 +301,4 @@ class AsyncClient:
         context: Context = None,
     ) -> Statement:
         """Has the service verify; raises VerifyError if it refuses; as `zkinfer.Client.verify_remote`."""
-        name = None if model is None else await self._model_name(model)
-        verification = RemoteVerification.of(proof, statement, key, name)
-        answer = await self._connection.call(self._connection.proofs.VerifyProof, verification.request)
-        return verification.check(answer, context)
-
-    async def _model_name(self, model: ModelFacts | str) -> str:
-        if isinstance(model, ModelFacts):
-            return model.name
-        if "/" in model:
-            return model
-        if self._tenant is None:
-            self._tenant = (await self.server_info()).tenant
-        return f"{self._tenant}/models/{model}"
+        return await self._connection.run(_operations.verify_remote, proof, statement, key, model, context)

@@ -6,18 +6,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 
-from . import _requests, _transfer
-from ._connection import Connection, Options, Pem, credential_of
-from ._requests import Granularity, Registration, RemoteVerification, Weights
+from . import _operations, _requests
+from ._blocking import Connection
+from ._connection import Options, Pem, credential_of
+from ._requests import Granularity, Registration, Weights
 from ._transfer import Source
+from .batches import Batch, BatchFacts
 from .documents import Context, Key, Statement
-from .jobs import BATCH_INLINE_BYTES, INLINE_BYTES, InputPrivacy, Job, JobRequest, Proof
+from .jobs import InputPrivacy, Job, JobRequest, Proof
 from .models import Model, ModelFacts
 from .progress import JobState, Progress
 from .retry import RetryPolicy
-from .tensors import Array, npy
+from .tensors import Array
 from .v1 import model_pb2, proof_pb2, system_pb2
 from .verification import verify_answer
+from .webhooks import CreatedWebhook, Webhook
 
 
 class Client:
@@ -42,7 +45,6 @@ class Client:
         credential = credential_of(api_key, token)
         options = Options(ca=ca, cert=cert, key=key, credential=credential, timeout=timeout, retry=retry)
         self._connection = Connection(address, options)
-        self._tenant: str | None = None
 
     def __enter__(self) -> Client:
         return self
@@ -56,8 +58,7 @@ class Client:
 
     def server_info(self) -> system_pb2.ServerInfo:
         """Facts about the service: version, backend, parameter sets, limits, the caller's tenant."""
-        info: system_pb2.ServerInfo = self._connection.call(self._connection.system.GetServerInfo, system_pb2.GetServerInfoRequest())
-        return info
+        return self._connection.run(_operations.server_info)
 
     def register_model(
         self,
@@ -81,27 +82,18 @@ class Client:
         wait=False the one that has just been admitted (then `Model.wait`).
         """
         registration = Registration(model_id, granularity, percentile, weights, parameter_set, labels or {})
-        source_artifact = _transfer.upload(self._connection, source, _transfer.ONNX)
-        inputs = "" if calibration is None else _transfer.upload(self._connection, npy(calibration), _transfer.NPY)
-        request = registration.message(source_artifact, inputs)
-        created = Model._of(self._connection, self._connection.call(self._connection.models.CreateModel, request))
+        message = self._connection.run(_operations.register_model, registration, source, calibration)
+        created = Model._of(self._connection, message)
         return created.wait(progress=progress) if wait else created
 
     def model(self, model: str) -> Model:
         """The model of an id, or of a full name."""
-        request = model_pb2.GetModelRequest(name=self._model_name(model))
-        return Model._of(self._connection, self._connection.call(self._connection.models.GetModel, request))
+        return Model._of(self._connection, self._connection.run(_operations.get_model, model))
 
     def list_models(self, *, page_size: int = 0) -> Iterator[Model]:
         """All models of the caller's tenant, newest first; pages are fetched as they are needed."""
-        request = model_pb2.ListModelsRequest(page_size=page_size)
-        while True:
-            page = self._connection.call(self._connection.models.ListModels, request)
-            for message in page.models:
-                yield Model._of(self._connection, message)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
+        messages = self._connection.items(_operations.list_models, page_size)
+        return (Model._of(self._connection, message) for message in messages)
 
     def prove(
         self,
@@ -142,23 +134,15 @@ class Client:
         return self._submit(JobRequest(model, input, input_privacy, context, input_salt, labels or {}, priority, deadline))
 
     def _submit(self, request: JobRequest) -> Job:
-        message = self._message(request, INLINE_BYTES)
-        message.request_id = _requests.fresh_id()
-        return Job._of(self._connection, self._connection.call(self._connection.proofs.CreateJob, message))
-
-    def _message(self, request: JobRequest, inline_bytes: int) -> proof_pb2.CreateJobRequest:
-        message, upload = request._message(inline_bytes)
-        message.job.model = self._model_name(request.model)
-        if upload is not None:
-            message.job.input.artifact = _transfer.upload(self._connection, upload.data, upload.media_type)
-        return message
+        return Job._of(self._connection, self._connection.run(_operations.create_job, request))
 
     def submit_batch(self, requests: Sequence[JobRequest]) -> list[Job]:
-        """Has all these proofs made, or none of them: what is wrong with one refuses all, by its place, such as `requests[3].job.model`."""
-        messages = [self._message(request, BATCH_INLINE_BYTES) for request in requests]
-        batch = proof_pb2.BatchCreateJobsRequest(requests=messages, request_id=_requests.fresh_id())
-        answer = self._connection.call(self._connection.proofs.BatchCreateJobs, batch)
-        return [Job._of(self._connection, message) for message in _requests.check_batch(len(messages), answer)]
+        """Has all these proofs made, or none of them: what is wrong with one refuses all, by its place, such as `requests[3].job.model`.
+
+        To follow them together: `client.batch(jobs[0].batch)`.
+        """
+        messages = self._connection.run(_operations.create_jobs, requests)
+        return [Job._of(self._connection, message) for message in messages]
 
     def job(self, name: str) -> Job:
         """The job of a full name."""
@@ -171,24 +155,37 @@ class Client:
         model: ModelFacts | str | None = None,
         states: Sequence[JobState] = (),
         labels: Mapping[str, str] | None = None,
+        batch: BatchFacts | str = "",
         page_size: int = 0,
     ) -> Iterator[Job]:
-        """Jobs, newest first: of one model, in one of some states, with all of some labels. Pages are fetched as they are needed."""
-        name = "" if model is None else self._model_name(model)
-        request = _requests.list_jobs(name, states, labels, page_size)
-        while True:
-            page = self._connection.call(self._connection.proofs.ListJobs, request)
-            for message in page.jobs:
-                yield Job._of(self._connection, message)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
+        """Jobs, newest first: of one model, in one of some states, with all of some labels, of one batch. Pages are fetched as needed."""
+        name = batch.name if isinstance(batch, BatchFacts) else batch
+        request = _requests.list_jobs(states=states, labels=labels, batch=name, page_size=page_size)
+        messages = self._connection.items(_operations.list_jobs, model, request)
+        return (Job._of(self._connection, message) for message in messages)
+
+    def batch(self, name: str) -> Batch:
+        """The batch of a full name, such as `Job.batch`."""
+        return Batch._of(self._connection, self._connection.run(_operations.get_batch, name))
+
+    def create_webhook(self, url: str) -> CreatedWebhook:
+        """Has a URL called when a job of the tenant ends; answers also the secret that `verify_webhook` takes.
+
+        Not repeated when the answer is lost: list and delete what was made.
+        """
+        return self._connection.run(_operations.create_webhook, url)
+
+    def webhooks(self) -> list[Webhook]:
+        """The tenant's webhooks, oldest first."""
+        return self._connection.run(_operations.list_webhooks)
+
+    def delete_webhook(self, webhook: Webhook | str) -> None:
+        """Deletes a webhook, or that of a full name, and what was still to be sent to it."""
+        self._connection.run(_operations.delete_webhook, webhook)
 
     def estimate(self, model: ModelFacts | str) -> model_pb2.CostEstimate:
         """What one proof of a model would cost."""
-        request = proof_pb2.EstimateJobRequest(model=self._model_name(model))
-        cost: model_pb2.CostEstimate = self._connection.call(self._connection.proofs.EstimateJob, request)
-        return cost
+        return self._connection.run(_operations.estimate, model)
 
     def verify_remote(
         self,
@@ -202,16 +199,4 @@ class Client:
         """Has the service verify; raises VerifyError if it refuses. Statement and key are those of the proof, or with `model` the key is
         that of a model of the service. Whoever does not trust the service takes `zkinfer.verify`.
         """
-        name = None if model is None else self._model_name(model)
-        verification = RemoteVerification.of(proof, statement, key, name)
-        answer = self._connection.call(self._connection.proofs.VerifyProof, verification.request)
-        return verification.check(answer, context)
-
-    def _model_name(self, model: ModelFacts | str) -> str:
-        if isinstance(model, ModelFacts):
-            return model.name
-        if "/" in model:
-            return model
-        if self._tenant is None:
-            self._tenant = self.server_info().tenant
-        return f"{self._tenant}/models/{model}"
+        return self._connection.run(_operations.verify_remote, proof, statement, key, model, context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -56,6 +57,18 @@ class AnswerError(ZkinferError):
     """The service's answer makes no sense: another version, or a fault."""
 
 
+class WebhookError(ZkinferError):
+    """A call of a webhook is not to be believed.
+
+    `reason` is WRONG_SIGNATURE, NOT_FRESH or MISSING_HEADER; `message` is for people.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{message} [{reason}]")
+        self.reason = reason
+        self.message = message
+
+
 @dataclass(frozen=True)
 class FieldViolation:
     """A field of a request that is wrong: its path in the request, such as `job.model`, and what is wrong with it."""
@@ -85,7 +98,9 @@ class CallError(ZkinferError):
 
     def __init__(self, details: CallDetails) -> None:
         request = f" (request {details.request_id})" if details.request_id else ""
-        super().__init__(f"{details.message} [{details.reason}]{request}")
+        # What says "at once" need not be said.
+        again = f"; try again in {math.ceil(details.retry_after)} s" if details.retry_after else ""
+        super().__init__(f"{details.message} [{details.reason}]{request}{again}")
         self.details = details
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +12,9 @@ from typing import Any, Literal
 from google.protobuf import timestamp_pb2
 
 from . import _transfer, _watch
-from ._connection import Connection
+from ._blocking import Connection
+from ._connection import Services
+from ._steps import Steps
 from .documents import Context, ContextNonce, Key, Statement
 from .errors import EndedError
 from .models import ModelFacts
@@ -154,6 +155,8 @@ class JobFacts:
     state: JobState
     labels: Mapping[str, str]
     priority: int
+    # Full name of the batch that it came with; empty if it came alone.
+    batch: str
     progress: Progress | None
     # Set when it ended without success.
     failure: Failure | None
@@ -170,6 +173,7 @@ class JobFacts:
             "state": JobState(message.state),
             "labels": dict(message.labels),
             "priority": message.priority,
+            "batch": message.batch,
             "progress": Progress._of(message.progress) if message.HasField("progress") else None,
             "failure": Failure._of(message.failure) if message.HasField("failure") else None,
             "create_time": moment(message.create_time),
@@ -177,18 +181,21 @@ class JobFacts:
             "_result": message.result if message.HasField("result") else None,
         }
 
-    def _documents(self) -> tuple[str, str, str]:
-        """Names of proof, statement and key; raises EndedError for a job that has not SUCCEEDED."""
+    def _download(self, services: Services) -> Steps[Proof]:
+        """Proof, statement and key; raises EndedError for a job that has not SUCCEEDED."""
         result = self._result
         if result is None:
             raise EndedError(self.name, self.state.name, self.failure)
-        return result.proof_artifact, result.statement_artifact, result.verifier_key_artifact
+        proof = yield from _transfer.download(services, result.proof_artifact)
+        statement = yield from _transfer.download(services, result.statement_artifact)
+        key = yield from _transfer.download(services, result.verifier_key_artifact)
+        return Proof(proof, Statement.from_bytes(statement), Key.from_bytes(key), self.name)
 
-    def _watched(self, method: Callable[..., Any]) -> _watch.Subject:
-        return _watch.Subject(
+    def _watched(self, services: Services) -> _watch.Subject:
+        return _watch.Sequence(
             name=self.name,
-            method=method,
-            request=lambda sequence: proof_pb2.WatchJobRequest(name=self.name, from_sequence=sequence),
+            method=services.proofs.WatchJob,
+            request_from=lambda sequence: proof_pb2.WatchJobRequest(name=self.name, from_sequence=sequence),
             is_final=lambda state: JobState(state).is_final,
         )
 
@@ -216,9 +223,8 @@ class Job(JobFacts):
 
     def watch(self, timeout: float | None = None) -> Iterator[JobEvent]:
         """What happens to the job from now on, until its final state; TimeoutError after so many seconds."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        subject = self._watched(self._connection.proofs.WatchJob)
-        return map(JobEvent._of, _watch.watch(self._connection, subject, deadline))
+        watched = self._watched(self._connection)
+        return map(JobEvent._of, self._connection.items(_watch.watch, watched, _watch.monotonic_deadline(timeout)))
 
     def wait(self, timeout: float | None = None, progress: Callable[[Progress], None] | None = None) -> Proof:
         """Waits for the proof and downloads it; raises EndedError if there is none, TimeoutError after so many seconds.
@@ -232,5 +238,4 @@ class Job(JobFacts):
 
     def proof(self) -> Proof:
         """Downloads the proof of a job that has SUCCEEDED; raises EndedError for another."""
-        proof, statement, key = (_transfer.download(self._connection, name) for name in self._documents())
-        return Proof(proof, Statement.from_bytes(statement), Key.from_bytes(key), self.name)
+        return self._connection.run(self._download)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from . import _transfer, _watch
-from ._connection import Connection
+from ._blocking import Connection
+from ._connection import Services
 from .documents import Key
 from .errors import EndedError
 from .progress import Failure, ModelState, Progress, moment
@@ -126,11 +126,11 @@ class ModelFacts:
             raise EndedError(self.name, self.state.name, self.failure)
         return self.registered
 
-    def _watched(self, method: Callable[..., Any]) -> _watch.Subject:
-        return _watch.Subject(
+    def _watched(self, services: Services) -> _watch.Subject:
+        return _watch.Sequence(
             name=self.name,
-            method=method,
-            request=lambda sequence: model_pb2.WatchModelRequest(name=self.name, from_sequence=sequence),
+            method=services.models.WatchModel,
+            request_from=lambda sequence: model_pb2.WatchModelRequest(name=self.name, from_sequence=sequence),
             is_final=lambda state: ModelState(state).is_final,
         )
 
@@ -152,9 +152,8 @@ class Model(ModelFacts):
 
     def watch(self, timeout: float | None = None) -> Iterator[ModelEvent]:
         """What happens to the model from now on, until it is READY or FAILED; TimeoutError after so many seconds."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        subject = self._watched(self._connection.models.WatchModel)
-        return map(ModelEvent._of, _watch.watch(self._connection, subject, deadline))
+        watched = self._watched(self._connection)
+        return map(ModelEvent._of, self._connection.items(_watch.watch, watched, _watch.monotonic_deadline(timeout)))
 
     def wait(self, timeout: float | None = None, progress: Callable[[Progress], None] | None = None) -> Model:
         """Waits until the model is READY and answers it so; raises EndedError if it failed, TimeoutError after so many seconds."""
@@ -167,11 +166,11 @@ class Model(ModelFacts):
 
     def key(self) -> Key:
         """The verifier key. Give it to whoever is to check proofs."""
-        return Key.from_bytes(_transfer.download(self._connection, self._current()._key_artifact))
+        return Key.from_bytes(self._connection.run(_transfer.download, self._current()._key_artifact))
 
     def quantization_report(self) -> bytes:
         """JSON, per layer: scales, saturation, signal to noise, accumulator bounds."""
-        return _transfer.download(self._connection, self._current()._report_artifact)
+        return self._connection.run(_transfer.download, self._current()._report_artifact)
 
     def _current(self) -> Registered:
         return (self if self.registered is not None else self.refresh())._ready()

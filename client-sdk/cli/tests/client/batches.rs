@@ -1,0 +1,134 @@
+//! Batches, followed through streams that break: of a service that does what the test tells it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status};
+use zkinfer_client::{Client, ClientError, ClientOptions, RetryPolicy};
+use zkinfer_proto::v1;
+use zkinfer_proto::v1::proof_service_server::{ProofService, ProofServiceServer};
+
+type Events<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
+
+const TOTAL: usize = 8;
+
+/// How the streams of a [`Scripted`] service go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Script {
+    /// Each tells of one job more, then breaks; after the last job it ends.
+    Break,
+    /// Each ends without a word.
+    SayNothing,
+}
+
+/// A service with one batch.
+struct Scripted {
+    script: Script,
+    streams: Arc<AtomicUsize>,
+}
+
+impl Scripted {
+    /// A client of it, and how many streams were opened.
+    async fn start(script: Script) -> (Client, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let streams = Arc::new(AtomicUsize::new(0));
+        let server = Server::builder().add_service(ProofServiceServer::new(Self { script, streams: streams.clone() }));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        let retry = RetryPolicy { attempts: 3, first_wait: Duration::from_millis(1), ..RetryPolicy::default() };
+        (Client::connect_with(&address, ClientOptions { retry, ..ClientOptions::default() }).await.unwrap(), streams)
+    }
+
+    fn batch(&self) -> v1::Batch {
+        let n_ended = if self.script == Script::Break { self.streams.load(Ordering::SeqCst).min(TOTAL) } else { 0 };
+        v1::Batch { total: TOTAL as i32, succeeded: n_ended as i32, queued: (TOTAL - n_ended) as i32, ..Default::default() }
+    }
+}
+
+fn not_scripted<T>() -> Result<Response<T>, Status> {
+    Err(Status::unimplemented("not scripted"))
+}
+
+#[tonic::async_trait]
+impl ProofService for Scripted {
+    type WatchBatchStream = Events<v1::BatchEvent>;
+    type WatchJobStream = Events<v1::JobEvent>;
+
+    async fn get_batch(&self, _: Request<v1::GetBatchRequest>) -> Result<Response<v1::Batch>, Status> {
+        Ok(Response::new(self.batch()))
+    }
+
+    async fn watch_batch(&self, _: Request<v1::WatchBatchRequest>) -> Result<Response<Self::WatchBatchStream>, Status> {
+        let n_streams = self.streams.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut events = Vec::new();
+        if self.script == Script::Break {
+            let ended = (0..n_streams.min(TOTAL)).map(|job| format!("job-{job}")).collect();
+            events.push(Ok(v1::BatchEvent { batch: Some(self.batch()), ended }));
+            if n_streams < TOTAL {
+                events.push(Err(Status::unavailable("broken")));
+            }
+        }
+        Ok(Response::new(tokio_stream::iter(events)))
+    }
+
+    async fn create_job(&self, _: Request<v1::CreateJobRequest>) -> Result<Response<v1::Job>, Status> {
+        not_scripted()
+    }
+
+    async fn batch_create_jobs(&self, _: Request<v1::BatchCreateJobsRequest>) -> Result<Response<v1::BatchCreateJobsResponse>, Status> {
+        not_scripted()
+    }
+
+    async fn get_job(&self, _: Request<v1::GetJobRequest>) -> Result<Response<v1::Job>, Status> {
+        not_scripted()
+    }
+
+    async fn list_job_tasks(&self, _: Request<v1::ListJobTasksRequest>) -> Result<Response<v1::ListJobTasksResponse>, Status> {
+        not_scripted()
+    }
+
+    async fn list_jobs(&self, _: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
+        not_scripted()
+    }
+
+    async fn cancel_job(&self, _: Request<v1::CancelJobRequest>) -> Result<Response<v1::Job>, Status> {
+        not_scripted()
+    }
+
+    async fn wait_job(&self, _: Request<v1::WaitJobRequest>) -> Result<Response<v1::Job>, Status> {
+        not_scripted()
+    }
+
+    async fn watch_job(&self, _: Request<v1::WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
+        not_scripted()
+    }
+
+    async fn estimate_job(&self, _: Request<v1::EstimateJobRequest>) -> Result<Response<v1::CostEstimate>, Status> {
+        not_scripted()
+    }
+
+    async fn verify_proof(&self, _: Request<v1::VerifyProofRequest>) -> Result<Response<v1::VerifyProofResponse>, Status> {
+        not_scripted()
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_gets_on_is_followed_through_more_broken_streams_than_there_are_attempts() {
+    let (client, streams) = Scripted::start(Script::Break).await;
+    let mut ended = Vec::new();
+    let batch = client.finish_batch("tenants/t/batches/b", |event| ended.extend(event.ended.clone())).await.unwrap();
+    assert_eq!((batch.succeeded as usize, streams.load(Ordering::SeqCst)), (TOTAL, TOTAL));
+    assert_eq!(ended, (0..TOTAL).map(|job| format!("job-{job}")).collect::<Vec<_>>(), "each once");
+}
+
+#[tokio::test]
+async fn a_batch_whose_streams_only_end_is_given_up() {
+    let (client, streams) = Scripted::start(Script::SayNothing).await;
+    let error = client.finish_batch("tenants/t/batches/b", |_| {}).await.unwrap_err();
+    assert!(matches!(&error, ClientError::Answer(problem) if problem.contains("again and again")), "{error}");
+    assert_eq!(streams.load(Ordering::SeqCst), 3);
+}
