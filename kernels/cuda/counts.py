@@ -1,18 +1,21 @@
 #!/usr/bin/env python3
 """Counts the machine instructions of the hot kernels: kernels/cuda/counts.py [sm_90 ...]
 
-Needs cuobjdump and nvdisasm: on PATH, or in the environment of build.sh after `pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm`. Loops are found by their backward
-branches. A permutation: the straight code of merkle_level plus its three loops of 4, 22 and 4 rounds. A butterfly: the loop of ntt_forward that does
-four stages (32 butterflies) on 16 values, on the path that needs no twiddle of the second level and on the one that needs all 15. A point of a
-circuit's quotient: each kernel's straight code and its loops as often as plonky2's recursion circuits of 135 wires run them (GATES). The loops
-are cut otherwise on sm_100, for which it is not counted.
+Needs the compiler of build.sh, cuobjdump and nvdisasm: on PATH, or in the environment of build.sh, the latter two after `pip install
+nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm`. Loops are found by their backward branches. A permutation: the straight code of merkle_level plus its
+three loops of 4, 22 and 4 rounds. A butterfly: the loop of ntt_forward over steps of four stages (32 butterflies on 16 values), without the stages
+that are left, on the path that needs no twiddle of the second level and on the one that needs all 15. A point of a circuit's quotient: each
+kernel's straight code and its loops as often as plonky2's recursion circuits of 135 wires run them (GATES). The loops are cut otherwise on sm_100,
+for which it is not counted. Stages that are left beside a step of four: counts/steps.cu, compiled here, with them and without.
 """
 import os
 import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 
+STEPS = pathlib.Path(__file__).with_name("counts") / "steps.cu"
 FATBIN = pathlib.Path(__file__).with_name("zkinfer.fatbin")
 ENVIRONMENT = pathlib.Path(os.environ.get("ZKINFER_NVCC_ENV", FATBIN.parent / "../../target/nvcc"))
 TOOLS = [str(path) for path in ENVIRONMENT.glob("lib/python3*/site-packages/nvidia/cu13/bin")]
@@ -20,9 +23,9 @@ os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], *TOOLS])
 LINE = re.compile(r"\s+/\*([0-9a-f]{4,6})\*/\s+((?:@!?U?P\d+ )?)([A-Z0-9_.]+)(.*);")
 
 
-def functions(arch):
+def functions(binary, *options):
     """Instructions (address, opcode, operands, is_predicated) of every kernel."""
-    text = subprocess.run(["cuobjdump", "-sass", "-arch", arch, FATBIN], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(["cuobjdump", "-sass", *options, binary], capture_output=True, text=True, check=True).stdout
     found, name = {}, None
     for line in text.splitlines():
         if "Function :" in line:
@@ -33,14 +36,16 @@ def functions(arch):
     return found
 
 
+def branches(code):
+    """(address, target, is_predicated) of every branch."""
+    for address, opcode, operands, is_predicated in code:
+        if opcode.startswith("BRA") and (target := re.search(r"0x([0-9a-f]+)", operands)):
+            yield address, int(target[1], 16), is_predicated
+
+
 def loops(code):
     """(first, last) addresses of every loop, in order."""
-    result = []
-    for address, opcode, operands, _ in code:
-        if opcode.startswith("BRA") and (target := re.search(r"0x([0-9a-f]+)", operands)):
-            if int(target[1], 16) < address:
-                result.append((int(target[1], 16), address))
-    return sorted(result)
+    return sorted((target, address) for address, target, _ in branches(code) if target < address)
 
 
 def length(code, span):
@@ -52,25 +57,71 @@ def permutation(code):
     return len(code) + sum((rounds - 1) * body for rounds, body in zip((4, 22, 4), bodies)), bodies
 
 
+def within(code, span, opcodes):
+    return sum(span[0] <= address <= span[1] and opcode.split(".")[0] in opcodes for address, opcode, *_ in code)
+
+
 def skipped(code, span):
-    """Instructions of a loop that its forward branches jump over: the second level of the twiddles."""
-    total = 0
-    for address, opcode, operands, is_predicated in code:
-        if span[0] <= address <= span[1] and opcode.startswith("BRA") and is_predicated:
-            target = int(re.search(r"0x([0-9a-f]+)", operands)[1], 16)
-            if address < target <= span[1]:
-                total += sum(address < other < target for other, *_ in code)
-    return total
+    """Addresses of the multiplications by twiddles of the second level: what forward branches jump over that holds no loop and no shuffle."""
+    found = set()
+    for address, target, is_predicated in branches(code):
+        jumped = (address + 1, target - 1)
+        if is_predicated and span[0] <= address < target <= span[1] and not within(code, jumped, {"SHFL", "BAR"}):
+            if not any(address < first < target for first, _ in loops(code)):
+                found |= {other for other, *_ in code if address < other < target}
+    return found
+
+
+def stages_left(code, span):
+    """Addresses of the stages that are left beside a step: what forward branches jump over that holds shuffles."""
+    found = set()
+    for address, target, _ in branches(code):
+        if span[0] <= address < target <= span[1] and within(code, (address, target - 1), {"SHFL"}):
+            found |= {other for other, *_ in code if address < other < target}
+    return found
 
 
 def butterfly(code):
     """Per butterfly: least, most; and per value: load and store."""
     spans = loops(code)
-    # The largest loop is the four stages' over stages; the loop over groups lies in it.
-    outer = max(spans, key=lambda span: length(code, span))
-    group = max((span for span in spans if outer[0] <= span[0] and span[1] <= outer[1] and span != outer), key=lambda span: length(code, span))
-    most = length(code, group)
-    return (most - skipped(code, group)) / 32, most / 32, length(code, spans[0]) + length(code, spans[-1])
+    # The largest loop is the one over steps of four stages.
+    steps = max(spans, key=lambda span: length(code, span))
+    left = stages_left(code, steps)
+    most = length(code, steps) - len(left)
+    return (most - len(skipped(code, steps) - left)) / 32, most / 32, length(code, spans[0]) + length(code, spans[-1])
+
+
+# For which a warp has the unit of shared memory and shuffles: two for 64 bits, one for 32.
+CYCLES = {"LDS": 2, "STS": 2, "SHFL": 1}
+
+
+def executed(code, iterations):
+    """What a thread of a kernel of counts/steps.cu executes, its loop `iterations` times, without and with twiddles of the second level; cycles."""
+    everything = (0, code[-1][0])
+    second_level = skipped(code, everything)
+    spans = loops(code[:-1])
+    times = lambda address: iterations if any(first <= address <= last for first, last in spans) else 1
+    most = sum(times(address) for address, *_ in code)
+    least = most - sum(times(address) for address in second_level)
+    return least, most, sum(CYCLES.get(opcode.split(".")[0], 0) * times(address) for address, opcode, *_ in code)
+
+
+def compare_exchanges(arch):
+    """Prints what stages beside a step of four cost a thread by shuffles and through shared memory, and the same of two whole steps."""
+    with tempfile.TemporaryDirectory() as folder:
+        binary = pathlib.Path(folder) / "steps.cubin"
+        subprocess.run(["nvcc", "-O3", "-std=c++17", "-cubin", f"-arch={arch}", STEPS, "-o", binary], check=True)
+        code = functions(binary)
+    for name, direction in (("split", "forward"), ("join", "inverse")):
+        alone = executed(code[f"{name}_alone"], 1)
+        for left in 1, 2, 3:
+            for way in "shuffles", "memory":
+                counts = executed(code[f"{name}_{left}_by_{way}"], 16 >> left)
+                least, most, cycles = (with_them - without for with_them, without in zip(counts, alone))
+                print(f"{arch} {direction}, stages left {left}, by {way:8} {least:5} to {most} instructions, {cycles} cycles")
+    for way in "shuffles", "memory":
+        least, most, cycles = executed(code[f"pairs_by_{way}"], 1)
+        print(f"{arch} two steps of four, exchange by {way:8} {least:5} to {most} instructions, {cycles} cycles")
 
 
 # Iterations of each outermost loop of a gate's kernel that is run, by its place among them (the sum of limbs takes four at a time); the last loop
@@ -106,11 +157,11 @@ def run_through(code, iterations):
 def poseidon_gate(code):
     """8 full rounds, and 22 that jump over the other eleven elements."""
     rounds = outermost(code)[0]
-    jumps = []
-    for address, opcode, operands, is_predicated in code:
-        if rounds[0] <= address <= rounds[1] and opcode.startswith("BRA") and is_predicated:
-            target = int(re.search(r"0x([0-9a-f]+)", operands)[1], 16)
-            jumps.append(sum(address < other < target for other, *_ in code))
+    jumps = [
+        sum(address < other < target for other, *_ in code)
+        for address, target, is_predicated in branches(code)
+        if is_predicated and rounds[0] <= address <= rounds[1] and address < target
+    ]
     full = length(code, rounds)
     partial = full - sum(sorted(jumps)[-11:])
     return run_through(code, {}) + 8 * full + 22 * partial
@@ -142,7 +193,7 @@ def quotient(found):
 
 
 def describe(arch):
-    code = functions(arch)
+    code = functions(FATBIN, "-arch", arch)
     if arch != "sm_100":
         points = quotient(code)
         print(f"{arch} point of a circuit's quotient: {sum(points.values()):.0f} instructions")
@@ -152,6 +203,7 @@ def describe(arch):
     print(f"{arch} permutation: {total} instructions; a full round {bodies[0]}, a partial one {bodies[1]}")
     least, most, memory = butterfly(code["ntt_forward"])
     print(f"{arch} butterfly: {least:.1f} to {most:.1f} instructions, and {memory} to load and store a value once per launch")
+    compare_exchanges(arch)
 
 
 for arch in sys.argv[1:] or ["sm_80", "sm_89", "sm_90", "sm_100"]:

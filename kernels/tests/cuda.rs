@@ -16,13 +16,15 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use plonky2::field::types::Field;
 use rounds::{Seen, rounds, sample_columns, weights};
 use zkinfer_circuits::backend::reference::Reference;
 use zkinfer_circuits::backend::{Backend, BackendError, CommitShape};
+use zkinfer_circuits::field::F;
 use zkinfer_kernels::cuda::{ChunkPolicy, DeviceOptions};
 use zkinfer_kernels::devices::{NoDevice, devices};
 use zkinfer_kernels::select::{DeviceChoice, SelectError, Selected, Selection, select};
-use zkinfer_kernels::{CpuBackend, CudaBackend, DualBackend, FallbackBackend, conformance, select_backend};
+use zkinfer_kernels::{CpuBackend, CudaBackend, DualBackend, FallbackBackend, Inspect, conformance, select_backend};
 
 /// Set in the process that runs a test's body.
 const INNER: &str = "ZKINFER_CUDA_INNER";
@@ -133,6 +135,24 @@ fn extensions_agree(sizes: &[(usize, usize, usize)]) {
         let shape = CommitShape { rate_bits, cap_height: log_rows + rate_bits };
         dual.commit(&sample_columns(1 << log_rows, n_columns), shape).unwrap();
     }
+}
+
+/// Every number of stages that is left beside steps of four, in contiguous, strided and gathering launches, and blocks of less than a warp.
+#[test]
+fn transforms_of_every_size_agree_with_the_cpu() {
+    emulated(&[("EMUCUDA_SEED", "5")], || {
+        let (cpu, cuda) = (CpuBackend::new(), open(0));
+        let dual = DualBackend::of_every_buffer(cpu.clone(), cuda.clone());
+        for log_size in 0..=18 {
+            let columns = sample_columns(1 << log_size, 1);
+            dual.commit(&columns, CommitShape { rate_bits: 1, cap_height: log_size + 1 }).unwrap();
+            let oracle = cpu.commit(&columns, CommitShape { rate_bits: 0, cap_height: log_size }).unwrap();
+            let buffers = cpu.oracle_values(&oracle).unwrap();
+            let (coefficients, values) = buffers[..2 << log_size].split_at(1 << log_size);
+            assert!(cuda.interpolate_coset(values, F::coset_shift()).unwrap() == coefficients, "2^{log_size} values on a coset");
+        }
+        assert!(matches!(cuda.interpolate_coset(&[F::ONE; 3], F::ONE), Err(BackendError::Unsupported(_))));
+    });
 }
 
 #[test]

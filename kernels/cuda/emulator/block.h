@@ -125,7 +125,7 @@ inline Meeting meet(uint32_t mask, uint64_t value) {
     unsigned linear = block->current->linear, lane = linear & 31;
     Warp* warp = &block->warps[linear >> 5];
     unsigned generation = warp->generation, present = block->n_threads - (linear & ~31u);
-    if (present < 32) mask &= (1u << present) - 1;
+    if (present < 32 && mask >> present) fail("warp primitive whose mask names lanes that do not exist");
     if (!(mask >> lane & 1)) fail("warp primitive called by a lane outside its mask");
     if (warp->arrived && warp->mask != mask) fail("warp primitives with different masks at once");
     warp->mask = mask;

@@ -23,7 +23,7 @@ translate() {
 include_source() {
     echo '#include "device.h"'
     echo '#include "../zkinfer.cu"'
-    cat ../*.cu | tr '\n' ' ' | grep -oE '__global__ void (__launch_bounds__\([0-9]+\) +)?[a-z0-9_]+\(' | grep -oE '[a-z0-9_]+\($' | tr -d '(' | sed 's/.*/EMULATED_KERNEL(&);/'
+    cat ../*.cu | tr '\n' ' ' | grep -oE '__global__ void (__launch_bounds__\([0-9, ]+\) +)?[a-z0-9_]+\(' | grep -oE '[a-z0-9_]+\($' | tr -d '(' | sed 's/.*/EMULATED_KERNEL(&);/'
 }
 
 if [[ $kind == ptx ]]; then translate; else include_source >"$out/kernels.cpp"; fi

@@ -23,16 +23,30 @@
 #define SHARED_DYNAMIC(Type, name) Type* name = reinterpret_cast<Type*>(emulator::shared_dynamic())
 #define __syncthreads() emulator::synchronize_block()
 
-template <class Value>
-Value __shfl_down_sync(unsigned mask, Value value, unsigned distance) {
+namespace emulator {
+
+// What the lane `source_of(lane)` brings; of one that did not take part: undefined in CUDA, conspicuous here.
+template <class Value, class Source>
+Value shuffled(unsigned mask, Value value, Source source_of) {
     uint64_t bits = 0;
     memcpy(&bits, &value, sizeof value);
-    emulator::Meeting meeting = emulator::meet(mask, bits);
-    unsigned source = meeting.lane + distance > 31 ? meeting.lane : meeting.lane + distance;
-    // A lane that did not take part: undefined in CUDA, conspicuous here.
+    Meeting meeting = meet(mask, bits);
+    unsigned source = source_of(meeting.lane);
     bits = meeting.warp->mask >> source & 1 ? meeting.values[source] : 0xDEADDEADDEADDEADull;
     memcpy(&value, &bits, sizeof value);
     return value;
+}
+
+}  // namespace emulator
+
+template <class Value>
+Value __shfl_down_sync(unsigned mask, Value value, unsigned distance) {
+    return emulator::shuffled(mask, value, [=](unsigned lane) { return lane + distance > 31 ? lane : lane + distance; });
+}
+
+template <class Value>
+Value __shfl_xor_sync(unsigned mask, Value value, unsigned distance) {
+    return emulator::shuffled(mask, value, [=](unsigned lane) { return (lane ^ distance) & 31; });
 }
 
 inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {

@@ -49,5 +49,5 @@ for sanitizer in ${*:-address undefined thread}; do
             ;;
     esac
     ZKINFER_CUDA_EMULATOR=$(realpath "../../../target/cuda-emulator-$sanitizer") ZKINFER_CUDA_PRELOAD=$preload \
-        cargo test --release --locked --workspace --features zkinfer-kernels/cuda --test cuda -- rounds_agree_with_the_reference transforms_of_several tops_of_trees every_gate_is_evaluated
+        cargo test --release --locked --workspace --features zkinfer-kernels/cuda --test cuda -- rounds_agree_with_the_reference transforms_of tops_of_trees every_gate_is_evaluated
 done

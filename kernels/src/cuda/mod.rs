@@ -110,6 +110,23 @@ impl CudaBackend {
         tree.values(self.device.lane())
     }
 
+    /// Coefficients of the polynomial with these values on shift·⟨w⟩, in the order of leaves; a power of two of them. For tests: a transform that no
+    /// method of a backend gives alone.
+    ///
+    /// # Errors
+    /// [`BackendError::Unsupported`] if there are too many values, or their number is no power of two; what the device failed with, if it failed.
+    pub fn interpolate_coset(&self, values: &[F], shift: F) -> Result<Vec<F>, BackendError> {
+        if !values.len().is_power_of_two() {
+            return Err(BackendError::Unsupported(format!("a transform of {} values: give a power of two", values.len())));
+        }
+        let log_size = values.len().trailing_zeros() as usize;
+        Device::check_log_leaves(log_size)?;
+        let lane = self.device.lane();
+        let mut words = lane.upload_elements(values)?;
+        transform::interpolate_coset(lane, words.view_mut(), log_size, shift)?;
+        Ok(elements(&lane.download(&words.view())?))
+    }
+
     fn keep(&self, oracle: Oracle) -> KeptOracle {
         self.device.residents.keep(oracle)
     }

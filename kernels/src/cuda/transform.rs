@@ -103,7 +103,7 @@ impl Pass {
             blocks: (n_transforms as u64) << (log_size - tile_bits),
             threads: (words / 16).clamp(1, 256) as u32,
             // The padding of ntt_padded.
-            shared_words: words + (words >> 4),
+            shared_words: words + (words >> 4) + (words >> 8),
         }
     }
 
@@ -259,6 +259,111 @@ mod tests {
             assert_eq!(stage, 0);
             // Strided tiles lie beside one another below their rows.
             assert!(inverse[1..].iter().all(|pass| pass.first_stage + pass.rows + pass.neighbours <= log_size));
+        }
+    }
+
+    /// A step of a launch as `kernels/cuda/ntt.cu` does it. Bits are those of an element of the tile.
+    struct Step {
+        stages: usize,
+        /// The lowest bit of a value's index.
+        position: usize,
+        /// The stages left that are done with it: their lowest bit, that of the value's index which it changes places with, and in a group's index.
+        left: usize,
+        left_bit: usize,
+        exchanged: usize,
+        group_bit: usize,
+    }
+
+    impl Step {
+        fn alone(stages: usize, position: usize) -> Self {
+            Self { stages, position, left: 0, left_bit: 0, exchanged: 0, group_bit: 0 }
+        }
+
+        /// As `ntt_group_of_thread`.
+        fn group(&self, thread: usize) -> usize {
+            let (distance, mask) = (self.group_bit & !3, ((1 << self.left) - 1) << (self.group_bit & 3));
+            let differing = (thread ^ (thread >> distance)) & mask;
+            thread ^ differing ^ (differing << distance)
+        }
+
+        /// Where value `value` of a thread is loaded from.
+        fn loaded(&self, thread: usize, value: usize) -> usize {
+            let (group, below) = (self.group(thread), (1 << self.position) - 1);
+            ((group & !below) << self.stages) | (group & below) | (value << self.position)
+        }
+
+        /// Where it is stored to after the exchanges.
+        fn stored(&self, thread: usize, value: usize) -> usize {
+            (0..self.left).fold(self.loaded(thread, value), |element, k| {
+                let (left, value) = (self.left_bit + k, self.position + self.exchanged + k);
+                let differ = ((element >> left) ^ (element >> value)) & 1;
+                element ^ (differ << left) ^ (differ << value)
+            })
+        }
+    }
+
+    /// Steps of a launch whose rows begin at bit `row_shift` of an element.
+    fn steps(rows: usize, row_shift: usize, direction: Direction) -> Vec<Step> {
+        let n_fours = rows / 4;
+        let rest = rows % 4;
+        let is_exchanged = n_fours > 0 && rest < 3;
+        let mut steps: Vec<Step> = (0..n_fours)
+            .map(|step| Step::alone(4, row_shift + 4 * step + if direction == Direction::Forward { rest } else { 0 }))
+            .collect();
+        if is_exchanged && direction == Direction::Forward {
+            let position = row_shift + rest;
+            steps[0] = Step { left: rest, left_bit: row_shift, exchanged: 4 - rest, group_bit: row_shift, ..Step::alone(4, position) };
+        } else if is_exchanged {
+            let position = row_shift + 4 * (n_fours - 1);
+            steps[n_fours - 1] = Step { left: rest, left_bit: position + 4, group_bit: position, ..Step::alone(4, position) };
+        } else if rest > 0 {
+            steps.push(Step::alone(rest, if direction == Direction::Forward { row_shift } else { row_shift + 4 * n_fours }));
+        }
+        steps
+    }
+
+    /// Half a warp at a time reads or writes words of 64 bits, in 16 banks.
+    fn check_banks(name: &str, tile_bits: usize, place: impl Fn(usize) -> usize) {
+        for half in (0..1usize << tile_bits).step_by(16) {
+            let banks = (half..(half + 16).min(1 << tile_bits)).map(|thread| {
+                let element = place(thread);
+                1u32 << ((element + (element >> 4) + (element >> 8)) % 16)
+            });
+            assert_eq!(banks.clone().fold(0, |seen, bank| seen | bank).count_ones() as usize, banks.count(), "{name}");
+        }
+    }
+
+    #[test]
+    fn steps_exchange_in_a_warp_and_find_different_banks() {
+        let check = |pass: &Pass, is_gathering: bool, direction: Direction| {
+            let row_shift = if is_gathering { 0 } else { pass.neighbours };
+            let tile_bits = pass.rows + pass.neighbours;
+            for step in steps(pass.rows, row_shift, direction) {
+                let name = format!(
+                    "{pass:?} {direction:?} gathers {is_gathering}, {} stages at {}, {} left",
+                    step.stages, step.position, step.left
+                );
+                // The kernels' condition: the lane's bits are below 4, a thread's below 8.
+                assert!(step.left == 0 || step.group_bit % 4 + step.left <= 4 && step.group_bit + step.left <= 8, "{name}");
+                for value in 0..1 << step.stages {
+                    check_banks(&name, tile_bits - step.stages, |thread| step.loaded(thread, value));
+                    check_banks(&name, tile_bits - step.stages, |thread| step.stored(thread, value));
+                }
+            }
+            if is_gathering {
+                let reversed = |row: usize| row.reverse_bits() >> (usize::BITS as usize - pass.rows);
+                let gathered = |i: usize| ((i & ((1 << pass.neighbours) - 1)) << pass.rows) | reversed(i >> pass.neighbours);
+                check_banks(&format!("{pass:?} gathered"), tile_bits, gathered);
+            }
+        };
+        for log_size in 1..=MAX_LOG_LEAVES {
+            for pass in passes(log_size) {
+                check(&pass, false, Direction::Forward);
+                check(&pass, false, Direction::Inverse);
+            }
+            for (index, pass) in inverse_passes(log_size, true).iter().enumerate() {
+                check(pass, index == 0, Direction::Inverse);
+            }
         }
     }
 }
