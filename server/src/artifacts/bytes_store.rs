@@ -144,12 +144,17 @@ impl ArtifactBytes {
     /// No space, or a failing store.
     pub async fn put(&self, class: Class, tenant: &str, bytes: Bytes) -> Result<Digest, BytesError> {
         let digest = hash(bytes.clone()).await;
+        self.put_hashed(class, tenant, digest, bytes).await?;
+        Ok(digest)
+    }
+
+    /// As [`Self::put`], for bytes whose hash this is.
+    pub(super) async fn put_hashed(&self, class: Class, tenant: &str, digest: Digest, bytes: Bytes) -> Result<(), BytesError> {
         let which = Which { class, tenant, digest };
         match bytes.len() > PART_BYTES {
-            true => self.put_parts(which, bytes.len() as u64, &mut &*bytes).await?,
-            false => self.put_whole(which, bytes).await?,
+            true => self.put_parts(which, bytes.len() as u64, &mut &*bytes).await,
+            false => self.put_whole(which, bytes).await,
         }
-        Ok(digest)
     }
 
     /// Creates a small object, if it is not there intact.
@@ -163,7 +168,7 @@ impl ArtifactBytes {
         }
         let stored = match form.seal(which) {
             None => bytes,
-            Some(seal) => blocking(move || Bytes::from(seal.seal(&bytes))).await,
+            Some(seal) => compute(bytes.len(), move || Bytes::from(seal.seal(&bytes))).await,
         };
         let create = PutOptions::from(PutMode::Create);
         match self.store.put_opts(&location, stored.clone().into(), create).await {
@@ -289,7 +294,7 @@ impl ArtifactBytes {
         let found = self.store.get_opts(location, GetOptions { range: Some(asked), ..GetOptions::default() }).await?;
         let n_segments = seal::n_segments(seal::plain_bytes(found.meta.size)?);
         let stored = found.bytes().await?;
-        let plain = blocking(move || {
+        let plain = compute(stored.len(), move || {
             let mut plain = BytesMut::with_capacity(stored.len());
             let segment_bytes = usize::try_from(seal::SEGMENT_BYTES + 16).unwrap_or(usize::MAX);
             for (index, segment) in (first..).zip(stored.chunks(segment_bytes)) {
@@ -354,7 +359,7 @@ impl ArtifactBytes {
 async fn whole(form: &Form, which: Which<'_>, found: GetResult) -> Result<Bytes, BytesError> {
     let stored = found.bytes().await?;
     let seal = form.seal(which);
-    let plain = blocking(move || match seal {
+    let plain = compute(stored.len(), move || match seal {
         None => Ok(stored),
         Some(seal) => seal::open(seal, &stored),
     })
@@ -372,7 +377,7 @@ async fn check(form: &Form, which: Which<'_>, size_bytes: u64, found: GetResult)
     let mut stream = found.into_stream();
     while let Some(part) = stream.next().await {
         let part = part?;
-        (hasher, opener) = blocking(move || {
+        (hasher, opener) = compute(part.len(), move || {
             match opener.as_mut() {
                 None => hasher.update(&part),
                 Some(opener) => hasher.update(&opener.push(&part)?),
@@ -411,7 +416,7 @@ async fn write_parts(
         let first = index;
         index += (part.len() as u64).div_ceil(seal::SEGMENT_BYTES);
         let stored;
-        (work, stored) = blocking(move || {
+        (work, stored) = compute(part.len(), move || {
             work.0.update(&part);
             let stored = match &work.1 {
                 None => part,
@@ -435,10 +440,18 @@ fn seal_segments(seal: &ObjectSeal, first: u64, n_segments: u64, plain: &[u8]) -
 }
 
 pub(super) async fn hash(bytes: Bytes) -> Digest {
-    blocking(move || *blake3::hash(&bytes).as_bytes()).await
+    compute(bytes.len(), move || *blake3::hash(&bytes).as_bytes()).await
 }
 
-/// Runs a computation off the runtime's threads.
+/// Bytes that are hashed or encrypted where they are: it takes less than to hand them to another thread and to wait for it.
+const FEW_BYTES: usize = 32 << 10;
+
+/// Runs a computation over so many bytes, off the runtime's threads unless they are few.
+pub(super) async fn compute<T: Send + 'static>(n_bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
+    if n_bytes <= FEW_BYTES { work() } else { blocking(work).await }
+}
+
+/// Runs what blocks off the runtime's threads.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,

@@ -64,8 +64,10 @@ impl HeldBytes {
     /// # Errors
     /// [`EngineError::ArtifactGone`] while an earlier copy is being deleted; no space, or a failing store or engine.
     pub async fn put(&self, class: Class, tenant: &str, bytes: Bytes) -> Result<Digest, ArtifactError> {
-        let artifact = ArtifactId { class, tenant: tenant.to_owned(), digest: hash(bytes.clone()).await };
-        self.write(artifact, self.bytes.put(class, tenant, bytes)).await
+        let digest = hash(bytes.clone()).await;
+        let artifact = ArtifactId { class, tenant: tenant.to_owned(), digest };
+        self.write(artifact, self.bytes.put_hashed(class, tenant, digest, bytes)).await?;
+        Ok(digest)
     }
 
     /// As [`ArtifactBytes::put_file`].

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::bytes_store::blocking;
+use super::bytes_store::compute;
 use super::{ArtifactBytes, ArtifactId, BytesError};
 
 /// Largest part: whole segments of an encrypted object.
@@ -46,7 +46,7 @@ impl ArtifactReader {
         let end = self.size_bytes.min(self.read_bytes + PART_BYTES);
         let part = self.bytes.range(*class, tenant, *digest, self.read_bytes..end).await?;
         let (mut hasher, hashed) = (std::mem::take(&mut self.hasher), part.clone());
-        self.hasher = blocking(move || {
+        self.hasher = compute(hashed.len(), move || {
             hasher.update(&hashed);
             hasher
         })

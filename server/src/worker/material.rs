@@ -1,7 +1,7 @@
 //! Stored bytes of a task, read through the source when they are asked for.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use zeroize::Zeroizing;
 use zkinfer_proto::name::ArtifactName;
@@ -40,7 +40,7 @@ impl<'a> Desk<'a> {
 
     pub(super) fn material(self, model: &v1::Model, private_digest: Digest) -> Result<Material<'a>, ProverError> {
         let registered = model.registered.as_ref().ok_or_else(|| ProverError::Internal("the stored model is incomplete".into()))?;
-        Ok(Material { desk: self, private_digest, key: registered.verifier_key_artifact.clone() })
+        Ok(Material { desk: self, private_digest, key: registered.verifier_key_artifact.clone(), key_bytes: OnceLock::new() })
     }
 
     /// All results that a step reads.
@@ -55,6 +55,8 @@ pub(super) struct Material<'a> {
     desk: Desk<'a>,
     private_digest: Digest,
     key: String,
+    /// Read once: the prover and who checks its proof want it.
+    key_bytes: OnceLock<bytes::Bytes>,
 }
 
 impl ModelMaterial for Material<'_> {
@@ -67,7 +69,14 @@ impl ModelMaterial for Material<'_> {
     }
 
     fn verifier_key(&self) -> Result<Vec<u8>, ProverError> {
-        Ok(self.desk.read_named(&self.key)?.to_vec())
+        let bytes = match self.key_bytes.get() {
+            Some(bytes) => bytes.clone(),
+            None => {
+                let bytes = self.desk.read_named(&self.key)?;
+                self.key_bytes.get_or_init(|| bytes).clone()
+            }
+        };
+        Ok(bytes.to_vec())
     }
 }
 
