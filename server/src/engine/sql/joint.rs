@@ -49,7 +49,10 @@ impl SqlEngine {
         let jobs: Vec<&Prepared> = asked.iter().map(|asked| asked.question.as_ref()).collect();
         let admitted = match self.admit_together(&jobs).await {
             Ok(admitted) => admitted,
-            Err(error) => return tracing::debug!(%error, "each job is admitted alone"),
+            // Nobody need wait here for a database that does not answer.
+            Err(error) if is_down(&error) => return tracing::debug!(%error, "each job is admitted alone"),
+            // One of them keeps the others out.
+            Err(_) => vec![false; jobs.len()],
         };
         let mut others = Vec::new();
         for (asked, is_admitted) in asked.into_iter().zip(admitted) {
@@ -64,10 +67,9 @@ impl SqlEngine {
         // One after another, so that none takes the room of another.
         for asked in others {
             let admitted = self.admit_alone(&asked.question).await;
-            let is_down = matches!(admitted, Err(EngineError::Busy(_) | EngineError::Full(_) | EngineError::Database(_)));
+            let is_down = admitted.as_ref().is_err_and(is_down);
             drop(asked.answer(admitted));
             if is_down {
-                // The rest need not wait here for a database that does not answer.
                 return;
             }
         }
@@ -130,4 +132,8 @@ impl SqlEngine {
             admitted => admitted,
         }
     }
+}
+
+fn is_down(error: &EngineError) -> bool {
+    matches!(error, EngineError::Busy(_) | EngineError::Full(_) | EngineError::Database(_))
 }

@@ -1,27 +1,24 @@
 //! Sessions, and giving them tasks: a bounded list of the best ready tasks of each tenant is read by index, [`crate::placement`] chooses, and what it
 //! chose is leased if nobody else was faster.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::num::NonZeroU32;
 
 use sqlx::any::AnyRow;
 use sqlx::{Decode, Row as _, Type};
 
 use super::super::document::Change;
-use super::super::{EngineError, Lease, Leased, NewSession, Notice, Offer, Renewal, SessionId, Subject, SubjectKind, TaskKey, graph};
-use super::many::{Part, fetch_united, row};
+use super::super::{EngineError, Lease, Leased, NewSession, Notice, Offer, Renewal, SessionId, TaskKey, graph};
+use super::many::{Many, Part, row};
 use super::memory::{keep_offered, note_on_processors, offered};
+use super::ready::{Ready, ReadyLists, WINDOW};
 use super::stopping::load_stop;
 use super::work::{Taken, try_lock, work};
 use super::{Dialect, SqlEngine, Writing, apply_with};
-use crate::placement::{self, Candidate, DeviceClass, DeviceId, DeviceOffer, KindSet, Pool, Sharing, TaskKind, TenantLoad, WeightsKey};
+use crate::placement::{self, Candidate, DeviceClass, DeviceId, DeviceOffer, KindSet, Sharing, TenantLoad, WeightsKey};
 
-/// Tenants that are looked at for one request, those with the least for their share, and the best tasks of each.
+/// Tenants that are looked at, those with the least for their share.
 const MAX_TENANTS: usize = 16;
-const WINDOW: i64 = 16;
-/// The best tasks of each model at hand, and of what the session committed.
-const AT_HAND: i64 = 3;
-/// Models at hand that are looked at.
-const MAX_MODELS: usize = 8;
 /// How often it is chosen again, if others were faster.
 const ROUNDS: usize = WINDOW as usize;
 
@@ -36,43 +33,14 @@ const READY_TENANTS: &str = "WITH RECURSIVE ready(tenant) AS ( \
      FROM ready LEFT JOIN tenants ON tenants.tenant = ready.tenant \
      WHERE ready.tenant IS NOT NULL AND coalesce(tenants.is_paused, 0) = 0";
 
-/// The columns of a ready task.
-macro_rules! ready {
-    ($condition:literal) => {
-        concat!(
-            "SELECT kind, tenant, subject, ordinal, name, step, priority, rank_ms, created_ms, estimated_ms, device_bytes, model_digest, sibling, \
-               epoch, attempts, deaths, not_before_ms FROM tasks WHERE state = 'READY' AND not_before_ms <= ? AND device_bytes <= ? AND ",
-            $condition,
-            " ORDER BY level DESC, rank_ms DESC, created_ms, subject, ordinal LIMIT ?"
-        )
-    };
-}
-
-/// The best tasks of a tenant.
-const OF_TENANT: &str = ready!("tenant = ?");
-/// The best tasks with a model that the session holds ready.
-const OF_MODEL: &str = ready!("model_digest = ?");
-/// The best tasks that open what the session committed.
-const OF_SIBLING: &str = ready!("sibling = ?");
-
 /// What a session is given.
 pub(super) type Given = Result<Vec<Leased>, EngineError>;
 
 /// A tenant with something ready.
-struct Tenant {
-    name: String,
+pub(super) struct Tenant {
+    pub(super) name: String,
     load: TenantLoad,
     may_run: u64,
-}
-
-/// A ready task.
-pub(super) struct Ready {
-    pub(super) task: TaskKey,
-    pub(super) ordinal: i64,
-    pub(super) epoch: i64,
-    attempts: i64,
-    /// As placement sees it.
-    candidate: Candidate,
 }
 
 impl SqlEngine {
@@ -95,61 +63,76 @@ impl SqlEngine {
     /// Gives tasks to sessions, one after another; answers what each is given.
     pub(super) async fn lease_in(&self, writing: &mut Writing, asked: &[(&str, &Offer)]) -> Result<Vec<Given>, EngineError> {
         let mut tenants = ready_tenants(writing).await?;
+        let mut sessions = held_by(writing, asked).await?;
+        let lists = ReadyLists::read(writing, &tenants, asked).await?;
+        let mut tried = HashSet::new();
         let mut given = Vec::with_capacity(asked.len());
-        for (session, offer) in asked {
-            given.push(match self.lease_to(writing, &mut tenants, session, offer).await {
+        for (asker, (session, offer)) in asked.iter().enumerate() {
+            let Some(held) = sessions.get_mut(*session) else {
                 // That is no reason to give the others nothing.
-                Err(EngineError::NoSession) => Err(EngineError::NoSession),
-                leased => Ok(leased?),
-            });
+                given.push(Err(EngineError::NoSession));
+                continue;
+            };
+            sort_tenants(&mut tenants);
+            let ready = lists.of(asker, offer);
+            given.push(Ok(self.lease_to(writing, &mut tenants, (session, offer), held, ready, &mut tried).await?));
         }
         Ok(given)
     }
 
-    async fn lease_to(
+    async fn lease_to<'a>(
         &self,
         writing: &mut Writing,
         tenants: &mut [Tenant],
-        session: &str,
-        offer: &Offer,
+        (session, offer): (&str, &Offer),
+        held: &mut Holding,
+        ready: impl Iterator<Item = &'a Ready>,
+        tried: &mut HashSet<&'a TaskKey>,
     ) -> Result<Vec<Leased>, EngineError> {
-        let held = held_by(writing, session).await?;
         let mut given = Vec::new();
         if held.is_cordoned {
             return Ok(given);
         }
         if held.known_bytes < Some(offered(offer)) {
             keep_offered(writing, session, offered(offer)).await?;
+            held.known_bytes = Some(offered(offer));
         }
         let has_device = offer.free_device_bytes < u64::MAX;
-        let holder = Holder { session, worker: &held.worker, lease_ms: self.rules.lease_ms, has_device };
-        sort_tenants(tenants);
-        let mut ready = ready_tasks(writing, tenants, session, offer).await?;
+        let worker = held.worker.clone();
+        let holder = Holder { session, worker: &worker, lease_ms: self.rules.lease_ms, has_device };
+        let mut ready = untried(ready, tried, tenants);
+        let mut must_run_alone = false;
         for _ in 0..ROUNDS {
             let n_given = u32::try_from(given.len()).unwrap_or(u32::MAX);
-            let choices = choose_tasks(&ready, tenants, session, offer, &held, n_given);
+            let choices = choose_tasks(&ready, tenants, session, offer, held, n_given);
             if choices.is_empty() {
                 break;
             }
             for &index in &choices {
-                let Some(tenant) = tenants.get_mut(ready[index].candidate.tenant) else { continue };
+                let (tenant, ready) = ready[index];
+                let Some(tenant) = tenants.get_mut(tenant) else { continue };
                 // One call may give a tenant several; how many it may have is its own limit, not placement's.
                 if tenant.load.running >= tenant.may_run {
                     continue;
                 }
-                if let Some(leased) = give(writing, &ready[index], &holder).await? {
+                // What was given is gone; so is what somebody else had.
+                tried.insert(&ready.task);
+                if let Some(leased) = give(writing, ready, &holder).await? {
                     tenant.load.running += 1;
                     tenant.load.last_leased_ms = writing.now_ms.unsigned_abs();
+                    must_run_alone |= ready.candidate.sharing == Sharing::Alone;
                     given.push(leased);
                 }
             }
-            // What was given is gone; so is what somebody else had.
             let mut index = 0;
             ready.retain(|_| {
                 index += 1;
                 !choices.contains(&(index - 1))
             });
         }
+        // For the next of this session.
+        held.n_tasks = held.n_tasks.saturating_add(u32::try_from(given.len()).unwrap_or(u32::MAX));
+        held.runs_alone |= must_run_alone;
         Ok(given)
     }
 
@@ -247,18 +230,40 @@ struct Holding {
     runs_alone: bool,
 }
 
-async fn held_by(writing: &mut Writing, session: &str) -> Result<Holding, EngineError> {
-    let row: Option<(String, i64, Option<i64>, i64, i64)> = sqlx::query_as(
-        "SELECT worker, is_cordoned, device_bytes, (SELECT count(*) FROM tasks WHERE state = 'RUNNING' AND session = $1), \
-           coalesce((SELECT max(deaths) FROM tasks WHERE state = 'RUNNING' AND session = $1), 0) \
-         FROM sessions WHERE id = $1",
-    )
-    .bind(session)
-    .fetch_optional(writing.connection())
-    .await?;
-    let (worker, is_cordoned, known_bytes, n_tasks, deaths) = row.ok_or(EngineError::NoSession)?;
-    let n_tasks = u32::try_from(n_tasks).unwrap_or(u32::MAX);
-    Ok(Holding { worker, is_cordoned: is_cordoned != 0, known_bytes, n_tasks, runs_alone: deaths > 0 })
+/// The sessions of those who ask; one that was closed is left out.
+async fn held_by(writing: &mut Writing, asked: &[(&str, &Offer)]) -> Result<HashMap<String, Holding>, EngineError> {
+    const SESSIONS: Many = Many::new(
+        "SELECT id, worker, is_cordoned, device_bytes, \
+           (SELECT count(*) FROM tasks WHERE state = 'RUNNING' AND session = sessions.id) AS n_tasks, \
+           coalesce((SELECT max(deaths) FROM tasks WHERE state = 'RUNNING' AND session = sessions.id), 0) AS deaths \
+         FROM sessions WHERE id IN (",
+        "?",
+        ")",
+    );
+    let sessions: BTreeSet<&str> = asked.iter().map(|(session, _)| *session).collect();
+    let rows: Vec<_> = sessions.into_iter().map(|session| row![session]).collect();
+    let mut held = HashMap::new();
+    for row in SESSIONS.fetch(writing.connection(), &rows).await? {
+        let holding = Holding {
+            worker: get(&row, "worker")?,
+            is_cordoned: get::<i64>(&row, "is_cordoned")? != 0,
+            known_bytes: get(&row, "device_bytes")?,
+            n_tasks: u32::try_from(get::<i64>(&row, "n_tasks")?).unwrap_or(u32::MAX),
+            runs_alone: get::<i64>(&row, "deaths")? > 0,
+        };
+        held.insert(get(&row, "id")?, holding);
+    }
+    Ok(held)
+}
+
+/// Of what is ready, once each, what was not tried yet and is of a tenant that may run more; with that tenant's place. One that is paused, or runs as many
+/// as it may, is not in the list.
+fn untried<'a>(ready: impl Iterator<Item = &'a Ready>, tried: &HashSet<&TaskKey>, tenants: &[Tenant]) -> Vec<(usize, &'a Ready)> {
+    let mut known = HashSet::new();
+    ready
+        .filter(|ready| !tried.contains(&ready.task) && known.insert(&ready.task))
+        .filter_map(|ready| Some((tenants.iter().position(|tenant| tenant.name == ready.task.subject.tenant)?, ready)))
+        .collect()
 }
 
 /// Tenants with something ready that may run more, those with the least for their share first.
@@ -283,93 +288,20 @@ fn sort_tenants(tenants: &mut [Tenant]) {
     tenants.sort_by(|a, b| a.load.compare(&b.load).then_with(|| a.name.cmp(&b.name)));
 }
 
-/// What is chosen from: the best of each tenant, of each model at hand, and of what the session committed.
-async fn ready_tasks(writing: &mut Writing, tenants: &[Tenant], session: &str, offer: &Offer) -> Result<Vec<Ready>, EngineError> {
-    let now_ms = writing.now_ms;
-    // What does not fit must not hide what does.
-    let free_bytes = i64::try_from(offer.free_device_bytes).unwrap_or(i64::MAX);
-    let mut parts: Vec<Part> = tenants.iter().map(|tenant| Part::new(OF_TENANT, row![now_ms, free_bytes, &tenant.name, WINDOW])).collect();
-    let models = offer.cached_models.iter().take(MAX_MODELS);
-    parts.extend(models.map(|model| Part::new(OF_MODEL, row![now_ms, free_bytes, *model, AT_HAND])));
-    parts.push(Part::new(OF_SIBLING, row![now_ms, free_bytes, session, AT_HAND]));
-    let rows = fetch_united(writing.connection(), &parts).await?;
-    let mut ready: Vec<Ready> = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let name: String = get(row, "tenant")?;
-        // A tenant that is paused, or runs as many as it may, is not in the list.
-        let Some(tenant) = tenants.iter().position(|tenant| tenant.name == name) else { continue };
-        let task = ready_task(row, tenant, now_ms)?;
-        if ready.iter().all(|known| known.task != task.task) {
-            ready.push(task);
-        }
-    }
-    Ok(ready)
-}
-
 pub(super) fn get<'r, T: Decode<'r, sqlx::Any> + Type<sqlx::Any>>(row: &'r AnyRow, column: &str) -> Result<T, sqlx::Error> {
     row.try_get(column)
 }
 
-fn number(row: &AnyRow, column: &str) -> Result<u64, sqlx::Error> {
-    Ok(u64::try_from(get::<i64>(row, column)?).unwrap_or(0))
-}
-
-fn ready_task(row: &AnyRow, tenant: usize, now_ms: i64) -> Result<Ready, EngineError> {
-    let kind: String = get(row, "kind")?;
-    let subject = Subject { kind: SubjectKind::from_task_kind(&kind), tenant: get(row, "tenant")?, id: get(row, "subject")? };
-    let (ordinal, step): (i64, String) = (get(row, "ordinal")?, get(row, "step")?);
-    let model: Option<Vec<u8>> = get(row, "model_digest")?;
-    let weights = model.and_then(|digest| digest.try_into().ok()).map(WeightsKey);
-    let sibling: Option<String> = get(row, "sibling")?;
-    let since_ms = number(row, "created_ms")?.max(number(row, "not_before_ms")?);
-    let candidate = Candidate {
-        key: placement::TaskKey {
-            job: job_number(&subject, number(row, "created_ms")?),
-            number: u32::try_from(ordinal).unwrap_or(u32::MAX),
-        },
-        tenant,
-        kind: TaskKind::of_name(&step).unwrap_or(TaskKind::Prove),
-        rank_ms: number(row, "rank_ms")?,
-        priority: i32::try_from(get::<i64>(row, "priority")?).unwrap_or(0),
-        job_created_ms: number(row, "created_ms")?,
-        estimated_ms: number(row, "estimated_ms")?,
-        need_device_bytes: number(row, "device_bytes")?,
-        need_host_bytes: 0,
-        pool: Pool::Any,
-        // A task that a worker died with runs alone: a second death tells the guilty from its neighbours.
-        sharing: if number(row, "deaths")? > 0 { Sharing::Alone } else { Sharing::Shared },
-        weights,
-        n_holders: 0,
-        sibling: sibling.as_deref().map(device_of),
-        // What was committed must be committed again elsewhere: part of the work. Weights are only preferred, since who else holds them is not known.
-        move_ms: if sibling.is_some() { number(row, "estimated_ms")? / 2 } else { u64::from(weights.is_some()) },
-        waiting_ms: now_ms.unsigned_abs().saturating_sub(since_ms),
-    };
-    Ok(Ready {
-        task: TaskKey { subject, name: get(row, "name")? },
-        ordinal,
-        epoch: get(row, "epoch")?,
-        attempts: get(row, "attempts")?,
-        candidate,
-    })
-}
-
 /// Where a session computes, as placement names it.
-fn device_of(session: &str) -> DeviceId {
+pub(super) fn device_of(session: &str) -> DeviceId {
     DeviceId(uuid::Uuid::parse_str(session).map_or(0, |id| id.as_u128()))
-}
-
-/// A job's UUID as a number; a registration's begins with its time, as theirs do.
-fn job_number(subject: &Subject, created_ms: u64) -> u128 {
-    let of_registration = || u128::from(created_ms) << 80;
-    uuid::Uuid::parse_str(&subject.id).map_or_else(|_| of_registration(), |id| id.as_u128())
 }
 
 /// The tasks that the session is to have, by their positions.
 ///
 /// What the session tells is one device without a queue of its own, which takes at once what it is given; only what another session committed waits a
 /// little for that one.
-fn choose_tasks(ready: &[Ready], tenants: &[Tenant], session: &str, offer: &Offer, held: &Holding, n_given: u32) -> Vec<usize> {
+fn choose_tasks(ready: &[(usize, &Ready)], tenants: &[Tenant], session: &str, offer: &Offer, held: &Holding, n_given: u32) -> Vec<usize> {
     let slots = offer.max_tasks.saturating_sub(n_given);
     let running = held.n_tasks.saturating_add(n_given);
     let device = DeviceOffer {
@@ -390,7 +322,7 @@ fn choose_tasks(ready: &[Ready], tenants: &[Tenant], session: &str, offer: &Offe
         ..placement::Limits::default()
     };
     let loads: Vec<TenantLoad> = tenants.iter().map(|tenant| tenant.load).collect();
-    let candidates: Vec<Candidate> = ready.iter().map(|ready| ready.candidate).collect();
+    let candidates: Vec<Candidate> = ready.iter().map(|(tenant, ready)| Candidate { tenant: *tenant, ..ready.candidate }).collect();
     placement::choose(&candidates, &of_session, &loads, &limits).choices.iter().map(|choice| choice.candidate).collect()
 }
 

@@ -1,7 +1,7 @@
 //! Fewer round trips: one statement over many rows, and several statements that do not depend on each other sent as one.
 
 use sqlx::any::{AnyArguments, AnyRow};
-use sqlx::{AnyConnection, Arguments as _, AssertSqlSafe};
+use sqlx::{AnyConnection, Arguments as _, AssertSqlSafe, Row as _};
 
 use super::super::EngineError;
 use super::Dialect;
@@ -170,17 +170,22 @@ pub(super) async fn execute_together(dialect: Dialect, connection: &mut AnyConne
     Ok(())
 }
 
-/// Reads with several statements of the same columns at once; their rows come in any order. They must be few enough for one.
-pub(super) async fn fetch_united(connection: &mut AnyConnection, parts: &[Part]) -> Result<Vec<AnyRow>, EngineError> {
+/// Reads with several statements of the same columns at once: rows in any order, each with the place of its statement. They must be few enough for one.
+pub(super) async fn fetch_united(connection: &mut AnyConnection, parts: &[Part]) -> Result<Vec<(usize, AnyRow)>, EngineError> {
+    if parts.is_empty() {
+        return Ok(Vec::new());
+    }
     let (sql, values) = united(parts);
-    Ok(sqlx::query_with(AssertSqlSafe(sql), values).fetch_all(connection).await?)
+    let rows = sqlx::query_with(AssertSqlSafe(sql), values).fetch_all(connection).await?;
+    rows.into_iter().map(|row| Ok((usize::try_from(row.try_get::<i64, _>("part")?).unwrap_or(usize::MAX), row))).collect()
 }
 
 /// Each in its own FROM, so that its order and its limit are its own.
 fn united(parts: &[Part]) -> (String, AnyArguments) {
     let (mut sql, mut values) = (String::new(), AnyArguments::default());
     for (i, part) in parts.iter().enumerate() {
-        sql.push_str(if i == 0 { "SELECT * FROM (" } else { " UNION ALL SELECT * FROM (" });
+        let and = if i == 0 { "" } else { " UNION ALL " };
+        sql.push_str(&format!("{and}SELECT CAST({i} AS BIGINT) AS part, part{i}.* FROM ("));
         append(&mut sql, &mut values, &part.sql, &part.values);
         sql.push_str(&format!(") AS part{i}"));
     }

@@ -25,6 +25,7 @@ mod outage;
 mod overview;
 mod positions;
 mod postgres;
+mod ready;
 mod reaping;
 mod resources;
 mod room;

@@ -5,7 +5,8 @@ use zkinfer_proto::v1;
 
 use super::super::document::Document;
 use super::super::{EngineError, ProofWork, Subject, SubjectKind, TaskKey, Work, graph};
-use super::lease::{Ready, get};
+use super::lease::get;
+use super::ready::Ready;
 use super::{Writing, fixed};
 
 /// A subject whose row is locked.

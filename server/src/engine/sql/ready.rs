@@ -1,0 +1,161 @@
+//! What is ready, read once for all who ask in a transaction: the best of each tenant, of each model at hand, and of what each session committed.
+
+use std::collections::BTreeMap;
+
+use sqlx::any::AnyRow;
+
+use super::super::{EngineError, Offer, Subject, SubjectKind, TaskKey};
+use super::Writing;
+use super::lease::{Tenant, device_of, get};
+use super::many::{Part, fetch_united, row};
+use crate::placement::{self, Candidate, Pool, Sharing, TaskKind, WeightsKey};
+
+/// The best tasks of each tenant that each who asks chooses from.
+pub(super) const WINDOW: i64 = 16;
+/// Tasks of a tenant that are read at most.
+const MAX_WINDOW: i64 = 256;
+/// The best tasks of each model at hand, and of what the session committed.
+const AT_HAND: i64 = 3;
+/// Models at hand that are looked at.
+const MAX_MODELS: usize = 8;
+
+/// The columns of a ready task, by the index of the list that it is on.
+macro_rules! ready {
+    ($condition:literal) => {
+        concat!(
+            "SELECT kind, tenant, subject, ordinal, name, step, priority, rank_ms, created_ms, estimated_ms, device_bytes, model_digest, sibling, \
+               epoch, attempts, deaths, not_before_ms FROM tasks WHERE state = 'READY' AND not_before_ms <= ? AND device_bytes <= ? AND ",
+            $condition,
+            " ORDER BY level DESC, rank_ms DESC, created_ms, subject, ordinal LIMIT ?"
+        )
+    };
+}
+
+/// The best tasks of a tenant.
+const OF_TENANT: &str = ready!("tenant = ?");
+/// The best tasks with a model that the session holds ready.
+const OF_MODEL: &str = ready!("model_digest = ?");
+/// The best tasks that open what the session committed.
+const OF_SIBLING: &str = ready!("sibling = ?");
+
+/// A ready task.
+pub(super) struct Ready {
+    pub(super) task: TaskKey,
+    pub(super) ordinal: i64,
+    pub(super) epoch: i64,
+    pub(super) attempts: i64,
+    /// As placement sees it.
+    pub(super) candidate: Candidate,
+}
+
+/// What those who ask choose from.
+#[derive(Default)]
+pub(super) struct ReadyLists {
+    /// The best of the tenants, by the most memory that a task may need: what does not fit must not hide what does.
+    of_tenants: BTreeMap<i64, Vec<Ready>>,
+    /// For each who asks, what is best done by it.
+    of_asker: Vec<Vec<Ready>>,
+}
+
+/// Whose list it is.
+#[derive(Clone, Copy)]
+enum List {
+    OfTenants(i64),
+    OfAsker(usize),
+}
+
+impl ReadyLists {
+    pub(super) async fn read(writing: &mut Writing, tenants: &[Tenant], asked: &[(&str, &Offer)]) -> Result<Self, EngineError> {
+        let now_ms = writing.now_ms;
+        let n_wanted: i64 = asked.iter().map(|(_, offer)| i64::from(offer.max_tasks)).sum();
+        // So that enough is left for the last.
+        let window = WINDOW.saturating_add(n_wanted).min(MAX_WINDOW);
+        let (mut lists, mut parts) = (Vec::new(), Vec::new());
+        let mut read = Self::default();
+        for (asker, (session, offer)) in asked.iter().enumerate() {
+            let free = free_bytes(offer);
+            if read.of_tenants.insert(free, Vec::new()).is_none() {
+                for tenant in tenants {
+                    lists.push(List::OfTenants(free));
+                    parts.push(Part::new(OF_TENANT, row![now_ms, free, &tenant.name, window]));
+                }
+            }
+            for model in offer.cached_models.iter().take(MAX_MODELS) {
+                lists.push(List::OfAsker(asker));
+                parts.push(Part::new(OF_MODEL, row![now_ms, free, *model, AT_HAND]));
+            }
+            lists.push(List::OfAsker(asker));
+            parts.push(Part::new(OF_SIBLING, row![now_ms, free, *session, AT_HAND]));
+            read.of_asker.push(Vec::new());
+        }
+        for (part, row) in fetch_united(writing.connection(), &parts).await? {
+            let ready = ready_task(&row, now_ms)?;
+            match lists.get(part) {
+                Some(List::OfTenants(free)) => read.of_tenants.entry(*free).or_default().push(ready),
+                Some(List::OfAsker(asker)) => read.of_asker[*asker].push(ready),
+                None => {}
+            }
+        }
+        Ok(read)
+    }
+
+    /// All that an asker may choose from.
+    pub(super) fn of(&self, asker: usize, offer: &Offer) -> impl Iterator<Item = &Ready> {
+        self.of_tenants.get(&free_bytes(offer)).into_iter().flatten().chain(self.of_asker.get(asker).into_iter().flatten())
+    }
+}
+
+fn free_bytes(offer: &Offer) -> i64 {
+    i64::try_from(offer.free_device_bytes).unwrap_or(i64::MAX)
+}
+
+fn number(row: &AnyRow, column: &str) -> Result<u64, sqlx::Error> {
+    Ok(u64::try_from(get::<i64>(row, column)?).unwrap_or(0))
+}
+
+fn ready_task(row: &AnyRow, now_ms: i64) -> Result<Ready, EngineError> {
+    let kind: String = get(row, "kind")?;
+    let subject = Subject { kind: SubjectKind::from_task_kind(&kind), tenant: get(row, "tenant")?, id: get(row, "subject")? };
+    let (ordinal, step): (i64, String) = (get(row, "ordinal")?, get(row, "step")?);
+    let model: Option<Vec<u8>> = get(row, "model_digest")?;
+    let weights = model.and_then(|digest| digest.try_into().ok()).map(WeightsKey);
+    let sibling: Option<String> = get(row, "sibling")?;
+    let since_ms = number(row, "created_ms")?.max(number(row, "not_before_ms")?);
+    let candidate = Candidate {
+        key: placement::TaskKey {
+            job: job_number(&subject, number(row, "created_ms")?),
+            number: u32::try_from(ordinal).unwrap_or(u32::MAX),
+        },
+        // Where its tenant is among those who may run more, is known when it is chosen.
+        tenant: 0,
+        kind: TaskKind::of_name(&step).unwrap_or(TaskKind::Prove),
+        rank_ms: number(row, "rank_ms")?,
+        priority: i32::try_from(get::<i64>(row, "priority")?).unwrap_or(0),
+        job_created_ms: number(row, "created_ms")?,
+        estimated_ms: number(row, "estimated_ms")?,
+        need_device_bytes: number(row, "device_bytes")?,
+        need_host_bytes: 0,
+        pool: Pool::Any,
+        // A task that a worker died with runs alone: a second death tells the guilty from its neighbours.
+        sharing: if number(row, "deaths")? > 0 { Sharing::Alone } else { Sharing::Shared },
+        weights,
+        n_holders: 0,
+        sibling: sibling.as_deref().map(device_of),
+        // What was committed must be committed again elsewhere: part of the work. Weights are only preferred, since who else holds them is not known.
+        move_ms: if sibling.is_some() { number(row, "estimated_ms")? / 2 } else { u64::from(weights.is_some()) },
+        waiting_ms: now_ms.unsigned_abs().saturating_sub(since_ms),
+    };
+    Ok(Ready {
+        task: TaskKey { subject, name: get(row, "name")? },
+        ordinal,
+        epoch: get(row, "epoch")?,
+        attempts: get(row, "attempts")?,
+        candidate,
+    })
+}
+
+/// A job's UUID as a number; a registration's begins with its time, as theirs do.
+fn job_number(subject: &Subject, created_ms: u64) -> u128 {
+    let of_registration = || u128::from(created_ms) << 80;
+    uuid::Uuid::parse_str(&subject.id).map_or_else(|_| of_registration(), |id| id.as_u128())
+}
