@@ -34,7 +34,8 @@ impl<Q, A> Together<Q, A> {
         Self { waiting: Mutex::default(), turn: tokio::sync::Mutex::default(), most }
     }
 
-    /// Waits for an answer, or for the turn to `serve` those who wait. None: whoever served gave no answer, or was dropped.
+    /// Waits for an answer, or for the turn to `serve` those who wait. None: whoever served gave no answer, or was dropped. To be polled to its end or
+    /// dropped: whoever has the turn keeps it until then.
     pub(crate) async fn ask<Served: Future<Output = ()>>(&self, question: Q, serve: impl Fn(Vec<Asked<Q, A>>) -> Served) -> Option<A> {
         let (sender, mut answer) = oneshot::channel();
         self.lock().push_back(Asked { question, answer: sender });
@@ -47,16 +48,21 @@ impl<Q, A> Together<Q, A> {
             match answer.try_recv() {
                 Ok(answer) => return Some(answer),
                 Err(oneshot::error::TryRecvError::Closed) => return None,
-                Err(oneshot::error::TryRecvError::Empty) => serve(self.take()).await,
+                Err(oneshot::error::TryRecvError::Empty) => serve(self.take(self.most)).await,
             }
         }
     }
 
-    /// The next to be served; who does not listen any more is left out.
-    fn take(&self) -> Vec<Asked<Q, A>> {
+    /// All who wait.
+    pub(crate) fn take_all(&self) -> Vec<Asked<Q, A>> {
+        self.take(usize::MAX)
+    }
+
+    /// The next to be served, at most so many; who does not listen any more is left out.
+    fn take(&self, most: usize) -> Vec<Asked<Q, A>> {
         let mut waiting = self.lock();
         let mut taken = Vec::new();
-        while taken.len() < self.most {
+        while taken.len() < most {
             let Some(asked) = waiting.pop_front() else { break };
             if !asked.answer.is_closed() {
                 taken.push(asked);

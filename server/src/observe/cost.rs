@@ -1,8 +1,8 @@
 //! What computing a job has taken, summed over all attempts at it. Pure: it sees the job before and after each change.
 //!
 //! A job's progress tells the time of each stage of the attempt that runs. When that attempt ends, however it ends, its stages are added to the job's
-//! sums: the exact times of the result if it succeeded, else what was reported last (at most some tens of milliseconds earlier). A stage's time is
-//! wall time from its first step's begin to its last step's end.
+//! sums: the exact times of the result if it succeeded, else what was reported last: at its end if it failed, at most half a second earlier if its
+//! worker was lost. A stage's time is wall time from its first step's begin to its last step's end.
 
 use std::time::Duration;
 

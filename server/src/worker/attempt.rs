@@ -114,7 +114,7 @@ impl Worker {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.work(desk, &work, &reporter)))
             .unwrap_or_else(|panic| Err(ProverError::Internal(panic_message(&*panic))));
         let stop_reason = reporter.stop_reason();
-        let (stage_times, place) = reporter.finish(&self.runtime);
+        let (stage_times, place) = reporter.finish(&self.runtime, outcome.is_ok());
         let peak_host_bytes = crate::process::peak_resident_bytes().unwrap_or(0);
         let usage = Usage { device: place.device, fallback: place.fallback, peak_host_bytes, peak_device_bytes: 0, stage_times };
         let settled = Settling { desk, terms, work: &work, usage, flag: &flag }.settle(outcome, stop_reason);

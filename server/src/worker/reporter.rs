@@ -1,6 +1,7 @@
 //! Turns a prover's events into progress that is written down, without ever making the prover wait: only the newest
 //! state is handed over, and a task of the runtime writes it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,8 +33,10 @@ pub(super) struct Reporter {
     stages: Mutex<Stages>,
     place: Mutex<Place>,
     newest: watch::Sender<v1::Progress>,
-    /// Ends the writer, unless it is writing.
+    /// Ends the writer's rests.
     ending: CancellationToken,
+    /// What is not written yet is told by the outcome.
+    told: Arc<AtomicBool>,
     flag: Arc<StopFlag>,
     writer: JoinHandle<()>,
 }
@@ -54,12 +57,17 @@ impl Reporter {
         let (newest, receiver) = watch::channel(v1::Progress::default());
         let stages = Mutex::new(Stages::new(reported.attempt, reported.last_stage.clone()));
         let ending = CancellationToken::new();
-        let writer = runtime.spawn(write(receiver, reported, ending.clone(), flag.clone()).in_current_span());
-        Self { stages, place: Mutex::default(), newest, ending, flag, writer }
+        let told = Arc::<AtomicBool>::default();
+        let writer = runtime.spawn(write(receiver, reported, (ending.clone(), told.clone()), flag.clone()).in_current_span());
+        Self { stages, place: Mutex::default(), newest, ending, told, flag, writer }
     }
 
-    /// Waits for what is being written; answers how long each stage took, and where.
-    pub(super) fn finish(self, runtime: &tokio::runtime::Handle) -> (Vec<v1::StageTime>, Place) {
+    /// Ends the writing. A success tells by itself what is not written yet; else the newest is written, since it tells what the attempt has taken. Answers
+    /// how long each stage took, and where.
+    pub(super) fn finish(self, runtime: &tokio::runtime::Handle, has_succeeded: bool) -> (Vec<v1::StageTime>, Place) {
+        if has_succeeded {
+            self.told.store(true, Ordering::Release);
+        }
         drop(self.newest);
         self.ending.cancel();
         // The outcome does not wait for a service that is away.
@@ -106,14 +114,19 @@ impl ProgressSink for Reporter {
     }
 }
 
-/// Writes what is newest, with a rest before each, until the attempt ends: what is not written by then the outcome tells. So a task that takes no longer
-/// than a rest writes no progress.
-async fn write(mut newest: watch::Receiver<v1::Progress>, reported: Reported, ending: CancellationToken, flag: Arc<StopFlag>) {
+/// Writes what is newest, with a rest before each, until the attempt ends. So a task that succeeds within a rest writes no progress.
+async fn write(
+    mut newest: watch::Receiver<v1::Progress>,
+    reported: Reported,
+    (ending, told): (CancellationToken, Arc<AtomicBool>),
+    flag: Arc<StopFlag>,
+) {
     let Reported { source, session, lease, .. } = &reported;
     let holding = Holding { session, lease };
     while newest.changed().await.is_ok() {
         let rest = tokio::time::sleep(source.progress_interval());
-        if ending.run_until_cancelled(rest).await.is_none() {
+        ending.run_until_cancelled(rest).await;
+        if told.load(Ordering::Acquire) {
             return;
         }
         let progress = newest.borrow_and_update().clone();

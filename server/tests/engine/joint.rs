@@ -94,6 +94,16 @@ pub(crate) async fn places_are_told_also_far_from_the_front(world: World) {
     let urgent = world.job_with("acme", "net", |job| job.priority = 5).await;
     assert_eq!(world.get(&urgent).await.progress.unwrap().queue_position, 0);
     finish(&world, &leased.lease).await.unwrap();
+    // The order of a queue that is gone tells nothing.
+    for subject in jobs[1..].iter().chain([&urgent]) {
+        world.engine.cancel_job("acme", &subject.id, "").await.unwrap();
+    }
+    let (first, second) = (world.job("acme", "net").await, world.job("acme", "net").await);
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    for _ in 0..3 {
+        assert_eq!(world.get(&first).await.progress.unwrap().queue_position, 0);
+        assert_eq!(world.get(&second).await.progress.unwrap().queue_position, 1);
+    }
 }
 
 /// A job refers to its model's key without a look at it; to no other.

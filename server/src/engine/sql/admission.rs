@@ -13,6 +13,7 @@ use super::super::{
 };
 use super::artifact_records::record_and_require;
 use super::garbage::{REFERENCES, Referrer, reference_rows};
+use super::lines::Waits;
 use super::many::{Many, Part, Value, row};
 use super::{SqlEngine, Writing, idempotency, load, subject};
 use crate::artifacts::{ArtifactId, Class};
@@ -63,8 +64,8 @@ impl SqlEngine {
     }
 
     /// Admits a job in a transaction of its own.
-    pub(super) async fn admit_alone(&self, new: &Prepared) -> Result<v1::Job, EngineError> {
-        let mut writing = self.begin().await?;
+    pub(super) async fn admit_alone(&self, new: &Prepared, waits: Waits) -> Result<v1::Job, EngineError> {
+        let mut writing = self.begin_with(waits).await?;
         let tenant = &new.subject.tenant;
         if let Some(response) = idempotency::claim(&mut writing, tenant, CREATE_JOB, new.key.as_ref(), &new.job.encode_to_vec()).await? {
             self.commit(writing).await?;

@@ -1,8 +1,8 @@
 //! Those who ask for tasks while others are being given some share the next transaction: its begin, its look at who waits, its commit. They are served one
 //! after another, so that no two of this process want the same task.
 //!
-//! If whoever serves is dropped at that, the transaction is rolled back, and the others ask alone. A task that was given to somebody who does not listen any
-//! more goes back.
+//! If whoever serves is dropped at that, the transaction is rolled back, unless its commit is on its way, and the others ask again: what they were given then
+//! goes to another when the lease ends. A task that was given to somebody who does not listen any more goes back.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,6 +13,8 @@ use crate::together::{Asked, Together};
 
 /// Served in one transaction.
 const MAX_TOGETHER: usize = 16;
+/// So often somebody asks with others; then alone, which tells what is wrong.
+const TRIES: usize = 3;
 
 /// Asks for tasks.
 #[derive(Debug)]
@@ -41,11 +43,13 @@ impl SqlEngine {
         if !self.desk.flows.load(Ordering::Relaxed) && !self.has_ready().await? {
             return self.check_session(session, offer).await.map(|()| Vec::new());
         }
-        let request = Request { session: session.to_owned(), offer: offer.clone() };
-        match self.desk.asking.ask(request, |asked| self.serve(asked)).await {
-            Some(given) => given,
-            None => self.give_to(&[(session, offer)]).await?.pop().unwrap_or_else(|| Ok(Vec::new())),
+        for _ in 0..TRIES {
+            let request = Request { session: session.to_owned(), offer: offer.clone() };
+            if let Some(given) = self.desk.asking.ask(request, |asked| self.serve(asked)).await {
+                return given;
+            }
         }
+        self.give_to(&[(session, offer)]).await?.pop().unwrap_or_else(|| Ok(Vec::new()))
     }
 
     async fn give_to(&self, asked: &[(&str, &Offer)]) -> Result<Vec<Given>, EngineError> {
@@ -61,11 +65,12 @@ impl SqlEngine {
         let requests: Vec<(&str, &Offer)> = asked.iter().map(|asked| (asked.question.session.as_str(), &asked.question.offer)).collect();
         let given = match self.give_to(&requests).await {
             Ok(given) => given,
-            Err(error) => return tracing::debug!(%error, "each asks for tasks alone"),
+            Err(error) => return tracing::debug!(%error, "those who asked for tasks together ask again"),
         };
-        for (asked, given) in asked.into_iter().zip(given) {
-            let Err(Ok(unheard)) = asked.answer(given) else { continue };
-            for leased in unheard {
+        // All are answered before anything is waited for.
+        let unheard: Vec<Given> = asked.into_iter().zip(given).filter_map(|(asked, given)| asked.answer(given).err()).collect();
+        for leased in unheard.into_iter().flatten() {
+            for leased in leased {
                 if let Err(error) = self.release_task(&leased.lease).await {
                     tracing::debug!(%error, "a task that nobody took is given to another when its lease ends");
                 }

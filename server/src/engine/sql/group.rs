@@ -118,9 +118,9 @@ impl Desk {
     }
 }
 
-/// The error of the commit, for another member of the group.
-fn shared(error: &EngineError) -> EngineError {
-    let copy = |source: &sqlx::Error| sqlx::Error::Protocol(format!("the commit that was shared failed: {source}"));
+/// The error of a transaction, for another who shared it.
+pub(super) fn shared(error: &EngineError) -> EngineError {
+    let copy = |source: &sqlx::Error| sqlx::Error::Protocol(format!("the transaction that was shared failed: {source}"));
     match error {
         EngineError::Full(source) => EngineError::Full(copy(source)),
         EngineError::Busy(source) => EngineError::Busy(copy(source)),

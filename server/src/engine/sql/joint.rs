@@ -1,7 +1,10 @@
 //! Jobs that are created while others are being admitted share the next transaction. What cannot be admitted like that, because it was admitted before or
-//! is refused, is then admitted alone: that tells why. If whoever admits for the others is dropped or fails, each is admitted alone too, unless it is there.
+//! is refused, is then admitted alone: that tells why. If whoever admits for the others is dropped or fails, they come again, and at last each alone. Then a
+//! job may have been admitted before without its client knowing; its id is its own, so what is there under it is this one.
+//!
+//! Others wait for those who are being admitted. So they wait only briefly for locks, and a database that does not answer is told of to all.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use zkinfer_proto::name::ModelName;
@@ -9,18 +12,32 @@ use zkinfer_proto::v1;
 
 use super::super::{EngineError, NewJob};
 use super::admission::{Admitted, CREATE_JOB, Prepared, ReadyModel, ready_model};
+use super::group::shared;
+use super::lines::Waits;
 use super::{SqlEngine, Writing, idempotency, load};
 use crate::together::{Asked, Together};
 
 /// Admitted in one transaction.
 const MAX_TOGETHER: usize = 32;
 
-/// A job that is to be admitted, and what becomes of it.
-type Newcomer = Asked<Arc<Prepared>, Result<v1::Job, EngineError>>;
+/// So often somebody comes with others, and at last alone.
+const TRIES: usize = 2;
+
+/// What becomes of a job.
+#[derive(Debug)]
+enum Answer {
+    /// It is admitted or refused.
+    Done(Result<Box<v1::Job>, EngineError>),
+    /// It must be admitted alone, for which nobody waits.
+    Alone,
+}
+
+/// A job that is to be admitted.
+type Newcomer = Asked<Arc<Prepared>, Answer>;
 
 /// Whose jobs are to be admitted.
 #[derive(Debug)]
-pub(super) struct Newcomers(Together<Arc<Prepared>, Result<v1::Job, EngineError>>);
+pub(super) struct Newcomers(Together<Arc<Prepared>, Answer>);
 
 impl Default for Newcomers {
     fn default() -> Self {
@@ -28,84 +45,100 @@ impl Default for Newcomers {
     }
 }
 
+/// How a job fares among those who came with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Admitted,
+    /// Its tenant may have room for some of them. They come one after another, so that none takes the room of another.
+    InTurn,
+    /// It was admitted before, perhaps, or is refused.
+    Alone,
+}
+
 impl SqlEngine {
     pub(super) async fn insert_job(&self, new: NewJob) -> Result<v1::Job, EngineError> {
         let new = Arc::new(Prepared::new(new)?);
-        match self.newcomers.0.ask(new.clone(), |asked| self.admit(asked)).await {
-            Some(admitted) => admitted,
-            None => self.admit_again(&new).await,
+        for _ in 0..TRIES {
+            match self.newcomers.0.ask(new.clone(), |asked| self.admit(asked)).await {
+                Some(Answer::Done(admitted)) => return admitted.map(|job| *job),
+                Some(Answer::Alone) => break,
+                None => {}
+            }
         }
+        self.admit_one(&new, Waits::Long).await
     }
 
-    async fn admit(&self, mut asked: Vec<Newcomer>) {
-        if asked.len() == 1
-            && let Some(only) = asked.pop()
-        {
-            let admitted = self.admit_alone(&only.question).await;
-            // Nobody listens: it is there, or it is not, as if the answer had been lost.
-            drop(only.answer(admitted));
-            return;
-        }
+    async fn admit(&self, asked: Vec<Newcomer>) {
         let jobs: Vec<&Prepared> = asked.iter().map(|asked| asked.question.as_ref()).collect();
-        let admitted = match self.admit_together(&jobs).await {
-            Ok(admitted) => admitted,
-            // Nobody need wait here for a database that does not answer.
-            Err(error) if is_down(&error) => return tracing::debug!(%error, "each job is admitted alone"),
-            // One of them keeps the others out.
-            Err(_) => vec![false; jobs.len()],
+        let fates = match &jobs[..] {
+            [_] => vec![Fate::InTurn],
+            jobs => match self.admit_together(jobs).await {
+                Ok(fates) => fates,
+                Err(error) if is_contention(&error) => return tracing::debug!(%error, "jobs that came together come again"),
+                Err(error) if is_away(&error) => return self.refuse_all(asked, &error),
+                // One of them keeps the others out.
+                Err(_) => vec![Fate::InTurn; jobs.len()],
+            },
         };
-        let mut others = Vec::new();
-        for (asked, is_admitted) in asked.into_iter().zip(admitted) {
-            match is_admitted {
-                true => {
+        let mut in_turn = VecDeque::new();
+        for (asked, fate) in asked.into_iter().zip(fates) {
+            match fate {
+                Fate::Admitted => {
                     let job = asked.question.job.clone();
-                    drop(asked.answer(Ok(job)));
+                    // If nobody listens, it is as if the answer had been lost on its way.
+                    drop(asked.answer(Answer::Done(Ok(Box::new(job)))));
                 }
-                false => others.push(asked),
+                Fate::Alone => drop(asked.answer(Answer::Alone)),
+                Fate::InTurn => in_turn.push_back(asked),
             }
         }
-        // One after another, so that none takes the room of another.
-        for asked in others {
-            let admitted = self.admit_alone(&asked.question).await;
-            let is_down = admitted.as_ref().is_err_and(is_down);
-            drop(asked.answer(admitted));
-            if is_down {
-                return;
+        while let Some(asked) = in_turn.pop_front() {
+            match self.admit_one(&asked.question, Waits::Briefly).await {
+                Err(error) if is_contention(&error) => return tracing::debug!(%error, "jobs that came together come again"),
+                Err(error) if is_away(&error) => return self.refuse_all([asked].into_iter().chain(in_turn).collect(), &error),
+                admitted => drop(asked.answer(Answer::Done(admitted.map(Box::new)))),
             }
         }
     }
 
-    /// Admits all that can be; answers which.
-    async fn admit_together(&self, jobs: &[&Prepared]) -> Result<Vec<bool>, EngineError> {
-        let mut writing = self.begin().await?;
-        let mut fits = self.fitting(&mut writing, jobs).await?;
+    /// Tells that the database is away, also those who wait: they would wait for it one group after another.
+    fn refuse_all(&self, asked: Vec<Newcomer>, error: &EngineError) {
+        for asked in asked.into_iter().chain(self.newcomers.0.take_all()) {
+            drop(asked.answer(Answer::Done(Err(shared(error)))));
+        }
+    }
+
+    /// Admits all that can be.
+    async fn admit_together(&self, jobs: &[&Prepared]) -> Result<Vec<Fate>, EngineError> {
+        let mut writing = self.begin_with(Waits::Briefly).await?;
+        let mut fates = self.fates(&mut writing, jobs).await?;
         let mut models: HashMap<&ModelName, ReadyModel> = HashMap::new();
-        for (job, fits) in jobs.iter().zip(&mut fits) {
-            if !*fits || models.contains_key(&job.model) {
+        for (job, fate) in jobs.iter().zip(&mut fates) {
+            if *fate != Fate::Admitted || models.contains_key(&job.model) {
                 continue;
             }
             match ready_model(&mut writing, &job.model).await {
                 Ok(model) => drop(models.insert(&job.model, model)),
-                Err(EngineError::ModelNotFound | EngineError::ModelNotReady(_)) => *fits = false,
+                Err(EngineError::ModelNotFound | EngineError::ModelNotReady(_)) => *fate = Fate::Alone,
                 Err(error) => return Err(error),
             }
         }
-        let claims = jobs.iter().zip(&fits).filter(|(_, fits)| **fits).filter_map(|(job, _)| job.claim());
+        let claims = jobs.iter().zip(&fates).filter(|(_, fate)| **fate == Fate::Admitted).filter_map(|(job, _)| job.claim());
         let claimed = idempotency::claim_new(&mut writing, CREATE_JOB, claims.collect()).await?;
         let mut admitted = Admitted::default();
-        for (job, fits) in jobs.iter().zip(&mut fits) {
-            *fits = *fits && job.place().is_none_or(|place| claimed.contains(&place));
-            if *fits {
-                admitted.push_job(job, &models[&job.model])?;
+        for (job, fate) in jobs.iter().zip(&mut fates).filter(|(_, fate)| **fate == Fate::Admitted) {
+            match job.place().is_none_or(|place| claimed.contains(&place)) {
+                true => admitted.push_job(job, &models[&job.model])?,
+                false => *fate = Fate::Alone,
             }
         }
         admitted.write(&mut writing).await?;
         self.commit(writing).await?;
-        Ok(fits)
+        Ok(fates)
     }
 
-    /// For which of the jobs their tenants have room. Of two with one request id only the first is taken.
-    async fn fitting(&self, writing: &mut Writing, jobs: &[&Prepared]) -> Result<Vec<bool>, EngineError> {
+    /// For which of the jobs their tenants have room. Of two with one request id the second finds the first's answer later.
+    async fn fates(&self, writing: &mut Writing, jobs: &[&Prepared]) -> Result<Vec<Fate>, EngineError> {
         let mut wanted: HashMap<&str, i64> = HashMap::new();
         for job in jobs {
             *wanted.entry(job.subject.tenant.as_str()).or_default() += 1;
@@ -118,22 +151,35 @@ impl SqlEngine {
         }
         let mut places = BTreeSet::new();
         let mut is_new = |job: &Prepared| job.place().is_none_or(|place| places.insert(place));
-        Ok(jobs.iter().map(|job| !full.contains(job.subject.tenant.as_str()) && is_new(job)).collect())
+        let mut fate = |job: &&Prepared| match (full.contains(job.subject.tenant.as_str()), is_new(job)) {
+            (true, _) => Fate::InTurn,
+            (false, true) => Fate::Admitted,
+            (false, false) => Fate::Alone,
+        };
+        Ok(jobs.iter().map(&mut fate).collect())
     }
 
-    /// Admits a job that somebody else may have admitted. Its id is its own, so what is there under it is this one.
-    async fn admit_again(&self, new: &Prepared) -> Result<v1::Job, EngineError> {
-        if load(&mut *self.readers.acquire().await?, &new.subject).await?.is_some() {
-            return Ok(new.job.clone());
-        }
-        match self.admit_alone(new).await {
-            // Its transaction was still on its way.
-            Err(EngineError::AlreadyExists) => Ok(new.job.clone()),
+    /// Admits a job that may have been admitted before.
+    async fn admit_one(&self, new: &Prepared, waits: Waits) -> Result<v1::Job, EngineError> {
+        match self.admit_alone(new, waits).await {
+            Err(error @ (EngineError::AlreadyExists | EngineError::QuotaExceeded { .. })) => {
+                // With a commit, since another's that is still on its way must be on disk before it is told of.
+                let mut writing = self.begin_with(waits).await?;
+                let known = load(writing.connection(), &new.subject).await?;
+                self.commit(writing).await?;
+                if known.is_some() { Ok(new.job.clone()) } else { Err(error) }
+            }
             admitted => admitted,
         }
     }
 }
 
-fn is_down(error: &EngineError) -> bool {
-    matches!(error, EngineError::Busy(_) | EngineError::Full(_) | EngineError::Database(_))
+/// Others had what was wanted: the database says so.
+fn is_contention(error: &EngineError) -> bool {
+    matches!(error, EngineError::Busy(source) if source.as_database_error().is_some())
+}
+
+/// The database does not answer.
+fn is_away(error: &EngineError) -> bool {
+    matches!(error, EngineError::Busy(source) if source.as_database_error().is_none())
 }

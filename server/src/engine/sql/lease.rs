@@ -67,14 +67,14 @@ impl SqlEngine {
         let lists = ReadyLists::read(writing, &tenants, asked).await?;
         let mut tried = HashSet::new();
         let mut given = Vec::with_capacity(asked.len());
-        for (asker, (session, offer)) in asked.iter().enumerate() {
+        for (session, offer) in asked {
             let Some(held) = sessions.get_mut(*session) else {
                 // That is no reason to give the others nothing.
                 given.push(Err(EngineError::NoSession));
                 continue;
             };
             sort_tenants(&mut tenants);
-            let ready = lists.of(asker, offer);
+            let ready = lists.of(&tenants, session, offer);
             given.push(Ok(self.lease_to(writing, &mut tenants, (session, offer), held, ready, &mut tried).await?));
         }
         Ok(given)

@@ -15,7 +15,23 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// How long a connection is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-const BEGIN: &str = "BEGIN; SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+/// How long a transaction waits for locks of others.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Waits {
+    /// As long as the connection's limit says.
+    Long,
+    /// Not long: others wait for the transaction.
+    Briefly,
+}
+
+impl Waits {
+    fn begin(self) -> &'static str {
+        match self {
+            Self::Long => "BEGIN; SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+            Self::Briefly => "BEGIN; SET LOCAL lock_timeout = '250ms'; SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+        }
+    }
+}
 
 /// The connections. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -33,12 +49,12 @@ impl Lines {
     }
 
     /// Begins a transaction; answers the database's time too, in milliseconds.
-    pub(super) async fn begin(&self) -> Result<(Line, i64), sqlx::Error> {
+    pub(super) async fn begin(&self, waits: Waits) -> Result<(Line, i64), sqlx::Error> {
         let waiting = tokio::time::timeout(PATIENCE, self.free.clone().acquire_owned());
         let permit = waiting.await.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
         let mut line = Line { lines: self.clone(), connection: None, permit: Some(permit) };
         while let Some(connection) = self.take_idle() {
-            match line.enter(connection).await {
+            match line.enter(connection, waits).await {
                 Ok(now_ms) => return Ok((line, now_ms)),
                 Err(error) => {
                     tracing::debug!(%error, "a connection to the database is replaced");
@@ -46,7 +62,14 @@ impl Lines {
                 }
             }
         }
-        let now_ms = line.enter(self.pool.acquire().await?).await?;
+        let now_ms = match line.enter(self.pool.acquire().await?, waits).await {
+            // The pool's connections may have died a moment ago, all of them; a new one has not.
+            Err(sqlx::Error::Io(_)) => {
+                line.discard();
+                line.enter(self.pool.acquire().await?, waits).await?
+            }
+            entered => entered?,
+        };
         Ok((line, now_ms))
     }
 
@@ -69,10 +92,10 @@ pub(super) struct Line {
 }
 
 impl Line {
-    async fn enter(&mut self, connection: PoolConnection<Any>) -> Result<i64, sqlx::Error> {
+    async fn enter(&mut self, connection: PoolConnection<Any>, waits: Waits) -> Result<i64, sqlx::Error> {
         // From here on a drop rolls back, also in the middle of the statement.
         let connection = self.connection.insert(connection);
-        let rows = connection.fetch_all(BEGIN).await?;
+        let rows = connection.fetch_all(waits.begin()).await?;
         rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)
     }
 

@@ -170,13 +170,15 @@ pub(super) async fn execute_together(dialect: Dialect, connection: &mut AnyConne
     Ok(())
 }
 
-/// Reads with several statements of the same columns at once: rows in any order, each with the place of its statement. They must be few enough for one.
-pub(super) async fn fetch_united(connection: &mut AnyConnection, parts: &[Part]) -> Result<Vec<(usize, AnyRow)>, EngineError> {
-    if parts.is_empty() {
-        return Ok(Vec::new());
-    }
+/// Reads with several statements of the same columns at once: rows in any order, each with the place of its
+/// statement. They must be few enough for one, and not none. It is kept prepared if it comes again and again.
+pub(super) async fn fetch_united(
+    connection: &mut AnyConnection,
+    parts: &[Part],
+    is_kept: bool,
+) -> Result<Vec<(usize, AnyRow)>, EngineError> {
     let (sql, values) = united(parts);
-    let rows = sqlx::query_with(AssertSqlSafe(sql), values).fetch_all(connection).await?;
+    let rows = sqlx::query_with(AssertSqlSafe(sql), values).persistent(is_kept).fetch_all(connection).await?;
     rows.into_iter().map(|row| Ok((usize::try_from(row.try_get::<i64, _>("part")?).unwrap_or(usize::MAX), row))).collect()
 }
 

@@ -49,7 +49,7 @@ use crate::placement::retry::Budgets;
 use desk::Desk;
 use group::{Group, Member};
 use joint::Newcomers;
-use lines::{Line, Lines};
+use lines::{Line, Lines, Waits};
 use many::{Part, execute_together, row};
 use model_artifacts::ModelArtifacts;
 use notices::Notices;
@@ -171,10 +171,14 @@ impl Writing {
 
 impl SqlEngine {
     async fn begin(&self) -> Result<Writing, EngineError> {
+        self.begin_with(Waits::Long).await
+    }
+
+    async fn begin_with(&self, waits: Waits) -> Result<Writing, EngineError> {
         let (unit, now_ms) = match &self.writers {
             Writers::Group(group) => (Unit::Member(group.begin().await?), self.clock.now_ms()),
             Writers::Lines(lines) => {
-                let (line, now_ms) = lines.begin().await?;
+                let (line, now_ms) = lines.begin(waits).await?;
                 (Unit::Line(line), now_ms)
             }
         };

@@ -1,6 +1,8 @@
 //! What is ready, read once for all who ask in a transaction: the best of each tenant, of each model at hand, and of what each session committed.
+//!
+//! The text of the statement depends on who asks. Those that come again and again, with few tenants, models and sizes of memory, are kept prepared.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::any::AnyRow;
 
@@ -12,8 +14,12 @@ use crate::placement::{self, Candidate, Pool, Sharing, TaskKind, WeightsKey};
 
 /// The best tasks of each tenant that each who asks chooses from.
 pub(super) const WINDOW: i64 = 16;
-/// Tasks of a tenant that are read at most.
+/// Tasks of a list that are read at most.
 const MAX_WINDOW: i64 = 256;
+/// A statement of more tenants' and models' lists is not kept prepared: there would be too many.
+const MAX_KEPT_LISTS: usize = 2;
+/// Lists of a statement, at most. SQLite takes 500.
+const MAX_LISTS: usize = 450;
 /// The best tasks of each model at hand, and of what the session committed.
 const AT_HAND: i64 = 3;
 /// Models at hand that are looked at.
@@ -50,63 +56,63 @@ pub(super) struct Ready {
 
 /// What those who ask choose from.
 #[derive(Default)]
-pub(super) struct ReadyLists {
-    /// The best of the tenants, by the most memory that a task may need: what does not fit must not hide what does.
-    of_tenants: BTreeMap<i64, Vec<Ready>>,
-    /// For each who asks, what is best done by it.
-    of_asker: Vec<Vec<Ready>>,
+pub(super) struct ReadyLists(HashMap<List, Vec<Ready>>);
+
+/// What is on a list. The number of bytes is the most memory that a task of it may need: what does not fit must not hide what does.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum List {
+    Tenant(String, i64),
+    Model([u8; 32], i64),
+    Session(String, i64),
 }
 
-/// Whose list it is.
-#[derive(Clone, Copy)]
-enum List {
-    OfTenants(i64),
-    OfAsker(usize),
+impl List {
+    fn part(&self, now_ms: i64, n_wanted: i64) -> Part {
+        // So that enough is left for the last.
+        let at_most = |n: i64| n.saturating_add(n_wanted).min(MAX_WINDOW);
+        match self {
+            Self::Tenant(tenant, free) => Part::new(OF_TENANT, row![now_ms, *free, tenant, at_most(WINDOW)]),
+            Self::Model(model, free) => Part::new(OF_MODEL, row![now_ms, *free, *model, at_most(AT_HAND)]),
+            Self::Session(session, free) => Part::new(OF_SIBLING, row![now_ms, *free, session, AT_HAND]),
+        }
+    }
 }
 
 impl ReadyLists {
     pub(super) async fn read(writing: &mut Writing, tenants: &[Tenant], asked: &[(&str, &Offer)]) -> Result<Self, EngineError> {
         let now_ms = writing.now_ms;
         let n_wanted: i64 = asked.iter().map(|(_, offer)| i64::from(offer.max_tasks)).sum();
-        // So that enough is left for the last.
-        let window = WINDOW.saturating_add(n_wanted).min(MAX_WINDOW);
-        let (mut lists, mut parts) = (Vec::new(), Vec::new());
+        let lists = lists(tenants, asked);
+        let is_kept = lists.iter().filter(|list| !matches!(list, List::Session(..))).count() <= MAX_KEPT_LISTS;
         let mut read = Self::default();
-        for (asker, (session, offer)) in asked.iter().enumerate() {
-            let free = free_bytes(offer);
-            if read.of_tenants.insert(free, Vec::new()).is_none() {
-                for tenant in tenants {
-                    lists.push(List::OfTenants(free));
-                    parts.push(Part::new(OF_TENANT, row![now_ms, free, &tenant.name, window]));
+        for lists in lists.chunks(MAX_LISTS) {
+            let parts: Vec<Part> = lists.iter().map(|list| list.part(now_ms, n_wanted)).collect();
+            for (part, row) in fetch_united(writing.connection(), &parts, is_kept).await? {
+                if let Some(list) = lists.get(part) {
+                    read.0.entry(list.clone()).or_default().push(ready_task(&row, now_ms)?);
                 }
-            }
-            for model in offer.cached_models.iter().take(MAX_MODELS) {
-                lists.push(List::OfAsker(asker));
-                parts.push(Part::new(OF_MODEL, row![now_ms, free, *model, AT_HAND]));
-            }
-            lists.push(List::OfAsker(asker));
-            parts.push(Part::new(OF_SIBLING, row![now_ms, free, *session, AT_HAND]));
-            read.of_asker.push(Vec::new());
-        }
-        for (part, row) in fetch_united(writing.connection(), &parts).await? {
-            let ready = ready_task(&row, now_ms)?;
-            match lists.get(part) {
-                Some(List::OfTenants(free)) => read.of_tenants.entry(*free).or_default().push(ready),
-                Some(List::OfAsker(asker)) => read.of_asker[*asker].push(ready),
-                None => {}
             }
         }
         Ok(read)
     }
 
-    /// All that an asker may choose from.
-    pub(super) fn of(&self, asker: usize, offer: &Offer) -> impl Iterator<Item = &Ready> {
-        self.of_tenants.get(&free_bytes(offer)).into_iter().flatten().chain(self.of_asker.get(asker).into_iter().flatten())
+    /// All that one who asks may choose from; a task may be there more than once.
+    pub(super) fn of<'a>(&'a self, tenants: &[Tenant], session: &str, offer: &Offer) -> impl Iterator<Item = &'a Ready> + use<'a> {
+        lists_of(tenants, session, offer).into_iter().filter_map(|list| self.0.get(&list)).flatten()
     }
 }
 
-fn free_bytes(offer: &Offer) -> i64 {
-    i64::try_from(offer.free_device_bytes).unwrap_or(i64::MAX)
+/// The lists of all who ask, each once.
+fn lists(tenants: &[Tenant], asked: &[(&str, &Offer)]) -> Vec<List> {
+    let mut known = HashSet::new();
+    asked.iter().flat_map(|(session, offer)| lists_of(tenants, session, offer)).filter(|list| known.insert(list.clone())).collect()
+}
+
+fn lists_of(tenants: &[Tenant], session: &str, offer: &Offer) -> Vec<List> {
+    let free = i64::try_from(offer.free_device_bytes).unwrap_or(i64::MAX);
+    let of_tenants = tenants.iter().map(|tenant| List::Tenant(tenant.name.clone(), free));
+    let of_models = offer.cached_models.iter().take(MAX_MODELS).map(|model| List::Model(*model, free));
+    of_tenants.chain(of_models).chain([List::Session(session.to_owned(), free)]).collect()
 }
 
 fn number(row: &AnyRow, column: &str) -> Result<u64, sqlx::Error> {
