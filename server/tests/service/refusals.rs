@@ -101,10 +101,10 @@ async fn an_outcome_waits_for_no_rest_and_progress_rests_before_it_is_written() 
     let (config, address) = config_for_workers(folder.path(), any_port(), Duration::from_secs(20));
     let service = Service::start(config).await;
     let mut client = service.client().await;
-    for (rest, is_written) in [(Duration::from_secs(3600), false), (Duration::from_millis(1), true)] {
+    for (id, rest, is_written) in [("still", Duration::from_secs(3600), false), ("mlp", Duration::from_millis(1), true)] {
         let source = Refusing::new(address, 0, rest);
         let worker = worker_over(source.clone(), Arc::default());
-        let model = client.ready_model("mlp").await.name;
+        let model = client.ready_model(id).await.name;
         let job = client.create_job(&model, "steps=3 ms=50").await.name;
         let done = client.job_end(&job).await;
         assert_eq!((done.state(), done.progress.unwrap().fraction), (v1::job::State::Succeeded, 1.0));

@@ -150,7 +150,7 @@ async fn a_proof_that_cannot_be_stored_is_made_again_until_it_can() {
     let service = Service::start(config).await;
     let mut client = service.client().await;
     let model = client.ready_model("mlp").await.name;
-    let job = client.create_job(&model, "steps=3 ms=20").await;
+    let job = client.create_job(&model, "steps=3 ms=100").await;
     client.job_runs(&job.name).await;
     store.set(Some(Fault::Full));
     // The job goes on while the store is full: it is not final, and has no result.
