@@ -4,7 +4,6 @@ use prost::Message as _;
 use zkinfer_proto::v1;
 
 use super::{Ended, EngineError, SubjectKind, timestamp};
-use crate::observe::cost;
 
 /// Notes that a job keeps.
 const MAX_NOTES: usize = 32;
@@ -24,6 +23,8 @@ pub(super) enum Change {
     /// Attempt number `.0` starts.
     Started(u32),
     Progressed(v1::Progress),
+    /// An attempt at a step ended that changes nothing but what the job has taken.
+    Spent,
     /// Something happened to a task of it.
     Noted(v1::TaskNote),
     /// Back in the queue, after so many attempts.
@@ -161,7 +162,7 @@ fn apply_to_model(model: &mut v1::Model, change: Change, now_ms: i64) -> v1::Mod
             detail = Some(Detail::Failure(failure));
         }
         // A registration is neither proved nor cancelled, and of one task; an event without a change is harmless.
-        Change::Proved(_) | Change::Cancelling | Change::Noted(_) => {}
+        Change::Proved(_) | Change::Cancelling | Change::Noted(_) | Change::Spent => {}
     }
     model.last_sequence += 1;
     model.etag = model.last_sequence.to_string();
@@ -177,14 +178,14 @@ fn apply_to_model(model: &mut v1::Model, change: Change, now_ms: i64) -> v1::Mod
 fn apply_to_job(job: &mut v1::Job, change: Change, now_ms: i64) -> v1::JobEvent {
     use v1::job::State;
     use v1::job_event::Detail;
-    let before = cost::Before::of(job);
     let mut detail = None;
     match change {
-        Change::Admitted => {}
+        Change::Admitted | Change::Spent => {}
         Change::Started(attempt) => {
             job.set_state(State::Running);
             job.start_time.get_or_insert(timestamp(now_ms));
             job.progress = Some(started_progress(attempt));
+            job.cost.get_or_insert_default().runs += 1;
         }
         Change::Progressed(progress) => job.progress = Some(progress),
         Change::Noted(note) => {
@@ -214,7 +215,6 @@ fn apply_to_job(job: &mut v1::Job, change: Change, now_ms: i64) -> v1::JobEvent 
     if is_final_job(job.state()) {
         job.end_time = Some(timestamp(now_ms));
     }
-    cost::account(&before, job);
     job.last_sequence += 1;
     job.etag = job.last_sequence.to_string();
     v1::JobEvent { sequence: job.last_sequence, time: Some(timestamp(now_ms)), state: job.state, progress: job.progress.clone(), detail }
@@ -242,6 +242,7 @@ mod tests {
         }
         assert_eq!(job.state(), v1::job::State::Succeeded);
         assert_eq!(job.end_time, Some(timestamp(7)));
+        assert_eq!(job.cost.map(|cost| cost.runs), Some(2));
         assert_eq!(job.progress.unwrap().fraction, 1.0);
     }
 

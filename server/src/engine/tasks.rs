@@ -153,6 +153,14 @@ impl Outcome {
             Self::Proved { .. } => "a proof",
         }
     }
+
+    /// The job's result, if that is what it gave.
+    pub fn result(&self) -> Option<&v1::JobResult> {
+        match self {
+            Self::Proved { result, .. } => Some(result),
+            Self::Registered { .. } | Self::Result(_) => None,
+        }
+    }
 }
 
 /// What an attempt took.

@@ -1,27 +1,13 @@
-//! What computing a job has taken, summed over all attempts at it. Pure: it sees the job before and after each change.
+//! What computing a job has taken, summed over all attempts at its tasks. Pure.
 //!
-//! A job's progress tells the time of each stage of the attempt that runs. When that attempt ends, however it ends, its stages are added to the job's
-//! sums: the exact times of the result if it succeeded, else what was reported last: at its end if it failed, at most half a second earlier if its
-//! worker was lost. A stage's time is wall time from its first step's begin to its last step's end.
+//! An attempt is added to the job's sums when it ends, however it ends, by whoever writes that end. Of an attempt at a whole proof the times are those of
+//! its stages: the exact ones if its worker told them, else what the job's progress told last: at its end if it was given back, at most half a second
+//! earlier if its worker was lost. A stage's time is wall time from its first step's begin to its last step's end. An attempt at one step of a proof
+//! counts as one stage.
 
 use std::time::Duration;
 
 use zkinfer_proto::v1;
-
-/// A job before a change.
-pub struct Before {
-    is_running: bool,
-    stages: Vec<v1::StageTime>,
-}
-
-impl Before {
-    /// Looks at it.
-    pub fn of(job: &v1::Job) -> Self {
-        let stages = job.progress.iter().flat_map(|progress| &progress.stages);
-        let stages = stages.map(|stage| v1::StageTime { name: stage.name.clone(), elapsed: stage.elapsed }).collect();
-        Self { is_running: is_running(job), stages }
-    }
-}
 
 /// What one attempt has taken.
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,19 +22,10 @@ pub struct Spent<'a> {
     pub peak_device_bytes: i64,
 }
 
-/// Accounts for a change: an attempt that begins is counted, one that has ended is added up.
-pub fn account(before: &Before, job: &mut v1::Job) {
-    match (before.is_running, is_running(job)) {
-        (false, true) => job.cost.get_or_insert_default().runs += 1,
-        (true, false) => {
-            let spent = match &job.result {
-                Some(result) => Spent { stage_times: &result.stage_times, peak_host_bytes: result.peak_host_bytes, ..Spent::default() },
-                None => Spent { stage_times: &before.stages, ..Spent::default() },
-            };
-            add(job.cost.get_or_insert_default(), &spent);
-        }
-        (true, true) | (false, false) => {}
-    }
+/// The times that a job's progress tells of the attempt that runs.
+pub fn reported(job: &v1::Job) -> Vec<v1::StageTime> {
+    let stages = job.progress.iter().flat_map(|progress| &progress.stages);
+    stages.map(|stage| v1::StageTime { name: stage.name.clone(), elapsed: stage.elapsed }).collect()
 }
 
 /// Adds what an attempt has taken to the sums of its job.
@@ -75,14 +52,6 @@ fn plus(sum: Option<prost_types::Duration>, elapsed: Duration) -> prost_types::D
     wire(time(sum).saturating_add(elapsed))
 }
 
-fn is_running(job: &v1::Job) -> bool {
-    use v1::job::State;
-    match job.state() {
-        State::Running | State::Cancelling => true,
-        State::Unspecified | State::Queued | State::Succeeded | State::Failed | State::Cancelled | State::Expired => false,
-    }
-}
-
 fn time(wire: Option<prost_types::Duration>) -> Duration {
     wire.and_then(|wire| Duration::try_from(wire).ok()).unwrap_or_default()
 }
@@ -93,57 +62,30 @@ fn wire(time: Duration) -> prost_types::Duration {
 
 #[cfg(test)]
 mod tests {
-    use v1::job::State;
-
     use super::*;
 
-    fn stage(name: &str, ms: u64) -> v1::Stage {
-        v1::Stage { name: name.into(), elapsed: Some(wire(Duration::from_millis(ms))), ..Default::default() }
+    fn stage(name: &str, ms: u64) -> v1::StageTime {
+        v1::StageTime { name: name.into(), elapsed: Some(wire(Duration::from_millis(ms))) }
     }
 
-    fn change(job: &mut v1::Job, change: impl FnOnce(&mut v1::Job)) {
-        let before = Before::of(job);
-        change(job);
-        account(&before, job);
-    }
-
-    fn sums(job: &v1::Job) -> Vec<(&str, u64)> {
-        let cost = job.cost.as_ref().unwrap();
+    fn sums(cost: &v1::JobCost) -> Vec<(&str, u64)> {
         let sums = cost.stage_times.iter().map(|stage| (stage.name.as_str(), time(stage.elapsed).as_millis() as u64));
         sums.chain([("", time(cost.compute_time).as_millis() as u64)]).collect()
     }
 
     #[test]
-    fn attempts_that_fail_are_lost_or_succeed_are_all_added_up() {
-        let mut job = v1::Job { state: State::Queued as i32, ..Default::default() };
-        change(&mut job, |_| {});
-        assert_eq!(job.cost, None);
-        for _ in 0..2 {
-            change(&mut job, |job| job.set_state(State::Running));
-            change(&mut job, |job| {
-                job.progress = Some(v1::Progress { stages: vec![stage("commit", 5), stage("layer", 20)], ..Default::default() });
-            });
-            change(&mut job, |job| {
-                job.set_state(State::Queued);
-                job.progress = None;
-            });
+    fn attempts_are_added_up_by_stage() {
+        let mut cost = v1::JobCost::default();
+        for stage_times in [vec![stage("commit", 5), stage("layer", 20)], vec![stage("commit", 6), stage("outer", 100)], Vec::new()] {
+            add(&mut cost, &Spent { stage_times: &stage_times, ..Spent::default() });
         }
-        assert_eq!(sums(&job), [("commit", 10), ("layer", 40), ("", 50)]);
-        change(&mut job, |job| job.set_state(State::Running));
-        change(&mut job, |job| {
-            job.set_state(State::Succeeded);
-            let times = [stage("commit", 6), stage("outer", 100)];
-            let stage_times = times.map(|stage| v1::StageTime { name: stage.name, elapsed: stage.elapsed }).to_vec();
-            job.result = Some(v1::JobResult { stage_times, peak_host_bytes: 7, ..Default::default() });
-        });
-        assert_eq!(sums(&job), [("commit", 16), ("layer", 40), ("outer", 100), ("", 156)]);
-        let cost = job.cost.as_ref().unwrap();
-        assert_eq!((cost.runs, cost.peak_host_bytes), (3, 7));
+        assert_eq!(sums(&cost), [("commit", 11), ("layer", 20), ("outer", 100), ("", 131)]);
+        assert_eq!(cost.device_time, None);
     }
 
     #[test]
     fn time_on_devices_is_told_apart_and_memory_is_the_largest() {
-        let stage_times = [v1::StageTime { name: "layer".into(), elapsed: Some(wire(Duration::from_millis(5))) }];
+        let stage_times = [stage("layer", 5)];
         let mut cost = v1::JobCost::default();
         for (device, peak_host_bytes, peak_device_bytes) in [("cuda:1", 10, 70), ("cpu", 20, 0), ("", 0, 0)] {
             add(&mut cost, &Spent { stage_times: &stage_times, device, peak_host_bytes, peak_device_bytes });
@@ -153,12 +95,11 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_is_cancelled_while_it_runs_keeps_what_it_took() {
-        let mut job = v1::Job { state: State::Queued as i32, ..Default::default() };
-        change(&mut job, |job| job.set_state(State::Running));
-        change(&mut job, |job| job.progress = Some(v1::Progress { stages: vec![stage("layer", 3)], ..Default::default() }));
-        change(&mut job, |job| job.set_state(State::Cancelling));
-        change(&mut job, |job| job.set_state(State::Cancelled));
-        assert_eq!(sums(&job), [("layer", 3), ("", 3)]);
+    fn a_progress_tells_the_times_so_far() {
+        let mut job = v1::Job::default();
+        assert_eq!(reported(&job), []);
+        let layer = v1::Stage { name: "layer".into(), total: 2, done: 1, elapsed: Some(wire(Duration::from_millis(3))) };
+        job.progress = Some(v1::Progress { stages: vec![layer], ..Default::default() });
+        assert_eq!(reported(&job), [stage("layer", 3)]);
     }
 }

@@ -4,6 +4,7 @@
 
 mod chaos;
 mod clock;
+mod costs;
 mod garbage;
 mod hooks;
 mod joint;
@@ -87,6 +88,10 @@ conformance! {
     stops::a_waiting_job_is_cancelled_at_once_and_a_running_one_when_it_stops,
     stops::a_result_that_comes_after_the_cancellation_is_not_published,
     stops::a_passed_deadline_ends_a_job,
+    costs::a_job_of_steps_costs_what_all_attempts_at_them_took,
+    costs::what_ends_with_a_job_is_counted_before_it_has_ended,
+    costs::what_stops_with_a_job_is_counted_whichever_stops_last,
+    costs::a_job_of_one_task_counts_each_attempt_once,
     garbage::what_is_held_or_referred_to_is_not_deleted,
     garbage::garbage_is_found_behind_pages_of_what_is_used,
     garbage::what_is_being_deleted_is_not_there_until_it_is_stored_again,

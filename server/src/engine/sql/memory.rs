@@ -9,6 +9,7 @@ use zkinfer_proto::v1;
 use super::super::document::{Change, Document};
 use super::super::{EngineError, Offer, Reaped, Subject, SubjectKind, graph};
 use super::outage::Look;
+use super::spending::spend_running;
 use super::stopping::cancel_all;
 use super::{Locked, SqlEngine, Writing, apply, lock, subject};
 
@@ -164,6 +165,7 @@ impl SqlEngine {
                 note(&mut writing, subject, &mut document, (name, attempts), message).await?;
             }
             (Some(_), Some(_)) => {
+                spend_running(&mut writing, subject, &mut document).await?;
                 cancel_all(&mut writing, subject).await?;
                 let failure = v1::Failure {
                     reason: "DEVICE_MEMORY".into(),

@@ -30,6 +30,7 @@ mod reaping;
 mod resources;
 mod room;
 mod settle;
+mod spending;
 mod sqlite;
 mod stopping;
 mod task_engine;

@@ -5,6 +5,7 @@ use super::super::{EngineError, Lease, Reaped, Subject, SubjectKind, TaskKey, Us
 use super::held::{Held, hold};
 use super::outage::Look;
 use super::settle::end_attempt;
+use super::spending::spend_lost;
 use super::stopping::end_if_idle;
 use super::{Locked, SqlEngine, Writing, lock, subject};
 
@@ -181,6 +182,7 @@ impl SqlEngine {
     async fn bury(&self, writing: &mut Writing, held: &mut Held, blame: Blame) -> Result<(), EngineError> {
         let (history, verdict) = decide_death(&held.failed(), blame == Blame::Unknown, &self.rules.budgets);
         held.history = history;
+        spend_lost(held);
         end_attempt(writing, held, "LOST", &Usage::default()).await?;
         self.follow(writing, held, verdict, "LOST", "its worker died, or gave no sign of life").await
     }

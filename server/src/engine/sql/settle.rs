@@ -12,7 +12,8 @@ use super::artifact_records::{id_of, record_and_require};
 use super::garbage::{REFERENCES, Referrer, reference_rows};
 use super::held::{Held, hold};
 use super::many::{Part, row};
-use super::stopping::{cancel_all, end_if_idle};
+use super::spending::{spend, spend_running, stage_time};
+use super::stopping::{Stop, cancel_all, end_if_idle};
 use super::{SqlEngine, Writing, apply, apply_with};
 use crate::artifacts::{ArtifactId, Class};
 use crate::placement::retry::History;
@@ -55,12 +56,14 @@ impl SqlEngine {
         let mut writing = self.begin().await?;
         let mut held = hold(&mut writing, lease).await?;
         if let Some(stop) = held.stop.clone() {
+            spend(&mut writing, &mut held, usage, None).await?;
             end_task(&mut writing, &held, "CANCELLED", usage).await?;
-            end_if_idle(&mut writing, &held.subject, &mut held.document, &stop).await?;
+            end_stopped(&mut writing, &mut held, &stop).await?;
             self.commit(writing).await?;
             return Ok(held.document.into_ended());
         }
         check_outcome(&mut writing, &held, &outcome).await?;
+        spend(&mut writing, &mut held, usage, outcome.result()).await?;
         // The end of a task that is all of its job is written together with the job's.
         let mut parts = ended("DONE", writing.now_ms, &held, usage);
         if !held.is_whole() || !matches!(outcome, Outcome::Proved { .. }) {
@@ -124,6 +127,7 @@ impl SqlEngine {
         let peak_device_bytes = u64::try_from(usage.peak_device_bytes).unwrap_or(0);
         let (history, verdict) = decide(failed, &Failed { peak_device_bytes, ..held.failed() }, &self.rules.budgets);
         held.history = history;
+        spend(&mut writing, &mut held, usage, None).await?;
         end_attempt(&mut writing, &held, failed.cause.as_str(), usage).await?;
         self.follow(&mut writing, &mut held, verdict, failed.cause.as_str(), &failed.message).await?;
         self.commit(writing).await
@@ -138,14 +142,17 @@ impl SqlEngine {
 
     /// Queues a task again; the attempt does not count.
     pub(super) async fn give_back(&self, writing: &mut Writing, held: &mut Held) -> Result<(), EngineError> {
-        end_attempt(writing, held, "RELEASED", &Usage::default()).await?;
+        let usage = Usage::default();
+        spend(writing, held, &usage, None).await?;
+        end_attempt(writing, held, "RELEASED", &usage).await?;
         held.attempts = held.attempts.saturating_sub(1);
         if let Some(stop) = held.stop.clone() {
             set_state(writing, held, "CANCELLED").await?;
-            end_if_idle(writing, &held.subject, &mut held.document, &stop).await?;
-            return Ok(());
+            return end_stopped(writing, held, &stop).await;
         }
-        requeue(writing, held, writing.now_ms).await
+        requeue(writing, held, writing.now_ms).await?;
+        // A whole job was written as one that waits again.
+        if held.is_whole() { Ok(()) } else { apply(writing, &held.subject, &mut held.document, Change::Spent).await }
     }
 
     /// Does what was decided after an attempt went wrong. A job that was told to stop ends that way.
@@ -159,8 +166,7 @@ impl SqlEngine {
     ) -> Result<(), EngineError> {
         if let Some(stop) = held.stop.clone() {
             set_state(writing, held, "CANCELLED").await?;
-            end_if_idle(writing, &held.subject, &mut held.document, &stop).await?;
-            return Ok(());
+            return end_stopped(writing, held, &stop).await;
         }
         match verdict {
             Verdict::Retry { after, device_bytes } => {
@@ -172,10 +178,11 @@ impl SqlEngine {
             }
             Verdict::Fail(mut failure) => {
                 set_state(writing, held, "FAILED").await?;
-                cancel_all(writing, &held.subject).await?;
                 if !held.is_whole() {
+                    spend_running(writing, &held.subject, &mut held.document).await?;
                     failure.stage = held.name.clone();
                 }
+                cancel_all(writing, &held.subject).await?;
                 apply(writing, &held.subject, &mut held.document, Change::Failed(failure)).await
             }
         }
@@ -199,6 +206,14 @@ async fn check_outcome(writing: &mut Writing, held: &Held, outcome: &Outcome) ->
     };
     let got = outcome.name();
     if got == expected { Ok(()) } else { Err(EngineError::OtherOutcome { task: held.name.clone(), expected, got }) }
+}
+
+/// After the end of an attempt, ends a job that was told to stop if none other runs; else keeps what the attempt took.
+async fn end_stopped(writing: &mut Writing, held: &mut Held, stop: &Stop) -> Result<(), EngineError> {
+    if end_if_idle(writing, &held.subject, &mut held.document, stop).await? {
+        return Ok(());
+    }
+    apply(writing, &held.subject, &mut held.document, Change::Spent).await
 }
 
 /// Ends a task and its attempt.
@@ -398,6 +413,5 @@ async fn step_times(writing: &mut Writing, subject: &Subject) -> Result<Vec<v1::
     .bind(&subject.id)
     .fetch_all(writing.connection())
     .await?;
-    let duration = |ms: i64| prost_types::Duration { seconds: ms / 1000, nanos: (ms % 1000) as i32 * 1_000_000 };
-    Ok(rows.into_iter().map(|(name, ms)| v1::StageTime { name, elapsed: Some(duration(ms.max(0))) }).collect())
+    Ok(rows.into_iter().map(|(name, ms)| stage_time(name, ms)).collect())
 }
