@@ -186,7 +186,7 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let ends = Ends::default();
         assert!((0..REMEMBERED + 10).all(|index| ends.is_first(&index.to_string())));
-        assert_eq!(ends.0.lock().unwrap().names.len(), REMEMBERED);
+        assert_eq!(ends.recent.lock().unwrap().names.len(), REMEMBERED);
         assert!(!ends.is_first(&(REMEMBERED + 9).to_string()));
     }
 }
