@@ -87,10 +87,10 @@ pub fn open_tested(ordinal: usize, memory_limit_bytes: u64) -> Result<Accelerato
     driver::open_tested(ordinal, memory_limit_bytes)
 }
 
-#[cfg(feature = "cuda")]
+#[cfg(any(feature = "cuda", test))]
 pub(crate) use driver::is_driver_present;
 
-#[cfg(not(feature = "cuda"))]
+#[cfg(not(any(feature = "cuda", test)))]
 mod driver {
     use zkinfer_circuits::backend::BackendError;
 
@@ -108,7 +108,7 @@ mod driver {
     }
 }
 
-#[cfg(feature = "cuda")]
+#[cfg(any(feature = "cuda", test))]
 mod driver {
     use cudarc::driver::result::{self, DriverError};
     use cudarc::driver::{CudaContext, sys};

@@ -61,7 +61,7 @@ impl Inspect for CpuBackend {
     }
 }
 
-#[cfg(feature = "cuda")]
+#[cfg(any(feature = "cuda", test))]
 impl Inspect for crate::CudaBackend {
     fn oracle_values(&self, oracle: &Self::Oracle) -> Result<Vec<F>, BackendError> {
         self.read_oracle(oracle)

@@ -8,7 +8,7 @@ pub mod absent;
 mod circuit;
 pub mod conformance;
 pub mod cpu;
-#[cfg(feature = "cuda")]
+#[cfg(any(feature = "cuda", test))]
 pub mod cuda;
 pub mod devices;
 pub mod dual;
@@ -21,7 +21,7 @@ pub mod select;
 mod vector;
 
 pub use cpu::CpuBackend;
-#[cfg(feature = "cuda")]
+#[cfg(any(feature = "cuda", test))]
 pub use cuda::CudaBackend;
 pub use dual::DualBackend;
 pub use fallback::FallbackBackend;
