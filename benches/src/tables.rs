@@ -146,6 +146,7 @@ fn measures(results: &Path) -> anyhow::Result<String> {
         }
     }
     kernels::write(&mut text, results)?;
+    kernels::write_memory(&mut text, results)?;
     if text.is_empty() {
         text.push_str("No results are committed.\n");
     }

@@ -81,6 +81,36 @@ const fn commit(what: &'static str, plonky2: &'static str, ours: &'static str, r
     Row { what, plonky2, ours, ratio, unit: "ms", aim: "≥ 4.5 times" }
 }
 
+/// What the CPU's kernels have resident at their peak: what, in which result, where.
+const MEMORY: &[(&str, &str, &str)] = &[
+    ("commitment of 135 columns of 2^12, rate 1/8", "kernels_commit", "/135x2^12_rate_1~18/memory"),
+    ("commitment of 135 columns of 2^16, rate 1/8", "kernels_commit", "/135x2^16_rate_1~18/memory"),
+    ("commitment of 256 columns of 2^14, rate 1/2", "kernels_commit", "/256x2^14_rate_1~12/memory"),
+    ("layer of 2^14 x 256, committed and proved", "kernels_steps", "/memory_of_dense_2^14x256_rate_1~18"),
+];
+
+/// Appends the table of memory, if all its results are there.
+pub(super) fn write_memory(text: &mut String, results: &Path) -> anyhow::Result<()> {
+    let path = |name: &str| results.join(format!("{name}.json"));
+    if !MEMORY.iter().all(|(_, name, _)| path(name).exists()) {
+        return Ok(());
+    }
+    text.push_str("| memory of the CPU's kernels | must hold | at its peak | ratio | aim |\n|---|---|---|---|---|\n");
+    for (what, name, place) in MEMORY {
+        let result: Value =
+            serde_json::from_str(&std::fs::read_to_string(path(name))?).with_context(|| format!("{name}.json is not a result"))?;
+        let figure = |of: &str| {
+            let pointer = format!("{place}/{of}");
+            result.pointer(&pointer).and_then(Value::as_f64).with_context(|| format!("{name}.json has no number at {pointer}"))
+        };
+        let (held, peak) = (figure("held_bytes")?, figure("peak_bytes")?);
+        let [held_mb, peak_mb, ratio] = [held / 1e6, peak / 1e6, peak / held].map(significant);
+        let _ = writeln!(text, "| {what} | {held_mb} MB | {peak_mb} MB | {ratio} | ≤ 1.3 |");
+    }
+    text.push_str("\nResident beyond the input, by `cargo bench -p zkinfer-kernels --bench commit` and `--bench steps -- memory`.\n\n");
+    Ok(())
+}
+
 /// Appends the table, if all its results are there.
 pub(super) fn write(text: &mut String, results: &Path) -> anyhow::Result<()> {
     let parts = [("kernels_poseidon", POSEIDON), ("kernels_commit", COMMIT), ("kernels_circuit", CIRCUIT)];
