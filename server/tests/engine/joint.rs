@@ -15,9 +15,6 @@ pub(crate) async fn who_is_refused_keeps_none_of_those_who_come_at_once_out(worl
     world.engine.set_quota("small", quota).await.unwrap();
     let keyed = |request_id: &str, body: u8| NewJob { key: key(request_id, body), ..new_job("acme", "net") };
     let first = world.engine.create_job(keyed("known", 1)).await.unwrap();
-    let gone = ArtifactName { tenant: "acme".into(), blake3: [9; 32] }.to_string();
-    let mut without_input = new_job("acme", "net");
-    without_input.job.input = Some(v1::Input { source: Some(v1::input::Source::Artifact(gone)), ..Default::default() });
     let plain = (0..20).map(|_| new_job("acme", "net"));
     let others = [
         keyed("known", 1),
@@ -29,7 +26,6 @@ pub(crate) async fn who_is_refused_keeps_none_of_those_who_come_at_once_out(worl
         new_job("small", "net"),
         new_job("small", "net"),
         new_job("small", "net"),
-        without_input,
     ];
     let mut answers = join_all(plain.chain(others).map(|new| world.engine.create_job(new))).await.into_iter();
     let mut next = || answers.next().unwrap();
@@ -44,9 +40,27 @@ pub(crate) async fn who_is_refused_keeps_none_of_those_who_come_at_once_out(worl
     let of_small = [next(), next(), next()];
     assert_eq!(of_small.iter().filter(|answer| answer.is_ok()).count(), 1);
     assert_eq!(of_small.iter().filter(|answer| matches!(answer, Err(EngineError::QuotaExceeded { .. }))).count(), 2);
-    assert!(matches!(next(), Err(EngineError::ArtifactGone)));
     // 20, the known one, the one that came twice, the one that came once, and that of the small tenant.
     assert_eq!(world.engine.queue().await.unwrap().ready, 24);
+}
+
+/// What one of them refers to is gone, which is found when all are written.
+pub(crate) async fn one_that_cannot_be_written_keeps_none_of_those_who_come_at_once_out(world: World) {
+    world.ready_model("acme", "net", whole()).await;
+    world.ready_model("small", "net", whole()).await;
+    let quota = v1::Quota { tenant: "tenants/small".into(), share_milli: 1000, max_queued: 1, max_running: 0, paused: false };
+    world.engine.set_quota("small", quota).await.unwrap();
+    let gone = ArtifactName { tenant: "acme".into(), blake3: [9; 32] }.to_string();
+    let mut without_input = new_job("acme", "net");
+    without_input.job.input = Some(v1::Input { source: Some(v1::input::Source::Artifact(gone)), ..Default::default() });
+    let plain = (0..8).map(|_| new_job("acme", "net"));
+    let small = (0..3).map(|_| new_job("small", "net"));
+    let all = plain.chain([without_input]).chain(small);
+    let answers = join_all(all.map(|new| world.engine.create_job(new))).await;
+    assert!(answers[..8].iter().all(Result::is_ok));
+    assert!(matches!(answers[8], Err(EngineError::ArtifactGone)));
+    assert_eq!(answers[9..].iter().filter(|answer| answer.is_ok()).count(), 1, "they do not take each other's room");
+    assert_eq!(world.engine.queue().await.unwrap().ready, 9);
 }
 
 /// Whoever admits for others may be dropped at any place.

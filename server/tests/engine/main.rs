@@ -102,6 +102,7 @@ conformance! {
     garbage::a_put_that_races_with_a_deletion_loses_nothing,
     garbage::a_reference_that_races_with_a_deletion_is_made_or_refused,
     joint::who_is_refused_keeps_none_of_those_who_come_at_once_out,
+    joint::one_that_cannot_be_written_keeps_none_of_those_who_come_at_once_out,
     joint::who_goes_away_keeps_none_of_those_who_come_with_it_out,
     joint::places_are_told_also_far_from_the_front,
     joint::a_key_that_is_not_the_models_must_be_there,
