@@ -183,3 +183,48 @@ fn is_contention(error: &EngineError) -> bool {
 fn is_away(error: &EngineError) -> bool {
     matches!(error, EngineError::Busy(source) if source.as_database_error().is_none())
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::super::super::Operations as _;
+    use super::*;
+    use crate::limits::Limits;
+
+    fn new_job(id: &str) -> Prepared {
+        let job = v1::Job {
+            name: format!("tenants/acme/jobs/{id}"),
+            model: "tenants/acme/models/net".into(),
+            state: v1::job::State::Queued.into(),
+            ..Default::default()
+        };
+        Prepared::new(NewJob { job, input: None, input_salt: [1; 32], seed: [2; 32], key: None }).unwrap()
+    }
+
+    /// Who admitted it was dropped before it could tell.
+    #[tokio::test]
+    async fn a_job_that_is_there_is_told_of_and_needs_no_more_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = SqlEngine::open_sqlite(folder.path(), &Limits { queued_per_tenant: 1, ..Limits::default() }).await.unwrap();
+        let model = v1::Model { name: "tenants/acme/models/net".into(), state: v1::model::State::Ready.into(), ..Default::default() };
+        let mut writing = engine.begin().await.unwrap();
+        sqlx::query(
+            "INSERT INTO models(tenant, id, state, created_ms, last_seq, doc, salt, seed) VALUES ('acme', 'net', 2, 0, 1, $1, $2, $2)",
+        )
+        .bind(model.encode_to_vec())
+        .bind(vec![0; 32])
+        .execute(writing.connection())
+        .await
+        .unwrap();
+        engine.commit(writing).await.unwrap();
+        let [first, second] = ["0190c7a2-0000-7000-8000-000000000001", "0190c7a2-0000-7000-8000-000000000002"].map(new_job);
+        engine.admit_alone(&first, Waits::Long).await.unwrap();
+        assert_eq!(engine.admit_one(&first, Waits::Long).await.unwrap().name, first.job.name, "it has taken the only place");
+        assert!(matches!(engine.admit_one(&second, Waits::Long).await, Err(EngineError::QuotaExceeded { limit: 1, .. })));
+        let quota = v1::Quota { tenant: "tenants/acme".into(), share_milli: 1000, max_queued: 9, max_running: 0, paused: false };
+        engine.set_quota("acme", quota).await.unwrap();
+        assert_eq!(engine.admit_one(&first, Waits::Long).await.unwrap().name, first.job.name, "there is one of this id");
+        assert_eq!(engine.queue().await.unwrap().ready, 1);
+    }
+}
