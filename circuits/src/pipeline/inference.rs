@@ -42,6 +42,27 @@ pub fn prove_inference<B: Backend>(
     observer: &dyn Observer,
 ) -> Result<ProvedInference, PipelineError> {
     let inference = Inference::new(backend, aggregator, model, *request)?;
+    let proved = prove(&inference, observer)?;
+    inference.verify(&proved)?;
+    Ok(proved)
+}
+
+/// Proves one inference for somebody who verifies the result from its bytes, as its receiver will: a failing device may have made it wrong.
+///
+/// # Errors
+/// An input of another length or out of range, a failing backend, or cancellation.
+pub fn prove_inference_unverified<B: Backend>(
+    backend: &B,
+    aggregator: &LayerAggregator,
+    model: &CommittedModel<B>,
+    request: &InferenceRequest<'_>,
+    observer: &dyn Observer,
+) -> Result<ProvedInference, PipelineError> {
+    prove(&Inference::new(backend, aggregator, model, *request)?, observer)
+}
+
+fn prove<B: Backend>(inference: &Inference<'_, B>, observer: &dyn Observer) -> Result<ProvedInference, PipelineError> {
+    let Inference { backend, aggregator, model, .. } = *inference;
     let n_layers = model.layers.len();
     let [leaves, joins] = stages(&inference.plan);
     observer.plan(&[
@@ -52,7 +73,6 @@ pub fn prove_inference<B: Backend>(
         leaves,
         joins,
         (Stage::Outer, 1),
-        (Stage::Verify, 1),
     ]);
     let (tensors, columns) = step(observer, Stage::Witness, 0, || inference.evaluate())?;
     let commit = |(index, columns)| step(observer, Stage::Commit, index, || inference.commit(columns, index));
@@ -67,7 +87,5 @@ pub fn prove_inference<B: Backend>(
     }
     let boundary = inference.boundary(&tensors);
     let root = aggregate(backend, aggregator, &inference.plan, &layers, Some(&boundary), bound.challenges, observer)?;
-    let proved = step(observer, Stage::Outer, 0, || inference.outer(&tensors, &bound, &root))?;
-    step(observer, Stage::Verify, 0, || inference.verify(&proved))?;
-    Ok(proved)
+    step(observer, Stage::Outer, 0, || inference.outer(&tensors, &bound, &root))
 }

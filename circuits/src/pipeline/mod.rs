@@ -18,7 +18,7 @@ use crate::recursion::plan::PlanError;
 use crate::recursion::prover::ProveError;
 
 pub use aggregation::LayerAggregator;
-pub use inference::{InferenceRequest, ProvedInference, prove_inference};
+pub use inference::{InferenceRequest, ProvedInference, prove_inference, prove_inference_unverified};
 pub use model::CommittedModel;
 pub use registration::register;
 pub use secret::ModelSecret;

@@ -10,6 +10,7 @@ use crate::columns::Columns;
 use crate::field::{Digest, F, from_signed};
 use crate::layer::LayerClaim;
 use crate::layer::prover::{LinkedOracle, balance, commit_linked, prove};
+use crate::layer::verify;
 use crate::ops::trace::main_columns;
 use crate::recursion::boundary::BoundaryWitness;
 use crate::recursion::digest::{Chains, GlobalChallenges, GlobalInputs, input_commitment, output_commitment};
@@ -120,19 +121,32 @@ impl<'a, B: Backend> Inference<'a, B> {
         main: &LinkedOracle<B>,
     ) -> Result<ProvedLayer, PipelineError> {
         let layer = &self.model.layers[index];
+        let claim = self.claim(tensors, bound, index);
+        let proof = prove(self.backend, &layer.shape, &claim, &layer.weights, main)?;
+        Ok(ProvedLayer { theta: claim.theta, proof })
+    }
+
+    /// Verifies a layer proof that is about to be handed on.
+    pub(super) fn verify_layer(&self, tensors: &Tensors, bound: &Bound, index: usize, proved: &ProvedLayer) -> Result<(), PipelineError> {
+        let claim = self.claim(tensors, bound, index);
+        verify(&self.model.layers[index].shape, &claim, &proved.proof)
+            .map_err(|error| PipelineError::SelfCheck(format!("layer {index}: {error}")))
+    }
+
+    /// What the proof of a layer shows.
+    fn claim(&self, tensors: &Tensors, bound: &Bound, index: usize) -> LayerClaim {
+        let layer = &self.model.layers[index];
         let GlobalChallenges { gamma_prime, delta } = bound.challenges;
         let inputs = self.layer_inputs(tensors, index);
-        let claim = LayerClaim {
+        LayerClaim {
             theta: layer.theta.clone(),
             index,
             link_weights: layer.weights.link,
-            link_main: main.link,
+            link_main: bound.links[index],
             gamma_prime,
             delta,
             balance: balance(&layer.shape, &layer.theta, gamma_prime, delta, inputs, &tensors.0[index + 1]),
-        };
-        let proof = prove(self.backend, &layer.shape, &claim, &layer.weights, main)?;
-        Ok(ProvedLayer { theta: claim.theta, proof })
+        }
     }
 
     /// What a leaf proves of input and output.

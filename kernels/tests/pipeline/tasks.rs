@@ -97,6 +97,7 @@ fn tasks_give_the_same_bytes_in_any_order_and_refuse_what_is_not_theirs() {
 
     refuses_missing_and_damaged_results(&case, &nodes, &results);
     refuses_foreign_results(&case, &results);
+    hands_on_no_layer_that_does_not_verify(&case, &results);
 }
 
 fn refuses_missing_and_damaged_results(case: &Case<'_>, nodes: &[TaskNode], results: &Stored) {
@@ -117,6 +118,24 @@ fn refuses_missing_and_damaged_results(case: &Case<'_>, nodes: &[TaskNode], resu
     }
     for absent in [TaskId::Commit(99), TaskId::Layer(99), TaskId::Leaf(99), TaskId::Join { level: 9, index: 0 }] {
         assert_eq!(case.refusal(absent, results), ResultError::NoSuchTask(absent).to_string());
+    }
+}
+
+/// A device that committed other values than those of the witness: everything fits together, but the layer's proof is false.
+fn hands_on_no_layer_that_does_not_verify(case: &Case<'_>, results: &Stored) {
+    let input: Vec<u8> = case.input.iter().map(|byte| byte ^ 0x55).collect();
+    let other = Case { input: &input, ..*case };
+    let mut of_other = Stored::default();
+    of_other.0.insert(TaskId::Witness, other.internal(TaskId::Witness, &of_other));
+    let kept = KeptOracles::default();
+    let TaskOutput::Internal(link) = other.tasks(&kept).run(TaskId::Commit(0), &of_other).unwrap() else { panic!("a link is internal") };
+    let mut wrong = results.clone();
+    wrong.0.insert(TaskId::Commit(0), link);
+    wrong.0.insert(TaskId::Bind, case.internal(TaskId::Bind, &wrong));
+    match case.tasks(&kept).run(TaskId::Layer(0), &wrong) {
+        Err(PipelineError::SelfCheck(message)) => assert!(message.starts_with("layer 0: "), "{message}"),
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it was handed on"),
     }
 }
 

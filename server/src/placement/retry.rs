@@ -88,16 +88,6 @@ impl Cause {
         }
     }
 
-    /// Whether the device may be at fault: two such failures of different tasks are reason to cordon it.
-    pub const fn suspects_device(self) -> bool {
-        match self {
-            Self::DeviceLost | Self::VerifyFailed => true,
-            Self::InvalidInput | Self::ProverError | Self::HostOom | Self::DeviceOom | Self::Storage | Self::Timeout | Self::LeaseLost => {
-                false
-            }
-        }
-    }
-
     const fn counter(self) -> Counter {
         match self {
             Self::InvalidInput => Counter::None,

@@ -17,7 +17,7 @@ use zkinfer_circuits::pipeline::registration::registration_stages;
 use zkinfer_circuits::pipeline::tasks::{InferenceTasks, NotATask, Results, TaskId, TaskOutput};
 use zkinfer_circuits::pipeline::{
     Cancelled, CommittedModel, InferenceRequest, LayerAggregator, ModelSecret, Observer, PipelineError, ProvedInference, Stage,
-    prove_inference, register,
+    prove_inference_unverified, register,
 };
 use zkinfer_circuits::recursion::kinds::leaf_kinds;
 use zkinfer_circuits::recursion::parameters::Parameters;
@@ -270,7 +270,8 @@ fn failure(error: PipelineError) -> ProverError {
         PipelineError::InputLength { .. } => rejected(Rejection::ShapeMismatch, text),
         PipelineError::Trace { .. } => rejected(Rejection::RangeOverflow, text),
         PipelineError::Program(_) | PipelineError::Size(_) | PipelineError::Plan(_) => rejected(Rejection::ModelInvalid, text),
-        PipelineError::SelfCheck(_) => ProverError::ProofInvalid(text),
+        // A device that computed a layer wrongly shows as a circuit that cannot be satisfied.
+        PipelineError::SelfCheck(_) | PipelineError::Aggregate(ProveError::Unsatisfied { .. }) => ProverError::ProofInvalid(text),
         PipelineError::Secret(_) | PipelineError::Result(_) => ProverError::Storage(text),
         PipelineError::Aggregate(_) => ProverError::Internal(text),
     }
@@ -421,7 +422,7 @@ impl<B: Backend> Prover for LocalProver<B> {
             let model = self.model(&place, material)?;
             let set = self.set(model.profile)?;
             self.inference(material, request, |inference| {
-                let proved = prove_inference(&place.backend, &set.aggregator, &model, &inference, &reporter);
+                let proved = prove_inference_unverified(&place.backend, &set.aggregator, &model, &inference, &reporter);
                 proved.map_err(|error| failed(&place, error)).and_then(proved_job)
             })
         })

@@ -392,7 +392,7 @@ pub trait Prover: Send + Sync + 'static {
     /// See [`ProverError`].
     fn register(&self, request: &RegisterRequest<'_>, progress: &dyn ProgressSink) -> Result<RegisteredModel, ProverError>;
 
-    /// Proves one inference.
+    /// Proves one inference. Whoever hands the proof on verifies it first, by [`Prover::verify`].
     ///
     /// # Errors
     /// See [`ProverError`].

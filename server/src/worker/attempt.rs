@@ -17,9 +17,10 @@ use super::reporter::{Reported, Reporter};
 use super::running::{Running, StopFlag, StopReason};
 use super::session::Session;
 use super::source::{Holding, SourceError, SourceFuture, TaskSource, Terms};
+use super::suspicion::Suspicion;
 use crate::artifacts::Class;
 use crate::convert;
-use crate::engine::{ArtifactFacts, Leased, Offer, Outcome, ProofWork, Usage, Work};
+use crate::engine::{ArtifactFacts, Leased, Offer, Outcome, ProofWork, TaskKey, Usage, Work};
 use crate::prover::{
     DigestBytes, InputEncoding, LAST_STEP, ModelMaterial as _, Privacy, ProgressSink as _, ProveRequest, ProvedJob, Prover, ProverError,
     RegisterRequest, RegisteredModel, StageEdge, StageEvent, StagePlan, StepOutput,
@@ -40,6 +41,7 @@ pub(super) struct Worker {
     pub(super) device_bytes: Option<u64>,
     pub(super) after_device_loss: AfterDeviceLoss,
     pub(super) has_lost_device: Arc<AtomicBool>,
+    pub(super) suspicion: Arc<Suspicion>,
     pub(super) draining: CancellationToken,
     pub(super) runtime: tokio::runtime::Handle,
 }
@@ -113,6 +115,7 @@ impl Worker {
         let desk = Desk { runtime: &self.runtime, source: &self.source, holding };
         let outcome = catch_unwind(AssertUnwindSafe(|| self.work(desk, &work, &reporter)))
             .unwrap_or_else(|panic| Err(ProverError::Internal(panic_message(&*panic))));
+        let is_suspected = self.suspects_device(&lease.task, &outcome);
         let stop_reason = reporter.stop_reason();
         let (stage_times, place) = reporter.finish(&self.runtime, outcome.is_ok());
         let peak_host_bytes = crate::process::peak_resident_bytes().unwrap_or(0);
@@ -125,10 +128,19 @@ impl Worker {
             Err(error) => tracing::error!(%error, "cannot write the outcome"),
         }
         self.running.leave(&lease);
-        if self.after_device_loss == AfterDeviceLoss::End && self.prover.is_degraded() {
-            tracing::warn!("the device is lost; no more tasks are taken");
+        if self.after_device_loss == AfterDeviceLoss::End && (is_suspected || self.prover.is_degraded()) {
+            tracing::warn!(is_suspected, "the device is lost, or computes wrongly; no more tasks are taken");
             self.has_lost_device.store(true, Ordering::Release);
             self.draining.cancel();
+        }
+    }
+
+    /// Whether the device is to be tested again before it gets another task. Attempts that gave no output tell nothing of it.
+    fn suspects_device(&self, task: &TaskKey, outcome: &Result<Output, ProverError>) -> bool {
+        match outcome {
+            Ok(_) => self.suspicion.after(task, false),
+            Err(ProverError::ProofInvalid(_)) => self.suspicion.after(task, true),
+            Err(_) => false,
         }
     }
 

@@ -15,6 +15,7 @@ mod reporter;
 mod running;
 mod session;
 mod source;
+mod suspicion;
 pub(crate) mod wire;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub use running::{Running, StopReason, WorkDone};
 pub use session::OnSession;
 use session::Session;
 pub use source::{Holding, SourceError, SourceFuture, TaskSource, Terms};
+use suspicion::Suspicion;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +42,7 @@ use crate::prover::Prover;
 /// The last words to the service are waited for at most so long.
 const CLOSE: Duration = Duration::from_secs(5);
 
-/// What a worker does after its device has failed.
+/// What a worker does after its device has failed, or computed wrongly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterDeviceLoss {
     /// It goes on, on the CPU.
@@ -93,6 +95,7 @@ impl WorkerPool {
         let session = Arc::new(Session::new(session, on_session));
         let (draining, heartbeat) = (CancellationToken::new(), CancellationToken::new());
         let has_lost_device = Arc::new(AtomicBool::new(false));
+        let suspicion = Arc::new(Suspicion::default());
         let (alive, ended) = mpsc::channel(1);
         let (beating, heartbeat_ended) = mpsc::channel(1);
         let beats = Heartbeat {
@@ -113,6 +116,7 @@ impl WorkerPool {
                 device_bytes,
                 after_device_loss,
                 has_lost_device: has_lost_device.clone(),
+                suspicion: suspicion.clone(),
                 draining: draining.clone(),
                 runtime: tokio::runtime::Handle::current(),
             };
@@ -134,7 +138,7 @@ impl WorkerPool {
         let _ = self.ended.recv().await;
     }
 
-    /// Whether the device was lost.
+    /// Whether the device was lost, or is suspected to compute wrongly.
     pub fn has_lost_device(&self) -> bool {
         self.has_lost_device.load(Ordering::Acquire)
     }

@@ -2,7 +2,8 @@
 //!
 //! All tasks but the last are deterministic: done again, anywhere, they give the same bytes. What a task reads is what others wrote, so it is
 //! checked where it is used: lists by the model's sizes, the challenges by deriving them again from the request's own input, the oracle committed again
-//! by its link, nodes by verifying them, and the end by verifying the published proof.
+//! by its link, nodes by verifying them, and the end by verifying the published proof. What a device computed is verified before it is handed on as well:
+//! proofs of layers, nodes (by the aggregator), and what is published. A commitment is verified with the proof of its layer, which opens it.
 
 mod artifacts;
 mod graph;
@@ -90,7 +91,8 @@ impl<'a, B: Backend> InferenceTasks<'a, B> {
     /// Does one task, given the results of those that it needs.
     ///
     /// # Errors
-    /// [`PipelineError::Result`] if a result is missing or damaged; else what the step says.
+    /// [`PipelineError::Result`] if a result is missing or damaged; [`PipelineError::SelfCheck`] if what was computed does not verify; else what the step
+    /// says.
     pub fn run(&self, task: TaskId, results: &dyn Results) -> Result<TaskOutput, PipelineError> {
         let (stage, index) = stage_of(task);
         let _span = span(stage.name(), index).entered();
@@ -135,7 +137,9 @@ impl<'a, B: Backend> InferenceTasks<'a, B> {
         if main.link != bound.links[index] {
             return Err(ResultError::Foreign(TaskId::Bind).into());
         }
-        self.inference.prove_layer(&tensors, &bound, index, &main)
+        let proved = self.inference.prove_layer(&tensors, &bound, index, &main)?;
+        self.inference.verify_layer(&tensors, &bound, index, &proved)?;
+        Ok(proved)
     }
 
     fn leaf(&self, index: usize, results: &dyn Results) -> Result<NodeProof, PipelineError> {
