@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use zkinfer_benches::chaos::{Run, limits, plan, run};
 use zkinfer_benches::cluster::postgres::Postgres;
-use zkinfer_benches::cluster::{Clocks, Layout, Network, Store};
+use zkinfer_benches::cluster::{Clocks, Layout, Network, Servers, Store};
 use zkinfer_benches::record::Record;
 
 /// Starts a service and workers, asks for proofs while processes are killed (kill -9) and started again, then checks every job: at its end, one result
@@ -27,10 +27,16 @@ struct Arguments {
     /// Of the kills and of the inputs.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Servers that only answer calls (`--role api`); 0: one server does everything. With --schedulers and PostgreSQL.
+    #[arg(long, default_value_t = 0, requires = "schedulers")]
+    apis: usize,
+    /// Servers that only keep time (`--role scheduler`).
+    #[arg(long, default_value_t = 0, requires = "apis")]
+    schedulers: usize,
     /// Worker processes.
     #[arg(long, default_value_t = 1)]
     workers: usize,
-    /// Proofs at a time in the server's own process.
+    /// Proofs at a time in the process of a server that does everything.
     #[arg(long, default_value_t = 1)]
     workers_in_server: u16,
     /// Jobs that are under way at a time.
@@ -85,6 +91,10 @@ async fn main() -> anyhow::Result<ExitCode> {
     let layout = Layout {
         program: arguments.program.clone(),
         store: arguments.store,
+        servers: match arguments.apis {
+            0 => Servers::One,
+            n_apis => Servers::Roles { n_apis, n_schedulers: arguments.schedulers },
+        },
         limits,
         workers_in_server: arguments.workers_in_server,
         n_workers: arguments.workers,

@@ -59,8 +59,8 @@ pub struct Accepted {
 /// Many clients.
 #[derive(Clone, Debug)]
 pub struct Clients {
-    /// The connection.
-    pub channel: Channel,
+    /// A connection to each server.
+    pub channels: Vec<Channel>,
     /// Name of the model.
     pub model: String,
     /// Of inputs.
@@ -96,15 +96,16 @@ impl Clients {
     async fn job(&self, index: usize) -> anyhow::Result<Accepted> {
         let nonce = ContextNonce::of_context(format!("chaos {} {index}", self.seed).as_bytes());
         let request = self.request(index, nonce);
-        let job = self.create(&request).await?;
+        let job = self.create(index, &request).await?;
         if index.is_multiple_of(REPLAY_EVERY) {
             self.seen.n_replays.fetch_add(1, Ordering::Relaxed);
-            let again = self.create(&request).await?;
+            let again = self.create(index + 1, &request).await?;
             if again.name != job.name {
                 self.seen.wrong(format!("request {} made {} and {}", request.request_id, job.name, again.name));
             }
         }
-        self.wait(&job.name).await?;
+        // Where it was not created, if there is more than one server.
+        self.wait(index + 1, &job.name).await?;
         self.seen.n_done.fetch_add(1, Ordering::Relaxed);
         Ok(Accepted { name: job.name, nonce })
     }
@@ -123,15 +124,15 @@ impl Clients {
         CreateJobRequest { job: Some(job), request_id: uuid::Uuid::new_v4().to_string(), ..CreateJobRequest::default() }
     }
 
-    async fn create(&self, request: &CreateJobRequest) -> anyhow::Result<Job> {
+    async fn create(&self, server: usize, request: &CreateJobRequest) -> anyhow::Result<Job> {
         let call = |mut proofs: Proofs| {
             let request = request.clone();
             async move { proofs.create_job(request).await.map(Response::into_inner).map_err(Refusal::from) }
         };
-        self.until_answered("CreateJob", call).await
+        self.until_answered(server, "CreateJob", call).await
     }
 
-    async fn wait(&self, name: &str) -> anyhow::Result<()> {
+    async fn wait(&self, server: usize, name: &str) -> anyhow::Result<()> {
         let timeout = Some(WireDuration { seconds: WAIT_SECONDS, nanos: 0 });
         let request = WaitJobRequest { name: name.to_owned(), timeout };
         let call = |mut proofs: Proofs| {
@@ -139,21 +140,22 @@ impl Clients {
             async move { proofs.wait_job(request).await.map(Response::into_inner).map_err(Refusal::from) }
         };
         loop {
-            let job = self.until_answered("WaitJob", call).await?;
+            let job = self.until_answered(server, "WaitJob", call).await?;
             if is_final(job.state()) {
                 return Ok(());
             }
         }
     }
 
-    /// Repeats a call while the service is away.
+    /// Repeats a call while the service is away, at one server after another.
     async fn until_answered<F: Future<Output = Result<Job, Refusal>>>(
         &self,
+        server: usize,
         method: &str,
         call: impl Fn(Proofs) -> F,
     ) -> anyhow::Result<Job> {
-        loop {
-            let answer = tokio::time::timeout(ANSWER, call(Proofs::new(self.channel.clone()))).await;
+        for channel in self.channels.iter().cycle().skip(server % self.channels.len()) {
+            let answer = tokio::time::timeout(ANSWER, call(Proofs::new(channel.clone()))).await;
             match answer {
                 Ok(Ok(job)) => return Ok(job),
                 Ok(Err(refusal)) if refusal.is_transient() => {}
@@ -165,6 +167,7 @@ impl Clients {
             self.seen.n_repeats.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(PAUSE).await;
         }
+        bail!("there is no server")
     }
 }
 

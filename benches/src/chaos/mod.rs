@@ -16,7 +16,7 @@ use plan::Strike;
 use zkinfer_client::{Client, ClientOptions, MediaType, ModelRequest, RetryPolicy, UploadSource};
 use zkinfer_server::limits::Limits;
 
-use crate::cluster::{Cluster, Layout, Victim};
+use crate::cluster::{Cluster, Layout, Servers, Victim};
 use crate::record::Record;
 
 /// The smallest bundled network, quantized: a proof takes less than a second.
@@ -44,7 +44,7 @@ struct Kills {
 impl Kills {
     fn count(&mut self, victim: Victim) {
         match victim {
-            Victim::Server => self.server += 1,
+            Victim::Server(_) => self.server += 1,
             Victim::Supervisor(_) => self.supervisor += 1,
             Victim::Prover(_) => self.prover += 1,
             Victim::Database => self.database += 1,
@@ -73,10 +73,10 @@ pub async fn run(layout: &Layout, run: &Run, strikes: &[Strike], models: &Path, 
     let mut cluster = tokio::task::block_in_place(|| Cluster::start(layout))?;
     let (first_wait, longest_wait) = (Duration::from_millis(100), Duration::from_secs(1));
     let retry = RetryPolicy { attempts: 1000, first_wait, longest_wait, budget: Duration::MAX };
-    let client = Client::connect_with(&cluster.address(), ClientOptions { retry, ..ClientOptions::default() }).await?;
+    let client = Client::connect_with(&cluster.addresses()[0], ClientOptions { retry, ..ClientOptions::default() }).await?;
     let model = register(&client, &models.join(NETWORK)).await?;
     let seen = Arc::new(Seen::default());
-    let clients = Clients { channel: cluster.channel()?, model, seed: run.seed, n_at_once: run.n_at_once, seen: seen.clone() };
+    let clients = Clients { channels: cluster.channels()?, model, seed: run.seed, n_at_once: run.n_at_once, seen: seen.clone() };
     let began = Instant::now();
     let asking = tokio::spawn({
         let (clients, n_jobs) = (clients.clone(), run.n_jobs);
@@ -85,7 +85,7 @@ pub async fn run(layout: &Layout, run: &Run, strikes: &[Strike], models: &Path, 
     let kills = strike_all(&mut cluster, strikes, &seen).await?;
     let accepted: Vec<Accepted> = asking.await.context("the clients panicked")??;
     let wall_s = began.elapsed().as_secs_f64();
-    let mut findings = invariants::check(&clients.channel, &client, &accepted).await?;
+    let mut findings = invariants::check(&clients.channels[0], &client, &accepted).await?;
     // Only the death of a prover, or a worker that falls silent behind a cut cable, is a death of what it did; it takes two.
     let n_deaths = kills.prover + kills.cable;
     if findings.poisoned * 2 > n_deaths {
@@ -122,6 +122,10 @@ fn note(layout: &Layout, accepted: &[Accepted], wall_s: f64, kills: &Kills, seen
     record.set("network", NETWORK);
     record.set("workers_in_server", layout.workers_in_server);
     record.set("worker_processes", layout.n_workers);
+    if let Servers::Roles { n_apis, n_schedulers } = layout.servers {
+        record.set("api_processes", n_apis);
+        record.set("scheduler_processes", n_schedulers);
+    }
     record.set("lease_seconds", layout.limits.lease.as_secs_f64());
     record.add_single("jobs", accepted.len() as f64);
     record.add_single("wall_s", wall_s);

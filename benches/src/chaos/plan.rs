@@ -45,7 +45,7 @@ pub fn strikes(seed: u64, n_jobs: usize, n_kills: usize, layout: &Layout) -> Vec
 }
 
 fn victim(random: &mut StdRng, layout: &Layout) -> Victim {
-    let mut victims = vec![Victim::Server];
+    let mut victims = vec![Victim::Server(random.gen_range(0..layout.servers.count()))];
     if layout.n_workers > 0 {
         let worker = random.gen_range(0..layout.n_workers);
         victims.extend([Victim::Supervisor(worker), Victim::Prover(worker)]);
@@ -63,12 +63,13 @@ fn victim(random: &mut StdRng, layout: &Layout) -> Victim {
 mod tests {
     use super::*;
     use crate::chaos::limits;
-    use crate::cluster::Clocks;
+    use crate::cluster::{Clocks, Servers};
 
     fn layout(store: Store, network: Network) -> Layout {
         let limits = limits(Duration::from_secs(3));
         let (program, cache_dir) = ("zkinferd".into(), None);
-        Layout { program, store, limits, workers_in_server: 1, n_workers: 2, cache_dir, clocks: Clocks::Right, network }
+        let servers = Servers::Roles { n_apis: 2, n_schedulers: 2 };
+        Layout { program, store, servers, limits, workers_in_server: 1, n_workers: 2, cache_dir, clocks: Clocks::Right, network }
     }
 
     #[test]
@@ -78,8 +79,8 @@ mod tests {
         assert_eq!(plan, strikes(7, 200, 100, &layout));
         assert_ne!(plan, strikes(8, 200, 100, &layout));
         assert_eq!((plan[0].after_jobs, plan[99].after_jobs), (0, 198));
-        for victim in [Victim::Server, Victim::Supervisor(0), Victim::Supervisor(1), Victim::Prover(0), Victim::Database, Victim::Cable(1)]
-        {
+        let of_workers = [Victim::Supervisor(0), Victim::Supervisor(1), Victim::Prover(0), Victim::Database, Victim::Cable(1)];
+        for victim in (0..4).map(Victim::Server).chain(of_workers) {
             assert!(plan.iter().any(|strike| strike.victim == victim), "{victim:?}");
         }
     }

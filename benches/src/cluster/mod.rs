@@ -1,4 +1,5 @@
-//! The service as operators run it, on one machine: `zkinferd serve`, several `zkinferd worker`, and a database, each in processes of its own.
+//! The service as operators run it, on one machine: `zkinferd serve`, as one process or several with roles of their own, several `zkinferd worker`, and
+//! a database, each in processes of its own.
 
 pub mod network;
 #[path = "../../../server/tests/support/postgres.rs"]
@@ -78,6 +79,34 @@ impl Clocks {
     }
 }
 
+/// The processes that serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Servers {
+    /// One, which does everything.
+    One,
+    /// Some that answer calls, and some that keep time; with PostgreSQL.
+    Roles {
+        /// `--role api`. Clients and workers spread over them.
+        n_apis: usize,
+        /// `--role scheduler`.
+        n_schedulers: usize,
+    },
+}
+
+impl Servers {
+    /// Processes.
+    pub fn count(self) -> usize {
+        self.roles().len()
+    }
+
+    fn roles(self) -> Vec<&'static str> {
+        match self {
+            Self::One => vec!["all"],
+            Self::Roles { n_apis, n_schedulers } => [vec!["api"; n_apis], vec!["scheduler"; n_schedulers]].concat(),
+        }
+    }
+}
+
 /// What to start.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -85,9 +114,11 @@ pub struct Layout {
     pub program: PathBuf,
     /// What remembers.
     pub store: Store,
-    /// Its limits.
+    /// The processes that serve.
+    pub servers: Servers,
+    /// Their limits.
     pub limits: Limits,
-    /// Proofs at a time in the server's process.
+    /// Proofs at a time in the server's process, if it is one.
     pub workers_in_server: u16,
     /// Worker processes.
     pub n_workers: usize,
@@ -102,8 +133,8 @@ pub struct Layout {
 /// Whom a kill meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Victim {
-    /// `zkinferd serve`.
-    Server,
+    /// A `zkinferd serve`.
+    Server(usize),
     /// The supervisor of a worker.
     Supervisor(usize),
     /// The process of a worker that proves.
@@ -117,16 +148,23 @@ pub enum Victim {
 /// Running processes. All end when this is dropped.
 pub struct Cluster {
     // Before the folder that they write to, as fields are dropped in order.
-    server: Process,
+    servers: Vec<Server>,
     workers: Vec<Process>,
     namespaces: Vec<Namespace>,
     postgres: Option<Postgres>,
-    address: SocketAddr,
     folder: TempDir,
 }
 
+/// A `zkinferd serve`.
+struct Server {
+    process: Process,
+    role: &'static str,
+    address: SocketAddr,
+    worker_address: SocketAddr,
+}
+
 impl Cluster {
-    /// Starts database, server and workers, and waits until the server listens.
+    /// Starts database, servers and workers, and waits until the servers listen.
     ///
     /// # Errors
     /// A program that is missing or ends, or PostgreSQL is not installed.
@@ -137,27 +175,41 @@ impl Cluster {
             Store::Postgres => Some(Postgres::start().map_err(anyhow::Error::msg)?),
         };
         let database = postgres.as_ref().map(|postgres| migrated(&layout.program, postgres)).transpose()?;
-        let (address, worker_address) = (free_address()?, free_address()?);
         let cache_dir = layout.cache_dir.clone().unwrap_or_else(|| folder.path().join("cache"));
-        let limits = folder.path().join("limits.json");
-        std::fs::write(&limits, serde_json::to_vec(&layout.limits)?)?;
-        let mut line = words(&["serve", "--device", "cpu", "--log", "info"]);
+        std::fs::write(folder.path().join("limits.json"), serde_json::to_vec(&layout.limits)?)?;
+        let mut cluster = Self { servers: Vec::new(), workers: Vec::new(), namespaces: Vec::new(), postgres, folder };
+        for role in layout.servers.roles() {
+            cluster.start_server(layout, role, database.as_deref(), &cache_dir)?;
+        }
+        let addresses: Vec<SocketAddr> = cluster.apis().map(|server| server.worker_address).collect();
+        for (i, &address) in (0..layout.n_workers).zip(addresses.iter().cycle()) {
+            cluster.start_worker(layout, i, address, &cache_dir)?;
+        }
+        Ok(cluster)
+    }
+
+    fn start_server(&mut self, layout: &Layout, role: &'static str, database: Option<&str>, cache_dir: &Path) -> anyhow::Result<()> {
+        let (i, folder) = (self.servers.len(), self.folder.path());
+        let (address, worker_address) = (free_address()?, free_address()?);
+        let mut line = words(&["serve", "--device", "cpu", "--log", "info", "--role", role]);
         option(&mut line, "--listen", address.to_string());
         option(&mut line, "--worker-listen", worker_address.to_string());
-        option(&mut line, "--data-dir", folder.path().join("data"));
-        option(&mut line, "--cache-dir", &cache_dir);
-        option(&mut line, "--limits", &limits);
+        option(&mut line, "--data-dir", folder.join(format!("data-{i}")));
+        option(&mut line, "--artifacts", format!("file://{}", folder.join("artifacts").display()));
+        option(&mut line, "--cache-dir", cache_dir);
+        option(&mut line, "--limits", folder.join("limits.json"));
         option(&mut line, "--workers", layout.workers_in_server.to_string());
         if let Some(url) = database {
             option(&mut line, "--database", url);
         }
-        let server = Process::start(&layout.program, line, layout.clocks.environment("-1d")?, folder.path().join("server.log"))?;
-        let mut cluster = Self { server, workers: Vec::new(), namespaces: Vec::new(), postgres, address, folder };
-        cluster.wait_for_server()?;
-        for i in 0..layout.n_workers {
-            cluster.start_worker(layout, i, worker_address, &cache_dir)?;
-        }
-        Ok(cluster)
+        let process = Process::start(&layout.program, line, layout.clocks.environment("-1d")?, folder.join(format!("server-{i}.log")))?;
+        self.servers.push(Server { process, role, address, worker_address });
+        self.wait_for_server(i)
+    }
+
+    /// The servers that answer calls.
+    fn apis(&self) -> impl Iterator<Item = &Server> {
+        self.servers.iter().filter(|server| server.role != "scheduler")
     }
 
     fn start_worker(&mut self, layout: &Layout, i: usize, server: SocketAddr, cache_dir: &Path) -> anyhow::Result<()> {
@@ -184,17 +236,18 @@ impl Cluster {
         Ok(())
     }
 
-    /// `http://HOST:PORT` for clients.
-    pub fn address(&self) -> String {
-        format!("http://{}", self.address)
+    /// `http://HOST:PORT` of each server that answers clients.
+    pub fn addresses(&self) -> Vec<String> {
+        self.apis().map(|server| format!("http://{}", server.address)).collect()
     }
 
-    /// A connection that is made again whenever it breaks.
+    /// Connections to these servers, made again whenever they break.
     ///
     /// # Errors
     /// Never for an address of this machine.
-    pub fn channel(&self) -> anyhow::Result<Channel> {
-        Ok(Endpoint::from_shared(self.address())?.connect_timeout(Duration::from_secs(5)).connect_lazy())
+    pub fn channels(&self) -> anyhow::Result<Vec<Channel>> {
+        let channel = |address| Ok(Endpoint::from_shared(address)?.connect_timeout(Duration::from_secs(5)).connect_lazy());
+        self.addresses().into_iter().map(channel).collect()
     }
 
     /// Where logs and data are.
@@ -213,11 +266,12 @@ impl Cluster {
     /// What was killed does not start again.
     pub fn strike(&mut self, victim: Victim, downtime: Duration) -> anyhow::Result<()> {
         match victim {
-            Victim::Server => {
-                self.server.kill();
+            Victim::Server(i) => {
+                let server = self.servers.get_mut(i).context("no such server")?;
+                server.process.kill();
                 std::thread::sleep(downtime);
-                self.server.start_again()?;
-                self.wait_for_server()
+                server.process.start_again()?;
+                self.wait_for_server(i)
             }
             Victim::Supervisor(worker) => {
                 let process = self.workers.get_mut(worker).context("no such worker")?;
@@ -245,24 +299,26 @@ impl Cluster {
         }
     }
 
-    /// Waits until the server listens.
-    fn wait_for_server(&mut self) -> anyhow::Result<()> {
+    /// Waits until a server listens.
+    fn wait_for_server(&mut self, i: usize) -> anyhow::Result<()> {
         let began = Instant::now();
-        while TcpStream::connect(self.address).is_err() {
-            ensure!(began.elapsed() < PATIENCE, "zkinferd does not listen; its log:\n{}", self.server_log());
-            if self.server.has_ended() {
-                bail!("zkinferd ended; its log:\n{}", self.server_log());
+        let log = self.folder.path().join(format!("server-{i}.log"));
+        let server = self.servers.get_mut(i).context("no such server")?;
+        while TcpStream::connect(server.address).is_err() {
+            ensure!(began.elapsed() < PATIENCE, "zkinferd does not listen; its log:\n{}", last_lines(&log));
+            if server.process.has_ended() {
+                bail!("zkinferd ended; its log:\n{}", last_lines(&log));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
     }
+}
 
-    fn server_log(&self) -> String {
-        let log = std::fs::read_to_string(self.folder.path().join("server.log")).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(20)..].join("\n")
-    }
+fn last_lines(log: &Path) -> String {
+    let log = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
 /// A database with today's schema.

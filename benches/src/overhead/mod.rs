@@ -10,7 +10,9 @@ use anyhow::ensure;
 use timed_prover::{KeptModel, TimedProver};
 use zkinfer_client::proto::job_event::Detail;
 use zkinfer_client::{Client, JobRequest, MediaType, ModelRequest};
-use zkinfer_server::prover::{InputEncoding, Privacy, ProgressSink, ProveRequest, Prover as _, StageEvent, StagePlan, Stopped};
+use zkinfer_server::prover::{
+    InputEncoding, ModelMaterial as _, Privacy, ProgressSink, ProveRequest, Prover as _, StageEvent, StagePlan, Stopped,
+};
 
 use crate::record::Record;
 use crate::service::{Computing, Service};
@@ -72,7 +74,7 @@ async fn register(client: &Client, workload: &Workload) -> anyhow::Result<String
     Ok(model.name)
 }
 
-/// A proof by a call.
+/// A proof by a call, verified as a worker verifies what it made.
 fn prove(prover: &TimedProver, model: &KeptModel, input: &[u8]) -> anyhow::Result<f64> {
     let request = ProveRequest {
         input,
@@ -83,7 +85,9 @@ fn prove(prover: &TimedProver, model: &KeptModel, input: &[u8]) -> anyhow::Resul
         seed: &[2; 32],
     };
     let began = Instant::now();
-    prover.prove(model, &request, &Nobody)?;
+    let proved = prover.prove(model, &request, &Nobody)?;
+    let verified = prover.verify(&model.verifier_key()?, &proved.statement, &proved.proof);
+    verified.map_err(|failure| anyhow::anyhow!("{failure}"))?;
     Ok(began.elapsed().as_secs_f64())
 }
 
@@ -109,6 +113,6 @@ fn note(direct: &[f64], served: &[Served], record: &mut Record) {
     record.add("prove_in_service_wall_s", &column(|job| job.prove_s));
     record.add("verify_own_output_wall_s", &column(|job| job.verify_s));
     record.add("service_wall_s", &column(|job| job.submit_to_succeeded_s - job.prove_s - job.verify_s));
-    record.add("service_percent_of_prove", &column(|job| (job.submit_to_succeeded_s - job.prove_s - job.verify_s) / job.prove_s * 100.0));
-    record.add("service_and_verify_percent_of_prove", &column(|job| (job.submit_to_succeeded_s - job.prove_s) / job.prove_s * 100.0));
+    let percent = |job: &Served| (job.submit_to_succeeded_s / (job.prove_s + job.verify_s) - 1.0) * 100.0;
+    record.add("service_percent_of_prove", &column(percent));
 }
