@@ -170,7 +170,10 @@ fn note(n_proved: usize, wall_s: f64, cpu_s: f64, mut latencies: Vec<f64>, memor
     record.add_single("get_job_p99_ms", at(0.99));
     record.add("resident_bytes", memory);
     let half = memory.len() / 2;
-    let mean = |samples: &[f64]| samples.iter().sum::<f64>() / samples.len() as f64;
+    let last = memory.len() - memory.len() / 5;
+    let before_last = last - memory.len() / 5;
+    let mean = |samples: &[f64]| samples.iter().sum::<f64>() / samples.len().max(1) as f64;
     record.add_single("resident_bytes_second_half_minus_first", mean(&memory[half..]) - mean(&memory[..half]));
+    record.add_single("resident_bytes_last_fifth_minus_fourth", mean(&memory[last..]) - mean(&memory[before_last..last]));
     Ok(())
 }

@@ -11,6 +11,7 @@ use super::significant;
 const RUNS: &[(&str, &str)] = &[
     ("chaos-sqlite", "SQLite"),
     ("chaos-postgres", "PostgreSQL"),
+    ("chaos-roles", "PostgreSQL, 2 api, 2 scheduler, 2 workers, jobs split"),
     ("chaos-network", "SQLite, workers in network namespaces"),
     ("chaos-clocks", "SQLite, skewed clocks"),
 ];
@@ -19,7 +20,7 @@ const RUNS: &[(&str, &str)] = &[
 const CHAOS: &[(&str, &str)] = &[
     ("jobs", "jobs"),
     ("of them succeeded, each with one proof that verifies", "jobs_succeeded"),
-    ("kills of the server", "kills_server"),
+    ("kills of a server", "kills_server"),
     ("kills of a worker's supervisor", "kills_worker_supervisor"),
     ("kills of a worker's prover", "kills_worker_prover"),
     ("kills of the database", "kills_database"),
@@ -40,6 +41,7 @@ const LOAD: &[(&str, &str, f64, &str, &str)] = &[
     ("processor time a job, clients included", "cpu_ms_per_job", 1.0, " ms", ""),
     ("resident memory", "resident_bytes", 1e-6, " MB", ""),
     ("the same, mean of the second half less that of the first", "resident_bytes_second_half_minus_first", 1e-6, " MB", "0"),
+    ("the same, mean of the last fifth less that of the fourth", "resident_bytes_last_fifth_minus_fourth", 1e-6, " MB", "0"),
 ];
 
 const OVERHEAD: &[(&str, &str, f64, &str)] = &[
