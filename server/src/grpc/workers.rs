@@ -354,10 +354,10 @@ impl WorkerService for Workers {
     }
 
     async fn release_task(&self, request: Request<v1::ReleaseTaskRequest>) -> Result<Response<v1::SettleResponse>, Status> {
-        let v1::ReleaseTaskRequest { session, lease } = request.into_inner();
+        let v1::ReleaseTaskRequest { session, lease, usage: taken } = request.into_inner();
         self.unary(async {
             let lease = wire::lease(lease)?;
-            accepted(self.source.release(Holding { session: &session, lease: &lease }).await)
+            accepted(self.source.release(Holding { session: &session, lease: &lease }, usage(taken)).await)
         })
         .await
     }

@@ -186,10 +186,10 @@ impl TaskSource for LocalSource {
         })
     }
 
-    fn release<'a>(&'a self, holding: Holding<'a>) -> SourceFuture<'a, ()> {
+    fn release<'a>(&'a self, holding: Holding<'a>, usage: Usage) -> SourceFuture<'a, ()> {
         let lease = holding.lease.clone();
         self.there(|here| async move {
-            here.engine.release(&lease).await?;
+            here.engine.release(&lease, usage).await?;
             here.changed(&lease.task.subject);
             Ok(())
         })

@@ -272,8 +272,12 @@ impl TaskSource for RemoteSource {
         Box::pin(async move { self.settle(self.client.clone().fail_task(request)).await })
     }
 
-    fn release<'a>(&'a self, holding: Holding<'a>) -> SourceFuture<'a, ()> {
-        let request = v1::ReleaseTaskRequest { session: holding.session.to_owned(), lease: Some(wire::lease_message(holding.lease)) };
+    fn release<'a>(&'a self, holding: Holding<'a>, usage: Usage) -> SourceFuture<'a, ()> {
+        let request = v1::ReleaseTaskRequest {
+            session: holding.session.to_owned(),
+            lease: Some(wire::lease_message(holding.lease)),
+            usage: Some(wire::usage_message(usage)),
+        };
         Box::pin(async move { self.settle(self.client.clone().release_task(request)).await })
     }
 

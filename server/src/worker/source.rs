@@ -69,7 +69,7 @@ pub trait TaskSource: Send + Sync + 'static {
     /// Ends an attempt badly.
     fn fail<'a>(&'a self, holding: Holding<'a>, failed: FailedAttempt, usage: Usage) -> SourceFuture<'a, ()>;
     /// Gives a task back unharmed.
-    fn release<'a>(&'a self, holding: Holding<'a>) -> SourceFuture<'a, ()>;
+    fn release<'a>(&'a self, holding: Holding<'a>, usage: Usage) -> SourceFuture<'a, ()>;
     /// Ends a session; a crashed one counts an attempt at its tasks.
     fn close<'a>(&'a self, session: &'a str, crashed: bool) -> SourceFuture<'a, ()>;
     /// The bytes of an artifact of the task's tenant.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use zkinfer_proto::v1::job::State;
-use zkinfer_server::engine::{EngineError, Leased};
+use zkinfer_server::engine::{EngineError, Leased, Usage};
 
 use crate::world::{World, diamond, finish, whole};
 
@@ -77,7 +77,7 @@ async fn work(world: Arc<World>, published: Arc<AtomicUsize>, seed: u64) {
                 session = world.session().await;
                 late.push(leased);
             }
-            1 => world.engine.release(&leased.lease).await.unwrap(),
+            1 => world.engine.release(&leased.lease, Usage::default()).await.unwrap(),
             _ => settle(&world, &published, &leased).await,
         }
         for leased in late.drain(..) {

@@ -3,7 +3,7 @@
 use zkinfer_proto::v1;
 
 use super::super::document::Change;
-use super::super::verdict::{Failed, Verdict, decide};
+use super::super::verdict::{Verdict, decide};
 use super::super::{
     ArtifactFacts, Ended, EngineError, FailedAttempt, Lease, Notice, Outcome, Subject, SubjectKind, TaskFlow, Usage, graph,
 };
@@ -124,8 +124,8 @@ impl SqlEngine {
     pub(super) async fn fail_task(&self, lease: &Lease, failed: &FailedAttempt, usage: &Usage) -> Result<(), EngineError> {
         let mut writing = self.begin().await?;
         let mut held = hold(&mut writing, lease).await?;
-        let peak_device_bytes = u64::try_from(usage.peak_device_bytes).unwrap_or(0);
-        let (history, verdict) = decide(failed, &Failed { peak_device_bytes, ..held.failed() }, &self.rules.budgets);
+        // What is told of device memory is the most since the process's start: other tasks may have taken it.
+        let (history, verdict) = decide(failed, &held.failed(), &self.rules.budgets);
         held.history = history;
         spend(&mut writing, &mut held, usage, None).await?;
         end_attempt(&mut writing, &held, failed.cause.as_str(), usage).await?;
@@ -133,18 +133,17 @@ impl SqlEngine {
         self.commit(writing).await
     }
 
-    pub(super) async fn release_task(&self, lease: &Lease) -> Result<(), EngineError> {
+    pub(super) async fn release_task(&self, lease: &Lease, usage: &Usage) -> Result<(), EngineError> {
         let mut writing = self.begin().await?;
         let mut held = hold(&mut writing, lease).await?;
-        self.give_back(&mut writing, &mut held).await?;
+        self.give_back(&mut writing, &mut held, usage).await?;
         self.commit(writing).await
     }
 
     /// Queues a task again; the attempt does not count.
-    pub(super) async fn give_back(&self, writing: &mut Writing, held: &mut Held) -> Result<(), EngineError> {
-        let usage = Usage::default();
-        spend(writing, held, &usage, None).await?;
-        end_attempt(writing, held, "RELEASED", &usage).await?;
+    pub(super) async fn give_back(&self, writing: &mut Writing, held: &mut Held, usage: &Usage) -> Result<(), EngineError> {
+        spend(writing, held, usage, None).await?;
+        end_attempt(writing, held, "RELEASED", usage).await?;
         held.attempts = held.attempts.saturating_sub(1);
         if let Some(stop) = held.stop.clone() {
             set_state(writing, held, "CANCELLED").await?;
