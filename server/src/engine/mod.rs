@@ -236,7 +236,7 @@ pub struct AttemptFacts {
     pub started_ms: i64,
     /// When it ended; `None` while it runs.
     pub ended_ms: Option<i64>,
-    /// `DONE`, `RELEASED`, `LOST` or a cause of failure; empty while it runs.
+    /// `DONE`, `RELEASED`, `LOST`, a cause of failure, or `DAMAGED` if what it gave was found to be so; empty while it runs.
     pub outcome: String,
 }
 

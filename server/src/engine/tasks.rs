@@ -187,6 +187,8 @@ pub struct FailedAttempt {
     pub reason: String,
     /// For people; never inputs, weights or salts.
     pub message: String,
+    /// With [`FailureCause::Storage`]: names of the tasks whose results are missing or damaged. They are done again.
+    pub damaged: Vec<String>,
 }
 
 /// Kinds of failure.

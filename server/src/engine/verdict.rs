@@ -146,7 +146,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn attempt(cause: FailureCause) -> FailedAttempt {
-        FailedAttempt { cause, reason: String::new(), message: "weights: 1, 2, 3".into() }
+        FailedAttempt { cause, reason: String::new(), message: "weights: 1, 2, 3".into(), damaged: Vec::new() }
     }
 
     fn failed(history: History, attempts: u32) -> Failed<'static> {

@@ -354,6 +354,9 @@ pub enum ProverError {
     /// Stored material cannot be read.
     #[error("stored material cannot be read: {0}")]
     Storage(String),
+    /// What these tasks gave is missing or damaged.
+    #[error("results of other tasks are missing or damaged: {}", .0.join(", "))]
+    ResultsDamaged(Vec<String>),
     /// A bug.
     #[error("internal error: {0}")]
     Internal(String),

@@ -100,7 +100,7 @@ impl From<EngineError> for SourceError {
 impl From<BytesError> for SourceError {
     fn from(error: BytesError) -> Self {
         match error {
-            BytesError::Missing | BytesError::Damaged => Self::Refused(error.to_string()),
+            BytesError::Missing | BytesError::Damaged => Self::Damaged(error.to_string()),
             BytesError::Full(_) | BytesError::Unavailable(_) | BytesError::Store(_) | BytesError::File(_) => {
                 Self::Unavailable(describe(&error))
             }

@@ -25,6 +25,9 @@ pub enum SourceError {
     /// It may work later: a service that starts again, a busy database, a full disk.
     #[error("not available: {0}")]
     Unavailable(String),
+    /// Bytes that were to be read are missing or damaged.
+    #[error("{0}")]
+    Damaged(String),
     /// It will not work.
     #[error("refused: {0}")]
     Refused(String),

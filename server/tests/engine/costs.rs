@@ -10,7 +10,7 @@ use zkinfer_server::engine::{EngineError, FailedAttempt, FailureCause, Lease, Ou
 use crate::world::{World, diamond, proved, step_result, whole};
 
 fn failed(cause: FailureCause) -> FailedAttempt {
-    FailedAttempt { cause, reason: String::new(), message: "the device has gone".into() }
+    FailedAttempt { cause, reason: String::new(), message: "the device has gone".into(), damaged: Vec::new() }
 }
 
 fn usage(device: &str, peak_host_bytes: i64, peak_device_bytes: i64) -> Usage {

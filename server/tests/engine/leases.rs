@@ -9,7 +9,7 @@ use zkinfer_server::engine::{EngineError, FailedAttempt, FailureCause, NewSessio
 use crate::world::{LEASE, World, diamond, finish, proved, step_result, whole};
 
 fn failed(cause: FailureCause) -> FailedAttempt {
-    FailedAttempt { cause, reason: String::new(), message: "the device has gone".into() }
+    FailedAttempt { cause, reason: String::new(), message: "the device has gone".into(), damaged: Vec::new() }
 }
 
 pub(crate) async fn a_task_waits_for_all_it_needs_and_is_given_their_results(world: World) {
