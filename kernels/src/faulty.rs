@@ -9,7 +9,7 @@ use plonky2::iop::challenger::Challenger;
 use plonky2::iop::witness::PartialWitness;
 use zkinfer_circuits::air::ConstraintSystem;
 use zkinfer_circuits::backend::{
-    Backend, BackendError, Circuit, CircuitProof, CommitShape, OpeningBatch, QueryAnswer, Scalars, SumsChallenges,
+    Backend, BackendError, Circuit, CircuitProof, CommitShape, Condition, DeviceMemory, OpeningBatch, QueryAnswer, Scalars, SumsChallenges,
 };
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{F, H, K};
@@ -51,12 +51,18 @@ pub struct FaultSwitch(Arc<Mutex<State>>);
 struct State {
     is_lost: bool,
     next: Option<(&'static str, Fault)>,
+    memory: Option<DeviceMemory>,
 }
 
 impl FaultSwitch {
     /// The next call of `step`, a method of [`Backend`], fails.
     pub fn fail_at(&self, step: &'static str, fault: Fault) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).next = Some((step, fault));
+    }
+
+    /// The backend tells this of its memory.
+    pub fn tell_memory(&self, memory: DeviceMemory) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).memory = Some(memory);
     }
 
     /// Whether a fault is still to come.
@@ -125,6 +131,11 @@ impl<B: Backend> Backend for FaultyBackend<B> {
 
     fn name(&self) -> String {
         format!("faulty {}", self.inner.name())
+    }
+
+    fn condition(&self) -> Condition {
+        let memory = self.switch.0.lock().unwrap_or_else(PoisonError::into_inner).memory;
+        Condition { memory, ..self.inner.condition() }
     }
 
     fn commit(&self, columns: &Columns, shape: CommitShape) -> Result<B::Oracle, BackendError> {

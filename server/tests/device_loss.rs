@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
 
 use zeroize::Zeroizing;
+use zkinfer_circuits::backend::DeviceMemory;
 use zkinfer_kernels::faulty::{Fault, FaultSwitch, FaultyBackend};
 use zkinfer_kernels::{CpuBackend, FallbackBackend};
 use zkinfer_server::prover::local::{LocalProver, PARAMETER_SETS};
@@ -14,9 +16,11 @@ use zkinfer_server::prover::{
 
 type Backend = FallbackBackend<FaultyBackend<CpuBackend>, CpuBackend>;
 
-struct Unwatched;
+/// The device memory that each call tells.
+#[derive(Default)]
+struct Peaks(Mutex<Vec<u64>>);
 
-impl ProgressSink for Unwatched {
+impl ProgressSink for Peaks {
     fn plan(&self, _: &[StagePlan]) {}
 
     fn report(&self, _: StageEvent) -> Result<(), Stopped> {
@@ -25,6 +29,10 @@ impl ProgressSink for Unwatched {
 
     fn check(&self) -> Result<(), Stopped> {
         Ok(())
+    }
+
+    fn ran_on(&self, _: &str, _: &str, peak_device_bytes: u64) {
+        self.0.lock().unwrap().push(peak_device_bytes);
     }
 }
 
@@ -44,7 +52,7 @@ impl ModelMaterial for Material {
     }
 }
 
-fn register(prover: &LocalProver<Backend>) -> Material {
+fn register(prover: &LocalProver<Backend>, peaks: &Peaks) -> Material {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/mlp-breast-cancer/model_uint8_per_channel_qdq.onnx");
     let source = fs::read(file).unwrap();
     let request = RegisterRequest {
@@ -55,10 +63,10 @@ fn register(prover: &LocalProver<Backend>) -> Material {
         salt: &[0; 32],
         seed: &[1; 32],
     };
-    Material(prover.register(&request, &Unwatched).unwrap())
+    Material(prover.register(&request, peaks).unwrap())
 }
 
-fn prove(prover: &LocalProver<Backend>, model: &Material) -> Result<ProvedJob, ProverError> {
+fn prove(prover: &LocalProver<Backend>, model: &Material, peaks: &Peaks) -> Result<ProvedJob, ProverError> {
     let request = ProveRequest {
         input: &[7; 30],
         encoding: InputEncoding::Uint8,
@@ -67,7 +75,7 @@ fn prove(prover: &LocalProver<Backend>, model: &Material) -> Result<ProvedJob, P
         nonce: &[0; 32],
         seed: &[2; 32],
     };
-    prover.prove(model, &request, &Unwatched)
+    prover.prove(model, &request, peaks)
 }
 
 #[test]
@@ -77,16 +85,19 @@ fn a_job_that_loses_its_device_is_proved_on_the_cpu_by_the_next_attempt() {
     let backend = FallbackBackend::new(Some(device), CpuBackend::new());
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("circuits");
     let prover = LocalProver::new(backend, "a test".to_owned(), &cache).unwrap();
-    let model = register(&prover);
+    let peaks = Peaks::default();
+    switch.tell_memory(DeviceMemory { used_bytes: 10, peak_bytes: 5000, limit_bytes: 9000 });
+    let model = register(&prover, &peaks);
     assert!(prover.backend().name.starts_with("faulty "));
 
     switch.fail_at("fold", Fault::Lost);
     // The committed weights, kept in memory, lie on the device as well.
-    let error = prove(&prover, &model).map(drop).unwrap_err();
+    let error = prove(&prover, &model, &peaks).map(drop).unwrap_err();
     assert!(matches!(error, ProverError::DeviceLost(_)), "{error}");
     assert_eq!(prover.backend().name, zkinfer_circuits::backend::Backend::name(&CpuBackend::new()));
-    let job = prove(&prover, &model).unwrap();
+    let job = prove(&prover, &model, &peaks).unwrap();
     prover.verify(&model.0.verifier_key, &job.statement, &job.proof).unwrap();
+    assert_eq!(*peaks.0.lock().unwrap(), [5000, 5000, 0], "the CPU has no memory of its own");
 }
 
 #[test]
@@ -96,13 +107,14 @@ fn a_job_without_device_memory_tells_so_and_is_proved_on_the_cpu_by_the_next_att
     let backend = FallbackBackend::new(Some(device), CpuBackend::new());
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("circuits");
     let prover = LocalProver::new(backend, "a test".to_owned(), &cache).unwrap();
-    let model = register(&prover);
+    let peaks = Peaks::default();
+    let model = register(&prover, &peaks);
 
     // Weights can be moved, so the first of these costs no attempt.
     switch.fail_at("sums", Fault::OutOfMemory);
-    prove(&prover, &model).unwrap();
+    prove(&prover, &model, &peaks).unwrap();
     switch.fail_at("fold_commit", Fault::OutOfMemory);
-    let error = prove(&prover, &model).map(drop).unwrap_err();
+    let error = prove(&prover, &model, &peaks).map(drop).unwrap_err();
     assert!(matches!(error, ProverError::DeviceMemory(_)), "{error}");
-    prove(&prover, &model).unwrap();
+    prove(&prover, &model, &peaks).unwrap();
 }

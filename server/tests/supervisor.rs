@@ -53,7 +53,7 @@ impl TaskSource for Told {
     fn fail<'a>(&'a self, _: Holding<'a>, _: FailedAttempt, _: Usage) -> SourceFuture<'a, ()> {
         never()
     }
-    fn release<'a>(&'a self, _: Holding<'a>) -> SourceFuture<'a, ()> {
+    fn release<'a>(&'a self, _: Holding<'a>, _: Usage) -> SourceFuture<'a, ()> {
         never()
     }
     fn close<'a>(&'a self, session: &'a str, crashed: bool) -> SourceFuture<'a, ()> {

@@ -175,8 +175,8 @@ pub trait TaskEngine: Send + Sync {
     fn complete(&self, lease: &Lease, outcome: Outcome, usage: Usage) -> EngineFuture<'_, Option<Ended>>;
     /// Ends an attempt badly: the task is queued again or its subject fails, as the cause and the attempts so far decide.
     fn fail(&self, lease: &Lease, failed: FailedAttempt, usage: Usage) -> EngineFuture<'_, ()>;
-    /// Gives a task back unharmed: it is queued again and the attempt does not count.
-    fn release(&self, lease: &Lease) -> EngineFuture<'_, ()>;
+    /// Gives a task back unharmed: it is queued again and the attempt does not count against it, but what it took is part of the job's cost.
+    fn release(&self, lease: &Lease, usage: Usage) -> EngineFuture<'_, ()>;
     /// Takes away the tasks of sessions that gave no sign of life for the length of a lease.
     fn reap(&self) -> EngineFuture<'_, Reaped>;
     /// After a start: takes away the tasks of sessions that were part of the earlier process.
@@ -236,7 +236,7 @@ pub struct AttemptFacts {
     pub started_ms: i64,
     /// When it ended; `None` while it runs.
     pub ended_ms: Option<i64>,
-    /// `DONE`, `RELEASED`, `LOST` or a cause of failure; empty while it runs.
+    /// `DONE`, `RELEASED`, `LOST`, a cause of failure, or `DAMAGED` if what it gave was found to be so; empty while it runs.
     pub outcome: String,
 }
 

@@ -172,7 +172,7 @@ pub struct Usage {
     pub fallback: String,
     /// Largest resident memory of the process since its start; 0 if it cannot be told.
     pub peak_host_bytes: i64,
-    /// Largest memory taken on the device since its start; 0 if it cannot be told.
+    /// Largest memory that the process took on the device since its start, for this attempt and others; 0 if it has none of its own, as the CPU.
     pub peak_device_bytes: i64,
     /// How long each stage took.
     pub stage_times: Vec<v1::StageTime>,
@@ -187,6 +187,8 @@ pub struct FailedAttempt {
     pub reason: String,
     /// For people; never inputs, weights or salts.
     pub message: String,
+    /// With [`FailureCause::Storage`]: names of the tasks whose results are missing or damaged. They are done again.
+    pub damaged: Vec<String>,
 }
 
 /// Kinds of failure.

@@ -25,7 +25,7 @@ pub(super) struct Failed<'a> {
     pub(super) attempts: u32,
     /// What it asks for.
     pub(super) device_bytes: u64,
-    /// Most device memory that it took; 0 if unknown.
+    /// Most device memory that it alone took; 0 if unknown.
     pub(super) peak_device_bytes: u64,
     /// Its name and epoch: they make the wait.
     pub(super) name: &'a str,
@@ -146,7 +146,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn attempt(cause: FailureCause) -> FailedAttempt {
-        FailedAttempt { cause, reason: String::new(), message: "weights: 1, 2, 3".into() }
+        FailedAttempt { cause, reason: String::new(), message: "weights: 1, 2, 3".into(), damaged: Vec::new() }
     }
 
     fn failed(history: History, attempts: u32) -> Failed<'static> {

@@ -55,6 +55,7 @@ impl From<SourceError> for ApiError {
             SourceError::Fenced => precondition("TASK_LOST", error),
             SourceError::NoSession => precondition("NO_SESSION", error),
             SourceError::Unavailable(message) => Self::Unavailable { reason: "NOT_NOW", message, retry: Duration::from_secs(1) },
+            SourceError::Damaged(_) => Self::DataLoss { name: "of the task".to_owned() },
             SourceError::Refused(_) => Self::Internal { context: "a worker's call failed", source: error.into() },
         }
     }
@@ -182,6 +183,7 @@ impl Workers {
             cause: FailureCause::VerifyFailed,
             reason: String::new(),
             message: format!("the proof of a worker does not verify: {failure}"),
+            damaged: Vec::new(),
         }))
     }
 
@@ -205,7 +207,7 @@ impl Workers {
     async fn fail(&self, request: v1::FailTaskRequest) -> Result<v1::SettleResponse, ApiError> {
         let lease = wire::lease(request.lease)?;
         text(&request.reason, "reason")?;
-        let failed = wire::failed(&request.cause, request.reason, told(request.message))?;
+        let failed = wire::failed(&request.cause, request.reason, told(request.message), request.damaged_results)?;
         let holding = Holding { session: &request.session, lease: &lease };
         accepted(self.source.fail(holding, failed, usage(request.usage)).await)
     }
@@ -354,10 +356,10 @@ impl WorkerService for Workers {
     }
 
     async fn release_task(&self, request: Request<v1::ReleaseTaskRequest>) -> Result<Response<v1::SettleResponse>, Status> {
-        let v1::ReleaseTaskRequest { session, lease } = request.into_inner();
+        let v1::ReleaseTaskRequest { session, lease, usage: taken } = request.into_inner();
         self.unary(async {
             let lease = wire::lease(lease)?;
-            accepted(self.source.release(Holding { session: &session, lease: &lease }).await)
+            accepted(self.source.release(Holding { session: &session, lease: &lease }, usage(taken)).await)
         })
         .await
     }

@@ -18,7 +18,7 @@ pub struct Spent<'a> {
     pub device: &'a str,
     /// Largest resident memory of the process; 0 if it cannot be told.
     pub peak_host_bytes: i64,
-    /// Largest memory taken on the device; 0 if it cannot be told.
+    /// Largest memory that the process took on the device; 0 if it has none of its own.
     pub peak_device_bytes: i64,
 }
 

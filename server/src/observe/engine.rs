@@ -325,8 +325,8 @@ impl<E: Engine> TaskEngine for Observed<E> {
         self.in_vain("fail", "failed", lease, self.inner.fail(lease, failed, usage))
     }
 
-    fn release(&self, lease: &Lease) -> EngineFuture<'_, ()> {
-        self.in_vain("release", "released", lease, self.inner.release(lease))
+    fn release(&self, lease: &Lease, usage: Usage) -> EngineFuture<'_, ()> {
+        self.in_vain("release", "released", lease, self.inner.release(lease, usage))
     }
 
     fn reap(&self) -> EngineFuture<'_, Reaped> {

@@ -125,7 +125,7 @@ impl<B: Backend> LocalProver<B> {
 
     /// Does something on a place, and tells the sink where that was, and why not elsewhere.
     fn at<T>(&self, place: &Place<B>, sink: &dyn ProgressSink, work: impl FnOnce() -> Result<T, ProverError>) -> Result<T, ProverError> {
-        let known = (self.fallbacks)(&place.backend).len();
+        let (known, peak_before) = ((self.fallbacks)(&place.backend).len(), place.peak_device_bytes());
         let done = work();
         let reasons = (self.fallbacks)(&place.backend);
         // A backend keeps only so many reasons; a retired device is the last of them.
@@ -133,7 +133,7 @@ impl<B: Backend> LocalProver<B> {
         if new.is_empty() && place.backend.is_degraded() {
             new.extend(reasons.last().cloned());
         }
-        sink.ran_on(&place.backend.name(), &new.join("; "));
+        sink.ran_on(&place.backend.name(), &new.join("; "), peak_before.max(place.peak_device_bytes()));
         done
     }
 

@@ -81,8 +81,9 @@ pub trait ProgressSink: Sync {
     /// As [`ProgressSink::report`].
     fn check(&self) -> Result<(), Stopped>;
 
-    /// Tells where the work was done, such as `cuda:0`, and why not where it should have been: empty if it was there.
-    fn ran_on(&self, _device: &str, _fallback: &str) {}
+    /// Tells where the work was done, such as `cuda:0`, why not where it should have been (empty if it was there), and the most bytes of that device's own
+    /// memory that were taken at a time since the backend was made; 0 if it has none, as the CPU.
+    fn ran_on(&self, _device: &str, _fallback: &str, _peak_device_bytes: u64) {}
 }
 
 /// Cancelled, expired or shutting down.
@@ -353,6 +354,9 @@ pub enum ProverError {
     /// Stored material cannot be read.
     #[error("stored material cannot be read: {0}")]
     Storage(String),
+    /// What these tasks gave is missing or damaged.
+    #[error("results of other tasks are missing or damaged: {}", .0.join(", "))]
+    ResultsDamaged(Vec<String>),
     /// A bug.
     #[error("internal error: {0}")]
     Internal(String),

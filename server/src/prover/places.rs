@@ -45,6 +45,11 @@ impl<B: Backend> Place<B> {
         models.truncate(CACHED_MODELS);
     }
 
+    /// The most memory of its device that it took so far; 0 if it has no device, or has lost it meanwhile: who wants to know asks before, too.
+    pub(super) fn peak_device_bytes(&self) -> u64 {
+        self.backend.condition().memory.map_or(0, |memory| memory.peak_bytes)
+    }
+
     /// The models in memory.
     fn cached(&self) -> Vec<DigestBytes> {
         self.models.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(id, _)| *id).collect()

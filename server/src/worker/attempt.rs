@@ -119,7 +119,8 @@ impl Worker {
         let stop_reason = reporter.stop_reason();
         let (stage_times, place) = reporter.finish(&self.runtime, outcome.is_ok());
         let peak_host_bytes = crate::process::peak_resident_bytes().unwrap_or(0);
-        let usage = Usage { device: place.device, fallback: place.fallback, peak_host_bytes, peak_device_bytes: 0, stage_times };
+        let peak_device_bytes = i64::try_from(place.peak_device_bytes).unwrap_or(i64::MAX);
+        let usage = Usage { device: place.device, fallback: place.fallback, peak_host_bytes, peak_device_bytes, stage_times };
         let settled = Settling { desk, terms, work: &work, usage, flag: &flag }.settle(outcome, stop_reason);
         match settled {
             Ok(()) => {}
@@ -265,7 +266,7 @@ impl Settling<'_> {
                 Ok(()) => return Ok(()),
                 Err(error @ (SourceError::Fenced | SourceError::NoSession)) => return Err(error),
                 // The process is to end: whoever takes the task next may have more luck with the service.
-                Err(_) if self.flag.reason() == Some(StopReason::Release) => return self.persist(|| source.release(holding)),
+                Err(_) if self.flag.reason() == Some(StopReason::Release) => return self.release(),
                 // Told, and not left to the end of the lease, which would count as this worker's death.
                 Err(error) => ProverError::Storage(error.to_string()),
             },
@@ -275,14 +276,14 @@ impl Settling<'_> {
             match stop_reason {
                 Some(StopReason::Release) => {
                     tracing::info!("given back to the queue");
-                    return self.persist(|| source.release(holding));
+                    return self.release();
                 }
                 // The engine ends it as its job was told to.
                 Some(StopReason::Ended) => tracing::info!("stopped"),
                 Some(StopReason::Fenced) | None => {
                     // The session or the lease was found to be lost while something was read.
                     tracing::warn!("stopped without being told why");
-                    return self.persist(|| source.release(holding));
+                    return self.release();
                 }
             }
         } else if stop_reason.is_none() {
@@ -290,6 +291,11 @@ impl Settling<'_> {
         }
         let failed = failed_attempt(&error);
         self.persist(|| source.fail(holding, failed.clone(), self.usage.clone()))
+    }
+
+    /// Gives the task back, with what the attempt took.
+    fn release(&self) -> Result<(), SourceError> {
+        self.persist(|| self.desk.source.release(self.desk.holding, self.usage.clone()))
     }
 
     /// Stores what came out, and ends the task with it.

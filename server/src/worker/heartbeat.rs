@@ -82,7 +82,7 @@ impl Heartbeat {
             let seconds = terms.task_limit.as_secs();
             let message = format!("it ran for more than {seconds} s");
             tracing::error!(task = lease.task.name, seconds, "a task runs for too long");
-            let failed = FailedAttempt { cause: FailureCause::Timeout, reason: String::new(), message };
+            let failed = FailedAttempt { cause: FailureCause::Timeout, reason: String::new(), message, damaged: Vec::new() };
             let holding = Holding { session: &terms.session, lease: &lease };
             match source.fail(holding, failed, Usage::default()).await {
                 Ok(()) | Err(SourceError::Fenced) => self.running.stop_lease(&lease, StopReason::Fenced),

@@ -100,7 +100,7 @@ impl From<EngineError> for SourceError {
 impl From<BytesError> for SourceError {
     fn from(error: BytesError) -> Self {
         match error {
-            BytesError::Missing | BytesError::Damaged => Self::Refused(error.to_string()),
+            BytesError::Missing | BytesError::Damaged => Self::Damaged(error.to_string()),
             BytesError::Full(_) | BytesError::Unavailable(_) | BytesError::Store(_) | BytesError::File(_) => {
                 Self::Unavailable(describe(&error))
             }
@@ -186,10 +186,10 @@ impl TaskSource for LocalSource {
         })
     }
 
-    fn release<'a>(&'a self, holding: Holding<'a>) -> SourceFuture<'a, ()> {
+    fn release<'a>(&'a self, holding: Holding<'a>, usage: Usage) -> SourceFuture<'a, ()> {
         let lease = holding.lease.clone();
         self.there(|here| async move {
-            here.engine.release(&lease).await?;
+            here.engine.release(&lease, usage).await?;
             here.changed(&lease.task.subject);
             Ok(())
         })

@@ -22,11 +22,11 @@ pub(super) struct Desk<'a> {
 
 impl<'a> Desk<'a> {
     pub(super) fn read(&self, class: Class, digest: Digest) -> Result<bytes::Bytes, ProverError> {
-        self.runtime.block_on(self.source.read(self.holding, class, digest)).map_err(|error| match error {
-            // The heartbeat learns of it too, and knows what to do.
-            SourceError::Fenced | SourceError::NoSession => ProverError::Stopped(crate::prover::Stopped),
-            other => ProverError::Storage(other.to_string()),
-        })
+        self.try_read(class, digest).map_err(unread)
+    }
+
+    fn try_read(&self, class: Class, digest: Digest) -> Result<bytes::Bytes, SourceError> {
+        self.runtime.block_on(self.source.read(self.holding, class, digest))
     }
 
     /// A public artifact of the task's tenant.
@@ -43,10 +43,25 @@ impl<'a> Desk<'a> {
         Ok(Material { desk: self, private_digest, key: registered.verifier_key_artifact.clone(), key_bytes: OnceLock::new() })
     }
 
-    /// All results that a step reads.
+    /// All results that a step reads. All that are damaged are found at once: each attempt that finds some is one of few.
     pub(super) fn results(&self, results: &[(String, Digest)]) -> Result<TaskResults, ProverError> {
-        let read = |(name, digest): &(String, Digest)| Ok((name.clone(), Zeroizing::new(self.read(Class::Internal, *digest)?.to_vec())));
-        Ok(TaskResults(results.iter().map(read).collect::<Result<_, ProverError>>()?))
+        let (mut read, mut damaged) = (HashMap::new(), Vec::new());
+        for (name, digest) in results {
+            match self.try_read(Class::Internal, *digest) {
+                Ok(bytes) => drop(read.insert(name.clone(), Zeroizing::new(bytes.to_vec()))),
+                Err(SourceError::Damaged(_)) => damaged.push(name.clone()),
+                Err(error) => return Err(unread(error)),
+            }
+        }
+        if damaged.is_empty() { Ok(TaskResults(read)) } else { Err(ProverError::ResultsDamaged(damaged)) }
+    }
+}
+
+fn unread(error: SourceError) -> ProverError {
+    match error {
+        // The heartbeat learns of it too, and knows what to do.
+        SourceError::Fenced | SourceError::NoSession => ProverError::Stopped(crate::prover::Stopped),
+        other => ProverError::Storage(other.to_string()),
     }
 }
 

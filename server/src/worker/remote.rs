@@ -179,6 +179,7 @@ fn failure(status: &Status) -> SourceError {
     match (status.code(), reason) {
         (_, Some("TASK_LOST")) => SourceError::Fenced,
         (_, Some("NO_SESSION")) => SourceError::NoSession,
+        (Code::DataLoss, Some("STORED_BYTES_DAMAGED")) => SourceError::Damaged(text()),
         (Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Aborted | Code::Cancelled, _) | (_, None) => {
             SourceError::Unavailable(text())
         }
@@ -268,12 +269,17 @@ impl TaskSource for RemoteSource {
             reason: failed.reason,
             message: failed.message,
             usage: Some(wire::usage_message(usage)),
+            damaged_results: failed.damaged.into_iter().take(wire::MAX_DAMAGED).collect(),
         };
         Box::pin(async move { self.settle(self.client.clone().fail_task(request)).await })
     }
 
-    fn release<'a>(&'a self, holding: Holding<'a>) -> SourceFuture<'a, ()> {
-        let request = v1::ReleaseTaskRequest { session: holding.session.to_owned(), lease: Some(wire::lease_message(holding.lease)) };
+    fn release<'a>(&'a self, holding: Holding<'a>, usage: Usage) -> SourceFuture<'a, ()> {
+        let request = v1::ReleaseTaskRequest {
+            session: holding.session.to_owned(),
+            lease: Some(wire::lease_message(holding.lease)),
+            usage: Some(wire::usage_message(usage)),
+        };
         Box::pin(async move { self.settle(self.client.clone().release_task(request)).await })
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Place {
     pub(super) device: String,
     /// Why not elsewhere.
     pub(super) fallback: String,
+    /// Most memory of the device that was taken since its process began; 0 if it has none of its own.
+    pub(super) peak_device_bytes: u64,
 }
 
 /// The sink of one attempt.
@@ -108,8 +110,8 @@ impl ProgressSink for Reporter {
         if self.flag.reason().is_some() { Err(Stopped) } else { Ok(()) }
     }
 
-    fn ran_on(&self, device: &str, fallback: &str) {
-        let place = Place { device: device.to_owned(), fallback: fallback.to_owned() };
+    fn ran_on(&self, device: &str, fallback: &str, peak_device_bytes: u64) {
+        let place = Place { device: device.to_owned(), fallback: fallback.to_owned(), peak_device_bytes };
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
     }
 }

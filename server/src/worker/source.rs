@@ -25,6 +25,9 @@ pub enum SourceError {
     /// It may work later: a service that starts again, a busy database, a full disk.
     #[error("not available: {0}")]
     Unavailable(String),
+    /// Bytes that were to be read are missing or damaged.
+    #[error("{0}")]
+    Damaged(String),
     /// It will not work.
     #[error("refused: {0}")]
     Refused(String),
@@ -69,7 +72,7 @@ pub trait TaskSource: Send + Sync + 'static {
     /// Ends an attempt badly.
     fn fail<'a>(&'a self, holding: Holding<'a>, failed: FailedAttempt, usage: Usage) -> SourceFuture<'a, ()>;
     /// Gives a task back unharmed.
-    fn release<'a>(&'a self, holding: Holding<'a>) -> SourceFuture<'a, ()>;
+    fn release<'a>(&'a self, holding: Holding<'a>, usage: Usage) -> SourceFuture<'a, ()>;
     /// Ends a session; a crashed one counts an attempt at its tasks.
     fn close<'a>(&'a self, session: &'a str, crashed: bool) -> SourceFuture<'a, ()>;
     /// The bytes of an artifact of the task's tenant.

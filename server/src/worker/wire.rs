@@ -16,6 +16,8 @@ pub(crate) struct WireError(pub(crate) &'static str);
 
 /// Longest name of a task.
 const MAX_NAME_BYTES: usize = 64;
+/// Most results that a failed attempt names. If more are damaged, the next attempt finds the rest.
+pub(super) const MAX_DAMAGED: usize = 1024;
 
 pub(crate) fn digest(bytes: &[u8], field: &'static str) -> Result<Digest, WireError> {
     bytes.try_into().map_err(|_| WireError(field))
@@ -37,10 +39,13 @@ pub(crate) fn lease(message: Option<v1::TaskLease>) -> Result<Lease, WireError> 
         (_, Ok(ModelName { tenant, model_id })) => Subject { kind: SubjectKind::Model, tenant, id: model_id },
         _ => return Err(WireError("lease.subject")),
     };
-    if message.task.is_empty() || message.task.len() > MAX_NAME_BYTES || message.task.chars().any(char::is_control) {
-        return Err(WireError("lease.task"));
-    }
+    check_name(&message.task, "lease.task")?;
     Ok(Lease { task: TaskKey { subject, name: message.task }, epoch: message.epoch })
+}
+
+fn check_name(task: &str, field: &'static str) -> Result<(), WireError> {
+    let is_name = !task.is_empty() && task.len() <= MAX_NAME_BYTES && !task.chars().any(char::is_control);
+    if is_name { Ok(()) } else { Err(WireError(field)) }
 }
 
 pub(crate) fn leases(messages: Vec<v1::TaskLease>) -> Result<Vec<Lease>, WireError> {
@@ -204,9 +209,13 @@ const CAUSES: [FailureCause; 8] = [
     FailureCause::Timeout,
 ];
 
-pub(crate) fn failed(cause: &str, reason: String, message: String) -> Result<FailedAttempt, WireError> {
+pub(crate) fn failed(cause: &str, reason: String, message: String, damaged: Vec<String>) -> Result<FailedAttempt, WireError> {
     let cause = CAUSES.into_iter().find(|known| known.as_str() == cause).ok_or(WireError("cause"))?;
-    Ok(FailedAttempt { cause, reason, message })
+    if damaged.len() > MAX_DAMAGED {
+        return Err(WireError("damaged_results"));
+    }
+    damaged.iter().try_for_each(|name| check_name(name, "damaged_results"))?;
+    Ok(FailedAttempt { cause, reason, message, damaged })
 }
 
 #[cfg(test)]
@@ -265,10 +274,22 @@ mod tests {
     #[test]
     fn every_cause_comes_back() {
         for cause in CAUSES {
-            let back = failed(cause.as_str(), String::new(), String::new()).unwrap();
+            let back = failed(cause.as_str(), String::new(), String::new(), Vec::new()).unwrap();
             assert_eq!(back.cause, cause);
         }
-        assert_eq!(failed("NONSENSE", String::new(), String::new()), Err(WireError("cause")));
+        assert_eq!(failed("NONSENSE", String::new(), String::new(), Vec::new()), Err(WireError("cause")));
+    }
+
+    #[test]
+    fn damaged_results_are_named_as_tasks_are() {
+        let named = |names: Vec<String>| failed("STORAGE", String::new(), String::new(), names).map(|failed| failed.damaged);
+        let all = vec!["commit-0001".to_owned(); MAX_DAMAGED];
+        assert_eq!(named(all.clone()), Ok(all.clone()));
+        for wrong in
+            [vec![String::new()], vec!["a".repeat(65)], vec!["witness".to_owned(), "a\0".to_owned()], [all, vec!["bind".into()]].concat()]
+        {
+            assert_eq!(named(wrong), Err(WireError("damaged_results")));
+        }
     }
 
     #[test]

@@ -141,7 +141,7 @@ async fn a_job_shows_every_attempt_and_no_secret() {
     let job = site.job("acme", "net", "x").await;
     let session = site.session("node", &["cuda:0", "cpu"]).await;
     let leased = site.lease(&session).await;
-    let failed = FailedAttempt { cause: FailureCause::DeviceLost, reason: String::new(), message: "Xid 79".into() };
+    let failed = FailedAttempt { cause: FailureCause::DeviceLost, reason: String::new(), message: "Xid 79".into(), damaged: Vec::new() };
     site.engine.fail(&leased.lease, failed, Usage { device: "cuda:0".into(), ..Usage::default() }).await.unwrap();
     let overview = read(&site, "api/overview").await;
     assert_eq!(

@@ -43,7 +43,8 @@ impl Script {
             }
             "lost" => {
                 let leased = self.held.remove(who).expect("it holds a task");
-                let failed = FailedAttempt { cause: FailureCause::DeviceLost, reason: String::new(), message: HOSTILE.into() };
+                let failed =
+                    FailedAttempt { cause: FailureCause::DeviceLost, reason: String::new(), message: HOSTILE.into(), damaged: Vec::new() };
                 let usage = Usage { device: what.into(), ..Usage::default() };
                 self.site.engine.fail(&leased.lease, failed, usage).await.expect("the attempt fails");
                 self.site.hub.changed(&leased.lease.task.subject);

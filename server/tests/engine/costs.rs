@@ -10,7 +10,7 @@ use zkinfer_server::engine::{EngineError, FailedAttempt, FailureCause, Lease, Ou
 use crate::world::{World, diamond, proved, step_result, whole};
 
 fn failed(cause: FailureCause) -> FailedAttempt {
-    FailedAttempt { cause, reason: String::new(), message: "the device has gone".into() }
+    FailedAttempt { cause, reason: String::new(), message: "the device has gone".into(), damaged: Vec::new() }
 }
 
 fn usage(device: &str, peak_host_bytes: i64, peak_device_bytes: i64) -> Usage {
@@ -53,6 +53,8 @@ async fn check(world: &World, job: &Subject, at_least_ms: i64) -> v1::JobCost {
     let cost = world.get(job).await.cost.unwrap();
     let times = told(&cost);
     assert_eq!(times, summed(world, job).await);
+    let attempts = world.engine.tasks(job).await.unwrap().iter().map(|task| task.attempts.len()).sum::<usize>();
+    assert_eq!(cost.runs as usize, attempts);
     assert!(times.1 >= at_least_ms, "{times:?}");
     cost
 }
@@ -92,8 +94,9 @@ pub(crate) async fn a_job_of_steps_costs_what_all_attempts_at_them_took(world: W
 
     let right = world.lease(&session).await.lease;
     pass(&world, 4).await;
-    world.engine.release(&right).await.unwrap();
-    check(&world, &job, 7000).await;
+    world.engine.release(&right, usage("cuda:1", 20, 950)).await.unwrap();
+    let cost = check(&world, &job, 7000).await;
+    assert!(ms(cost.device_time) >= 7000, "what was given back was on a device too");
     // When a worker that is gone worked last is not known.
     let lost = world.lease(&session).await.lease;
     pass(&world, 1000).await;
@@ -109,7 +112,7 @@ pub(crate) async fn a_job_of_steps_costs_what_all_attempts_at_them_took(world: W
         complete(&world, &lease, usage(device, peak_host_bytes, 50)).await;
     }
     let cost = check(&world, &job, 10_000).await;
-    assert_eq!((cost.runs, cost.peak_host_bytes, cost.peak_device_bytes), (1, 40, 900));
+    assert_eq!((cost.runs, cost.peak_host_bytes, cost.peak_device_bytes), (7, 40, 950));
     let ended = world.get(&job).await;
     assert_eq!(ended.state(), State::Succeeded);
     let result_ms: i64 = ended.result.unwrap().stage_times.iter().map(|stage| ms(stage.elapsed)).sum();
@@ -146,7 +149,7 @@ pub(crate) async fn what_stops_with_a_job_is_counted_whichever_stops_last(world:
         pass(&world, 3).await;
         world.engine.cancel_job(&job.tenant, &job.id, "").await.unwrap();
         if is_released {
-            world.engine.release(&right).await.unwrap();
+            world.engine.release(&right, usage("cuda:0", 70, 0)).await.unwrap();
         } else {
             world.engine.fail(&right, failed(FailureCause::Internal), usage("cuda:0", 60, 0)).await.unwrap();
         }
@@ -155,7 +158,7 @@ pub(crate) async fn what_stops_with_a_job_is_counted_whichever_stops_last(world:
         complete(&world, &left, usage("cuda:1", 50, 0)).await;
         assert_eq!(world.get(&job).await.state(), State::Cancelled);
         let cost = check(&world, &job, 6000).await;
-        assert_eq!(cost.peak_host_bytes, if is_released { 50 } else { 60 });
+        assert_eq!(cost.peak_host_bytes, if is_released { 70 } else { 60 });
         world.events(&job).await;
     }
 }
@@ -172,12 +175,15 @@ pub(crate) async fn a_job_of_one_task_counts_each_attempt_once(world: World) {
         if is_lost {
             world.reap_ended_leases().await;
         } else {
-            world.engine.release(&lease).await.unwrap();
+            world.engine.release(&lease, Usage::default()).await.unwrap();
         }
         skip_backoff(&world).await;
     }
     let session = world.session().await;
-    // What its worker tells.
+    // What its worker tells, when it gives it back and when it fails.
+    let lease = world.lease(&session).await.lease;
+    let taken = Usage { stage_times: vec![stage("commit", 4)], ..usage("cuda:0", 0, 0) };
+    world.engine.release(&lease, taken).await.unwrap();
     let lease = world.lease(&session).await.lease;
     let taken = Usage { stage_times: vec![stage("commit", 5)], ..usage("cpu", 90, 0) };
     world.engine.fail(&lease, failed(FailureCause::DeviceLost), taken).await.unwrap();
@@ -190,7 +196,7 @@ pub(crate) async fn a_job_of_one_task_counts_each_attempt_once(world: World) {
     let taken = Usage { stage_times: result.stage_times.clone(), ..usage("cuda:0", 70, 800) };
     world.engine.complete(&lease, Outcome::Proved { result, artifacts }, taken).await.unwrap();
     let cost = world.get(&job).await.cost.unwrap();
-    let stages = BTreeMap::from([("commit".into(), 17), ("outer".into(), 100)]);
-    assert_eq!(told(&cost), (stages, 117, 106));
-    assert_eq!((cost.runs, cost.peak_host_bytes, cost.peak_device_bytes), (4, 90, 800));
+    let stages = BTreeMap::from([("commit".into(), 21), ("outer".into(), 100)]);
+    assert_eq!(told(&cost), (stages, 121, 110));
+    assert_eq!((cost.runs, cost.peak_host_bytes, cost.peak_device_bytes), (5, 90, 800));
 }

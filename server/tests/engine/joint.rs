@@ -136,7 +136,7 @@ pub(crate) async fn a_key_that_is_not_the_models_must_be_there(world: World) {
             Ok(ended) => assert!(is_there && ended.is_some()),
             Err(error) => {
                 assert!(!is_there && matches!(error, EngineError::ArtifactGone), "{error:?}");
-                world.engine.release(&leased.lease).await.unwrap();
+                world.engine.release(&leased.lease, Usage::default()).await.unwrap();
                 finish(&world, &world.lease(&session).await.lease).await.unwrap();
                 world.engine.add_artifact(key.clone()).await.unwrap();
             }

@@ -9,7 +9,7 @@ use zkinfer_server::engine::{EngineError, FailedAttempt, FailureCause, NewSessio
 use crate::world::{LEASE, World, diamond, finish, proved, step_result, whole};
 
 fn failed(cause: FailureCause) -> FailedAttempt {
-    FailedAttempt { cause, reason: String::new(), message: "the device has gone".into() }
+    FailedAttempt { cause, reason: String::new(), message: "the device has gone".into(), damaged: Vec::new() }
 }
 
 pub(crate) async fn a_task_waits_for_all_it_needs_and_is_given_their_results(world: World) {
@@ -66,7 +66,7 @@ pub(crate) async fn an_older_epoch_changes_nothing(world: World) {
     let job = world.job("acme", "net").await;
     let session = world.session().await;
     let old = world.lease(&session).await.lease;
-    world.engine.release(&old).await.unwrap();
+    world.engine.release(&old, Usage::default()).await.unwrap();
     let new = world.lease(&session).await.lease;
     assert!(new.epoch > old.epoch);
     let engine = &world.engine;
@@ -74,7 +74,7 @@ pub(crate) async fn an_older_epoch_changes_nothing(world: World) {
     assert!(matches!(engine.progress(&old, v1::Progress::default()).await, Err(EngineError::Fenced)));
     assert!(matches!(engine.complete(&old, proved("acme", "stale"), Usage::default()).await, Err(EngineError::Fenced)));
     assert!(matches!(engine.fail(&old, failed(FailureCause::Internal), Usage::default()).await, Err(EngineError::Fenced)));
-    assert!(matches!(engine.release(&old).await, Err(EngineError::Fenced)));
+    assert!(matches!(engine.release(&old, Usage::default()).await, Err(EngineError::Fenced)));
     assert_eq!(engine.renew(&session, vec![old.clone(), new.clone()]).await.unwrap().lost, [old]);
     assert_eq!(world.get(&job).await, before);
     finish(&world, &new).await.unwrap();
@@ -158,7 +158,7 @@ pub(crate) async fn a_released_task_costs_no_attempt(world: World) {
     for _ in 0..3 {
         let leased = world.lease(&session).await;
         assert_eq!(leased.attempt, 1);
-        world.engine.release(&leased.lease).await.unwrap();
+        world.engine.release(&leased.lease, Usage::default()).await.unwrap();
     }
 }
 

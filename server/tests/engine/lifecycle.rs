@@ -5,7 +5,7 @@ use std::time::Duration;
 use zkinfer_proto::name::BatchName;
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
-use zkinfer_server::engine::{EngineError, JobFilter, NewWebhook, PageRequest, Postponed, SubjectKind, Work};
+use zkinfer_server::engine::{EngineError, JobFilter, NewWebhook, PageRequest, Postponed, SubjectKind, Usage, Work};
 
 use crate::world::{World, diamond, finish, key, new_batch, new_job, new_model, subject_of, whole};
 
@@ -70,7 +70,7 @@ pub(crate) async fn a_batch_counts_its_jobs(world: World) {
     let batch = world.engine.batch("acme", &id).await.unwrap().unwrap();
     assert_eq!((batch.total, batch.queued, batch.running, batch.succeeded), (3, 1, 1, 1));
     assert_eq!(world.engine.ended_of_batch("acme", &id).await.unwrap(), [done.lease.task.subject.id]);
-    world.engine.release(&running.lease).await.unwrap();
+    world.engine.release(&running.lease, Usage::default()).await.unwrap();
     let of_batch = JobFilter { batch_id: Some(id.clone()), ..JobFilter::default() };
     let page = world.engine.list_jobs("acme", of_batch, PageRequest { size: 10, after: None }).await.unwrap();
     assert!(page.items.len() == 3 && page.items.iter().all(|job| job.batch == created.batch));

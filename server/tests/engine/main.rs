@@ -18,6 +18,7 @@ mod outages;
 mod overview;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod remake;
 mod settling;
 mod stops;
 mod world;
@@ -92,6 +93,14 @@ conformance! {
     costs::what_ends_with_a_job_is_counted_before_it_has_ended,
     costs::what_stops_with_a_job_is_counted_whichever_stops_last,
     costs::a_job_of_one_task_counts_each_attempt_once,
+    remake::a_damaged_result_is_made_again_and_only_who_still_needs_it_waits,
+    remake::readers_that_run_find_out_by_themselves_and_take_nothing_back_twice,
+    remake::who_was_not_heard_is_heard_when_it_is_given_out_anew,
+    remake::several_are_made_again_and_what_they_read_is_found_out_by_them,
+    remake::a_task_that_is_to_be_made_again_waits_for_what_is_made_again,
+    remake::lies_and_stale_words_take_nothing_back,
+    remake::a_result_that_is_damaged_again_and_again_ends_the_job,
+    remake::readers_are_given_the_new_result_and_the_job_gives_both_back_at_its_end,
     garbage::what_is_held_or_referred_to_is_not_deleted,
     garbage::garbage_is_found_behind_pages_of_what_is_used,
     garbage::what_is_being_deleted_is_not_there_until_it_is_stored_again,

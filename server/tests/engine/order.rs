@@ -1,7 +1,7 @@
 //! Which task is given to whom.
 
 use zkinfer_proto::v1;
-use zkinfer_server::engine::{EngineError, Offer, graph};
+use zkinfer_server::engine::{EngineError, Offer, Usage, graph};
 
 use crate::world::{World, diamond, finish, offer, whole};
 
@@ -75,7 +75,7 @@ pub(crate) async fn a_layer_waits_a_little_for_who_committed_it(world: World) {
     for (session, commit) in [(&one, &commits[0]), (&two, &commits[1])] {
         let layer = world.lease(session).await.lease;
         assert_eq!(number(&layer.task.name), number(&commit.task.name), "each proves what it committed");
-        world.engine.release(&layer).await.unwrap();
+        world.engine.release(&layer, Usage::default()).await.unwrap();
     }
     let third = world.session().await;
     assert!(world.try_lease(&third).await.is_none(), "not at once");
@@ -96,7 +96,7 @@ pub(crate) async fn a_model_at_hand_and_free_memory_decide(world: World) {
     let small_job = world.job("acme", "small").await;
     let given = world.engine.lease(&session, tight).await.unwrap();
     assert_eq!(given[0].lease.task.subject, small_job, "the one that does is given");
-    world.engine.release(&given[0].lease).await.unwrap();
+    world.engine.release(&given[0].lease, Usage::default()).await.unwrap();
     let given = world.engine.lease(&session, Offer { max_tasks: 4, ..offer() }).await.unwrap();
     assert_eq!(given.iter().map(|leased| leased.lease.task.subject.clone()).collect::<Vec<_>>(), [large_job, small_job]);
 }

@@ -59,7 +59,7 @@ pub(crate) async fn a_job_that_has_its_result_keeps_it(world: World) {
     world.execute(&format!("UPDATE tasks SET state = 'RUNNING', session = '{session}', epoch = {} WHERE name = 'left'", left.epoch)).await;
     world.execute("UPDATE jobs SET stop_cause = 'CANCEL'").await;
     let before = world.get(&job).await;
-    assert!(matches!(world.engine.release(left).await, Err(EngineError::Fenced)));
+    assert!(matches!(world.engine.release(left, Usage::default()).await, Err(EngineError::Fenced)));
     assert!(matches!(finish(&world, left).await, Err(EngineError::Fenced)));
     world.engine.close_session(&session, true).await.unwrap();
     world.engine.cancel_job(&job.tenant, &job.id, "").await.unwrap();

@@ -2,7 +2,7 @@
 
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
-use zkinfer_server::engine::{TaskFlow, now_ms, timestamp};
+use zkinfer_server::engine::{TaskFlow, Usage, now_ms, timestamp};
 
 use crate::world::{World, diamond, finish, whole};
 
@@ -20,7 +20,7 @@ pub(crate) async fn a_waiting_job_is_cancelled_at_once_and_a_running_one_when_it
     assert_eq!(world.engine.renew(&session, vec![lease.clone()]).await.unwrap().stop, std::slice::from_ref(&lease));
     assert_eq!(world.engine.progress(&lease, v1::Progress::default()).await.unwrap(), TaskFlow::Stop);
     assert!(world.try_lease(&session).await.is_none());
-    world.engine.release(&lease).await.unwrap();
+    world.engine.release(&lease, Usage::default()).await.unwrap();
     let ended = world.get(&running).await;
     assert_eq!((ended.state(), ended.failure.unwrap().message.as_str()), (State::Cancelled, "no longer needed"));
     assert_eq!(cancel(&running).await.state(), State::Cancelled, "a final state stays");
@@ -53,7 +53,7 @@ pub(crate) async fn a_passed_deadline_ends_a_job(world: World) {
     tokio::time::sleep(std::time::Duration::from_millis(1600)).await;
     let expired = world.engine.expire().await.unwrap();
     assert_eq!((expired.ended.as_slice(), expired.stopping.as_slice()), (std::slice::from_ref(&waiting), std::slice::from_ref(&running)));
-    world.engine.release(&lease).await.unwrap();
+    world.engine.release(&lease, Usage::default()).await.unwrap();
     for job in [running, waiting] {
         let ended = world.get(&job).await;
         assert_eq!((ended.state(), ended.failure.unwrap().reason.as_str()), (State::Expired, "DEADLINE"));

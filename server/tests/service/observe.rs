@@ -232,7 +232,7 @@ async fn a_job_tells_what_all_attempts_at_it_have_taken() {
     let service = Service::start(config(folder.path())).await;
     let mut client = service.client().await;
     let model = client.ready_model("mlp").await.name;
-    let waiting = client.proofs.create_job(job_request(&model, "steps=3 ms=20 device-once")).await.unwrap().into_inner();
+    let waiting = client.proofs.create_job(job_request(&model, "steps=3 ms=20 device-once device-memory=700")).await.unwrap().into_inner();
     assert_eq!(waiting.cost, None);
     let job = client.job_end(&waiting.name).await;
     assert_eq!(job.state(), v1::job::State::Succeeded, "{:?}", job.failure);
@@ -245,6 +245,7 @@ async fn a_job_tells_what_all_attempts_at_it_have_taken() {
     assert!(time(layer.elapsed) >= time(last_attempt.elapsed) + Duration::from_millis(40), "{cost:?}");
     assert!(time(cost.compute_time) >= time(layer.elapsed));
     assert!(cost.peak_host_bytes > 0);
+    assert_eq!((cost.peak_device_bytes, cost.device_time), (700, cost.compute_time));
     service.stop().await;
 }
 

@@ -62,8 +62,8 @@ impl TaskSource for Refusing {
     fn fail<'a>(&'a self, holding: Holding<'a>, failed: FailedAttempt, usage: Usage) -> SourceFuture<'a, ()> {
         self.inner.fail(holding, failed, usage)
     }
-    fn release<'a>(&'a self, holding: Holding<'a>) -> SourceFuture<'a, ()> {
-        self.inner.release(holding)
+    fn release<'a>(&'a self, holding: Holding<'a>, usage: Usage) -> SourceFuture<'a, ()> {
+        self.inner.release(holding, usage)
     }
     fn close<'a>(&'a self, session: &'a str, crashed: bool) -> SourceFuture<'a, ()> {
         self.inner.close(session, crashed)

@@ -1,9 +1,10 @@
 //! A prover for tests of the service: its sources and inputs are scripts that say what shall happen.
 //!
 //! A script is words: `steps=N` (reports so many steps of the stage `layer`), `ms=N` (each takes so long), `panic`,
-//! `abort` (ends the process), `reject`, `device` (a lost device, every time), `device-once`, `wrong` (a proof that does not verify), `deaf` (does not look at the sink
-//! while it sleeps). A source with `layers=N` gives a model whose jobs have a task for each step: `witness`, N of `commit` and of `layer`, `bind`, `outer`;
-//! the layers do what the input says. A proof `ms=N` takes so long to be verified. Its proofs are hashes: enough to tell whether the service mixes anything up.
+//! `abort` (ends the process), `reject`, `device` (a lost device, every time), `device-once`, `wrong` (a proof that does not verify), `deaf` (does not look
+//! at the sink while it sleeps), `device-memory=N` (it runs on a device, of whose memory it takes so many bytes). A source with `layers=N` gives a model whose
+//! jobs have a task for each step: `witness`, N of `commit` and of `layer`, `bind`, `outer`; the layers do what the input says. A proof `ms=N` takes so long to
+//! be verified. Its proofs are hashes: enough to tell whether the service mixes anything up.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -75,6 +76,9 @@ impl ScriptedProver {
         let _running = Running(&self.running);
         let text = Script::parse(script);
         let total = text.number("steps");
+        if let memory @ 1.. = text.number("device-memory") {
+            progress.ran_on("cuda:0", "", memory.into());
+        }
         let pause = Duration::from_millis(u64::from(text.number("ms")));
         progress.plan(&[StagePlan { name: "layer", total, cost_ms: u64::from(total) * 10 }]);
         for index in 0..total {

@@ -114,7 +114,7 @@ async fn bytes_that_are_damaged_are_never_read_to_a_good_end() {
         Ok(stream) => all(stream).await,
         Err(status) => Err(status),
     };
-    expect_error(&read.unwrap_err(), Code::Internal, "INTERNAL");
+    expect_error(&read.unwrap_err(), Code::DataLoss, "STORED_BYTES_DAMAGED");
     drop((client, held));
     service.stop().await;
 }

@@ -160,9 +160,12 @@ async fn a_draining_worker_gives_back_what_takes_too_long_and_no_attempt_is_coun
     let first = worker(address, Arc::default());
     let mut client = service.client().await;
     let model = client.ready_model("mlp").await.name;
-    let job = client.create_job(&model, "steps=150 ms=20").await.name;
+    let job = client.create_job(&model, "steps=150 ms=20 device-memory=900").await.name;
     client.job_runs(&job).await;
     assert!(first.drain(Duration::from_millis(50), Duration::from_secs(5)).await);
+    let given_back = client.get_job(&job).await.cost.unwrap();
+    assert_eq!((given_back.peak_device_bytes, given_back.runs), (900, 1), "what it took is told");
+    assert!(given_back.device_time.is_some() && given_back.device_time == given_back.compute_time, "{given_back:?}");
     let second = worker(address, Arc::default());
     let done = client.job_end(&job).await;
     assert_eq!((done.state(), done.progress.unwrap().attempt), (v1::job::State::Succeeded, 1));
@@ -234,7 +237,7 @@ async fn who_holds_no_task_reads_and_writes_nothing_and_a_wrong_token_opens_noth
     let stream = crate::harness::with_bearer(tokio_stream::iter([write]), "a secret of workers");
     let status = workers.write_task_artifact(stream).await.unwrap_err();
     expect_error(&status, Code::FailedPrecondition, "TASK_LOST");
-    let release = v1::ReleaseTaskRequest { session: opened.session, lease: Some(lease) };
+    let release = v1::ReleaseTaskRequest { session: opened.session, lease: Some(lease), usage: None };
     let settled = workers.release_task(crate::harness::with_bearer(release, "a secret of workers")).await.unwrap().into_inner();
     assert!(!settled.accepted);
 

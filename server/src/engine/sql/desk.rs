@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::super::{EngineError, Leased, Offer};
+use super::super::{EngineError, Leased, Offer, Usage};
 use super::SqlEngine;
 use super::lease::Given;
 use crate::together::{Asked, Together};
@@ -71,7 +71,7 @@ impl SqlEngine {
         let unheard: Vec<Given> = asked.into_iter().zip(given).filter_map(|(asked, given)| asked.answer(given).err()).collect();
         for leased in unheard.into_iter().flatten() {
             for leased in leased {
-                if let Err(error) = self.release_task(&leased.lease).await {
+                if let Err(error) = self.release_task(&leased.lease, &Usage::default()).await {
                     tracing::debug!(%error, "a task that nobody took is given to another when its lease ends");
                 }
             }

@@ -27,6 +27,7 @@ mod positions;
 mod postgres;
 mod ready;
 mod reaping;
+mod remake;
 mod resources;
 mod room;
 mod settle;

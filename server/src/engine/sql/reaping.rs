@@ -165,7 +165,7 @@ impl SqlEngine {
         let mut writing = self.begin().await?;
         let mut held = hold(&mut writing, lease).await?;
         match going {
-            Going::InOrder => self.give_back(&mut writing, &mut held).await?,
+            Going::InOrder => self.give_back(&mut writing, &mut held, &Usage::default()).await?,
             Going::Died => self.bury(&mut writing, &mut held, Blame::Task).await?,
             Going::WithService => self.bury(&mut writing, &mut held, Blame::Unknown).await?,
             Going::Silent(look) => {
@@ -182,7 +182,7 @@ impl SqlEngine {
     async fn bury(&self, writing: &mut Writing, held: &mut Held, blame: Blame) -> Result<(), EngineError> {
         let (history, verdict) = decide_death(&held.failed(), blame == Blame::Unknown, &self.rules.budgets);
         held.history = history;
-        spend_lost(held);
+        spend_lost(writing, held).await?;
         end_attempt(writing, held, "LOST", &Usage::default()).await?;
         self.follow(writing, held, verdict, "LOST", "its worker died, or gave no sign of life").await
     }

@@ -3,15 +3,16 @@
 use zkinfer_proto::v1;
 
 use super::super::document::Change;
-use super::super::verdict::{Failed, Verdict, decide};
+use super::super::verdict::{Verdict, decide};
 use super::super::{
-    ArtifactFacts, Ended, EngineError, FailedAttempt, Lease, Notice, Outcome, Subject, SubjectKind, TaskFlow, Usage, graph,
+    ArtifactFacts, Ended, EngineError, FailedAttempt, FailureCause, Lease, Notice, Outcome, Subject, SubjectKind, TaskFlow, Usage, graph,
 };
 use super::admission::named;
 use super::artifact_records::{id_of, record_and_require};
 use super::garbage::{REFERENCES, Referrer, reference_rows};
 use super::held::{Held, hold};
 use super::many::{Part, row};
+use super::remake::{make_again, wait_for_needs};
 use super::spending::{spend, spend_running, stage_time};
 use super::stopping::{Stop, cancel_all, end_if_idle};
 use super::{SqlEngine, Writing, apply, apply_with};
@@ -124,27 +125,30 @@ impl SqlEngine {
     pub(super) async fn fail_task(&self, lease: &Lease, failed: &FailedAttempt, usage: &Usage) -> Result<(), EngineError> {
         let mut writing = self.begin().await?;
         let mut held = hold(&mut writing, lease).await?;
-        let peak_device_bytes = u64::try_from(usage.peak_device_bytes).unwrap_or(0);
-        let (history, verdict) = decide(failed, &Failed { peak_device_bytes, ..held.failed() }, &self.rules.budgets);
+        // What is told of device memory is the most since the process's start: other tasks may have taken it.
+        let (history, verdict) = decide(failed, &held.failed(), &self.rules.budgets);
         held.history = history;
         spend(&mut writing, &mut held, usage, None).await?;
         end_attempt(&mut writing, &held, failed.cause.as_str(), usage).await?;
+        let goes_on = held.stop.is_none() && matches!(verdict, Verdict::Retry { .. });
         self.follow(&mut writing, &mut held, verdict, failed.cause.as_str(), &failed.message).await?;
+        if goes_on && failed.cause == FailureCause::Storage {
+            make_again(&mut writing, &mut held, &failed.damaged).await?;
+        }
         self.commit(writing).await
     }
 
-    pub(super) async fn release_task(&self, lease: &Lease) -> Result<(), EngineError> {
+    pub(super) async fn release_task(&self, lease: &Lease, usage: &Usage) -> Result<(), EngineError> {
         let mut writing = self.begin().await?;
         let mut held = hold(&mut writing, lease).await?;
-        self.give_back(&mut writing, &mut held).await?;
+        self.give_back(&mut writing, &mut held, usage).await?;
         self.commit(writing).await
     }
 
     /// Queues a task again; the attempt does not count.
-    pub(super) async fn give_back(&self, writing: &mut Writing, held: &mut Held) -> Result<(), EngineError> {
-        let usage = Usage::default();
-        spend(writing, held, &usage, None).await?;
-        end_attempt(writing, held, "RELEASED", &usage).await?;
+    pub(super) async fn give_back(&self, writing: &mut Writing, held: &mut Held, usage: &Usage) -> Result<(), EngineError> {
+        spend(writing, held, usage, None).await?;
+        end_attempt(writing, held, "RELEASED", usage).await?;
         held.attempts = held.attempts.saturating_sub(1);
         if let Some(stop) = held.stop.clone() {
             set_state(writing, held, "CANCELLED").await?;
@@ -256,7 +260,7 @@ pub(super) async fn end_attempt(writing: &mut Writing, held: &Held, outcome: &st
 async fn requeue(writing: &mut Writing, held: &mut Held, not_before_ms: i64) -> Result<(), EngineError> {
     let History { task, infrastructure, memory, killed_sessions } = held.history;
     sqlx::query(
-        "UPDATE tasks SET state = 'READY', epoch = epoch + 1, session = NULL, not_before_ms = $1, attempts = $2, failed_task = $3, \
+        "UPDATE tasks SET state = 'READY', waiting_on = 0, epoch = epoch + 1, session = NULL, not_before_ms = $1, attempts = $2, failed_task = $3, \
            failed_infra = $4, failed_memory = $5, deaths = $6, device_bytes = $7, too_large_ms = NULL \
          WHERE kind = $8 AND tenant = $9 AND subject = $10 AND ordinal = $11",
     )
@@ -275,6 +279,9 @@ async fn requeue(writing: &mut Writing, held: &mut Held, not_before_ms: i64) -> 
     .await?;
     if held.is_whole() {
         apply(writing, &held.subject, &mut held.document, Change::Requeued(held.attempts)).await?;
+    }
+    if held.is_outdated {
+        wait_for_needs(writing, &held.subject).await?;
     }
     writing.changed.push(Notice::Ready);
     Ok(())
@@ -371,7 +378,7 @@ fn published(subject: &Subject, result: &v1::JobResult, now_ms: i64) -> Part {
 }
 
 /// How far a job of several tasks is: its steps in the order of the graph.
-async fn graph_progress(writing: &mut Writing, held: &Held) -> Result<v1::Progress, EngineError> {
+pub(super) async fn graph_progress(writing: &mut Writing, held: &Held) -> Result<v1::Progress, EngineError> {
     let rows: Vec<(String, i64, i64, i64, i64)> = sqlx::query_as(
         "SELECT step, count(*), count(CASE WHEN state = 'DONE' THEN 1 END), CAST(sum(estimated_ms + 1) AS BIGINT), \
            CAST(coalesce(sum(CASE WHEN state = 'DONE' THEN estimated_ms + 1 END), 0) AS BIGINT) \

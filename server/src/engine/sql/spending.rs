@@ -26,16 +26,18 @@ pub(super) async fn spend(
         peak_device_bytes: usage.peak_device_bytes,
     };
     add(&mut held.document, &spent);
-    Ok(())
+    if held.is_whole() { Ok(()) } else { count_runs(writing, &held.subject, &mut held.document).await }
 }
 
-/// Adds what an attempt took that is lost. Of a whole proof its progress tells; when a step was last worked at is not known, and nothing is added.
-pub(super) fn spend_lost(held: &mut Held) {
-    let Document::Job(job) = &held.document else { return };
-    if held.is_whole() {
-        let stage_times = cost::reported(job);
-        add(&mut held.document, &Spent { stage_times: &stage_times, ..Spent::default() });
+/// Adds what an attempt took that is lost. Of a whole proof its progress tells; when a step was last worked at is not known, and no time is added.
+pub(super) async fn spend_lost(writing: &mut Writing, held: &mut Held) -> Result<(), EngineError> {
+    let Document::Job(job) = &held.document else { return Ok(()) };
+    if !held.is_whole() {
+        return count_runs(writing, &held.subject, &mut held.document).await;
     }
+    let stage_times = cost::reported(job);
+    add(&mut held.document, &Spent { stage_times: &stage_times, ..Spent::default() });
+    Ok(())
 }
 
 /// Adds what the attempts at a job's steps took that run and are about to be cancelled with it. Where they run is not told.
@@ -58,6 +60,18 @@ pub(super) async fn spend_running(writing: &mut Writing, subject: &Subject, docu
         return Ok(());
     }
     add(document, &Spent { stage_times: &stage_times, ..Spent::default() });
+    count_runs(writing, subject, document).await
+}
+
+/// Counts the attempts at a job's steps, those that run too. A whole job counts its own when they begin, since its document is written then.
+async fn count_runs(writing: &mut Writing, subject: &Subject, document: &mut Document) -> Result<(), EngineError> {
+    let Document::Job(job) = document else { return Ok(()) };
+    let runs: i64 = sqlx::query_scalar("SELECT count(*) FROM attempts WHERE kind = 'PROVE' AND tenant = $1 AND subject = $2")
+        .bind(&subject.tenant)
+        .bind(&subject.id)
+        .fetch_one(writing.connection())
+        .await?;
+    job.cost.get_or_insert_default().runs = u32::try_from(runs).unwrap_or(u32::MAX);
     Ok(())
 }
 

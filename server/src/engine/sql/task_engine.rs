@@ -43,9 +43,9 @@ impl TaskEngine for SqlEngine {
         Box::pin(async move { self.fail_task(&lease, &failed, &usage).await })
     }
 
-    fn release(&self, lease: &Lease) -> EngineFuture<'_, ()> {
+    fn release(&self, lease: &Lease, usage: Usage) -> EngineFuture<'_, ()> {
         let lease = lease.clone();
-        Box::pin(async move { self.release_task(&lease).await })
+        Box::pin(async move { self.release_task(&lease, &usage).await })
     }
 
     fn reap(&self) -> EngineFuture<'_, Reaped> {
