@@ -5,6 +5,7 @@
 mod chaos;
 mod clock;
 mod costs;
+mod ends;
 mod garbage;
 mod hooks;
 mod joint;

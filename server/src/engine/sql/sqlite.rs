@@ -78,7 +78,7 @@ impl SqlEngine {
         let writer = writers.acquire().await.map_err(OpenError::Database)?;
         Ok(Self {
             dialect: Dialect::Sqlite,
-            writers: Writers::Group(Group::new(writer, lock)),
+            writers: Writers::Group(Group::new(writer.detach(), lock)),
             readers: pool(&path, "ro", 4).await.map_err(OpenError::Database)?,
             rules: Rules::new(limits),
             clock: ProcessClock::start(),
