@@ -105,6 +105,8 @@ conformance! {
     joint::who_is_refused_keeps_none_of_those_who_come_at_once_out,
     joint::one_that_cannot_be_written_keeps_none_of_those_who_come_at_once_out,
     joint::who_goes_away_keeps_none_of_those_who_come_with_it_out,
+    joint::tasks_of_who_is_dropped_serving_or_unread_go_back,
+    joint::who_is_dropped_admitting_others_admits_them,
     joint::places_are_told_also_far_from_the_front,
     joint::a_key_that_is_not_the_models_must_be_there,
     hooks::a_receiver_gets_the_signed_end_of_a_job_again_until_it_answers_well,

@@ -41,6 +41,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sqlx::{AnyConnection, AnyPool};
+use tokio::runtime::Handle;
 
 use super::document::{Change, Document};
 use super::verdict::budgets;
@@ -101,7 +102,7 @@ impl Rules {
 }
 
 /// The clock of an embedded database: no jump of the wall clock moves it while the process lives.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct ProcessClock {
     started: Instant,
     started_ms: i64,
@@ -117,8 +118,8 @@ impl ProcessClock {
     }
 }
 
-/// The engine on SQLite or PostgreSQL.
-#[derive(Debug)]
+/// The engine on SQLite or PostgreSQL. Cheap to clone: clones are one engine.
+#[derive(Debug, Clone)]
 pub struct SqlEngine {
     dialect: Dialect,
     writers: Writers,
@@ -126,15 +127,17 @@ pub struct SqlEngine {
     rules: Rules,
     clock: ProcessClock,
     notices: Arc<Notices>,
-    counts: Counts,
-    positions: Positions,
-    model_artifacts: ModelArtifacts,
-    desk: Desk,
-    newcomers: Newcomers,
+    counts: Arc<Counts>,
+    positions: Arc<Positions>,
+    model_artifacts: Arc<ModelArtifacts>,
+    desk: Arc<Desk>,
+    newcomers: Arc<Newcomers>,
+    /// Of the connections.
+    runtime: Handle,
 }
 
 /// Who may write.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Writers {
     /// SQLite: one at a time, who share their commits.
     Group(Group),
