@@ -1,13 +1,16 @@
 //! Many who come at once: what is admitted together is admitted as if each had come alone.
 
+use std::sync::Arc;
+
 use futures::future::join_all;
 use futures::poll;
 use zkinfer_proto::name::ArtifactName;
 use zkinfer_proto::v1;
 use zkinfer_server::artifacts::Class;
-use zkinfer_server::engine::{EngineError, EngineFuture, Leased, NewJob, Outcome, PageRequest, Subject, Usage};
+use zkinfer_server::engine::sql::SqlEngine;
+use zkinfer_server::engine::{Engine, EngineError, EngineFuture, Leased, NewJob, Outcome, PageRequest, Subject, Usage};
 
-use crate::world::{LEASE, World, artifact, finish, key, new_batch, new_job, offer, proved, subject_of, whole};
+use crate::world::{LEASE, World, artifact, finish, key, limits, new_batch, new_job, offer, proved, subject_of, whole};
 
 pub(crate) async fn who_is_refused_keeps_none_of_those_who_come_at_once_out(world: World) {
     world.ready_model("acme", "net", whole()).await;
@@ -159,6 +162,48 @@ pub(crate) async fn who_is_dropped_admitting_others_admits_them(world: World) {
     let job = third.await.unwrap();
     assert_eq!(world.get(&subject_of(&job)).await.name, job.name);
     comes_to(&world, 0, 3).await;
+}
+
+/// Batches and jobs at once, on every one of the engines: so many are admitted.
+async fn rush(world: &World, engines: &[Arc<dyn Engine>], n_batch: usize, n_single: usize) -> usize {
+    let batches = (0..3).flat_map(|_| engines).map(|engine| engine.create_jobs(new_batch(&vec!["net"; n_batch], None)));
+    let singles = (0..n_single).flat_map(|_| engines).map(|engine| engine.create_job(new_job("acme", "net")));
+    let (batches, singles) = tokio::join!(join_all(batches), join_all(singles));
+    let refusals =
+        batches.iter().filter_map(|answer| answer.as_ref().err()).chain(singles.iter().filter_map(|answer| answer.as_ref().err()));
+    for error in refusals {
+        let is_quota = |error: &EngineError| matches!(error, EngineError::QuotaExceeded { .. });
+        assert!(is_quota(error) || matches!(error, EngineError::InBatch { source, .. } if is_quota(source)), "{error}");
+    }
+    let n_admitted = batches.iter().flatten().map(|batch| batch.jobs.len()).sum::<usize>() + singles.iter().flatten().count();
+    assert_eq!(world.engine.queue().await.unwrap().ready, n_admitted as u64);
+    for job in batches.into_iter().flatten().flat_map(|batch| batch.jobs).chain(singles.into_iter().flatten()) {
+        world.engine.cancel_job("acme", &subject_of(&job).id, "").await.unwrap();
+    }
+    n_admitted
+}
+
+pub(crate) async fn batches_and_jobs_at_once_keep_to_their_tenants_limit(world: World) {
+    world.ready_model("acme", "net", whole()).await;
+    let set = async |max_queued| {
+        let quota = v1::Quota { tenant: "tenants/acme".into(), share_milli: 1000, max_queued, max_running: 0, paused: false };
+        world.engine.set_quota("acme", quota).await.unwrap();
+    };
+    // So few that every one is counted, by several servers.
+    set(9).await;
+    let mut engines = vec![world.engine.clone()];
+    if let Some(url) = world.url() {
+        engines.push(Arc::new(SqlEngine::open_postgres(url, 8, &limits()).await.unwrap()));
+    }
+    for _ in 0..4 {
+        assert_eq!(rush(&world, &engines, 4, 12).await, 9);
+    }
+    // Some are admitted by a count of before.
+    set(40).await;
+    for _ in 0..4 {
+        let n_admitted = rush(&world, &engines[..1], 15, 30).await;
+        assert!(n_admitted <= 40, "{n_admitted}");
+    }
 }
 
 pub(crate) async fn places_are_told_also_far_from_the_front(world: World) {

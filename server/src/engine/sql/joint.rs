@@ -4,7 +4,7 @@
 //!
 //! Others wait for those who are being admitted. So they wait only briefly for locks, and a database that does not answer is told of to all.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use zkinfer_proto::name::ModelName;
@@ -140,7 +140,8 @@ impl SqlEngine {
 
     /// For which of the jobs their tenants have room. Of two with one request id the second finds the first's answer later.
     async fn fates(&self, writing: &mut Writing, jobs: &[&Prepared]) -> Result<Vec<Fate>, EngineError> {
-        let mut wanted: HashMap<&str, i64> = HashMap::new();
+        // In one order: two who count several tenants' do not wait for each other.
+        let mut wanted: BTreeMap<&str, i64> = BTreeMap::new();
         for job in jobs {
             *wanted.entry(job.subject.tenant.as_str()).or_default() += 1;
         }

@@ -57,7 +57,7 @@ use model_artifacts::ModelArtifacts;
 use notices::Notices;
 use positions::Positions;
 pub use postgres::PostgresError;
-use room::Counts;
+use room::{Counts, Reservation};
 pub use sqlite::OpenError;
 use stopping::Stop;
 
@@ -157,6 +157,8 @@ struct Writing {
     dialect: Dialect,
     now_ms: i64,
     changed: Vec<Notice>,
+    /// Places of tenants that it fills.
+    reserved: Vec<Reservation>,
 }
 
 impl Writing {
@@ -186,7 +188,7 @@ impl SqlEngine {
                 (Unit::Line(line), now_ms)
             }
         };
-        Ok(Writing { unit, dialect: self.dialect, now_ms, changed: Vec::new() })
+        Ok(Writing { unit, dialect: self.dialect, now_ms, changed: Vec::new(), reserved: Vec::new() })
     }
 
     /// Commits, then tells other processes what changed: a hint that may be lost. Also for those who wrote nothing, and answer with what they read.
@@ -195,6 +197,7 @@ impl SqlEngine {
             Unit::Member(member) => member.commit().await?,
             Unit::Line(line) => line.commit().await?,
         }
+        drop(writing.reserved);
         self.notices.tell(writing.changed);
         Ok(())
     }
