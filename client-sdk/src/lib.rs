@@ -16,7 +16,7 @@
 //! # }
 //! ```
 //! [`verify_locally`] needs no server and contains no prover. Calls that may be repeated without harm are: reads, and creations, which
-//! carry a request id; how often and how soon, [`RetryPolicy`] says. The Python client has the same rules.
+//! carry a request id; how often and how soon, [`RetryPolicy`] says, after which errors, docs/CLIENTS.md. The Python client has the same rules.
 
 mod artifacts;
 mod batches;

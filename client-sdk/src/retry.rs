@@ -1,13 +1,15 @@
-//! Repeats calls that may be repeated: reads, and creations that carry a request id.
+//! Repeats calls that may be repeated: reads, and creations that carry a request id. The rules are in docs/CLIENTS.md.
 
 use std::time::Duration;
 
-use crate::status::{ClientError, Refusal};
+use tokio::time::Instant;
+
+use crate::status::{ClientError, Refusal, RefusalKind};
 
 /// How often and how fast a call is repeated while the service is unavailable.
 ///
 /// Where the service says when another attempt makes sense, none is made earlier; if that does not fit [`Self::budget`] any more, the call fails
-/// at once, with [`Refusal::retry_after`] in its error.
+/// at once, with [`Refusal::retry_after`] in its error. Which errors are repeated: docs/CLIENTS.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Attempts in all; 1: none is repeated.
@@ -16,7 +18,7 @@ pub struct RetryPolicy {
     pub first_wait: Duration,
     /// Longest wait that the service did not ask for.
     pub longest_wait: Duration,
-    /// What may be spent on all waits of a call together; of a transfer or a watch, since it last got on.
+    /// What may be spent on all waits of a call together, and on attempts that ran out of their time; of a transfer or a watch, since it last got on.
     pub budget: Duration,
 }
 
@@ -66,12 +68,16 @@ impl RetryPolicy {
 pub(crate) struct Repetition {
     policy: RetryPolicy,
     failures: u32,
+    /// In vain.
     waited: Duration,
+    /// When the attempt began that runs, or when it last got on.
+    began: Instant,
 }
 
 impl Repetition {
+    /// The first attempt begins.
     pub(crate) fn new(policy: RetryPolicy) -> Self {
-        Self { policy, failures: 0, waited: Duration::ZERO }
+        Self { policy, failures: 0, waited: Duration::ZERO, began: Instant::now() }
     }
 
     /// The call got on: what failed before counts no more.
@@ -82,6 +88,7 @@ impl Repetition {
     /// Counts a failure that no error stands for; answers whether another attempt is due.
     pub(crate) fn fail(&mut self) -> bool {
         self.failures += 1;
+        self.began = Instant::now();
         self.failures < self.policy.attempts
     }
 
@@ -91,11 +98,15 @@ impl Repetition {
     /// The same error, where another attempt has no sense.
     pub(crate) async fn pause(&mut self, error: ClientError) -> Result<ClientError, ClientError> {
         self.failures += 1;
-        let wait = error.transient().and_then(|refusal| self.policy.wait_after(self.failures, refusal, self.waited, random_share()));
-        let Some(wait) = wait else { return Err(error) };
+        let Some(refusal) = error.transient() else { return Err(error) };
+        if refusal.kind == RefusalKind::Deadline {
+            self.waited = self.waited.saturating_add(self.began.elapsed());
+        }
+        let Some(wait) = self.policy.wait_after(self.failures, refusal, self.waited, random_share()) else { return Err(error) };
         tracing::debug!(%error, failures = self.failures, ?wait, "repeating a call");
         self.waited = self.waited.saturating_add(wait);
         tokio::time::sleep(wait).await;
+        self.began = Instant::now();
         Ok(error)
     }
 }
@@ -137,11 +148,44 @@ mod tests {
         (calls, start.elapsed(), result.unwrap_err())
     }
 
+    /// docs/CLIENTS.md, line by line: with RetryInfo or without.
     #[tokio::test]
     async fn repeats_only_what_may_succeed() {
-        assert_eq!(attempts(|| Status::unavailable("draining")).await.0, 3);
-        assert_eq!(attempts(|| Status::invalid_argument("wrong")).await.0, 1);
-        assert_eq!(attempts(|| Status::internal("bug")).await.0, 1);
+        for (code, asked, bare) in [
+            (Code::Unavailable, 3, 3),
+            (Code::ResourceExhausted, 3, 1),
+            (Code::Aborted, 3, 1),
+            (Code::DeadlineExceeded, 3, 3),
+            (Code::Cancelled, 1, 1),
+            (Code::Internal, 1, 1),
+            (Code::Unknown, 1, 1),
+            (Code::InvalidArgument, 1, 1),
+            (Code::NotFound, 1, 1),
+            (Code::FailedPrecondition, 1, 1),
+            (Code::Unauthenticated, 1, 1),
+        ] {
+            assert_eq!(attempts(|| asking(code, Duration::ZERO)).await.0, asked, "{code:?}, with RetryInfo");
+            assert_eq!(attempts(|| Status::new(code, "bare")).await.0, bare, "{code:?}, without");
+        }
+        let broken = || Status::from_error(std::io::Error::other("broken pipe").into());
+        assert_eq!(attempts(broken).await.0, 3, "a connection that broke");
+    }
+
+    #[tokio::test]
+    async fn attempts_that_ran_out_of_their_time_use_up_the_budget() {
+        let expired = || ClientError::from(Status::deadline_exceeded("too long"));
+        let mut repetition = Repetition::new(FAST);
+        repetition.pause(expired()).await.unwrap();
+        // As if the second had begun earlier.
+        let began = |ago| Instant::now().checked_sub(ago).unwrap();
+        repetition.began = began(FAST.budget / 2);
+        repetition.pause(expired()).await.unwrap();
+        assert!(repetition.waited >= FAST.budget / 2);
+        let mut repetition = Repetition { began: began(FAST.budget), ..Repetition::new(FAST) };
+        assert!(repetition.pause(expired()).await.is_err(), "nothing is left of it");
+        let mut repetition = Repetition { began: began(FAST.budget), ..Repetition::new(FAST) };
+        let away = ClientError::from(Status::unavailable("draining"));
+        assert!(repetition.pause(away).await.is_ok(), "whatever else an attempt took was no wait");
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::StatusExt as _;
 
 /// Why a call failed.
@@ -145,23 +145,28 @@ pub enum RefusalKind {
     Denied,
     /// The service is not there, or not now; another attempt may succeed.
     Unavailable,
-    /// The call took too long, or was cancelled.
+    /// Two calls met; whether another attempt may succeed, the service says.
+    Aborted,
+    /// An attempt at the call took too long.
+    Deadline,
+    /// The call was cancelled.
     Interrupted,
     /// The service is at fault.
     Internal,
 }
 
 impl Refusal {
-    /// Whether the same call may succeed if repeated.
+    /// Whether the same call may succeed if repeated (docs/CLIENTS.md).
     pub fn is_transient(&self) -> bool {
         match self.kind {
-            RefusalKind::Unavailable | RefusalKind::Interrupted => true,
-            RefusalKind::Exhausted => self.retry_after.is_some(),
+            RefusalKind::Unavailable | RefusalKind::Deadline => true,
+            RefusalKind::Exhausted | RefusalKind::Aborted => self.retry_after.is_some(),
             RefusalKind::Invalid
             | RefusalKind::NotFound
             | RefusalKind::Exists
             | RefusalKind::Precondition
             | RefusalKind::Denied
+            | RefusalKind::Interrupted
             | RefusalKind::Internal => false,
         }
     }
@@ -175,15 +180,24 @@ fn kind(code: Code) -> RefusalKind {
         Code::FailedPrecondition => RefusalKind::Precondition,
         Code::ResourceExhausted => RefusalKind::Exhausted,
         Code::PermissionDenied | Code::Unauthenticated => RefusalKind::Denied,
-        Code::Unavailable | Code::Aborted => RefusalKind::Unavailable,
-        Code::Cancelled | Code::DeadlineExceeded => RefusalKind::Interrupted,
+        Code::Unavailable => RefusalKind::Unavailable,
+        Code::Aborted => RefusalKind::Aborted,
+        Code::DeadlineExceeded => RefusalKind::Deadline,
+        Code::Cancelled => RefusalKind::Interrupted,
         Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => RefusalKind::Internal,
     }
 }
 
-/// Whether the transport below failed, rather than the service: a broken connection has no details and a source.
-fn is_transport(status: &Status) -> bool {
-    status.details().is_empty() && std::error::Error::source(status).is_some()
+/// What is wrong. Where the transport below failed, rather than the service, there are no details and a source: the code is then the transport's guess.
+fn kind_of(status: &Status) -> RefusalKind {
+    let source = std::error::Error::source(status).filter(|_| status.details().is_empty());
+    let mut causes = std::iter::successors(source, |cause| cause.source());
+    match source {
+        None => kind(status.code()),
+        // The client's own deadline, which tonic calls a cancellation.
+        Some(_) if causes.any(|cause| cause.is::<TimeoutExpired>()) => RefusalKind::Deadline,
+        Some(_) => RefusalKind::Unavailable,
+    }
 }
 
 impl From<Status> for Refusal {
@@ -194,7 +208,7 @@ impl From<Status> for Refusal {
         if let Some(info) = details.request_info() {
             tracing::debug!(request_id = info.request_id, trace_id = info.serving_data, "refused");
         }
-        let kind = if is_transport(&status) { RefusalKind::Unavailable } else { kind(status.code()) };
+        let kind = kind_of(&status);
         Self {
             kind,
             reason: details.error_info().map_or_else(|| default_reason(kind).to_owned(), |info| info.reason.clone()),
@@ -215,6 +229,8 @@ fn default_reason(kind: RefusalKind) -> &'static str {
         RefusalKind::Exhausted => "EXHAUSTED",
         RefusalKind::Denied => "DENIED",
         RefusalKind::Unavailable => "UNAVAILABLE",
+        RefusalKind::Aborted => "ABORTED",
+        RefusalKind::Deadline => "DEADLINE_EXCEEDED",
         RefusalKind::Interrupted => "INTERRUPTED",
         RefusalKind::Internal => "INTERNAL",
     }
@@ -274,10 +290,18 @@ mod tests {
     }
 
     #[test]
-    fn only_what_waiting_may_help_is_transient() {
-        let transient = |code| Refusal::from(Status::new(code, "")).is_transient();
-        assert!(transient(Code::Unavailable) && transient(Code::Aborted) && transient(Code::DeadlineExceeded));
-        assert!(!transient(Code::Internal) && !transient(Code::ResourceExhausted) && !transient(Code::NotFound));
-        assert_eq!(Refusal::from(Status::unavailable("x")).reason, "UNAVAILABLE");
+    fn reasons_of_bare_codes_are_the_kinds() {
+        let reason = |code| Refusal::from(Status::new(code, "")).reason;
+        assert_eq!((reason(Code::Unavailable), reason(Code::Aborted)), ("UNAVAILABLE".to_owned(), "ABORTED".to_owned()));
+        assert_eq!((reason(Code::DeadlineExceeded), reason(Code::Cancelled)), ("DEADLINE_EXCEEDED".to_owned(), "INTERRUPTED".to_owned()));
+    }
+
+    #[test]
+    fn what_the_transport_says_is_told_from_what_the_service_says() {
+        let kind_from = |source: Box<dyn std::error::Error + Send + Sync>| Refusal::from(Status::from_error(source)).kind;
+        assert_eq!(kind_from(Box::new(TimeoutExpired(()))), RefusalKind::Deadline, "the own time is over");
+        assert_eq!(kind_from(Box::new(std::io::Error::other("broken pipe"))), RefusalKind::Unavailable);
+        assert_eq!(Refusal::from(Status::cancelled("by the service")).kind, RefusalKind::Interrupted);
+        assert_eq!(Refusal::from(Status::unknown("by the service")).kind, RefusalKind::Internal);
     }
 }

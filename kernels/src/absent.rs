@@ -7,7 +7,7 @@ use plonky2::iop::challenger::Challenger;
 use plonky2::iop::witness::PartialWitness;
 use zkinfer_circuits::air::ConstraintSystem;
 use zkinfer_circuits::backend::{
-    Backend, BackendError, Circuit, CircuitProof, CommitShape, OpeningBatch, QueryAnswer, Scalars, SumsChallenges,
+    Backend, BackendError, Circuit, CircuitProof, CommitShape, OpeningBatch, OracleSizes, QueryAnswer, Scalars, SumsChallenges,
 };
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{F, H, K};
@@ -31,6 +31,10 @@ impl Backend for Absent {
     }
 
     fn cap(&self, _: &Self) -> MerkleCap<F, H> {
+        match *self {}
+    }
+
+    fn sizes(&self, _: &Self) -> OracleSizes {
         match *self {}
     }
 

@@ -16,7 +16,7 @@ use plonky2::iop::challenger::Challenger;
 use plonky2::iop::witness::PartialWitness;
 use zkinfer_circuits::air::ConstraintSystem;
 use zkinfer_circuits::backend::{
-    Backend, BackendError, Circuit, CircuitProof, CommitShape, OpeningBatch, QueryAnswer, Scalars, SumsChallenges,
+    Backend, BackendError, Circuit, CircuitProof, CommitShape, OpeningBatch, OracleSizes, QueryAnswer, Scalars, SumsChallenges,
 };
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{F, H, K};
@@ -100,6 +100,7 @@ impl<A: Backend, B: Backend> DualBackend<A, B> {
 
     fn committed(&self, step: &'static str, first: A::Oracle, second: B::Oracle) -> Result<(A::Oracle, B::Oracle), BackendError> {
         self.agree(step, self.first.cap(&first), self.second.cap(&second))?;
+        self.agree(step, self.first.sizes(&first), self.second.sizes(&second))?;
         if matches!(self.compared, Compared::SavedBytes) && self.first.save(&first)? != self.second.save(&second)? {
             return Err(self.disagreement(step));
         }
@@ -157,6 +158,10 @@ impl<A: Backend, B: Backend> Backend for DualBackend<A, B> {
 
     fn cap(&self, (first, _): &Self::Oracle) -> MerkleCap<F, H> {
         self.first.cap(first)
+    }
+
+    fn sizes(&self, (first, _): &Self::Oracle) -> OracleSizes {
+        self.first.sizes(first)
     }
 
     /// The length of the first backend's bytes, its bytes, the second's.

@@ -13,7 +13,7 @@ use plonky2::iop::challenger::Challenger;
 use plonky2::iop::witness::PartialWitness;
 use zkinfer_circuits::air::ConstraintSystem;
 use zkinfer_circuits::backend::{
-    Backend, BackendError, Circuit, CircuitProof, CommitShape, Condition, OpeningBatch, QueryAnswer, Scalars, SumsChallenges,
+    Backend, BackendError, Circuit, CircuitProof, CommitShape, Condition, OpeningBatch, OracleSizes, QueryAnswer, Scalars, SumsChallenges,
 };
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{F, H, K};
@@ -205,6 +205,13 @@ impl<A: Backend, B: Backend> Backend for FallbackBackend<A, B> {
         match oracle {
             Either::First(oracle) => self.original().cap(oracle),
             Either::Second(oracle) => self.second.cap(oracle),
+        }
+    }
+
+    fn sizes(&self, oracle: &Self::Oracle) -> OracleSizes {
+        match oracle {
+            Either::First(oracle) => self.original().sizes(oracle),
+            Either::Second(oracle) => self.second.sizes(oracle),
         }
     }
 

@@ -9,7 +9,8 @@ use plonky2::iop::challenger::Challenger;
 use plonky2::iop::witness::PartialWitness;
 use zkinfer_circuits::air::ConstraintSystem;
 use zkinfer_circuits::backend::{
-    Backend, BackendError, Circuit, CircuitProof, CommitShape, Condition, DeviceMemory, OpeningBatch, QueryAnswer, Scalars, SumsChallenges,
+    Backend, BackendError, Circuit, CircuitProof, CommitShape, Condition, DeviceMemory, OpeningBatch, OracleSizes, QueryAnswer, Scalars,
+    SumsChallenges,
 };
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{F, H, K};
@@ -144,6 +145,10 @@ impl<B: Backend> Backend for FaultyBackend<B> {
 
     fn cap(&self, oracle: &B::Oracle) -> MerkleCap<F, H> {
         self.inner.cap(oracle)
+    }
+
+    fn sizes(&self, oracle: &B::Oracle) -> OracleSizes {
+        self.inner.sizes(oracle)
     }
 
     fn save(&self, oracle: &B::Oracle) -> Result<Vec<u8>, BackendError> {

@@ -83,6 +83,17 @@ pub struct CommitShape {
     pub cap_height: usize,
 }
 
+/// How large a committed oracle is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OracleSizes {
+    /// log₂ of the rows.
+    pub log_rows: usize,
+    /// F columns.
+    pub n_columns: usize,
+    /// Rate and cap.
+    pub shape: CommitShape,
+}
+
 /// Scalars of one argument: θ, and the challenges derived from the transcript.
 #[derive(Clone, Copy, Debug)]
 pub struct Scalars<'a> {
@@ -159,10 +170,16 @@ pub trait Backend: Send + Sync + 'static {
     /// The cap of an oracle.
     fn cap(&self, oracle: &Self::Oracle) -> MerkleCap<F, H>;
 
+    /// The sizes of an oracle.
+    fn sizes(&self, oracle: &Self::Oracle) -> OracleSizes;
+
     /// Bytes from which [`Backend::load`] restores an oracle without hashing or transforming.
     fn save(&self, oracle: &Self::Oracle) -> Result<Vec<u8>, BackendError>;
 
-    /// Restores an oracle. The bytes come from a trusted cache; damage is detected as far as sizes tell.
+    /// Restores an oracle. The bytes come from a trusted cache: whether they are those of the wanted columns is for the caller to check.
+    ///
+    /// # Errors
+    /// [`BackendError::Damaged`]: another length than its sizes make, a field element that is not below p, or what else the layout can tell.
     fn load(&self, bytes: &[u8]) -> Result<Self::Oracle, BackendError>;
 
     /// `f(point)` for each F column of the range.

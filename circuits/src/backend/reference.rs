@@ -17,10 +17,10 @@ use plonky2::util::reverse_index_bits_in_place;
 use plonky2::util::timing::TimingTree;
 
 use super::witness::deterministic_witness;
-use super::{Backend, BackendError, Circuit, CircuitProof, CommitShape, OpeningBatch, QueryAnswer, Scalars, SumsChallenges};
+use super::{Backend, BackendError, Circuit, CircuitProof, CommitShape, OpeningBatch, OracleSizes, QueryAnswer, Scalars, SumsChallenges};
 use crate::air::{Cell, ConstraintSystem, Domain, Leaves, Native, Node, OracleId, Rotation, Rule};
 use crate::columns::Columns;
-use crate::field::{C, D, F, H, K, ext, lift, limbs, scale};
+use crate::field::{C, D, F, H, K, ORDER, ext, lift, limbs, scale};
 
 /// The slow, obvious backend.
 #[derive(Clone, Copy, Debug, Default)]
@@ -194,30 +194,38 @@ impl Backend for Reference {
         oracle.batch.merkle_tree.cap.clone()
     }
 
+    fn sizes(&self, Oracle { batch }: &Oracle) -> OracleSizes {
+        let shape = CommitShape { rate_bits: batch.rate_bits, cap_height: batch.merkle_tree.cap.height() };
+        OracleSizes { log_rows: batch.degree_log, n_columns: batch.polynomials.len(), shape }
+    }
+
     fn save(&self, oracle: &Oracle) -> Result<Vec<u8>, BackendError> {
-        let header = [
-            oracle.batch.degree_log as u64,
-            oracle.batch.rate_bits as u64,
-            oracle.batch.merkle_tree.cap.height() as u64,
-            oracle.batch.polynomials.len() as u64,
-        ];
+        let OracleSizes { log_rows, n_columns, shape } = self.sizes(oracle);
+        let header = [log_rows, shape.rate_bits, shape.cap_height, n_columns].map(|size| size as u64);
         let coefficients = oracle.batch.polynomials.iter().flat_map(|p| p.coeffs.iter().map(|c| c.to_canonical_u64()));
         Ok(header.into_iter().chain(coefficients).flat_map(u64::to_le_bytes).collect())
     }
 
     fn load(&self, bytes: &[u8]) -> Result<Oracle, BackendError> {
-        let words: Vec<u64> = bytes.chunks_exact(8).map(|c| u64::from_le_bytes(c.try_into().expect("8 bytes"))).collect();
-        let [degree_log, rate_bits, cap_height, n_columns, coefficients @ ..] = words.as_slice() else {
-            return Err(BackendError::Damaged("the header is missing".to_owned()));
+        let damaged = |message: &str| BackendError::Damaged(message.to_owned());
+        let (words, rest) = bytes.as_chunks::<8>();
+        let words: Vec<u64> = words.iter().map(|&word| u64::from_le_bytes(word)).collect();
+        let [log_rows, rate_bits, cap_height, n_columns, coefficients @ ..] = words.as_slice() else {
+            return Err(damaged("the header is missing"));
         };
-        let rows = 1usize.checked_shl(*degree_log as u32).filter(|_| *degree_log < 32);
-        let expected = rows.and_then(|rows| rows.checked_mul(*n_columns as usize));
-        if expected != Some(coefficients.len()) || *rate_bits > 8 || *cap_height > *degree_log + *rate_bits {
-            return Err(BackendError::Damaged("sizes do not agree".to_owned()));
+        let log_leaves = log_rows.saturating_add(*rate_bits);
+        if log_leaves > F::TWO_ADICITY as u64 || *cap_height > log_leaves || *n_columns == 0 {
+            return Err(damaged("its sizes are impossible"));
+        }
+        if !rest.is_empty() || n_columns.checked_mul(1 << log_rows) != Some(coefficients.len() as u64) {
+            return Err(damaged("its length is not the one that its header states"));
+        }
+        if coefficients.iter().any(|&word| word >= ORDER) {
+            return Err(damaged("a field element is not below p"));
         }
         let polynomials = coefficients
-            .chunks(1 << degree_log)
-            .map(|chunk| PolynomialCoeffs::new(chunk.iter().map(|&c| F::from_noncanonical_u64(c)).collect()))
+            .chunks(1 << log_rows)
+            .map(|chunk| PolynomialCoeffs::new(chunk.iter().map(|&word| F::from_canonical_u64(word)).collect()))
             .collect();
         let shape = CommitShape { rate_bits: *rate_bits as usize, cap_height: *cap_height as usize };
         Ok(self.commit_coefficients(polynomials, shape))
@@ -368,5 +376,68 @@ impl Backend for Reference {
 
     fn prove_blinded_circuit(&self, circuit: &Circuit, inputs: PartialWitness<F>) -> Result<CircuitProof, BackendError> {
         circuit.prove(inputs).map_err(|error| BackendError::Witness(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::field::from_signed;
+
+    fn saved() -> Vec<u8> {
+        let columns = Columns::from_flat(8, (0..24).map(from_signed).collect());
+        Reference.save(&Reference.commit(&columns, CommitShape { rate_bits: 1, cap_height: 2 }).unwrap()).unwrap()
+    }
+
+    fn refusal(bytes: &[u8]) -> String {
+        match Reference.load(bytes) {
+            Err(BackendError::Damaged(message)) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_saved_oracle_comes_back_and_one_of_another_length_does_not() {
+        let bytes = saved();
+        let loaded = Reference.load(&bytes).unwrap();
+        assert_eq!(Reference.save(&loaded).unwrap(), bytes);
+        let shape = CommitShape { rate_bits: 1, cap_height: 2 };
+        assert_eq!(Reference.sizes(&loaded), OracleSizes { log_rows: 3, n_columns: 3, shape });
+        for length in [32, bytes.len() - 8, bytes.len() - 7, bytes.len() - 1] {
+            assert!(refusal(&bytes[..length]).contains("length"), "{length} bytes");
+        }
+        for n_more in [1, 7, 8] {
+            assert!(refusal(&[&bytes[..], &vec![0; n_more]].concat()).contains("length"), "{n_more} bytes more");
+        }
+        for length in [0, 7, 31] {
+            assert!(refusal(&bytes[..length]).contains("header"), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn impossible_sizes_are_refused_before_anything_is_computed() {
+        // Rows, rate bits, cap height, columns; in the third, the product of the sizes is that of the real ones.
+        for sizes in [[64, 1, 2, 3], [3, u64::MAX, 2, 3], [0, 33, 2, 24], [3, 1, 5, 3], [3, 1, 2, 0], [3, 1, 2, u64::MAX / 4]] {
+            let mut bytes = saved();
+            for (target, size) in bytes.chunks_mut(8).zip(sizes) {
+                target.copy_from_slice(&size.to_le_bytes());
+            }
+            let message = refusal(&bytes);
+            assert!(message.contains("sizes") || message.contains("length"), "{sizes:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn values_that_are_not_canonical_are_refused() {
+        for (word, is_canonical) in [(ORDER - 1, true), (ORDER, false), (u64::MAX, false)] {
+            for at in [32, saved().len() - 8] {
+                let mut bytes = saved();
+                bytes[at..][..8].copy_from_slice(&word.to_le_bytes());
+                match is_canonical {
+                    true => assert!(Reference.load(&bytes).is_ok()),
+                    false => assert!(refusal(&bytes).contains("below p")),
+                }
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@ pub mod aggregation;
 pub mod inference;
 pub mod model;
 pub mod registration;
+mod reopen;
 pub mod secret;
 pub mod stage;
 mod steps;

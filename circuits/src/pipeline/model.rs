@@ -1,11 +1,12 @@
 //! A model whose weights are committed: what every inference of it starts from.
 
+use super::reopen::reopen;
 use super::stage::{Observer, Stage, step};
 use super::{ModelSecret, PipelineError};
 use crate::backend::{Backend, BackendError};
 use crate::field::{Digest, F};
 use crate::kind::Role;
-use crate::layer::prover::{LinkedOracle, commit_linked, commit_shape, open_linked};
+use crate::layer::prover::{LinkedOracle, commit_linked, commit_shape};
 use crate::layer::spec::layer_key;
 use crate::layer::{LayerShape, LayerSpec};
 use crate::ops::trace::{LayerConstants, weight_columns};
@@ -105,9 +106,9 @@ fn commit_layer<B: Backend>(
     let columns = weight_columns(spec, &constants);
     let name = oracle_name(&shape, columns.as_flat());
     let unusable = |error: &BackendError| tracing::warn!(%error, "a cached oracle is computed again");
-    let cached = store.load(&name).and_then(|bytes| backend.load(&bytes).inspect_err(unusable).ok());
+    let cached = store.load(&name).and_then(|bytes| reopen(backend, &shape, &columns, &bytes).inspect_err(unusable).ok());
     let weights = match cached {
-        Some(oracle) => open_linked(backend, &shape, oracle, columns.n_columns())?,
+        Some(weights) => weights,
         None => {
             let weights = commit_linked(backend, &shape, &columns)?;
             store.store(&name, &backend.save(&weights.oracle)?);

@@ -16,7 +16,7 @@ use plonky2::plonk::plonk_common::reduce_with_powers;
 use plonky2::util::reverse_index_bits_in_place;
 use zkinfer_circuits::air::{ConstraintSystem, Domain, OracleId};
 use zkinfer_circuits::backend::{
-    Backend, BackendError, Circuit, CircuitProof, CommitShape, OpeningBatch, QueryAnswer, Scalars, SumsChallenges,
+    Backend, BackendError, Circuit, CircuitProof, CommitShape, OpeningBatch, OracleSizes, QueryAnswer, Scalars, SumsChallenges,
 };
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{D, F, H, K, ext, lift, limbs, scale};
@@ -203,6 +203,12 @@ impl Backend for Forger {
 
     fn cap(&self, oracle: &Polynomials) -> MerkleCap<F, H> {
         oracle.tree.cap.clone()
+    }
+
+    fn sizes(&self, oracle: &Polynomials) -> OracleSizes {
+        let n_leaves = oracle.tree.leaves.len();
+        let shape = CommitShape { rate_bits: (n_leaves / oracle.rows).ilog2() as usize, cap_height: oracle.tree.cap.height() };
+        OracleSizes { log_rows: oracle.rows.ilog2() as usize, n_columns: oracle.coefficients.len(), shape }
     }
 
     fn save(&self, _oracle: &Polynomials) -> Result<Vec<u8>, BackendError> {

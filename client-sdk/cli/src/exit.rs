@@ -46,7 +46,7 @@ fn code_of_client(error: &ClientError) -> u8 {
             | RefusalKind::Precondition
             | RefusalKind::Exhausted
             | RefusalKind::Denied => REQUEST_REFUSED,
-            RefusalKind::Unavailable | RefusalKind::Interrupted => UNAVAILABLE,
+            RefusalKind::Unavailable | RefusalKind::Aborted | RefusalKind::Deadline | RefusalKind::Interrupted => UNAVAILABLE,
         },
         ClientError::Ended { .. } => ENDED,
         ClientError::Unreachable { .. }

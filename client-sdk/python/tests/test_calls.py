@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -60,10 +61,20 @@ def test_a_creation_is_repeated_with_the_same_request_id(service: Scripted, clie
 @pytest.mark.parametrize(
     ("code", "retry_seconds", "n_calls"),
     [
+        # docs/CLIENTS.md, line by line.
+        (UNAVAILABLE, 0.0, 3),
         (UNAVAILABLE, None, 3),
-        (grpc.StatusCode.ABORTED, 0.0, 3),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, 0.0, 3),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, None, 1),
+        (grpc.StatusCode.ABORTED, 0.0, 3),
+        (grpc.StatusCode.ABORTED, None, 1),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, 0.0, 3),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, None, 3),
+        (grpc.StatusCode.CANCELLED, 0.0, 1),
+        (grpc.StatusCode.CANCELLED, None, 1),
+        (grpc.StatusCode.UNKNOWN, 0.0, 1),
+        (grpc.StatusCode.NOT_FOUND, 0.0, 1),
+        (grpc.StatusCode.FAILED_PRECONDITION, 0.0, 1),
         # Longer than it waits by itself, and longer than it waits at all.
         (UNAVAILABLE, 0.05, 3),
         (UNAVAILABLE, 30.0, 1),
@@ -83,6 +94,13 @@ def test_only_what_may_succeed_is_repeated(
     assert caught.value.code is code and caught.value.reason == "SCRIPTED"
     assert caught.value.retry_after == retry_seconds
     assert str(caught.value).endswith("; try again in 30 s") == (retry_seconds == 30.0)
+
+
+def test_attempts_that_ran_out_of_their_time_use_up_the_budget(service: Scripted) -> None:
+    service.proofs.errors = [(grpc.StatusCode.DEADLINE_EXCEEDED, None)] * 5
+    with zkinfer.Client(service.address, retry=replace(POLICY, budget=0.0)) as client, pytest.raises(zkinfer.InterruptedCallError):
+        client.submit("m", IMAGE)
+    assert len(service.proofs.requests) == 1
 
 
 def test_nobody_answers() -> None:

@@ -2,6 +2,7 @@
 //!
 //! The backend under test runs beside the reference in a [`DualBackend`], which compares all that the host sees; sizes and values are awkward.
 
+mod cached;
 mod circuit;
 mod gates;
 mod oracles;
@@ -36,7 +37,10 @@ type Case<B> = (String, Run<B>);
 /// # Errors
 /// The first case in which `backend` differs from the reference.
 pub fn check<B: Backend>(backend: B) -> Result<(), ConformanceError> {
-    run(&DualBackend::new(Reference, backend), oracles::cases().into_iter().chain(systems::cases()).chain(circuit::cases()))
+    run(
+        &DualBackend::new(Reference, backend),
+        oracles::cases().into_iter().chain(cached::cases()).chain(systems::cases()).chain(circuit::cases()),
+    )
 }
 
 /// Runs the part of the suite that is about circuits, which takes most of its time.
@@ -52,7 +56,7 @@ pub fn check_circuits<B: Backend>(backend: B) -> Result<(), ConformanceError> {
 /// # Errors
 /// As [`check`].
 pub fn check_every_buffer<B: Inspect>(backend: B) -> Result<(), ConformanceError> {
-    run(&DualBackend::of_every_buffer(Reference, backend), oracles::cases().into_iter().chain(systems::cases()))
+    run(&DualBackend::of_every_buffer(Reference, backend), oracles::cases().into_iter().chain(cached::cases()).chain(systems::cases()))
 }
 
 /// Runs the rounds of one small layer and compares every buffer: a self-test for a device that is about to serve.

@@ -2,7 +2,7 @@
 
 use plonky2::field::types::Field;
 use zkinfer_circuits::backend::reference::Reference;
-use zkinfer_circuits::backend::{Backend, BackendError, CommitShape};
+use zkinfer_circuits::backend::{Backend, BackendError, CommitShape, OracleSizes};
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{F, ORDER, ext};
 
@@ -52,10 +52,8 @@ fn oracle<B: Backend>(dual: &DualBackend<Reference, B>, log_rows: usize, n_colum
     let bytes = dual.save(&oracle)?;
     let loaded = dual.load(&bytes)?;
     require(dual.save(&loaded)? == bytes, "save after load")?;
-    for cut in [0, 4, 8, 40, bytes.len() - 8] {
-        let refused = matches!(dual.load(&bytes[..cut]), Err(BackendError::Damaged(_)));
-        require(refused, "load of truncated bytes")?;
-    }
+    require(dual.sizes(&loaded) == OracleSizes { log_rows, n_columns, shape }, "sizes after load")?;
+    check_refusals(dual, &bytes)?;
     let n_leaves = 1 << (log_rows + shape.rate_bits);
     for oracle in [&oracle, &loaded] {
         for range in [0..n_columns, 0..1, n_columns - 1..n_columns, n_columns / 2..n_columns] {
@@ -66,6 +64,25 @@ fn oracle<B: Backend>(dual: &DualBackend<Reference, B>, log_rows: usize, n_colum
         dual.query(oracle, &[])?;
     }
     Ok(())
+}
+
+/// Bytes of another length, and a value that is not below p: the second backend's at the end, the reference's after its header of four words.
+fn check_refusals<B: Backend>(dual: &DualBackend<Reference, B>, bytes: &[u8]) -> Result<(), BackendError> {
+    let refused = |bytes: &[u8]| matches!(dual.load(bytes), Err(BackendError::Damaged(_)));
+    for cut in [0, 4, 8, 40, bytes.len() - 8, bytes.len() - 1] {
+        require(refused(&bytes[..cut]), "load of truncated bytes")?;
+    }
+    for n_more in [1, 7, 8] {
+        require(refused(&[bytes, &vec![0; n_more]].concat()), "load of bytes with others behind them")?;
+    }
+    let mut spoilt = bytes.to_vec();
+    spoilt[40..48].fill(0xff);
+    require(refused(&spoilt), "load of a value that is not below p")?;
+    // The second backend's last values are its own to guard.
+    let mut spoilt = bytes.to_vec();
+    let end = spoilt.len();
+    spoilt[end - 8..].fill(0xff);
+    require(refused(&spoilt), "load of damaged bytes at the end")
 }
 
 /// Columns of one value each, canonical or not, opened at points of F and of K.

@@ -27,7 +27,7 @@ use plonky2::iop::challenger::Challenger;
 use plonky2::iop::witness::PartialWitness;
 use zkinfer_circuits::air::ConstraintSystem;
 use zkinfer_circuits::backend::{
-    Backend, BackendError, Circuit, CircuitProof, CommitShape, OpeningBatch, QueryAnswer, Scalars, SumsChallenges,
+    Backend, BackendError, Circuit, CircuitProof, CommitShape, OpeningBatch, OracleSizes, QueryAnswer, Scalars, SumsChallenges,
 };
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{F, H, K};
@@ -145,6 +145,10 @@ impl Backend for CpuBackend {
 
     fn cap(&self, oracle: &Oracle) -> MerkleCap<F, H> {
         oracle.tree.cap()
+    }
+
+    fn sizes(&self, oracle: &Oracle) -> OracleSizes {
+        oracle.sizes()
     }
 
     fn save(&self, oracle: &Oracle) -> Result<Vec<u8>, BackendError> {

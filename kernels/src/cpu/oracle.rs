@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use plonky2::field::types::Field;
 use rayon::prelude::*;
-use zkinfer_circuits::backend::{BackendError, CommitShape, QueryAnswer};
+use zkinfer_circuits::backend::{BackendError, CommitShape, OracleSizes, QueryAnswer};
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{F, ORDER};
 
@@ -70,6 +70,10 @@ impl Oracle {
     /// An oracle from its parts, whose sizes agree.
     pub(crate) fn from_parts(log_rows: usize, shape: CommitShape, coefficients: Vec<F>, extension: Vec<F>, tree: Tree) -> Self {
         Self { log_rows, shape, coefficients, extension, tree, rows: None }
+    }
+
+    pub(crate) fn sizes(&self) -> OracleSizes {
+        OracleSizes { log_rows: self.log_rows, n_columns: self.n_columns(), shape: self.shape }
     }
 
     pub(crate) fn n_rows(&self) -> usize {

@@ -32,7 +32,8 @@ use plonky2::iop::challenger::Challenger;
 use plonky2::iop::witness::PartialWitness;
 use zkinfer_circuits::air::ConstraintSystem;
 use zkinfer_circuits::backend::{
-    Backend, BackendError, Circuit, CircuitProof, CommitShape, Condition, DeviceMemory, OpeningBatch, QueryAnswer, Scalars, SumsChallenges,
+    Backend, BackendError, Circuit, CircuitProof, CommitShape, Condition, DeviceMemory, OpeningBatch, OracleSizes, QueryAnswer, Scalars,
+    SumsChallenges,
 };
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{F, H, K};
@@ -231,6 +232,10 @@ impl Backend for CudaBackend {
 
     fn cap(&self, oracle: &KeptOracle) -> MerkleCap<F, H> {
         oracle.cap().clone()
+    }
+
+    fn sizes(&self, oracle: &KeptOracle) -> OracleSizes {
+        oracle.sizes()
     }
 
     fn save(&self, oracle: &KeptOracle) -> Result<Vec<u8>, BackendError> {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
 use plonky2::hash::merkle_tree::MerkleCap;
-use zkinfer_circuits::backend::BackendError;
+use zkinfer_circuits::backend::{BackendError, OracleSizes};
 use zkinfer_circuits::field::{F, H};
 
 use super::lane::Lane;
@@ -20,6 +20,7 @@ use super::oracle::{HostOracle, Oracle};
 pub struct KeptOracle {
     resident: Arc<Resident>,
     cap: MerkleCap<F, H>,
+    sizes: OracleSizes,
 }
 
 #[derive(Debug)]
@@ -49,12 +50,13 @@ impl Residents {
     /// Takes an oracle into care.
     pub(crate) fn keep(&self, oracle: Oracle) -> KeptOracle {
         let cap = oracle.tree.cap.clone();
+        let sizes = OracleSizes { log_rows: oracle.log_rows, n_columns: oracle.n_columns, shape: oracle.shape };
         let resident = Resident { place: Mutex::new(Place::Device(Arc::new(oracle))), last_use: AtomicU64::new(self.tick()) };
         let resident = Arc::new(resident);
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|known| known.strong_count() > 0);
         all.push(Arc::downgrade(&resident));
-        KeptOracle { resident, cap }
+        KeptOracle { resident, cap, sizes }
     }
 
     fn tick(&self) -> u64 {
@@ -107,6 +109,10 @@ impl Resident {
 impl KeptOracle {
     pub(crate) fn cap(&self) -> &MerkleCap<F, H> {
         &self.cap
+    }
+
+    pub(crate) fn sizes(&self) -> OracleSizes {
+        self.sizes
     }
 
     /// The oracle on the device, uploaded if it is not there; it stays as long as the reference is held.

@@ -31,7 +31,7 @@ pub struct HeldBytes {
 }
 
 impl HeldBytes {
-    /// Holds what is written for `grace`; until then what refers to it must be committed.
+    /// Holds what is written for `grace`; until then what refers to it must be committed. On the runtime that it is called on.
     pub fn new(records: Arc<dyn GarbageRecords>, bytes: ArtifactBytes, grace: Duration) -> Self {
         Self { records, bytes, grace, asking: Arc::new(Together::of_at_most(MAX_TOGETHER)) }
     }
@@ -41,21 +41,11 @@ impl HeldBytes {
     /// # Errors
     /// The engine's.
     pub async fn hold(&self, artifact: ArtifactId) -> Result<bool, EngineError> {
-        match self.asking.ask(artifact.clone(), |asked| self.hold_together(asked)).await {
+        let (records, grace) = (&self.records, self.grace);
+        match self.asking.ask(artifact.clone(), |asked| hold_together(records.clone(), grace, asked)).await {
             Some(()) => Ok(true),
-            // One of them could not be held, or whoever asked for it was dropped.
+            // One of them could not be held.
             None => self.records.hold(vec![artifact], self.grace).await,
-        }
-    }
-
-    /// All or none.
-    async fn hold_together(&self, asked: Vec<Asked<ArtifactId, ()>>) {
-        let artifacts = asked.iter().map(|asked| asked.question.clone()).collect();
-        if matches!(self.records.hold(artifacts, self.grace).await, Ok(true)) {
-            // Who was dropped meanwhile is not told.
-            for asked in asked {
-                let _ = asked.answer(());
-            }
         }
     }
 
@@ -86,6 +76,17 @@ impl HeldBytes {
         match tokio::time::timeout(self.grace / PUTS_IN_GRACE, put).await {
             Ok(done) => Ok(done?),
             Err(elapsed) => Err(BytesError::Unavailable(elapsed.into()).into()),
+        }
+    }
+}
+
+/// All or none.
+async fn hold_together(records: Arc<dyn GarbageRecords>, grace: Duration, asked: Vec<Asked<ArtifactId, ()>>) {
+    let artifacts = asked.iter().map(|asked| asked.question.clone()).collect();
+    if matches!(records.hold(artifacts, grace).await, Ok(true)) {
+        // Who was dropped meanwhile is not told.
+        for asked in asked {
+            let _ = asked.answer(());
         }
     }
 }

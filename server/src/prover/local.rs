@@ -61,11 +61,11 @@ impl ParameterSet {
 
 /// Backends that share the jobs, all parameter sets, a few committed models in memory and everything rebuildable on disk.
 pub struct LocalProver<B: Backend> {
-    places: Places<B>,
+    pub(super) places: Places<B>,
     reason: String,
     fallbacks: fn(&B) -> Vec<String>,
     sets: Vec<ParameterSet>,
-    store: FileStore,
+    pub(super) store: FileStore,
 }
 
 /// The prover could not be set up.
@@ -109,18 +109,6 @@ impl<B: Backend> LocalProver<B> {
 
     fn commit(&self, place: &Place<B>, secret: ModelSecret, observer: &dyn Observer) -> Result<CommittedModel<B>, ProverError> {
         CommittedModel::commit(&place.backend, secret, &self.store, observer).map_err(|error| failed(place, error))
-    }
-
-    /// The committed model, from memory if it was used lately.
-    fn model(&self, place: &Place<B>, material: &dyn ModelMaterial) -> Result<Arc<CommittedModel<B>>, ProverError> {
-        let id = material.id();
-        if let Some(model) = place.model(id) {
-            return Ok(model);
-        }
-        let secret = ModelSecret::from_secret_bytes(&material.private()?).map_err(failure)?;
-        let model = Arc::new(self.commit(place, secret, &zkinfer_circuits::pipeline::Unobserved)?);
-        place.remember(id, &model);
-        Ok(model)
     }
 
     /// Does something on a place, and tells the sink where that was, and why not elsewhere.
@@ -239,7 +227,7 @@ fn proved_job(proved: ProvedInference) -> Result<ProvedJob, ProverError> {
 
 /// The service's error. After a device failed, models in memory may lie on it: the next attempt commits them again, where the backend then
 /// computes.
-fn failed<B: Backend>(place: &Place<B>, error: PipelineError) -> ProverError {
+pub(super) fn failed<B: Backend>(place: &Place<B>, error: PipelineError) -> ProverError {
     let error = failure(error);
     if matches!(error, ProverError::DeviceLost(_) | ProverError::DeviceMemory(_)) {
         place.forget();
@@ -248,7 +236,7 @@ fn failed<B: Backend>(place: &Place<B>, error: PipelineError) -> ProverError {
 }
 
 /// An error with its sources, which `Display` leaves out.
-fn describe(error: &dyn std::error::Error) -> String {
+pub(super) fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {
@@ -262,7 +250,7 @@ fn rejected(rejection: Rejection, message: String) -> ProverError {
     ProverError::Rejected { rejection, message }
 }
 
-fn failure(error: PipelineError) -> ProverError {
+pub(super) fn failure(error: PipelineError) -> ProverError {
     let text = describe(&error);
     match error {
         PipelineError::Cancelled(_) => ProverError::Stopped(super::Stopped),

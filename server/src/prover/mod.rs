@@ -4,6 +4,7 @@
 //! the bytes that come back. Calls may take minutes; they report progress to a [`ProgressSink`] and ask it whether to
 //! go on. For equal requests (seeds and salts included) all results but the outer proof are equal.
 
+mod committed;
 pub mod input;
 mod kept;
 pub mod local;

@@ -31,7 +31,8 @@ class Script:
 
     def close(self) -> None:
         self.process.stdin.close()
-        self.process.wait(timeout=20)
+        code = self.process.wait(timeout=20)
+        assert code == 0, f"the server ended with {code}"
 
 
 class Watch:

@@ -1,12 +1,16 @@
 //! Many who come at once: what is admitted together is admitted as if each had come alone.
 
+use std::sync::Arc;
+
 use futures::future::join_all;
+use futures::poll;
 use zkinfer_proto::name::ArtifactName;
 use zkinfer_proto::v1;
 use zkinfer_server::artifacts::Class;
-use zkinfer_server::engine::{EngineError, NewJob, Outcome, PageRequest, Subject, Usage};
+use zkinfer_server::engine::sql::SqlEngine;
+use zkinfer_server::engine::{Engine, EngineError, EngineFuture, Leased, NewJob, Outcome, PageRequest, Subject, Usage};
 
-use crate::world::{World, artifact, finish, key, new_batch, new_job, proved, subject_of, whole};
+use crate::world::{LEASE, World, artifact, finish, key, limits, new_batch, new_job, offer, proved, subject_of, whole};
 
 pub(crate) async fn who_is_refused_keeps_none_of_those_who_come_at_once_out(world: World) {
     world.ready_model("acme", "net", whole()).await;
@@ -88,6 +92,118 @@ pub(crate) async fn who_goes_away_keeps_none_of_those_who_come_with_it_out(world
     assert!(names.iter().all(|name| jobs.iter().filter(|job| job.name == *name).count() == 1));
     assert!((names.len()..=names.len() + 40).contains(&jobs.len()));
     assert_eq!(world.engine.queue().await.unwrap().ready, jobs.len() as u64, "each with its task");
+}
+
+/// How many tasks are with workers and how many wait for one, as soon as that is so.
+async fn comes_to(world: &World, running: u64, ready: u64) {
+    let look = async {
+        loop {
+            let queue = world.engine.queue().await.unwrap();
+            if (queue.running, queue.ready) == (running, ready) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LEASE * 5, look).await.expect("what was given is taken or goes back");
+}
+
+/// Three ask: the first is served alone; meanwhile the others wait, and are then served together, by the second.
+async fn three_ask<T>(ask: impl Fn() -> EngineFuture<'static, T>) -> [EngineFuture<'static, T>; 2] {
+    let [mut first, mut second, mut third] = [ask(), ask(), ask()];
+    for asking in [&mut first, &mut second, &mut third] {
+        assert!(poll!(asking).is_pending());
+    }
+    first.await.unwrap();
+    [second, third]
+}
+
+pub(crate) async fn tasks_of_who_is_dropped_serving_or_unread_go_back(world: World) {
+    world.ready_model("acme", "net", whole()).await;
+    for _ in 0..8 {
+        world.job("acme", "net").await;
+    }
+    let session = world.session().await;
+    // From now on tasks flow: who asks does not look first whether there are any.
+    world.lease(&session).await;
+    let ask = || -> EngineFuture<'static, Vec<Leased>> {
+        let (engine, session) = (world.engine.clone(), session.clone());
+        Box::pin(async move { engine.lease(&session, offer()).await })
+    };
+    let [mut second, third] = three_ask(ask).await;
+    assert!(poll!(&mut second).is_pending());
+    // It has written what both are given, and has told nobody.
+    comes_to(&world, 4, 4).await;
+    drop(second);
+    assert_eq!(third.await.unwrap().len(), 1);
+    comes_to(&world, 3, 5).await;
+
+    let [second, third] = three_ask(ask).await;
+    assert_eq!(second.await.unwrap().len(), 1);
+    // Its task lies there for it, and it does not look.
+    drop(third);
+    comes_to(&world, 5, 3).await;
+    for n_given in 6..=8 {
+        world.lease(&session).await;
+        comes_to(&world, n_given, 8 - n_given).await;
+    }
+}
+
+pub(crate) async fn who_is_dropped_admitting_others_admits_them(world: World) {
+    world.ready_model("acme", "net", whole()).await;
+    let create = || -> EngineFuture<'static, v1::Job> {
+        let engine = world.engine.clone();
+        Box::pin(async move { engine.create_job(new_job("acme", "net")).await })
+    };
+    let [mut second, third] = three_ask(create).await;
+    assert!(poll!(&mut second).is_pending());
+    comes_to(&world, 0, 3).await;
+    drop(second);
+    let job = third.await.unwrap();
+    assert_eq!(world.get(&subject_of(&job)).await.name, job.name);
+    comes_to(&world, 0, 3).await;
+}
+
+/// Batches and jobs at once, on every one of the engines: so many are admitted.
+async fn rush(world: &World, engines: &[Arc<dyn Engine>], n_batch: usize, n_single: usize) -> usize {
+    let batches = (0..3).flat_map(|_| engines).map(|engine| engine.create_jobs(new_batch(&vec!["net"; n_batch], None)));
+    let singles = (0..n_single).flat_map(|_| engines).map(|engine| engine.create_job(new_job("acme", "net")));
+    let (batches, singles) = tokio::join!(join_all(batches), join_all(singles));
+    let refusals =
+        batches.iter().filter_map(|answer| answer.as_ref().err()).chain(singles.iter().filter_map(|answer| answer.as_ref().err()));
+    for error in refusals {
+        let is_quota = |error: &EngineError| matches!(error, EngineError::QuotaExceeded { .. });
+        assert!(is_quota(error) || matches!(error, EngineError::InBatch { source, .. } if is_quota(source)), "{error}");
+    }
+    let n_admitted = batches.iter().flatten().map(|batch| batch.jobs.len()).sum::<usize>() + singles.iter().flatten().count();
+    assert_eq!(world.engine.queue().await.unwrap().ready, n_admitted as u64);
+    for job in batches.into_iter().flatten().flat_map(|batch| batch.jobs).chain(singles.into_iter().flatten()) {
+        world.engine.cancel_job("acme", &subject_of(&job).id, "").await.unwrap();
+    }
+    n_admitted
+}
+
+pub(crate) async fn batches_and_jobs_at_once_keep_to_their_tenants_limit(world: World) {
+    world.ready_model("acme", "net", whole()).await;
+    let set = async |max_queued| {
+        let quota = v1::Quota { tenant: "tenants/acme".into(), share_milli: 1000, max_queued, max_running: 0, paused: false };
+        world.engine.set_quota("acme", quota).await.unwrap();
+    };
+    // So few that every one is counted, by several servers.
+    set(9).await;
+    let mut engines = vec![world.engine.clone()];
+    if let Some(url) = world.url() {
+        engines.push(Arc::new(SqlEngine::open_postgres(url, 8, &limits()).await.unwrap()));
+    }
+    for _ in 0..4 {
+        assert_eq!(rush(&world, &engines, 4, 12).await, 9);
+    }
+    // Some are admitted by a count of before.
+    set(40).await;
+    for _ in 0..4 {
+        let n_admitted = rush(&world, &engines[..1], 15, 30).await;
+        assert!(n_admitted <= 40, "{n_admitted}");
+    }
 }
 
 pub(crate) async fn places_are_told_also_far_from_the_front(world: World) {

@@ -5,6 +5,7 @@
 mod chaos;
 mod clock;
 mod costs;
+mod ends;
 mod garbage;
 mod hooks;
 mod joint;
@@ -113,6 +114,9 @@ conformance! {
     joint::who_is_refused_keeps_none_of_those_who_come_at_once_out,
     joint::one_that_cannot_be_written_keeps_none_of_those_who_come_at_once_out,
     joint::who_goes_away_keeps_none_of_those_who_come_with_it_out,
+    joint::tasks_of_who_is_dropped_serving_or_unread_go_back,
+    joint::who_is_dropped_admitting_others_admits_them,
+    joint::batches_and_jobs_at_once_keep_to_their_tenants_limit,
     joint::places_are_told_also_far_from_the_front,
     joint::a_key_that_is_not_the_models_must_be_there,
     hooks::a_receiver_gets_the_signed_end_of_a_job_again_until_it_answers_well,

@@ -35,7 +35,7 @@ class Options:
     key: Pem | None = field(default=None, repr=False)
     # An API key or a signed token, sent with each call.
     credential: str | None = field(default=None, repr=False)
-    # Seconds that a call may take.
+    # Seconds that an attempt at a call may take.
     timeout: float = 75.0
     # A stream that is silent for so many seconds is opened anew. The service sends a sign of life every 15 seconds.
     silence: float = 45.0

@@ -183,7 +183,11 @@ class AbortedError(CallError):
 
 
 class InterruptedCallError(CallError):
-    """The call took longer than the client's `timeout`, or was cancelled."""
+    """An attempt at the call took longer than the client's `timeout` or the service's, or the call was cancelled; `code` tells which."""
+
+    @property
+    def is_transient(self) -> bool:
+        return self.code is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 class InternalError(CallError):

@@ -1,8 +1,8 @@
 //! Those who ask for tasks while others are being given some share the next transaction: its begin, its look at who waits, its commit. They are served one
 //! after another, so that no two of this process want the same task.
 //!
-//! If whoever serves is dropped at that, the transaction is rolled back, unless its commit is on its way, and the others ask again: what they were given then
-//! goes to another when the lease ends. A task that was given to somebody who does not listen any more goes back.
+//! Whoever gives tasks is a task of its own, which nobody drops. What it gives goes back if who asked for it does not take it, however it is lost: they may
+//! not listen any more, or be dropped with the answer unread.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,16 +23,47 @@ struct Request {
     offer: Offer,
 }
 
+/// What is given, on its way to who asked for it. Dropped there, it goes back: nobody would give signs of life for it until its lease ends.
+#[derive(Debug)]
+struct Handed {
+    given: Given,
+    engine: SqlEngine,
+}
+
+impl Handed {
+    fn take(mut self) -> Given {
+        std::mem::replace(&mut self.given, Ok(Vec::new()))
+    }
+}
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        let Ok(unheard) = std::mem::replace(&mut self.given, Ok(Vec::new())) else { return };
+        if unheard.is_empty() {
+            return;
+        }
+        let engine = self.engine.clone();
+        self.engine.runtime.spawn(async move {
+            for leased in unheard {
+                if let Err(error) = engine.release_task(&leased.lease, &Usage::default()).await {
+                    tracing::debug!(%error, "a task that nobody took is given to another when its lease ends");
+                }
+            }
+        });
+    }
+}
+
 /// Who asks for tasks.
 #[derive(Debug)]
 pub(super) struct Desk {
-    asking: Together<Request, Given>,
+    asking: Together<Request, Handed>,
     /// The last who was served was given something: probably there is more.
     flows: AtomicBool,
 }
 
-impl Default for Desk {
-    fn default() -> Self {
+impl Desk {
+    /// On the runtime that it is called on.
+    pub(super) fn new() -> Self {
         Self { asking: Together::of_at_most(MAX_TOGETHER), flows: AtomicBool::default() }
     }
 }
@@ -43,38 +74,36 @@ impl SqlEngine {
         if !self.desk.flows.load(Ordering::Relaxed) && !self.has_ready().await? {
             return self.check_session(session, offer).await.map(|()| Vec::new());
         }
+        let request = || Request { session: session.to_owned(), offer: offer.clone() };
         for _ in 0..TRIES {
-            let request = Request { session: session.to_owned(), offer: offer.clone() };
-            if let Some(given) = self.desk.asking.ask(request, |asked| self.serve(asked)).await {
-                return given;
+            if let Some(handed) = self.desk.asking.ask(request(), |asked| self.clone().serve(asked)).await {
+                return handed.take();
             }
         }
-        self.give_to(&[(session, offer)]).await?.pop().unwrap_or_else(|| Ok(Vec::new()))
+        let (engine, alone) = (self.clone(), request());
+        let giving = self.runtime.spawn(async move { engine.give_to(&[(&alone.session, &alone.offer)]).await });
+        let handed = giving.await.map_err(|_| EngineError::Busy(sqlx::Error::PoolClosed))??.pop();
+        handed.map_or_else(|| Ok(Vec::new()), Handed::take)
     }
 
-    async fn give_to(&self, asked: &[(&str, &Offer)]) -> Result<Vec<Given>, EngineError> {
+    async fn give_to(&self, asked: &[(&str, &Offer)]) -> Result<Vec<Handed>, EngineError> {
         let mut writing = self.begin().await?;
         let given = self.lease_in(&mut writing, asked).await?;
         self.commit(writing).await?;
         let flows = given.last().is_some_and(|given| given.as_ref().is_ok_and(|leased| !leased.is_empty()));
         self.desk.flows.store(flows, Ordering::Relaxed);
-        Ok(given)
+        Ok(given.into_iter().map(|given| Handed { given, engine: self.clone() }).collect())
     }
 
-    async fn serve(&self, asked: Vec<Asked<Request, Given>>) {
+    async fn serve(self, asked: Vec<Asked<Request, Handed>>) {
         let requests: Vec<(&str, &Offer)> = asked.iter().map(|asked| (asked.question.session.as_str(), &asked.question.offer)).collect();
-        let given = match self.give_to(&requests).await {
-            Ok(given) => given,
+        let handed = match self.give_to(&requests).await {
+            Ok(handed) => handed,
             Err(error) => return tracing::debug!(%error, "those who asked for tasks together ask again"),
         };
-        // All are answered before anything is waited for.
-        let unheard: Vec<Given> = asked.into_iter().zip(given).filter_map(|(asked, given)| asked.answer(given).err()).collect();
-        for leased in unheard.into_iter().flatten() {
-            for leased in leased {
-                if let Err(error) = self.release_task(&leased.lease, &Usage::default()).await {
-                    tracing::debug!(%error, "a task that nobody took is given to another when its lease ends");
-                }
-            }
+        for (asked, handed) in asked.into_iter().zip(handed) {
+            // If nobody listens, it goes back.
+            drop(asked.answer(handed));
         }
     }
 }

@@ -13,8 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
-use sqlx::{Any, AnyConnection, Executor as _};
+use sqlx::{AnyConnection, Executor as _};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 
@@ -50,7 +49,8 @@ type Waiter = oneshot::Sender<Result<(), EngineError>>;
 /// The connection, for one at a time.
 #[derive(Debug)]
 struct Desk {
-    connection: PoolConnection<Any>,
+    // Of no pool: that could be left only while the runtime lives, and a group may outlive it.
+    connection: AnyConnection,
     phase: Phase,
     /// Who has worked in the open transaction.
     n_worked: usize,
@@ -131,7 +131,7 @@ pub(super) fn shared(error: &EngineError) -> EngineError {
 
 impl Group {
     /// Over the one connection that writes; on the runtime that it is called on.
-    pub(super) fn new(connection: PoolConnection<Any>, lock: File) -> Self {
+    pub(super) fn new(connection: AnyConnection, lock: File) -> Self {
         let desk = Desk { connection, phase: Phase::Idle, n_worked: 0, waiters: Vec::new(), _lock: lock };
         Self { desk: Arc::new(Mutex::new(desk)), n_queued: Arc::default(), runtime: Handle::current() }
     }
@@ -248,7 +248,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path: &Path = &folder.path().join("group.db");
         let writer = pool(path, "rwc", 1).await.unwrap().acquire().await.unwrap();
-        let group = Group::new(writer, File::create(folder.path().join("lock")).unwrap());
+        let group = Group::new(writer.detach(), File::create(folder.path().join("lock")).unwrap());
         let mut member = group.begin().await.unwrap();
         member.connection().execute("CREATE TABLE notes(note BLOB NOT NULL)").await.unwrap();
         member.commit().await.unwrap();

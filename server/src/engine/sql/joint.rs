@@ -1,10 +1,10 @@
 //! Jobs that are created while others are being admitted share the next transaction. What cannot be admitted like that, because it was admitted before or
-//! is refused, is then admitted alone: that tells why. If whoever admits for the others is dropped or fails, they come again, and at last each alone. Then a
-//! job may have been admitted before without its client knowing; its id is its own, so what is there under it is this one.
+//! is refused, is then admitted alone: that tells why. If that fails for all, they come again, and at last each alone. Then a job may have been admitted
+//! before without its client knowing; its id is its own, so what is there under it is this one.
 //!
 //! Others wait for those who are being admitted. So they wait only briefly for locks, and a database that does not answer is told of to all.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use zkinfer_proto::name::ModelName;
@@ -39,8 +39,9 @@ type Newcomer = Asked<Arc<Prepared>, Answer>;
 #[derive(Debug)]
 pub(super) struct Newcomers(Together<Arc<Prepared>, Answer>);
 
-impl Default for Newcomers {
-    fn default() -> Self {
+impl Newcomers {
+    /// On the runtime that it is called on.
+    pub(super) fn new() -> Self {
         Self(Together::of_at_most(MAX_TOGETHER))
     }
 }
@@ -59,7 +60,7 @@ impl SqlEngine {
     pub(super) async fn insert_job(&self, new: NewJob) -> Result<v1::Job, EngineError> {
         let new = Arc::new(Prepared::new(new)?);
         for _ in 0..TRIES {
-            match self.newcomers.0.ask(new.clone(), |asked| self.admit(asked)).await {
+            match self.newcomers.0.ask(new.clone(), |asked| self.clone().admit(asked)).await {
                 Some(Answer::Done(admitted)) => return admitted.map(|job| *job),
                 Some(Answer::Alone) => break,
                 None => {}
@@ -68,7 +69,7 @@ impl SqlEngine {
         self.admit_one(&new, Waits::Long).await
     }
 
-    async fn admit(&self, asked: Vec<Newcomer>) {
+    async fn admit(self, asked: Vec<Newcomer>) {
         let jobs: Vec<&Prepared> = asked.iter().map(|asked| asked.question.as_ref()).collect();
         let fates = match &jobs[..] {
             [_] => vec![Fate::InTurn],
@@ -139,7 +140,8 @@ impl SqlEngine {
 
     /// For which of the jobs their tenants have room. Of two with one request id the second finds the first's answer later.
     async fn fates(&self, writing: &mut Writing, jobs: &[&Prepared]) -> Result<Vec<Fate>, EngineError> {
-        let mut wanted: HashMap<&str, i64> = HashMap::new();
+        // In one order: two who count several tenants' do not wait for each other.
+        let mut wanted: BTreeMap<&str, i64> = BTreeMap::new();
         for job in jobs {
             *wanted.entry(job.subject.tenant.as_str()).or_default() += 1;
         }
@@ -202,7 +204,7 @@ mod tests {
         Prepared::new(NewJob { job, input: None, input_salt: [1; 32], seed: [2; 32], key: None }).unwrap()
     }
 
-    /// Who admitted it was dropped before it could tell.
+    /// What admitted it failed before it could tell.
     #[tokio::test]
     async fn a_job_that_is_there_is_told_of_and_needs_no_more_room() {
         let folder = tempfile::tempdir().unwrap();

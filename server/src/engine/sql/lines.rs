@@ -4,7 +4,7 @@
 //! that begins a transaction is the sign; a connection that has died while nobody used it is replaced, as nothing was done with it yet. The same statement
 //! tells the database's time. What is dropped before its commit is rolled back by a task.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
@@ -38,14 +38,37 @@ impl Waits {
 pub(super) struct Lines {
     pool: AnyPool,
     free: Arc<Semaphore>,
-    idle: Arc<Mutex<Vec<PoolConnection<Any>>>>,
+    idle: Arc<Idle>,
     runtime: Handle,
+}
+
+/// Connections that nobody uses.
+#[derive(Debug)]
+struct Idle {
+    connections: Mutex<Vec<PoolConnection<Any>>>,
+    runtime: Handle,
+}
+
+impl Idle {
+    fn lock(&self) -> MutexGuard<'_, Vec<PoolConnection<Any>>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Idle {
+    fn drop(&mut self) {
+        // A connection goes back to its pool by a task. Where there is no runtime that panics; a runtime that has ended only drops it.
+        let _entered = self.runtime.enter();
+        self.lock().clear();
+    }
 }
 
 impl Lines {
     /// At most `n` of the pool's; on the runtime that it is called on.
     pub(super) fn new(pool: AnyPool, n: usize) -> Self {
-        Self { pool, free: Arc::new(Semaphore::new(n)), idle: Arc::default(), runtime: Handle::current() }
+        let runtime = Handle::current();
+        let idle = Idle { connections: Mutex::default(), runtime: runtime.clone() };
+        Self { pool, free: Arc::new(Semaphore::new(n)), idle: Arc::new(idle), runtime }
     }
 
     /// Begins a transaction; answers the database's time too, in milliseconds.
@@ -74,11 +97,11 @@ impl Lines {
     }
 
     fn take_idle(&self) -> Option<PoolConnection<Any>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        self.idle.lock().pop()
     }
 
     fn keep(&self, connection: PoolConnection<Any>) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        self.idle.lock().push(connection);
     }
 }
 
@@ -124,6 +147,8 @@ impl Drop for Line {
     fn drop(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
         let (lines, permit) = (self.lines.clone(), self.permit.take());
+        // If the runtime has ended, the task is dropped here, with its connection: see `Idle`.
+        let _entered = self.lines.runtime.enter();
         self.lines.runtime.spawn(async move {
             match connection.execute("ROLLBACK").await {
                 Ok(_) => lines.keep(connection),

@@ -42,6 +42,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sqlx::{AnyConnection, AnyPool};
+use tokio::runtime::Handle;
 
 use super::document::{Change, Document};
 use super::verdict::budgets;
@@ -57,7 +58,7 @@ use model_artifacts::ModelArtifacts;
 use notices::Notices;
 use positions::Positions;
 pub use postgres::PostgresError;
-use room::Counts;
+use room::{Counts, Reservation};
 pub use sqlite::OpenError;
 use stopping::Stop;
 
@@ -102,7 +103,7 @@ impl Rules {
 }
 
 /// The clock of an embedded database: no jump of the wall clock moves it while the process lives.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct ProcessClock {
     started: Instant,
     started_ms: i64,
@@ -118,8 +119,8 @@ impl ProcessClock {
     }
 }
 
-/// The engine on SQLite or PostgreSQL.
-#[derive(Debug)]
+/// The engine on SQLite or PostgreSQL. Cheap to clone: clones are one engine.
+#[derive(Debug, Clone)]
 pub struct SqlEngine {
     dialect: Dialect,
     writers: Writers,
@@ -127,15 +128,17 @@ pub struct SqlEngine {
     rules: Rules,
     clock: ProcessClock,
     notices: Arc<Notices>,
-    counts: Counts,
-    positions: Positions,
-    model_artifacts: ModelArtifacts,
-    desk: Desk,
-    newcomers: Newcomers,
+    counts: Arc<Counts>,
+    positions: Arc<Positions>,
+    model_artifacts: Arc<ModelArtifacts>,
+    desk: Arc<Desk>,
+    newcomers: Arc<Newcomers>,
+    /// Of the connections.
+    runtime: Handle,
 }
 
 /// Who may write.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Writers {
     /// SQLite: one at a time, who share their commits.
     Group(Group),
@@ -155,6 +158,8 @@ struct Writing {
     dialect: Dialect,
     now_ms: i64,
     changed: Vec<Notice>,
+    /// Places of tenants that it fills.
+    reserved: Vec<Reservation>,
 }
 
 impl Writing {
@@ -184,7 +189,7 @@ impl SqlEngine {
                 (Unit::Line(line), now_ms)
             }
         };
-        Ok(Writing { unit, dialect: self.dialect, now_ms, changed: Vec::new() })
+        Ok(Writing { unit, dialect: self.dialect, now_ms, changed: Vec::new(), reserved: Vec::new() })
     }
 
     /// Commits, then tells other processes what changed: a hint that may be lost. Also for those who wrote nothing, and answer with what they read.
@@ -193,6 +198,7 @@ impl SqlEngine {
             Unit::Member(member) => member.commit().await?,
             Unit::Line(line) => line.commit().await?,
         }
+        drop(writing.reserved);
         self.notices.tell(writing.changed);
         Ok(())
     }

@@ -2,19 +2,18 @@
 //! last. Migrations are embedded and only go forward; an advisory lock keeps two servers from running them at once.
 
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
+use tokio::runtime::Handle;
 
 use super::desk::Desk;
 use super::joint::Newcomers;
 use super::lines::Lines;
-use super::model_artifacts::ModelArtifacts;
 use super::notices::Notices;
-use super::positions::Positions;
-use super::room::Counts;
 use super::{Dialect, ProcessClock, Rules, SqlEngine, Writers};
 use crate::limits::Limits;
 
@@ -101,11 +100,12 @@ impl SqlEngine {
             readers: pool,
             rules: Rules::new(limits),
             clock: ProcessClock::start(),
-            counts: Counts::default(),
-            positions: Positions::default(),
-            model_artifacts: ModelArtifacts::default(),
-            desk: Desk::default(),
-            newcomers: Newcomers::default(),
+            counts: Arc::default(),
+            positions: Arc::default(),
+            model_artifacts: Arc::default(),
+            desk: Arc::new(Desk::new()),
+            newcomers: Arc::new(Newcomers::new()),
+            runtime: Handle::current(),
             notices: Notices::over(url).map_err(PostgresError::Url)?,
         })
     }

@@ -3,13 +3,17 @@
 //! Counting takes time that grows with the queue, and every admission asks. Far from the limit a count is therefore used for a second, with what was
 //! admitted here since added, and so is the limit; from nine tenths of it on both are read every time. Several servers together can exceed a limit only if
 //! they admit more than a tenth of it within that second.
+//!
+//! In PostgreSQL a count does not see what others are admitting at the same time, jobs or batches. So one at a time counts a tenant's, and the next waits
+//! until it is known what became of that; what this server admits by a count of before is reserved while it is on its way, and added. In SQLite one
+//! connection writes, which sees everything.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::super::EngineError;
-use super::{SqlEngine, Writing};
+use super::{Dialect, SqlEngine, Writing};
 
 /// How long a count is used.
 const FRESH: Duration = Duration::from_secs(1);
@@ -39,13 +43,41 @@ struct Counted {
 
 /// The counts of tenants.
 #[derive(Debug, Default)]
-pub(super) struct Counts(Mutex<HashMap<String, Counted>>);
+pub(super) struct Counts(Mutex<Tenants>);
+
+#[derive(Debug, Default)]
+struct Tenants {
+    counted: HashMap<String, Counted>,
+    /// Places that were taken without a look at the database, and are not filled there yet.
+    reserved: HashMap<String, i64>,
+}
+
+/// Places of a tenant that are taken until this is dropped: when the transaction that fills them has ended.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    counts: Arc<Counts>,
+    tenant: String,
+    n: i64,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let reserved = &mut self.counts.lock().reserved;
+        if let Some(n) = reserved.get_mut(&self.tenant) {
+            *n -= self.n;
+            if *n <= 0 {
+                reserved.remove(&self.tenant);
+            }
+        }
+    }
+}
 
 impl Counts {
-    /// The room for `n` more, if a count is still good enough; takes it.
-    fn estimate(&self, tenant: &str, n: i64) -> Option<Room> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Counted { waiting, limit, at } = counts.get_mut(tenant)?;
+    /// The room for `n` more, if a count is still good enough; reserves it.
+    fn estimate(self: &Arc<Self>, tenant: &str, n: i64) -> Option<(Room, Reservation)> {
+        let mut tenants = self.lock();
+        let Tenants { counted, reserved } = &mut *tenants;
+        let Counted { waiting, limit, at } = counted.get_mut(tenant)?;
         let before = *waiting;
         if at.elapsed() > FRESH {
             // This one counts again; the others need not wait for that.
@@ -56,29 +88,46 @@ impl Counts {
             return None;
         }
         *waiting = before.saturating_add(n);
-        Some(Room { free: *limit - before, limit: *limit })
+        *reserved.entry(tenant.to_owned()).or_default() += n;
+        Some((Room { free: *limit - before, limit: *limit }, Reservation { counts: self.clone(), tenant: tenant.to_owned(), n }))
+    }
+
+    /// From now on nothing is admitted by a count of before; answers how many are on their way by one.
+    fn begin(&self, tenant: &str) -> i64 {
+        let mut tenants = self.lock();
+        tenants.counted.remove(tenant);
+        tenants.reserved.get(tenant).copied().unwrap_or(0)
     }
 
     fn keep(&self, tenant: &str, waiting: i64, limit: i64) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.len() >= MAX_TENANTS {
-            counts.clear();
+        let counted = &mut self.lock().counted;
+        if counted.len() >= MAX_TENANTS {
+            counted.clear();
         }
-        counts.insert(tenant.to_owned(), Counted { waiting, limit, at: Instant::now() });
+        counted.insert(tenant.to_owned(), Counted { waiting, limit, at: Instant::now() });
     }
 
     /// The tenant's limit is another one now.
     pub(super) fn forget(&self, tenant: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(tenant);
+        self.lock().counted.remove(tenant);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tenants> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl SqlEngine {
     /// Room for `n` more subjects of a tenant.
     pub(super) async fn room(&self, writing: &mut Writing, tenant: &str, n: i64) -> Result<Room, EngineError> {
-        if let Some(room) = self.counts.estimate(tenant, n) {
+        if let Some((room, reservation)) = self.counts.estimate(tenant, n) {
+            writing.reserved.push(reservation);
             return Ok(room);
         }
+        let elsewhere = match writing.dialect {
+            Dialect::Sqlite => 0,
+            Dialect::Postgres => self.only_counter(writing, tenant).await?,
+        };
         let (own, waiting): (Option<i64>, i64) = sqlx::query_as(
             "SELECT (SELECT max_queued FROM tenants WHERE tenant = $1), (SELECT count(*) FROM jobs WHERE tenant = $1 AND state = 1) \
                + (SELECT count(*) FROM tasks WHERE kind = 'REGISTER' AND tenant = $1 AND state = 'READY')",
@@ -86,9 +135,21 @@ impl SqlEngine {
         .bind(tenant)
         .fetch_one(writing.connection())
         .await?;
+        let waiting = waiting.saturating_add(elsewhere);
         let limit = own.unwrap_or(i64::from(self.rules.queued_per_tenant));
         self.counts.keep(tenant, waiting.saturating_add(n), limit);
         Ok(Room { free: limit - waiting, limit })
+    }
+
+    /// Waits until nobody else counts this tenant's; answers how many this server is admitting by a count of before. That is asked before the new count:
+    /// what arrives in between is counted twice, never not at all.
+    async fn only_counter(&self, writing: &mut Writing, tenant: &str) -> Result<i64, EngineError> {
+        // Held until the transaction ends.
+        sqlx::query("SELECT 1 FROM pg_advisory_xact_lock(hashtextextended('room of ' || $1, 0))")
+            .bind(tenant)
+            .execute(writing.connection())
+            .await?;
+        Ok(self.counts.begin(tenant))
     }
 
     pub(super) async fn check_room(&self, writing: &mut Writing, tenant: &str, n: i64) -> Result<(), EngineError> {
@@ -103,16 +164,32 @@ mod tests {
 
     #[test]
     fn a_count_is_used_only_far_from_the_limit() {
-        let counts = Counts::default();
-        assert_eq!(counts.estimate("acme", 1), None, "nothing was counted");
+        let counts = Arc::new(Counts::default());
+        let estimate = |tenant, n| counts.estimate(tenant, n).map(|(room, _)| room);
+        assert_eq!(estimate("acme", 1), None, "nothing was counted");
         counts.keep("acme", 50, 100);
-        assert_eq!(counts.estimate("acme", 1), Some(Room { free: 50, limit: 100 }));
-        assert_eq!(counts.estimate("acme", 39), Some(Room { free: 49, limit: 100 }));
-        assert_eq!(counts.estimate("acme", 1), None, "90 of 100 wait");
-        assert_eq!(counts.estimate("other", 1), None);
+        assert_eq!(estimate("acme", 1), Some(Room { free: 50, limit: 100 }));
+        assert_eq!(estimate("acme", 39), Some(Room { free: 49, limit: 100 }));
+        assert_eq!(estimate("acme", 1), None, "90 of 100 wait");
+        assert_eq!(estimate("other", 1), None);
         counts.keep("acme", 50, 1000);
-        assert!(counts.estimate("acme", 1).is_some());
+        assert!(estimate("acme", 1).is_some());
         counts.forget("acme");
-        assert_eq!(counts.estimate("acme", 1), None);
+        assert_eq!(estimate("acme", 1), None);
+    }
+
+    #[test]
+    fn what_is_admitted_by_a_count_of_before_is_reserved_until_it_is_done() {
+        let counts = Arc::new(Counts::default());
+        counts.keep("acme", 0, 100);
+        let (_, first) = counts.estimate("acme", 30).unwrap();
+        let (_, second) = counts.estimate("acme", 40).unwrap();
+        assert_eq!((counts.begin("acme"), counts.begin("other")), (70, 0), "whoever counts meanwhile knows of them");
+        assert!(counts.estimate("acme", 1).is_none(), "and nobody joins them before the new count is there");
+        drop(first);
+        counts.keep("acme", 30, 100);
+        assert_eq!(counts.begin("acme"), 40);
+        drop(second);
+        assert!(counts.begin("acme") == 0 && counts.lock().reserved.is_empty());
     }
 }

@@ -6,19 +6,18 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AnyPool, ConnectOptions as _, Connection as _, Executor as _};
+use tokio::runtime::Handle;
 
 use super::desk::Desk;
 use super::group::Group;
 use super::joint::Newcomers;
-use super::model_artifacts::ModelArtifacts;
 use super::notices::Notices;
-use super::positions::Positions;
-use super::room::Counts;
 use super::{Dialect, ProcessClock, Rules, SqlEngine, Writers};
 use crate::limits::Limits;
 
@@ -78,15 +77,16 @@ impl SqlEngine {
         let writer = writers.acquire().await.map_err(OpenError::Database)?;
         Ok(Self {
             dialect: Dialect::Sqlite,
-            writers: Writers::Group(Group::new(writer, lock)),
+            writers: Writers::Group(Group::new(writer.detach(), lock)),
             readers: pool(&path, "ro", 4).await.map_err(OpenError::Database)?,
             rules: Rules::new(limits),
             clock: ProcessClock::start(),
-            counts: Counts::default(),
-            positions: Positions::default(),
-            model_artifacts: ModelArtifacts::default(),
-            desk: Desk::default(),
-            newcomers: Newcomers::default(),
+            counts: Arc::default(),
+            positions: Arc::default(),
+            model_artifacts: Arc::default(),
+            desk: Arc::new(Desk::new()),
+            newcomers: Arc::new(Newcomers::new()),
+            runtime: Handle::current(),
             notices: Notices::silent(),
         })
     }
