@@ -5,6 +5,7 @@
 mod chaos;
 mod clock;
 mod costs;
+mod earlier;
 mod garbage;
 mod hooks;
 mod joint;
