@@ -1,4 +1,4 @@
-//! Rows as the services of earlier versions had written them: two ready models and jobs of every kind, at rest and in flight.
+//! Rows as the services of earlier versions had written them: models, ready and to be registered, and jobs of every kind, at rest and in flight.
 
 use prost::Message as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
@@ -100,6 +100,7 @@ impl<'a> Earlier<'a> {
                 self.push_task(job, ordinal, task);
             }
         }
+        self.push_registration();
         self.push_request_and_upload();
         if self.has_graphs() {
             self.push_others();
@@ -152,6 +153,34 @@ impl<'a> Earlier<'a> {
             let graph = self.place.blob(&diamond().encode_to_vec());
             self.push(format!("UPDATE models SET graph = {graph} WHERE id = 'steps'"));
         }
+    }
+
+    /// A model that waits for its registration.
+    fn push_registration(&mut self) {
+        let model = v1::Model {
+            name: "tenants/acme/models/fresh".into(),
+            state: v1::model::State::Compiling as i32,
+            create_time: Some(timestamp(self.created_ms())),
+            last_sequence: 1,
+            ..Default::default()
+        };
+        let event = v1::ModelEvent { sequence: 1, state: model.state, ..Default::default() };
+        let (document, zeros, created_ms) = (self.place.blob(&model.encode_to_vec()), self.place.blob(&[0; 32]), self.created_ms());
+        let (state, event) = (model.state, self.place.blob(&event.encode_to_vec()));
+        self.push(format!(
+            "INSERT INTO models(tenant, id, state, created_ms, last_seq, doc, salt, seed) \
+             VALUES ('acme', 'fresh', {state}, {created_ms}, 1, {document}, {zeros}, {zeros})"
+        ));
+        self.push(format!("INSERT INTO events(kind, tenant, subject, seq, body) VALUES ('REGISTER', 'acme', 'fresh', 1, {event})"));
+        let level = -created_ms / 20_000;
+        self.push(match self.has_graphs() {
+            true => format!(
+                "INSERT INTO tasks(kind, tenant, subject, ordinal, name, step, state, waiting_on, priority, level, created_ms, rank_ms, estimated_ms, \
+                   device_bytes) \
+                 VALUES ('REGISTER', 'acme', 'fresh', 0, 'register', 'register', 'READY', 0, 0, {level}, {created_ms}, 0, 0, 0)"
+            ),
+            false => "INSERT INTO tasks(kind, tenant, subject, state, priority) VALUES ('REGISTER', 'acme', 'fresh', 'READY', 0)".to_owned(),
+        });
     }
 
     fn document(&self, (id, model, state, last_sequence, _): &Job) -> v1::Job {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
-use zkinfer_server::engine::{JobFilter, Lease, NewJob, PageRequest, Subject, SubjectKind, TaskKey};
+use zkinfer_server::engine::{JobFilter, Lease, NewJob, PageRequest, Subject, SubjectKind, TaskKey, Usage, graph};
 
 use crate::earlier::{Earlier, OLD_SESSION, REQUEST, upload, versions};
-use crate::world::{Place, World, finish, key, new_job};
+use crate::world::{Place, World, finish, key, new_job, registered, whole};
 
 fn job(id: &str) -> Subject {
     Subject { kind: SubjectKind::Job, tenant: "acme".into(), id: id.into() }
@@ -62,6 +63,7 @@ async fn goes_on(place: Place, version: i64) {
         let last = events.last().map(|event| (event.sequence, event.state()));
         assert_eq!(last, Some((found.last_sequence, end)), "{subject:?} from version {version}");
     }
+    a_registration_has_ended(&world, version).await;
     what_was_kept_is_found(&world, version, succeeded.len() + ends.len()).await;
     if has_graphs {
         what_was_to_be_told_is_told(&world, version).await;
@@ -82,7 +84,10 @@ async fn finish_all(world: &World) {
     let session = world.session().await;
     loop {
         if let Some(leased) = world.try_lease(&session).await {
-            finish(world, &leased.lease).await.unwrap();
+            match leased.lease.task.name.as_str() {
+                graph::REGISTER => drop(world.engine.complete(&leased.lease, registered("acme", whole()), Usage::default()).await.unwrap()),
+                _ => finish(world, &leased.lease).await.unwrap(),
+            }
             continue;
         }
         let queue = world.engine.queue().await.unwrap();
@@ -91,6 +96,15 @@ async fn finish_all(world: &World) {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+async fn a_registration_has_ended(world: &World, version: i64) {
+    let model = world.engine.model("acme", "fresh").await.unwrap().unwrap();
+    assert_eq!(model.state(), v1::model::State::Ready, "from version {version}");
+    let subject = Subject { kind: SubjectKind::Model, tenant: "acme".into(), id: "fresh".into() };
+    let events: Vec<i64> = world.engine.events(&subject, 1, 100).await.unwrap().iter().map(|event| event.sequence).collect();
+    assert_eq!(events, (1..=model.last_sequence).collect::<Vec<_>>(), "from version {version}");
+    assert!(events.len() > 1, "from version {version}");
 }
 
 async fn what_was_kept_is_found(world: &World, version: i64, n_jobs: usize) {
