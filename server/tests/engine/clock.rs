@@ -49,6 +49,13 @@ pub(crate) async fn the_clocks_of_callers_decide_no_place_in_the_queue(world: Wo
     }
     let page = world.engine.list_jobs("acme", Default::default(), PageRequest { size: 10, after: None }).await.unwrap();
     assert_eq!(subject_of(page.items.last().unwrap()), subject_of(&created[0]), "the oldest comes last");
+    // Ids begin with the clock of who makes them: of two that wait, the later one has the lesser id.
+    let mut behind = new_job("acme", "net");
+    behind.job.name = "tenants/acme/jobs/01000000-0000-7000-8000-000000000001".into();
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    let last = world.engine.create_job(behind).await.unwrap();
+    let place = async |job: &v1::Job| world.get(&subject_of(job)).await.progress.unwrap().queue_position;
+    assert_eq!((place(&created[0]).await, place(&created[1]).await, place(&last).await), (0, 1, created.len() as i32));
     let session = world.session().await;
     for (place, job) in created.iter().enumerate().take(2) {
         assert_eq!(world.lease(&session).await.lease.task.subject, subject_of(job), "place {place}");
