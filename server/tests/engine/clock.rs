@@ -23,6 +23,18 @@ fn skewed(by_ms: i64) -> NewJob {
     new
 }
 
+fn upload() -> UploadFacts {
+    UploadFacts {
+        tenant: "acme".into(),
+        id: uuid::Uuid::now_v7().to_string(),
+        digest: [7; 32],
+        size_bytes: 10,
+        media_type: "application/octet-stream".into(),
+        committed_bytes: 0,
+        is_complete: false,
+    }
+}
+
 fn created_ms(job: &v1::Job) -> i64 {
     timestamp_ms(job.create_time.as_ref().expect("every job has it"))
 }
@@ -80,16 +92,7 @@ pub(crate) async fn requests_and_uploads_are_forgotten_by_the_engines_clock(worl
     world.ready_model("acme", "net", whole()).await;
     let new = || NewJob { key: key("job", 1), ..new_job("acme", "net") };
     let job = world.engine.create_job(new()).await.unwrap();
-    let upload = UploadFacts {
-        tenant: "acme".into(),
-        id: uuid::Uuid::now_v7().to_string(),
-        digest: [7; 32],
-        size_bytes: 10,
-        media_type: "application/octet-stream".into(),
-        committed_bytes: 0,
-        is_complete: false,
-    };
-    let upload = world.engine.create_upload(upload, None).await.unwrap();
+    let upload = world.engine.create_upload(upload(), None).await.unwrap();
     let pass = async |ms: i64| {
         world.execute(&format!("UPDATE idempotency SET created_ms = created_ms - {ms}")).await;
         world.execute(&format!("UPDATE uploads SET created_ms = created_ms - {ms}")).await;
@@ -156,4 +159,24 @@ async fn a_clock_set_forward_makes_no_garbage_of_what_is_about_to_be_recorded() 
     let world = restarted(world, &format!("UPDATE artifact_holds SET until_ms = until_ms - {DAY_MS}")).await;
     assert!(world.engine.doom(Duration::ZERO, QUARANTINE, 100).await.unwrap().artifacts.is_empty());
     world.engine.add_artifact(facts).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_forgets_no_request_before_its_time_and_keeps_none_longer() {
+    let mut world = World::sqlite().await;
+    world.ready_model("acme", "net", whole()).await;
+    let new = || NewJob { key: key("job", 1), ..new_job("acme", "net") };
+    let job = world.engine.create_job(new()).await.unwrap();
+    let upload = world.engine.create_upload(upload(), None).await.unwrap();
+    world.engine.reap().await.unwrap();
+    for set_by_ms in [2 * DAY_MS, -5 * DAY_MS] {
+        let changes: Vec<String> = ["idempotency SET created_ms", "uploads SET created_ms", "reaping SET reaped_ms"]
+            .map(|column| format!("UPDATE {column} = {} - {set_by_ms}", column.rsplit(' ').next().unwrap()))
+            .into();
+        world = restarted(world, &changes.join("; ")).await;
+        assert!(world.engine.forget_older(DAY).await.unwrap().is_empty(), "set by {set_by_ms} ms");
+        assert_eq!(world.engine.create_job(new()).await.unwrap().name, job.name, "set by {set_by_ms} ms");
+    }
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    assert_eq!(world.engine.forget_older(Duration::from_millis(1)).await.unwrap(), [upload.id], "no time is in the future");
 }
