@@ -7,13 +7,12 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
-use tokio::time::Instant;
 use zkinfer_proto::v1;
 
 use super::failure::Failure;
 use super::view::{JobPage, JobView, ModelView, OverviewPage};
-use super::{CENSUS_EVERY, Shared, access, live};
-use crate::engine::{Census, JobFilter, Page, PageRequest, Subject, SubjectKind, now_ms};
+use super::{Shared, access, live};
+use crate::engine::{JobFilter, Page, PageRequest, Subject, SubjectKind};
 
 /// Entries of a page, unless another number is asked for, and at most.
 const PAGE: u32 = 50;
@@ -121,22 +120,11 @@ async fn overview(State(shared): State<Shared>) -> Result<Response, Failure> {
 
 pub(super) async fn read_overview(shared: &Shared) -> Result<OverviewPage, Failure> {
     let engine = shared.engine()?;
-    let census = census(shared).await?;
-    let queue = engine.queue().await?;
+    // First what tells how the database fails.
     let sessions = engine.sessions().await?;
     let running = engine.running_tasks(RUNNING_SHOWN).await?;
-    Ok(OverviewPage::new(now_ms(), queue, &census, sessions, running))
-}
-
-async fn census(shared: &Shared) -> Result<Census, Failure> {
-    // Held while the database is asked: who comes meanwhile waits for the same answer.
-    let mut kept = shared.0.census.lock().await;
-    if let Some((_, census)) = kept.as_ref().filter(|(at, _)| at.elapsed() < CENSUS_EVERY) {
-        return Ok(census.clone());
-    }
-    let census = shared.engine()?.census().await?;
-    *kept = Some((Instant::now(), census.clone()));
-    Ok(census)
+    let (census, queue) = (shared.census().await?, shared.queue().await?);
+    Ok(OverviewPage::new(engine.now().await?, queue, &census, sessions, running))
 }
 
 async fn jobs(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Result<Response, Failure> {
@@ -150,7 +138,7 @@ async fn jobs(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Result
     };
     let Page { items, next } = shared.timely(async { Ok(found.await?) }).await?;
     let jobs: Vec<JobView> = items.iter().map(JobView::new).collect();
-    json(&serde_json::json!({ "now_ms": now_ms(), "jobs": jobs, "next": cursor(next) }))
+    json(&serde_json::json!({ "now_ms": engine.now().await?, "jobs": jobs, "next": cursor(next) }))
 }
 
 async fn job(State(shared): State<Shared>, Path((tenant, id)): Path<(String, String)>) -> Result<Response, Failure> {
@@ -177,5 +165,5 @@ async fn models(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Resu
     };
     let Page { items, next } = shared.timely(async { Ok(found.await?) }).await?;
     let models: Vec<ModelView> = items.iter().map(ModelView::new).collect();
-    json(&serde_json::json!({ "now_ms": now_ms(), "models": models, "next": cursor(next) }))
+    json(&serde_json::json!({ "now_ms": engine.now().await?, "models": models, "next": cursor(next) }))
 }

@@ -20,13 +20,13 @@ use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware;
 use axum::response::{Redirect, Response};
 use axum::routing::get;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
-use tokio::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Authentication;
-use crate::engine::{Census, Engine};
+use crate::engine::{Census, Engine, EngineError, EngineFuture, QueueFacts};
 use crate::limits::Limits;
+use crate::observe::Latest;
 use crate::scheduler::Hub;
 use failure::Failure;
 
@@ -34,8 +34,10 @@ use failure::Failure;
 const AT_A_TIME: usize = 16;
 /// Pages that follow something at a time.
 const STREAMS: usize = 64;
-/// The census reads an index from end to end: it is made at most this often, however many look.
+/// The census reads an index from end to end: it is made at most this often, however many look. And seldom, if that takes long: the one before is shown.
 const CENSUS_EVERY: Duration = Duration::from_secs(2);
+/// How long a count is waited for.
+const COUNT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the dashboard works with.
 pub struct Dashboard {
@@ -61,12 +63,35 @@ struct Inner {
     dashboard: Dashboard,
     at_a_time: Semaphore,
     streams: Arc<Semaphore>,
-    census: Mutex<Option<(Instant, Census)>>,
+    census: Latest<Census>,
+    queue: Latest<QueueFacts>,
 }
 
 impl Shared {
     fn engine(&self) -> Result<Arc<dyn Engine>, Failure> {
         self.0.dashboard.engine.upgrade().ok_or(Failure::Ending)
+    }
+
+    async fn census(&self) -> Result<Census, Failure> {
+        self.latest(&self.0.census, |engine| engine.census()).await
+    }
+
+    async fn queue(&self) -> Result<QueueFacts, Failure> {
+        self.latest(&self.0.queue, |engine| engine.queue()).await
+    }
+
+    /// The latest of a figure.
+    async fn latest<T: Clone + Send + Sync + 'static>(
+        &self,
+        latest: &Latest<T>,
+        count: fn(&dyn Engine) -> EngineFuture<'_, T>,
+    ) -> Result<T, Failure> {
+        let engine = self.engine()?;
+        let work = || -> futures::future::BoxFuture<'static, Option<T>> {
+            let told = |error: &EngineError| tracing::warn!(error = error as &dyn std::error::Error, "the dashboard cannot count");
+            Box::pin(async move { count(&*engine).await.inspect_err(told).ok() })
+        };
+        latest.look(COUNT_PATIENCE, work).await.map(|(_, figure)| figure).ok_or(Failure::Slow)
     }
 
     fn place(&self) -> Result<SemaphorePermit<'_>, Failure> {
@@ -89,7 +114,9 @@ pub fn router(dashboard: Dashboard) -> Router {
         dashboard,
         at_a_time: Semaphore::new(AT_A_TIME),
         streams: Arc::new(Semaphore::new(STREAMS)),
-        census: Mutex::default(),
+        census: Latest::new(CENSUS_EVERY),
+        // As often as it can be, since it is to be seen moving.
+        queue: Latest::new(Duration::ZERO),
     }));
     Router::new()
         .merge(api::routes(&shared))

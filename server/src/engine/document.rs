@@ -54,6 +54,14 @@ impl Document {
         }
     }
 
+    /// When it was admitted.
+    pub(super) fn created(&self) -> Option<&prost_types::Timestamp> {
+        match self {
+            Self::Model(model) => model.create_time.as_ref(),
+            Self::Job(job) => job.create_time.as_ref(),
+        }
+    }
+
     /// The state as the proto numbers it.
     pub(super) fn state(&self) -> i32 {
         match self {
@@ -97,6 +105,11 @@ impl Document {
             Self::Job(job) => apply_to_job(job, change, now_ms).encode_to_vec(),
         }
     }
+}
+
+/// As [`Document::apply`] of [`Change::Admitted`].
+pub(super) fn admit_job(job: &mut v1::Job, now_ms: i64) -> Vec<u8> {
+    apply_to_job(job, Change::Admitted, now_ms).encode_to_vec()
 }
 
 pub(super) fn is_final_model(state: v1::model::State) -> bool {

@@ -6,7 +6,9 @@
 //! - a worker's write carries the epoch it was given at [`TaskEngine::lease`]; with another epoch, or after its lease was given to another, it changes
 //!   nothing and answers [`EngineError::Fenced`];
 //! - a final state never changes; a result appears in the same transaction as SUCCEEDED or READY, once;
-//! - events of a subject are numbered 1, 2, 3 … without gaps, each written in the transaction that it tells of.
+//! - events of a subject are numbered 1, 2, 3 … without gaps, each written in the transaction that it tells of;
+//! - every time that is stored, or compared with one that is, comes from the engine's clock: on PostgreSQL the database's, on SQLite the one process's. The
+//!   clocks of those who call decide nothing; the only times of others are deadlines, which clients set.
 
 mod document;
 pub mod graph;
@@ -148,8 +150,8 @@ pub trait ArtifactRecords: GarbageRecords {
     fn set_committed(&self, tenant: &str, id: &str, bytes: u64) -> EngineFuture<'_, ()>;
     /// Completes an upload: its bytes are the artifact `facts`.
     fn complete_upload(&self, id: &str, facts: ArtifactFacts) -> EngineFuture<'_, ()>;
-    /// Forgets request ids and unfinished uploads that are older; answers the ids of those uploads.
-    fn forget_before(&self, created_ms: i64) -> EngineFuture<'_, Vec<String>>;
+    /// Forgets request ids and unfinished uploads of that age, by the engine's clock; answers the ids of those uploads.
+    fn forget_older(&self, age: std::time::Duration) -> EngineFuture<'_, Vec<String>>;
 }
 
 /// The queue, as workers and the scheduler see it.
@@ -206,8 +208,10 @@ pub struct QueueFacts {
     pub ready: u64,
     /// In the hands of a worker.
     pub running: u64,
-    /// When the oldest job that no worker has begun was created, in milliseconds since 1970.
+    /// When the oldest job that waits as a whole for a worker was created, in milliseconds since 1970.
     pub oldest_queued_ms: Option<i64>,
+    /// The engine's time when it was looked, in milliseconds since 1970.
+    pub now_ms: i64,
 }
 
 /// A task as it is told to clients.
@@ -279,11 +283,11 @@ pub enum TaskFlow {
 
 /// Webhooks, and what is still to be sent to them.
 pub trait Webhooks: Send + Sync {
-    /// Keeps a webhook.
+    /// Keeps a webhook; answers it.
     ///
     /// # Errors
     /// [`EngineError::QuotaExceeded`] if the tenant has `limit` of them.
-    fn create_webhook(&self, new: NewWebhook, limit: u32) -> EngineFuture<'_, ()>;
+    fn create_webhook(&self, new: NewWebhook, limit: u32) -> EngineFuture<'_, v1::Webhook>;
     /// A tenant's webhooks, oldest first.
     fn webhooks(&self, tenant: &str) -> EngineFuture<'_, Vec<v1::Webhook>>;
     /// Forgets a webhook and what was to be sent to it. Answers whether there was one.
@@ -354,7 +358,9 @@ pub struct Delivery {
 
 /// What operators see and set.
 pub trait Operations: Send + Sync {
-    /// Tasks by state.
+    /// The engine's time, in milliseconds since 1970.
+    fn now(&self) -> EngineFuture<'_, i64>;
+    /// Tasks by state. Takes time that grows with the queue.
     fn queue(&self) -> EngineFuture<'_, QueueFacts>;
     /// Sessions that are open, newest first.
     fn sessions(&self) -> EngineFuture<'_, Vec<SessionFacts>>;
@@ -371,7 +377,7 @@ pub trait Engine: Resources + ArtifactRecords + TaskEngine + Webhooks + Operatio
 
 impl<T: Resources + ArtifactRecords + TaskEngine + Webhooks + Operations + Overview + 'static> Engine for T {}
 
-/// Milliseconds since 1970.
+/// Milliseconds since 1970, by the clock of this machine: for what is only told. What is stored or compared has the engine's time.
 pub fn now_ms() -> i64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)

@@ -16,7 +16,7 @@ pub struct RequestKey {
 
 /// A model to create.
 pub struct NewModel {
-    /// As it will be answered, in COMPILING.
+    /// As it will be answered, in COMPILING; its creation time is the engine's.
     pub model: v1::Model,
     /// Salt of its commitment.
     pub salt: [u8; 32],
@@ -28,7 +28,7 @@ pub struct NewModel {
 
 /// A job to create.
 pub struct NewJob {
-    /// As it will be answered, in QUEUED.
+    /// As it will be answered, in QUEUED; its creation time is the engine's.
     pub job: v1::Job,
     /// The artifact that it names as its input, if it was stored for it and is to be recorded with it.
     pub input: Option<ArtifactFacts>,

@@ -10,7 +10,7 @@ use super::error::ApiError;
 use super::fields::Fields;
 use super::idempotency::{create_error, request_key};
 use super::models;
-use crate::engine::{ArtifactFacts, EngineError, NewBatch, NewJob, now_ms, timestamp};
+use crate::engine::{ArtifactFacts, EngineError, NewBatch, NewJob};
 use crate::observe;
 
 /// Seconds of the year 9999's end, the largest time of the wire format.
@@ -201,7 +201,6 @@ async fn new_job(app: &App, caller: &Caller, asked: v1::Job) -> Result<(v1::Job,
         priority: asked.priority,
         deadline: asked.deadline,
         state: v1::job::State::Queued as i32,
-        create_time: Some(timestamp(now_ms())),
         trace_parent: observe::current().map(|trace| trace.to_string()).unwrap_or_default(),
         ..Default::default()
     };

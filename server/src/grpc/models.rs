@@ -13,7 +13,7 @@ use super::fields::Fields;
 use super::idempotency::{create_error, request_key};
 use super::watch::{ModelWatch, WatchStream, watch};
 use super::{admission, page};
-use crate::engine::{NewModel, now_ms, timestamp};
+use crate::engine::NewModel;
 use crate::observe;
 
 /// The service.
@@ -160,7 +160,6 @@ fn new_model(caller: &Caller, model_id: &str, asked: v1::Model, parameter_set: S
         weights_visibility: visibility as i32,
         parameter_set,
         state: v1::model::State::Compiling as i32,
-        create_time: Some(timestamp(now_ms())),
         trace_parent: observe::current().map(|trace| trace.to_string()).unwrap_or_default(),
         ..Default::default()
     }

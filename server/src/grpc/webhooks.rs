@@ -10,7 +10,7 @@ use zkinfer_proto::v1::webhook_service_server::WebhookService;
 use super::caller::{App, Caller};
 use super::error::ApiError;
 use super::fields::Fields;
-use crate::engine::{NewWebhook, now_ms, timestamp};
+use crate::engine::NewWebhook;
 use crate::webhooks::{SecretText, check_url};
 
 /// Webhooks of a tenant.
@@ -59,9 +59,9 @@ async fn create(app: &App, caller: Caller, message: v1::CreateWebhookRequest) ->
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(|error| ApiError::Internal { context: "no random bytes", source: error.to_string().into() })?;
     let name = WebhookName { tenant: caller.tenant, webhook_id: uuid::Uuid::now_v7().to_string() };
-    let new = NewWebhook { tenant: name.tenant.clone(), id: name.webhook_id.clone(), url: message.url.clone(), secret };
     let parent = format!("tenants/{}", name.tenant);
-    app.webhooks.create_webhook(new, MAX_WEBHOOKS).await.map_err(|error| ApiError::engine(error, "webhook", &parent))?;
-    let webhook = v1::Webhook { name: name.to_string(), url: message.url, create_time: Some(timestamp(now_ms())) };
+    let new = NewWebhook { tenant: name.tenant, id: name.webhook_id, url: message.url, secret };
+    let created = app.webhooks.create_webhook(new, MAX_WEBHOOKS).await;
+    let webhook = created.map_err(|error| ApiError::engine(error, "webhook", &parent))?;
     Ok(v1::CreateWebhookResponse { webhook: Some(webhook), secret: SecretText(&secret).to_string() })
 }

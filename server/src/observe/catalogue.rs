@@ -84,9 +84,10 @@ pub const CATALOGUE: &[Described] = &[
     ),
     histogram("zkinfer_proof_bytes", &[], "Size of published proofs"),
     counter("zkinfer_artifact_bytes_total", &["class"], "Bytes of artifacts that were recorded, by class"),
-    // The queue. Read from the database: every replica shows the same numbers.
+    // The queue. Read from the database: every replica shows the same numbers, as they were when it counted; none before its first count.
     gauge("zkinfer_tasks", &["state"], "Tasks that are waiting for others, ready (a wait before another attempt included) or running"),
     gauge("zkinfer_oldest_queued_seconds", &[], "Age of the oldest job that no worker has; 0 if there is none"),
+    gauge("zkinfer_tasks_age_seconds", &[], "How long ago the tasks were counted and the oldest job was looked for"),
     // The database.
     histogram("zkinfer_database_seconds", &["operation"], "Time of an operation of the engine, waits for the database included"),
     counter("zkinfer_database_errors_total", &["kind"], "Operations of the engine that failed because of the database"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use zkinfer_proto::v1;
 
 use super::metrics::{EndLabels, KindLabel, Metrics, StateLabel};
-use crate::engine::{now_ms, timestamp_ms};
+use crate::engine::timestamp_ms;
 
 /// Names that are remembered. More than can end within [`FRESH`].
 const REMEMBERED: usize = 65_536;
@@ -97,7 +97,7 @@ impl Metrics {
     /// A job as it is now. Counts its end, if it has just ended and was not counted yet: call it wherever a job may have ended, also in vain.
     pub fn job_seen(&self, job: &v1::Job) {
         let (Some(state), Some(ended)) = (final_state(job), job.end_time.as_ref()) else { return };
-        let is_fresh = now_ms().saturating_sub(timestamp_ms(ended)) <= FRESH.as_millis() as i64;
+        let is_fresh = self.engine_ms().saturating_sub(timestamp_ms(ended)) <= FRESH.as_millis() as i64;
         if !is_fresh || !self.ends.is_first(&job.name) {
             return;
         }
@@ -128,7 +128,7 @@ impl Metrics {
 
     /// The first attempt at a job or a registration, `kind`, begins.
     pub fn left_queue(&self, kind: &'static str, created: Option<&prost_types::Timestamp>) {
-        let waited = created.map(|created| now_ms().saturating_sub(timestamp_ms(created)).max(0) as f64 / 1000.0);
+        let waited = created.map(|created| self.engine_ms().saturating_sub(timestamp_ms(created)).max(0) as f64 / 1000.0);
         if let Some(seconds) = waited {
             self.queue_wait_seconds.get_or_create(&KindLabel { kind }).observe(seconds);
         }
@@ -150,7 +150,7 @@ fn between(from: Option<&prost_types::Timestamp>, to: Option<&prost_types::Times
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::timestamp;
+    use crate::engine::{now_ms, timestamp};
 
     fn ended(name: &str, ago_ms: i64) -> v1::Job {
         let end = now_ms() - ago_ms;
@@ -180,6 +180,16 @@ mod tests {
         assert!(text.contains("zkinfer_jobs_total{state=\"failed\",reason=\"DEVICE_LOST\"} 1\n"), "{text}");
         assert!(text.contains("zkinfer_jobs_total{state=\"failed\",reason=\"OTHER\"} 1\n"), "{text}");
         assert!(text.contains("zkinfer_job_seconds_sum{state=\"failed\"} 4.0\n"), "{text}");
+    }
+
+    #[test]
+    fn an_end_is_news_by_the_engines_clock() {
+        let metrics = Metrics::new(Vec::new());
+        let ahead_ms = 3_600_000;
+        metrics.set_engine_time(now_ms() + ahead_ms, Duration::ZERO);
+        metrics.job_seen(&ended("ended an hour ago", 0));
+        metrics.job_seen(&ended("ended now", -ahead_ms));
+        assert!(metrics.exposition().contains("zkinfer_jobs_total{state=\"failed\",reason=\"DEVICE_LOST\"} 1\n"));
     }
 
     #[test]

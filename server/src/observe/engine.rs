@@ -258,8 +258,8 @@ impl<E: Engine> ArtifactRecords for Observed<E> {
         Box::pin(async move { work.await.inspect(|()| self.metrics.recorded(&bytes)) })
     }
 
-    fn forget_before(&self, created_ms: i64) -> EngineFuture<'_, Vec<String>> {
-        self.timed("forget_before", self.inner.forget_before(created_ms))
+    fn forget_older(&self, age: Duration) -> EngineFuture<'_, Vec<String>> {
+        self.timed("forget_older", self.inner.forget_older(age))
     }
 }
 
@@ -354,7 +354,7 @@ impl<E: Engine> TaskEngine for Observed<E> {
 }
 
 impl<E: Engine> Webhooks for Observed<E> {
-    fn create_webhook(&self, new: NewWebhook, limit: u32) -> EngineFuture<'_, ()> {
+    fn create_webhook(&self, new: NewWebhook, limit: u32) -> EngineFuture<'_, v1::Webhook> {
         self.timed("create_webhook", self.inner.create_webhook(new, limit))
     }
 
@@ -380,6 +380,10 @@ impl<E: Engine> Webhooks for Observed<E> {
 }
 
 impl<E: Engine> Operations for Observed<E> {
+    fn now(&self) -> EngineFuture<'_, i64> {
+        self.timed("now", self.inner.now())
+    }
+
     fn queue(&self) -> EngineFuture<'_, QueueFacts> {
         self.timed("queue", self.inner.queue())
     }

@@ -43,7 +43,7 @@ impl fmt::Display for Readiness {
 }
 
 /// A question to the database.
-type Probe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), EngineError>> + Send + Sync>;
+pub(super) type Probe = Arc<dyn Fn() -> BoxFuture<'static, Result<(), EngineError>> + Send + Sync>;
 
 /// Judges.
 #[derive(Clone)]
@@ -69,6 +69,12 @@ impl Health {
         Self { probe: Arc::new(probe), patience: PATIENCE, draining }
     }
 
+    /// Judges by a question of a test's.
+    #[cfg(test)]
+    pub(super) fn asking(probe: Probe) -> Self {
+        Self { probe, patience: PATIENCE, draining: CancellationToken::new() }
+    }
+
     pub(super) fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
     }
@@ -77,13 +83,18 @@ impl Health {
         if self.draining.is_cancelled() {
             return Readiness::Draining;
         }
+        self.database().await.map_or_else(Readiness::NoDatabase, |()| Readiness::Ready)
+    }
+
+    /// Whether the database answers; else what is wrong.
+    pub(super) async fn database(&self) -> Result<(), &'static str> {
         match tokio::time::timeout(self.patience, (self.probe)()).await {
-            Ok(Ok(())) => Readiness::Ready,
+            Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the database does not answer");
-                Readiness::NoDatabase("fails; the service's log has the error")
+                Err("fails; the service's log has the error")
             }
-            Err(_) => Readiness::NoDatabase("does not answer"),
+            Err(_) => Err("does not answer"),
         }
     }
 

@@ -13,18 +13,20 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
+use futures::future::BoxFuture;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
 use super::health::{Health, Readiness};
 use super::http_server::serve;
+use super::latest::Latest;
 use super::metrics::{Metrics, StateLabel};
-use crate::engine::{Engine, now_ms};
+use crate::engine::{Engine, QueueFacts};
 use crate::limits::Limits;
 
-/// How long the queue may take to answer before the metrics are shown without it.
+/// How long a count of the queue is waited for before the metrics are shown with the one before.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The queue is asked at most this often, however many read the metrics.
+/// The database is asked at most this often, however many read the metrics.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Requests that are answered at a time.
 const AT_A_TIME: usize = 16;
@@ -116,16 +118,36 @@ impl Side {
     }
 }
 
+/// Counts the queue; none if that failed.
+type Count = Arc<dyn Fn() -> BoxFuture<'static, Option<QueueFacts>> + Send + Sync>;
+
 /// The state of all handlers.
 #[derive(Clone)]
 struct Shared {
     side: Arc<Side>,
     asked: Arc<Mutex<Option<Instant>>>,
+    queue: Arc<Latest<QueueFacts>>,
+    count: Count,
+    patience: Duration,
     at_a_time: Arc<Semaphore>,
 }
 
+impl Shared {
+    fn new(side: Arc<Side>) -> Self {
+        let engine = side.engine.clone();
+        Self {
+            side,
+            asked: Arc::default(),
+            queue: Arc::new(Latest::new(ASK_EVERY)),
+            count: Arc::new(move || Box::pin(count_queue(engine.clone()))),
+            patience: PATIENCE,
+            at_a_time: Arc::new(Semaphore::new(AT_A_TIME)),
+        }
+    }
+}
+
 fn router(side: Arc<Side>) -> Router {
-    let shared = Shared { side, asked: Arc::default(), at_a_time: Arc::new(Semaphore::new(AT_A_TIME)) };
+    let shared = Shared::new(side);
     let dashboard = shared.side.dashboard.clone();
     Router::new()
         .route("/", get(async || Redirect::temporary("/dashboard/")))
@@ -160,29 +182,35 @@ async fn look(shared: &Shared) {
     let Side { metrics, health, watchers, most_watchers, .. } = &*shared.side;
     metrics.watchers.set(signed(most_watchers.saturating_sub(watchers.available_permits()) as u64));
     metrics.draining.set(i64::from(health.is_draining()));
-    // Held while the queue is asked: who comes meanwhile waits for the same answer.
+    tokio::join!(probe_database(shared), look_at_queue(shared));
+}
+
+/// By a question of its own: a queue that is long to count is no database that is away.
+async fn probe_database(shared: &Shared) {
+    let Side { metrics, health, .. } = &*shared.side;
+    // Held while the database is asked: who comes meanwhile waits for the same answer.
     let mut asked = shared.asked.lock().await;
     if asked.is_none_or(|at| at.elapsed() >= ASK_EVERY) {
-        ask_queue(&shared.side).await;
+        metrics.database_up.set(i64::from(health.database().await.is_ok()));
         *asked = Some(Instant::now());
     }
 }
 
-async fn ask_queue(side: &Side) {
-    let metrics = &side.metrics;
-    let Some(engine) = side.engine.upgrade() else { return };
-    let asked = tokio::time::timeout(PATIENCE, engine.queue()).await;
-    metrics.database_up.set(i64::from(matches!(asked, Ok(Ok(_)))));
-    let facts = match asked {
-        Ok(Ok(facts)) => facts,
-        Ok(Err(error)) => return tracing::warn!(error = &error as &dyn std::error::Error, "the queue cannot be counted"),
-        Err(_) => return tracing::warn!("the queue cannot be counted: the database does not answer"),
-    };
+async fn look_at_queue(shared: &Shared) {
+    let metrics = &shared.side.metrics;
+    let Some((age, facts)) = shared.queue.look(shared.patience, || (shared.count)()).await else { return };
+    metrics.tasks_age_seconds.set(age.as_secs_f64());
+    metrics.set_engine_time(facts.now_ms, age);
     for (state, count) in [("waiting", facts.waiting), ("ready", facts.ready), ("running", facts.running)] {
         metrics.tasks.get_or_create(&StateLabel { state }).set(signed(count));
     }
-    let age_ms = facts.oldest_queued_ms.map_or(0, |created_ms| now_ms().saturating_sub(created_ms).max(0));
-    metrics.oldest_queued_seconds.set(age_ms as f64 / 1000.0);
+    let oldest_ms = facts.oldest_queued_ms.map_or(0, |created_ms| facts.now_ms.saturating_sub(created_ms).max(0));
+    metrics.oldest_queued_seconds.set(oldest_ms as f64 / 1000.0);
+}
+
+async fn count_queue(engine: Weak<dyn Engine>) -> Option<QueueFacts> {
+    let counted = engine.upgrade()?.queue().await;
+    counted.inspect_err(|error| tracing::warn!(error = error as &dyn std::error::Error, "the queue cannot be counted")).ok()
 }
 
 fn signed(count: u64) -> i64 {
@@ -192,6 +220,59 @@ fn signed(count: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::sql::SqlEngine;
+
+    /// With a database that answers.
+    fn shared(count: Count) -> Shared {
+        let side = Side {
+            metrics: Arc::new(Metrics::new(Vec::new())),
+            engine: Weak::<SqlEngine>::new(),
+            health: Health::asking(Arc::new(|| Box::pin(async { Ok(()) }))),
+            watchers: Arc::new(Semaphore::new(1)),
+            most_watchers: 1,
+            dashboard: Router::new(),
+        };
+        Shared { count, queue: Arc::new(Latest::new(Duration::ZERO)), patience: Duration::ZERO, ..Shared::new(Arc::new(side)) }
+    }
+
+    async fn shown(shared: &Shared) -> String {
+        look(shared).await;
+        shared.side.metrics.exposition()
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_is_long_to_count_is_no_database_that_is_away() {
+        let never = shared(Arc::new(|| Box::pin(std::future::pending())));
+        let text = shown(&never).await;
+        assert!(text.contains("zkinfer_database_up 1\n"), "{text}");
+        assert!(!text.contains("zkinfer_tasks{"), "what was never counted is not shown as 0: {text}");
+
+        let counts = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let counting = counts.clone();
+        let once = shared(Arc::new(move || match counting.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+            0 => Box::pin(async { Some(QueueFacts { ready: 7, oldest_queued_ms: Some(1_000), now_ms: 4_000, ..QueueFacts::default() }) }),
+            _ => Box::pin(std::future::pending()),
+        }));
+        while !shown(&once).await.contains("zkinfer_tasks{state=\"ready\"} 7\n") {
+            tokio::task::yield_now().await;
+        }
+        while counts.load(std::sync::atomic::Ordering::Relaxed) < 2 {
+            shown(&once).await;
+        }
+        let text = shown(&once).await;
+        for line in ["zkinfer_database_up 1\n", "zkinfer_tasks{state=\"ready\"} 7\n", "zkinfer_oldest_queued_seconds 3.0\n"] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(!text.contains("zkinfer_tasks_age_seconds 0.0\n"), "it has an age: {text}");
+    }
+
+    #[tokio::test]
+    async fn a_database_that_is_away_is_told_whatever_was_counted() {
+        let mut away = shared(Arc::new(|| Box::pin(async { Some(QueueFacts::default()) })));
+        Arc::get_mut(&mut away.side).unwrap().health =
+            Health::asking(Arc::new(|| Box::pin(async { Err(crate::engine::EngineError::Fenced) })));
+        assert!(shown(&away).await.contains("zkinfer_database_up 0\n"));
+    }
 
     #[test]
     fn listens_beyond_loopback_only_if_told_so() {

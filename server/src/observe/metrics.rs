@@ -1,7 +1,7 @@
 //! Every number of a running service. A value that is passed to whoever has something to count; clones of the families inside share their cells.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -16,6 +16,7 @@ use prometheus_client::registry::{Metric, Registry};
 use super::catalogue::{Kind, described};
 use super::collectors::collectors;
 use super::ends::{Ends, reasons};
+use crate::engine::now_ms;
 use crate::prover::Prover;
 use crate::supervisor::Children;
 
@@ -69,12 +70,15 @@ pub struct Metrics {
     pub(super) proof_bytes: Histogram,
     pub(super) artifact_bytes: Family<ClassLabel, Counter>,
     pub(super) tasks: Family<StateLabel, Gauge>,
+    pub(super) tasks_age_seconds: Seconds,
     pub(super) oldest_queued_seconds: Seconds,
     pub(super) database_seconds: Histograms<OperationLabel>,
     pub(super) database_errors: Family<KindLabel, Counter>,
     pub(super) database_up: Gauge,
     pub(super) draining: Gauge,
     pub(super) ends: Ends,
+    /// The engine's time less that of this machine, in milliseconds, as last seen.
+    ahead_ms: AtomicI64,
 }
 
 impl Metrics {
@@ -104,12 +108,14 @@ impl Metrics {
             proof_bytes: added(add, "zkinfer_proof_bytes", byte_buckets()),
             artifact_bytes: added(add, "zkinfer_artifact_bytes_total", Family::default()),
             tasks: added(add, "zkinfer_tasks", Family::default()),
+            tasks_age_seconds: added(add, "zkinfer_tasks_age_seconds", Seconds::default()),
             oldest_queued_seconds: added(add, "zkinfer_oldest_queued_seconds", Seconds::default()),
             database_seconds: added(add, "zkinfer_database_seconds", Family::new_with_constructor(database_buckets)),
             database_errors: added(add, "zkinfer_database_errors_total", Family::default()),
             database_up: added(add, "zkinfer_database_up", Gauge::default()),
             draining: added(add, "zkinfer_draining", Gauge::default()),
             ends: Ends::default(),
+            ahead_ms: AtomicI64::default(),
             registry,
         };
         metrics.begin_at_zero();
@@ -128,9 +134,6 @@ impl Metrics {
                 self.registrations.get_or_create(&EndLabels { state, reason }).inc_by(0);
             }
         }
-        for state in ["waiting", "ready", "running"] {
-            self.tasks.get_or_create(&StateLabel { state }).set(0);
-        }
         for outcome in ["completed", "failed", "retried", "released", "fenced"] {
             self.attempts.get_or_create(&OutcomeLabel { outcome }).inc_by(0);
         }
@@ -140,6 +143,17 @@ impl Metrics {
         for kind in ["busy", "full", "damaged", "other"] {
             self.database_errors.get_or_create(&KindLabel { kind }).inc_by(0);
         }
+    }
+
+    /// It was `ms` by the engine's clock so long ago.
+    pub(super) fn set_engine_time(&self, ms: i64, ago: Duration) {
+        let engine_ms = ms.saturating_add(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX));
+        self.ahead_ms.store(engine_ms.saturating_sub(now_ms()), Ordering::Relaxed);
+    }
+
+    /// The engine's time, as far as it is known: this machine's clock may be wrong.
+    pub(super) fn engine_ms(&self) -> i64 {
+        now_ms().saturating_add(self.ahead_ms.load(Ordering::Relaxed))
     }
 
     /// The exposition, in the text format of Prometheus, version 0.0.4.

@@ -13,7 +13,7 @@ pub use hub::{Hub, Subscription};
 use tokio_util::sync::CancellationToken;
 
 use crate::artifacts::{Collector, Uploads};
-use crate::engine::{Engine, Subject, now_ms};
+use crate::engine::{Engine, Subject};
 use crate::limits::Limits;
 use crate::worker::{Running, StopReason};
 
@@ -101,8 +101,7 @@ impl Scheduler {
     }
 
     async fn forget(&self) {
-        let retention = i64::try_from(self.limits.retention.as_millis()).unwrap_or(i64::MAX);
-        match self.engine.forget_before(now_ms().saturating_sub(retention)).await {
+        match self.engine.forget_older(self.limits.retention).await {
             Ok(uploads) => self.uploads.remove_files(&uploads).await,
             Err(error) => tracing::warn!(%error, "cannot forget old uploads"),
         }

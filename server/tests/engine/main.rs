@@ -5,6 +5,7 @@
 mod chaos;
 mod clock;
 mod costs;
+mod earlier;
 mod ends;
 mod garbage;
 mod hooks;
@@ -45,6 +46,9 @@ macro_rules! conformance {
 }
 
 conformance! {
+    clock::the_clocks_of_callers_decide_no_place_in_the_queue,
+    clock::a_request_that_is_repeated_is_told_the_first_time,
+    clock::requests_and_uploads_are_forgotten_by_the_engines_clock,
     lifecycle::a_model_and_a_job_end_with_their_results_and_counted_events,
     lifecycle::the_same_request_is_admitted_once_also_at_the_same_time,
     lifecycle::a_batch_is_admitted_as_a_whole_or_not_at_all,

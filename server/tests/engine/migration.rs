@@ -1,104 +1,132 @@
-//! A database of the first version, with jobs in flight, goes on under this one.
+//! A database of every earlier version, with jobs in flight, goes on under this one.
 
-use std::path::Path;
+use std::time::Duration;
 
-use prost::Message as _;
-use sqlx::{Connection as _, SqliteConnection};
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
-use zkinfer_server::engine::sql::SqlEngine;
-use zkinfer_server::engine::{Engine, NewSession, Resources as _, Subject, SubjectKind, TaskEngine as _, Work};
+use zkinfer_server::engine::{JobFilter, Lease, NewJob, PageRequest, Subject, SubjectKind, TaskKey, Usage, graph};
 
-use crate::world::{limits, offer, proved};
-
-const FIRST: &str = include_str!("../../migrations/sqlite/0001_init.sql");
-
-/// Makes a database as the first version left it: a ready model, and jobs that waited, ran, were told to stop while they ran, and ended.
-async fn first_version(folder: &Path) {
-    let url = format!("sqlite://{}?mode=rwc", folder.join("zkinfer.db").display());
-    let mut connection = SqliteConnection::connect(&url).await.unwrap();
-    let migrations = folder.join("migrations");
-    std::fs::create_dir(&migrations).unwrap();
-    std::fs::write(migrations.join("0001_init.sql"), FIRST).unwrap();
-    sqlx::migrate::Migrator::new(migrations).await.unwrap().run(&mut connection).await.unwrap();
-    let model =
-        v1::Model { name: "tenants/acme/models/net".into(), state: v1::model::State::Ready as i32, last_sequence: 3, ..Default::default() };
-    sqlx::query("INSERT INTO models VALUES ('acme', 'net', 2, 5, 3, ?, zeroblob(32), zeroblob(32), zeroblob(32))")
-        .bind(model.encode_to_vec())
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    for (id, state, task, stop) in [
-        ("waiting", State::Queued, "READY", None),
-        ("running", State::Running, "RUNNING", None),
-        ("stopping", State::Cancelling, "RUNNING", Some("CANCEL")),
-        ("ended", State::Succeeded, "DONE", None),
-    ] {
-        let job = v1::Job {
-            name: format!("tenants/acme/jobs/{id}"),
-            model: model.name.clone(),
-            state: state as i32,
-            last_sequence: 2,
-            ..Default::default()
-        };
-        sqlx::query(
-            "INSERT INTO jobs VALUES ('acme', ?, 'net', ?, 7, NULL, '{\"kind\":\"old\"}', 2, ?, ?, 'enough', zeroblob(32), zeroblob(32))",
-        )
-        .bind(id)
-        .bind(state as i32)
-        .bind(job.encode_to_vec())
-        .bind(stop)
-        .execute(&mut connection)
-        .await
-        .unwrap();
-        sqlx::query("INSERT INTO tasks(kind, tenant, subject, state, priority, epoch, attempt) VALUES ('PROVE', 'acme', ?, ?, 4, 1, 1)")
-            .bind(id)
-            .bind(task)
-            .execute(&mut connection)
-            .await
-            .unwrap();
-        for seq in [1, 2] {
-            sqlx::query("INSERT INTO events VALUES ('PROVE', 'acme', ?, ?, ?)")
-                .bind(id)
-                .bind(seq)
-                .bind(v1::JobEvent { sequence: seq, ..Default::default() }.encode_to_vec())
-                .execute(&mut connection)
-                .await
-                .unwrap();
-        }
-    }
-    connection.close().await.unwrap();
-}
+use crate::earlier::{Earlier, OLD_SESSION, REQUEST, upload, versions};
+use crate::world::{Place, World, finish, key, new_job, registered, whole};
 
 fn job(id: &str) -> Subject {
     Subject { kind: SubjectKind::Job, tenant: "acme".into(), id: id.into() }
 }
 
+/// As the worker of the earlier service had it.
+fn held(id: &str, task: &str) -> Lease {
+    Lease { task: TaskKey { subject: job(id), name: task.into() }, epoch: 1 }
+}
+
 #[tokio::test]
-async fn jobs_in_flight_survive_the_migration() {
-    let folder = tempfile::tempdir().unwrap();
-    first_version(folder.path()).await;
-    let engine = SqlEngine::open_sqlite(folder.path(), &limits()).await.unwrap();
-    let reaped = engine.recover().await.unwrap();
-    assert_eq!(reaped.ended, [job("stopping")]);
-    let state = async |id: &str| engine.job("acme", id).await.unwrap().unwrap().state();
-    assert_eq!(state("stopping").await, State::Cancelled);
-    assert_eq!(state("ended").await, State::Succeeded);
-    let session = engine.open_session(NewSession::default()).await.unwrap();
-    let mut done = Vec::new();
-    while let Some(leased) = engine.lease(&session, offer()).await.unwrap().pop() {
-        assert!(matches!(leased.work, Work::Prove(_)));
-        engine.complete(&leased.lease, proved("acme", "proof"), Default::default()).await.unwrap();
-        done.push((leased.lease.task.subject.id, leased.attempt));
+async fn sqlite_goes_on_from_every_version() {
+    for version in versions(&Place::sqlite()) {
+        goes_on(Place::sqlite(), version).await;
     }
-    assert_eq!(done, [("running".to_owned(), 2), ("waiting".to_owned(), 2)]);
-    for id in ["waiting", "running"] {
-        assert_eq!(state(id).await, State::Succeeded);
-        let sequences: Vec<i64> = engine.events(&job(id), 1, 100).await.unwrap().iter().map(|event| event.sequence).collect();
-        assert_eq!(sequences, (1..=sequences.len() as i64).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn postgresql_goes_on_from_every_version() {
+    let Some(any) = Place::postgres("migration") else { return };
+    for version in versions(&any) {
+        let Some(place) = Place::postgres(&format!("migration {version}")) else { return };
+        goes_on(place, version).await;
     }
-    let old = zkinfer_server::engine::JobFilter { labels: vec![("kind".into(), "old".into())], ..Default::default() };
-    let page = engine.list_jobs("acme", old, zkinfer_server::engine::PageRequest { size: 10, after: None }).await.unwrap();
-    assert_eq!(page.items.len(), 4, "labels are found as before");
-    let _: &dyn Engine = &engine;
+}
+
+async fn goes_on(place: Place, version: i64) {
+    let earlier = Earlier::new(&place, version);
+    let has_graphs = earlier.has_graphs();
+    earlier.write().await;
+    let world = place.open().await;
+    let recovered = world.engine.recover().await.unwrap();
+    assert_eq!(recovered.failed, 0, "from version {version}");
+    if has_graphs {
+        the_old_worker_goes_on(&world, version).await;
+    } else {
+        assert_eq!(recovered.ended, [job("stopping")], "from version {version}");
+    }
+    let next = world.job("acme", "net").await;
+    tokio::time::timeout(Duration::from_secs(30), finish_all(&world)).await.expect("all that was in flight ends");
+    let mut succeeded = vec!["ready", "running", "done"];
+    if has_graphs {
+        succeeded.extend(["batched", "steps"]);
+    }
+    let ends = [("stopping", State::Cancelled), ("failed", State::Failed)];
+    for (subject, end) in
+        succeeded.iter().map(|id| (job(id), State::Succeeded)).chain(ends.map(|(id, end)| (job(id), end))).chain([(next, State::Succeeded)])
+    {
+        let found = world.get(&subject).await;
+        assert_eq!(found.state(), end, "{subject:?} from version {version}");
+        assert_eq!(found.result.is_some(), end == State::Succeeded, "{subject:?} from version {version}");
+        let events = world.events(&subject).await;
+        let last = events.last().map(|event| (event.sequence, event.state()));
+        assert_eq!(last, Some((found.last_sequence, end)), "{subject:?} from version {version}");
+    }
+    a_registration_has_ended(&world, version).await;
+    what_was_kept_is_found(&world, version, succeeded.len() + ends.len()).await;
+    if has_graphs {
+        what_was_to_be_told_is_told(&world, version).await;
+    }
+}
+
+/// A worker that lived through the upgrade keeps what it has, is told what is not wanted any more, and hands in what it has done.
+async fn the_old_worker_goes_on(world: &World, version: i64) {
+    let all = vec![held("running", "prove"), held("stopping", "prove"), held("steps", "left")];
+    let renewal = world.engine.renew(OLD_SESSION, all).await.unwrap();
+    assert_eq!((renewal.lost, renewal.stop), (Vec::new(), vec![held("stopping", "prove")]), "from version {version}");
+    finish(world, &held("running", "prove")).await.unwrap();
+    let taken = world.engine.close_session(OLD_SESSION, false).await.unwrap();
+    assert_eq!((taken.requeued, taken.ended), (vec![job("steps")], vec![job("stopping")]), "from version {version}");
+}
+
+async fn finish_all(world: &World) {
+    let session = world.session().await;
+    loop {
+        if let Some(leased) = world.try_lease(&session).await {
+            match leased.lease.task.name.as_str() {
+                graph::REGISTER => drop(world.engine.complete(&leased.lease, registered("acme", whole()), Usage::default()).await.unwrap()),
+                _ => finish(world, &leased.lease).await.unwrap(),
+            }
+            continue;
+        }
+        let queue = world.engine.queue().await.unwrap();
+        if queue.waiting + queue.ready + queue.running == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn a_registration_has_ended(world: &World, version: i64) {
+    let model = world.engine.model("acme", "fresh").await.unwrap().unwrap();
+    assert_eq!(model.state(), v1::model::State::Ready, "from version {version}");
+    let subject = Subject { kind: SubjectKind::Model, tenant: "acme".into(), id: "fresh".into() };
+    let events: Vec<i64> = world.engine.events(&subject, 1, 100).await.unwrap().iter().map(|event| event.sequence).collect();
+    assert_eq!(events, (1..=model.last_sequence).collect::<Vec<_>>(), "from version {version}");
+    assert!(events.len() > 1, "from version {version}");
+}
+
+async fn what_was_kept_is_found(world: &World, version: i64, n_jobs: usize) {
+    let filter = JobFilter { labels: vec![("kind".into(), "old".into())], ..Default::default() };
+    let page = world.engine.list_jobs("acme", filter, PageRequest { size: 100, after: None }).await.unwrap();
+    assert_eq!(page.items.len(), n_jobs, "labels are found as before, from version {version}");
+    assert_eq!(world.engine.upload("acme", &upload().id).await.unwrap(), Some(upload()), "from version {version}");
+    let again = world.engine.create_job(NewJob { key: key(REQUEST, 1), ..new_job("acme", "net") }).await.unwrap();
+    assert_eq!(again.name, "tenants/acme/jobs/ready", "the request counts once, from version {version}");
+}
+
+async fn what_was_to_be_told_is_told(world: &World, version: i64) {
+    let batch = world.engine.batch("acme", "old-batch").await.unwrap().unwrap();
+    assert_eq!((batch.total, batch.succeeded), (1, 1), "from version {version}");
+    let mut told = Vec::new();
+    while let Some(delivery) = world.engine.take_deliveries(1, Duration::from_secs(60)).await.unwrap().pop() {
+        world.engine.delivered(&delivery.key).await.unwrap();
+        told.push(delivery.key.job);
+    }
+    assert_eq!(told.first().map(String::as_str), Some("done"), "what was due first, from version {version}");
+    told.sort();
+    told.dedup();
+    // The one that failed was told of before; one was created since.
+    assert_eq!(told.len(), 7, "{told:?} from version {version}");
 }

@@ -12,7 +12,7 @@ use zkinfer_server::artifacts::Class;
 use zkinfer_server::engine::sql::SqlEngine;
 use zkinfer_server::engine::{
     ArtifactFacts, Engine, Lease, Leased, NewBatch, NewJob, NewModel, NewSession, Offer, Outcome, Reaped, RequestKey, StoredEvent, Subject,
-    SubjectKind, Usage, graph, now_ms, timestamp,
+    SubjectKind, Usage, graph, now_ms,
 };
 use zkinfer_server::limits::Limits;
 
@@ -25,11 +25,17 @@ pub(crate) fn limits() -> Limits {
     Limits { lease: LEASE, retry_backoff: Duration::from_millis(500), queued_per_tenant: 200, ..Limits::default() }
 }
 
+/// A database under test, which no engine may have opened yet.
+pub(crate) enum Place {
+    Sqlite(TempDir),
+    /// Its URL.
+    Postgres(String),
+}
+
 /// An engine under test. What it lies on goes with it.
 pub(crate) struct World {
     pub(crate) engine: Arc<dyn Engine>,
-    folder: Option<TempDir>,
-    url: Option<String>,
+    place: Place,
 }
 
 fn server() -> Result<&'static Postgres, &'static str> {
@@ -37,14 +43,12 @@ fn server() -> Result<&'static Postgres, &'static str> {
     SERVER.get_or_init(Postgres::start).as_ref().map_err(String::as_str)
 }
 
-impl World {
-    pub(crate) async fn sqlite() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let engine = Arc::new(SqlEngine::open_sqlite(folder.path(), &limits()).await.unwrap());
-        Self { engine, folder: Some(folder), url: None }
+impl Place {
+    pub(crate) fn sqlite() -> Self {
+        Self::Sqlite(tempfile::tempdir().unwrap())
     }
 
-    pub(crate) async fn postgres(database: &str) -> Option<Self> {
+    pub(crate) fn postgres(database: &str) -> Option<Self> {
         let server = match server() {
             Ok(server) => server,
             Err(reason) => {
@@ -55,60 +59,89 @@ impl World {
         };
         // Names of databases are cut at 63 characters.
         let name = format!("t{}", blake3::hash(database.as_bytes()).to_hex().split_at(20).0);
-        let url = server.create_database(&name);
-        SqlEngine::migrate_postgres(&url).await.unwrap();
-        let engine = Arc::new(SqlEngine::open_postgres(&url, 8, &limits()).await.unwrap());
-        Some(Self { engine, folder: None, url: Some(url) })
+        Some(Self::Postgres(server.create_database(&name)))
+    }
+
+    /// Where it is.
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Sqlite(folder) => format!("sqlite://{}/zkinfer.db?mode=rwc", folder.path().display()),
+            Self::Postgres(url) => url.clone(),
+        }
+    }
+
+    /// Brings it to the newest schema, and opens an engine on it.
+    pub(crate) async fn open(self) -> World {
+        let engine = match &self {
+            Self::Sqlite(folder) => SqlEngine::open_sqlite(folder.path(), &limits()).await.unwrap(),
+            Self::Postgres(url) => {
+                SqlEngine::migrate_postgres(url).await.unwrap();
+                SqlEngine::open_postgres(url, 8, &limits()).await.unwrap()
+            }
+        };
+        World { engine: Arc::new(engine), place: self }
+    }
+
+    /// Bytes as a literal of the database.
+    pub(crate) fn blob(&self, bytes: &[u8]) -> String {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        match self {
+            Self::Postgres(_) => format!("'\\x{hex}'"),
+            Self::Sqlite(_) => format!("x'{hex}'"),
+        }
+    }
+}
+
+impl World {
+    pub(crate) async fn sqlite() -> Self {
+        Place::sqlite().open().await
+    }
+
+    pub(crate) async fn postgres(database: &str) -> Option<Self> {
+        Some(Place::postgres(database)?.open().await)
     }
 
     /// Another engine on the same database, after this process's sessions are gone.
     pub(crate) async fn restart(self) -> Self {
-        let Self { engine, folder, url } = self;
+        let Self { engine, place } = self;
         drop(engine);
-        let engine: Arc<dyn Engine> = match (&folder, &url) {
-            (Some(folder), _) => loop {
+        let engine: Arc<dyn Engine> = match &place {
+            Place::Sqlite(folder) => loop {
                 // The pools of the old engine close in the background.
                 match SqlEngine::open_sqlite(folder.path(), &limits()).await {
                     Ok(engine) => break Arc::new(engine),
                     Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
                 }
             },
-            (None, Some(url)) => Arc::new(SqlEngine::open_postgres(url, 8, &limits()).await.unwrap()),
-            (None, None) => unreachable!("one of them is there"),
+            Place::Postgres(url) => Arc::new(SqlEngine::open_postgres(url, 8, &limits()).await.unwrap()),
         };
-        Self { engine, folder, url }
+        Self { engine, place }
     }
 
     /// Where PostgreSQL has it; none for SQLite.
     pub(crate) fn url(&self) -> Option<&str> {
-        self.url.as_deref()
+        match &self.place {
+            Place::Sqlite(_) => None,
+            Place::Postgres(url) => Some(url),
+        }
     }
 
     /// Runs statements by hand, as an operator would.
     pub(crate) async fn execute(&self, sql: &str) {
         sqlx::any::install_default_drivers();
-        let url = match (&self.folder, &self.url) {
-            (Some(folder), _) => format!("sqlite://{}/zkinfer.db", folder.path().display()),
-            (None, Some(url)) => url.clone(),
-            (None, None) => unreachable!("one of them is there"),
-        };
-        let pool = sqlx::any::AnyPoolOptions::new().max_connections(1).connect(&url).await.unwrap();
+        let pool = sqlx::any::AnyPoolOptions::new().max_connections(1).connect(&self.place.url()).await.unwrap();
         sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).execute(&pool).await.unwrap();
         pool.close().await;
     }
 
     /// Bytes as a literal of the database.
     pub(crate) fn blob(&self, bytes: &[u8]) -> String {
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        match self.url {
-            Some(_) => format!("'\\x{hex}'"),
-            None => format!("x'{hex}'"),
-        }
+        self.place.blob(bytes)
     }
 
     /// Ends all connections of the engine from the other side, if it has such.
     pub(crate) async fn cut_connections(&self) {
-        if self.url.is_some() {
+        if self.url().is_some() {
             let others = "datname = current_database() AND pid <> pg_backend_pid()";
             self.execute(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")).await;
         }
@@ -204,12 +237,8 @@ pub(crate) fn subject_of(job: &v1::Job) -> Subject {
 }
 
 pub(crate) fn new_model(tenant: &str, id: &str) -> NewModel {
-    let model = v1::Model {
-        name: format!("tenants/{tenant}/models/{id}"),
-        state: v1::model::State::Compiling as i32,
-        create_time: Some(timestamp(now_ms())),
-        ..Default::default()
-    };
+    let model =
+        v1::Model { name: format!("tenants/{tenant}/models/{id}"), state: v1::model::State::Compiling as i32, ..Default::default() };
     NewModel { model, salt: [1; 32], seed: [2; 32], key: None }
 }
 
@@ -218,7 +247,6 @@ pub(crate) fn new_job(tenant: &str, model: &str) -> NewJob {
         name: format!("tenants/{tenant}/jobs/{}", uuid::Uuid::now_v7()),
         model: format!("tenants/{tenant}/models/{model}"),
         state: v1::job::State::Queued as i32,
-        create_time: Some(timestamp(now_ms())),
         ..Default::default()
     };
     NewJob { job, input: None, input_salt: [3; 32], seed: [4; 32], key: None }

@@ -54,7 +54,7 @@ class JobRequest:
     input_salt: bytes | None = None
     # For the caller's own use.
     labels: Mapping[str, str] = field(default_factory=dict)
-    # -100 to 100; higher goes first.
+    # -100 to 100; higher goes first. A step is worth 20 seconds of waiting; above 9 counts as 9, below -9 as -9.
     priority: int = 0
     # The job expires if it has not succeeded by then.
     deadline: datetime | None = None

@@ -6,7 +6,7 @@ use prost::Message as _;
 use zkinfer_proto::name::{ArtifactName, BatchName, JobName, ModelName};
 use zkinfer_proto::v1;
 
-use super::super::document::{Change, Document};
+use super::super::document::{Change, Document, admit_job};
 use super::super::{
     ArtifactFacts, ArtifactRecords as _, EngineError, NewBatch, NewJob, NewModel, Notice, RequestKey, Subject, SubjectKind, graph,
     timestamp, timestamp_ms,
@@ -28,11 +28,11 @@ impl SqlEngine {
         // The service makes names, so this cannot fail; if it does, nothing is written.
         let name = ModelName::parse(&new.model.name).map_err(|_| EngineError::ModelNotFound)?;
         let subject = subject(SubjectKind::Model, &name.tenant, &name.model_id);
-        let created_ms = new.model.create_time.as_ref().map_or(0, timestamp_ms);
         let named_by = [new.model.source_artifact.clone(), new.model.calibration_artifact.clone()];
-        let mut document = Document::Model(Box::new(new.model));
-        let event = document.apply(Change::Admitted, created_ms);
         let mut writing = self.begin().await?;
+        let created_ms = writing.now_ms;
+        let mut document = Document::Model(Box::new(v1::Model { create_time: Some(timestamp(created_ms)), ..new.model }));
+        let event = document.apply(Change::Admitted, created_ms);
         if let Some(response) = idempotency::claim(&mut writing, &name.tenant, METHOD, new.key.as_ref(), &document.encode()).await? {
             self.commit(writing).await?;
             return v1::Model::decode(response.as_slice()).map_err(EngineError::Damaged);
@@ -67,17 +67,18 @@ impl SqlEngine {
     pub(super) async fn admit_alone(&self, new: &Prepared, waits: Waits) -> Result<v1::Job, EngineError> {
         let mut writing = self.begin_with(waits).await?;
         let tenant = &new.subject.tenant;
-        if let Some(response) = idempotency::claim(&mut writing, tenant, CREATE_JOB, new.key.as_ref(), &new.job.encode_to_vec()).await? {
+        let dated = new.at(writing.now_ms);
+        if let Some(response) = idempotency::claim(&mut writing, tenant, CREATE_JOB, new.key.as_ref(), &dated.job.encode_to_vec()).await? {
             self.commit(writing).await?;
             return v1::Job::decode(response.as_slice()).map_err(EngineError::Damaged);
         }
         self.check_room(&mut writing, tenant, 1).await?;
         let model = ready_model(&mut writing, &new.model).await?;
         let mut admitted = Admitted::default();
-        admitted.push_job(new, &model)?;
+        admitted.push_job(&dated, &model)?;
         admitted.write(&mut writing).await?;
         self.commit(writing).await?;
-        Ok(new.job.clone())
+        Ok(dated.job)
     }
 
     pub(super) async fn insert_jobs(&self, new: NewBatch) -> Result<v1::BatchCreateJobsResponse, EngineError> {
@@ -89,8 +90,9 @@ impl SqlEngine {
             new.job.batch = batch.clone();
             prepared.push(Prepared::new(new).map_err(|error| in_batch(index, error))?);
         }
-        let response = v1::BatchCreateJobsResponse { jobs: prepared.iter().map(|new| new.job.clone()).collect(), batch };
         let mut writing = self.begin().await?;
+        let dated: Vec<Dated<'_>> = prepared.iter().map(|new| new.at(writing.now_ms)).collect();
+        let response = v1::BatchCreateJobsResponse { jobs: dated.iter().map(|new| new.job.clone()).collect(), batch };
         if let Some(response) = idempotency::claim(&mut writing, &tenant, METHOD, key.as_ref(), &response.encode_to_vec()).await? {
             self.commit(writing).await?;
             return v1::BatchCreateJobsResponse::decode(response.as_slice()).map_err(EngineError::Damaged);
@@ -99,14 +101,15 @@ impl SqlEngine {
         let room = self.room(&mut writing, &tenant, prepared.len() as i64).await?;
         let mut models: HashMap<&ModelName, ReadyModel> = HashMap::new();
         let mut admitted = Admitted::default();
-        for (index, new) in prepared.iter().enumerate() {
+        for (index, new) in dated.iter().enumerate() {
             if index as i64 >= room.free {
                 return Err(in_batch(index, room.exceeded()));
             }
-            if !models.contains_key(&new.model) {
-                models.insert(&new.model, ready_model(&mut writing, &new.model).await.map_err(|error| in_batch(index, error))?);
+            let model = &new.prepared.model;
+            if !models.contains_key(model) {
+                models.insert(model, ready_model(&mut writing, model).await.map_err(|error| in_batch(index, error))?);
             }
-            admitted.push_job(new, &models[&new.model]).map_err(|error| in_batch(index, error))?;
+            admitted.push_job(new, &models[model]).map_err(|error| in_batch(index, error))?;
         }
         if let Err(error) = admitted.write(&mut writing).await {
             return Err(self.place(error, &prepared).await);
@@ -202,14 +205,12 @@ pub(super) async fn ready_model(writing: &mut Writing, name: &ModelName) -> Resu
     Ok(ReadyModel { graph, private_digest })
 }
 
-/// A job as it will be admitted, before anything is read.
+/// A job that is to be admitted, before anything is read. When that will be is not known.
 pub(super) struct Prepared {
     pub(super) subject: Subject,
     pub(super) model: ModelName,
     pub(super) job: v1::Job,
     key: Option<RequestKey>,
-    created_ms: i64,
-    event: Vec<u8>,
     input: Option<ArtifactFacts>,
     input_salt: [u8; 32],
     seed: [u8; 32],
@@ -229,22 +230,19 @@ impl Prepared {
         let name = JobName::parse(&job.name).map_err(|_| EngineError::ModelNotFound)?;
         let model = ModelName::parse(&job.model).map_err(|_| EngineError::ModelNotFound)?;
         let subject = subject(SubjectKind::Job, &name.tenant, &name.job_id);
-        let created_ms = job.create_time.as_ref().map_or(0, timestamp_ms);
-        let mut document = Document::Job(Box::new(job));
-        let event = document.apply(Change::Admitted, created_ms);
-        let Document::Job(job) = document else { return Err(EngineError::ModelNotFound) };
-        Ok(Self { subject, model, job: *job, key, created_ms, event, input, input_salt, seed })
+        Ok(Self { subject, model, job, key, input, input_salt, seed })
+    }
+
+    /// The job as it is if it is admitted then, by the engine's clock: its place in the queue comes from there.
+    pub(super) fn at(&self, created_ms: i64) -> Dated<'_> {
+        let mut job = v1::Job { create_time: Some(timestamp(created_ms)), ..self.job.clone() };
+        let event = admit_job(&mut job, created_ms);
+        Dated { prepared: self, created_ms, job, event }
     }
 
     /// The request id of the job's own, and the tenant that it is of.
     pub(super) fn place(&self) -> Option<idempotency::Place> {
         self.key.as_ref().map(|key| (self.subject.tenant.clone(), key.request_id.clone()))
-    }
-
-    /// The answer to the request.
-    pub(super) fn claim(&self) -> Option<idempotency::Claim<'_>> {
-        let key = self.key.as_ref()?;
-        Some(idempotency::Claim { tenant: &self.subject.tenant, key, response: self.job.encode_to_vec() })
     }
 
     /// The artifact that the job reads.
@@ -253,6 +251,22 @@ impl Prepared {
             Some(v1::input::Source::Artifact(name)) => named(&self.subject, [name.as_str()]),
             Some(v1::input::Source::Inline(_)) | None => Ok(Vec::new()),
         }
+    }
+}
+
+/// A job as it is when it is admitted.
+pub(super) struct Dated<'a> {
+    pub(super) prepared: &'a Prepared,
+    created_ms: i64,
+    pub(super) job: v1::Job,
+    event: Vec<u8>,
+}
+
+impl<'a> Dated<'a> {
+    /// The answer to the request.
+    pub(super) fn claim(&self) -> Option<idempotency::Claim<'a>> {
+        let key = self.prepared.key.as_ref()?;
+        Some(idempotency::Claim { tenant: &self.prepared.subject.tenant, key, response: self.job.encode_to_vec() })
     }
 }
 
@@ -290,15 +304,16 @@ pub(super) struct Admitted {
 }
 
 impl Admitted {
-    pub(super) fn push_job(&mut self, new: &Prepared, model: &ReadyModel) -> Result<(), EngineError> {
-        let Prepared { subject, job, .. } = new;
+    pub(super) fn push_job(&mut self, dated: &Dated<'_>, model: &ReadyModel) -> Result<(), EngineError> {
+        let Dated { prepared: new, created_ms, job, event } = dated;
+        let subject = &new.subject;
         let priority = i64::from(job.priority);
         self.jobs.push(row![
             &subject.tenant,
             &subject.id,
             &new.model.model_id,
             i64::from(job.state),
-            new.created_ms,
+            *created_ms,
             job.deadline.as_ref().map(timestamp_ms),
             priority,
             job.last_sequence,
@@ -310,8 +325,8 @@ impl Admitted {
         self.records.extend(new.input.clone());
         self.refer(subject, new.inputs()?);
         self.labels.extend(job.labels.iter().map(|(key, value)| row![&subject.tenant, &subject.id, key, value]));
-        self.push_event(subject, job.last_sequence, new.event.clone());
-        let plan = Plan { graph: &model.graph, priority, created_ms: new.created_ms, model_digest: model.private_digest.clone() };
+        self.push_event(subject, job.last_sequence, event.clone());
+        let plan = Plan { graph: &model.graph, priority, created_ms: *created_ms, model_digest: model.private_digest.clone() };
         self.push_graph(subject, &plan);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Artifacts and uploads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use prost::Message as _;
 use sqlx::Row as _;
@@ -95,9 +96,10 @@ impl ArtifactRecords for SqlEngine {
         })
     }
 
-    fn forget_before(&self, created_ms: i64) -> EngineFuture<'_, Vec<String>> {
+    fn forget_older(&self, age: Duration) -> EngineFuture<'_, Vec<String>> {
         Box::pin(async move {
             let mut writing = self.begin().await?;
+            let created_ms = writing.now_ms.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
             sqlx::query("DELETE FROM idempotency WHERE created_ms < $1").bind(created_ms).execute(writing.connection()).await?;
             // A webhook that was deleted while a job ended may leave something behind that nobody is to hear of.
             sqlx::query(

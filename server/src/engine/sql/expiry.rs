@@ -10,7 +10,7 @@ const MAX_AT_ONCE: i64 = 256;
 impl SqlEngine {
     /// Stops the jobs whose deadline has passed.
     pub(super) async fn expire_jobs(&self) -> Result<Expired, EngineError> {
-        let now_ms = self.now().await?;
+        let now_ms = self.clock_ms().await?;
         let due: Vec<(String, String)> = sqlx::query_as(
             "SELECT tenant, id FROM jobs WHERE deadline_ms <= $1 AND deadline_ms IS NOT NULL AND stop_cause IS NULL AND state IN (1, 2) LIMIT $2",
         )

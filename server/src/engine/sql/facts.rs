@@ -13,13 +13,17 @@ impl SqlEngine {
         )
         .fetch_one(&self.readers)
         .await?;
-        let oldest_queued_ms: Option<i64> = sqlx::query_scalar(
-            "SELECT min(jobs.created_ms) FROM tasks JOIN jobs ON jobs.tenant = tasks.tenant AND jobs.id = tasks.subject \
-             WHERE tasks.state = 'READY' AND tasks.kind = 'PROVE' AND jobs.state = 1",
-        )
-        .fetch_one(&self.readers)
-        .await?;
-        Ok(QueueFacts { oldest_queued_ms, waiting: waiting.unsigned_abs(), ready: ready.unsigned_abs(), running: running.unsigned_abs() })
+        // One look at the end of an index.
+        let oldest_queued_ms: Option<i64> =
+            sqlx::query_scalar("SELECT min(created_ms) FROM jobs WHERE state = 1").fetch_one(&self.readers).await?;
+        let now_ms = self.clock_ms().await?;
+        Ok(QueueFacts {
+            oldest_queued_ms,
+            now_ms,
+            waiting: waiting.unsigned_abs(),
+            ready: ready.unsigned_abs(),
+            running: running.unsigned_abs(),
+        })
     }
 
     pub(super) async fn task_facts(&self, subject: &Subject) -> Result<Vec<TaskFacts>, EngineError> {

@@ -95,7 +95,7 @@ impl GarbageRecords for SqlEngine {
 
     fn doom(&self, grace: Duration, quarantine: Duration, limit: u32) -> EngineFuture<'_, Doomed> {
         Box::pin(async move {
-            let now_ms = self.now().await?;
+            let now_ms = self.clock_ms().await?;
             let bounds = Bounds {
                 now_ms,
                 recorded_before_ms: now_ms.saturating_sub(ms(grace)),

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use zkinfer_proto::name::ModelName;
 use zkinfer_proto::v1;
 
-use super::super::{EngineError, NewJob};
-use super::admission::{Admitted, CREATE_JOB, Prepared, ReadyModel, ready_model};
+use super::super::document::Document;
+use super::super::{EngineError, NewJob, timestamp_ms};
+use super::admission::{Admitted, CREATE_JOB, Dated, Prepared, ReadyModel, ready_model};
 use super::group::shared;
 use super::lines::Waits;
 use super::{SqlEngine, Writing, idempotency, load};
@@ -49,7 +50,10 @@ impl Newcomers {
 /// How a job fares among those who came with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
-    Admitted,
+    Admitted {
+        /// The same for all that were admitted together.
+        created_ms: i64,
+    },
     /// Its tenant may have room for some of them. They come one after another, so that none takes the room of another.
     InTurn,
     /// It was admitted before, perhaps, or is refused.
@@ -84,8 +88,8 @@ impl SqlEngine {
         let mut in_turn = VecDeque::new();
         for (asked, fate) in asked.into_iter().zip(fates) {
             match fate {
-                Fate::Admitted => {
-                    let job = asked.question.job.clone();
+                Fate::Admitted { created_ms } => {
+                    let job = asked.question.at(created_ms).job;
                     // If nobody listens, it is as if the answer had been lost on its way.
                     drop(asked.answer(Answer::Done(Ok(Box::new(job)))));
                 }
@@ -113,9 +117,10 @@ impl SqlEngine {
     async fn admit_together(&self, jobs: &[&Prepared]) -> Result<Vec<Fate>, EngineError> {
         let mut writing = self.begin_with(Waits::Briefly).await?;
         let mut fates = self.fates(&mut writing, jobs).await?;
+        let is_admitted = Fate::Admitted { created_ms: writing.now_ms };
         let mut models: HashMap<&ModelName, ReadyModel> = HashMap::new();
         for (job, fate) in jobs.iter().zip(&mut fates) {
-            if *fate != Fate::Admitted || models.contains_key(&job.model) {
+            if *fate != is_admitted || models.contains_key(&job.model) {
                 continue;
             }
             match ready_model(&mut writing, &job.model).await {
@@ -124,12 +129,13 @@ impl SqlEngine {
                 Err(error) => return Err(error),
             }
         }
-        let claims = jobs.iter().zip(&fates).filter(|(_, fate)| **fate == Fate::Admitted).filter_map(|(job, _)| job.claim());
+        let dated: Vec<Dated<'_>> = jobs.iter().map(|job| job.at(writing.now_ms)).collect();
+        let claims = dated.iter().zip(&fates).filter(|(_, fate)| **fate == is_admitted).filter_map(|(job, _)| job.claim());
         let claimed = idempotency::claim_new(&mut writing, CREATE_JOB, claims.collect()).await?;
         let mut admitted = Admitted::default();
-        for (job, fate) in jobs.iter().zip(&mut fates).filter(|(_, fate)| **fate == Fate::Admitted) {
-            match job.place().is_none_or(|place| claimed.contains(&place)) {
-                true => admitted.push_job(job, &models[&job.model])?,
+        for (job, fate) in dated.iter().zip(&mut fates).filter(|(_, fate)| **fate == is_admitted) {
+            match job.prepared.place().is_none_or(|place| claimed.contains(&place)) {
+                true => admitted.push_job(job, &models[&job.prepared.model])?,
                 false => *fate = Fate::Alone,
             }
         }
@@ -153,9 +159,10 @@ impl SqlEngine {
         }
         let mut places = BTreeSet::new();
         let mut is_new = |job: &Prepared| job.place().is_none_or(|place| places.insert(place));
+        let created_ms = writing.now_ms;
         let mut fate = |job: &&Prepared| match (full.contains(job.subject.tenant.as_str()), is_new(job)) {
             (true, _) => Fate::InTurn,
-            (false, true) => Fate::Admitted,
+            (false, true) => Fate::Admitted { created_ms },
             (false, false) => Fate::Alone,
         };
         Ok(jobs.iter().map(&mut fate).collect())
@@ -169,7 +176,8 @@ impl SqlEngine {
                 let mut writing = self.begin_with(waits).await?;
                 let known = load(writing.connection(), &new.subject).await?;
                 self.commit(writing).await?;
-                if known.is_some() { Ok(new.job.clone()) } else { Err(error) }
+                let created = known.as_ref().and_then(Document::created);
+                created.map_or(Err(error), |created| Ok(new.at(timestamp_ms(created)).job))
             }
             admitted => admitted,
         }

@@ -204,7 +204,7 @@ impl SqlEngine {
     }
 
     /// The database's time, outside of a transaction.
-    async fn now(&self) -> Result<i64, EngineError> {
+    async fn clock_ms(&self) -> Result<i64, EngineError> {
         match self.dialect {
             Dialect::Sqlite => Ok(self.clock.now_ms()),
             Dialect::Postgres => Ok(database_ms(&mut *self.readers.acquire().await?).await?),

@@ -9,6 +9,10 @@ use super::SqlEngine;
 const USUAL_SHARE: i64 = 1000;
 
 impl Operations for SqlEngine {
+    fn now(&self) -> EngineFuture<'_, i64> {
+        Box::pin(self.clock_ms())
+    }
+
     fn queue(&self) -> EngineFuture<'_, QueueFacts> {
         Box::pin(self.queue_facts())
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use sqlx::AnyConnection;
 use zkinfer_proto::v1;
 
-use super::super::{EngineError, Subject};
+use super::super::{EngineError, Subject, timestamp_ms};
 use super::SqlEngine;
 
 /// Places that are told; farther back it is the last of them.
@@ -27,11 +27,12 @@ const MAX_TENANTS: usize = 64;
 const COUNT: &str = "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs AS other WHERE other.tenant = mine.tenant AND other.state = 1 \
        AND other.priority > mine.priority LIMIT 1000) AS above) \
      + (SELECT count(*) FROM (SELECT 1 FROM jobs AS other WHERE other.tenant = mine.tenant AND other.state = 1 \
-       AND other.priority = mine.priority AND other.id < mine.id LIMIT 1000) AS before) \
+       AND other.priority = mine.priority AND (other.created_ms, other.id) < (mine.created_ms, mine.id) LIMIT 1000) AS before) \
    FROM jobs AS mine WHERE tenant = $1 AND id = $2 AND state = 1";
 
 /// The front of a tenant's queue.
-const FRONT: &str = "SELECT priority, id FROM jobs WHERE tenant = $1 AND state = 1 ORDER BY priority DESC, id LIMIT $2";
+const FRONT: &str =
+    "SELECT priority, created_ms, id FROM jobs WHERE tenant = $1 AND state = 1 ORDER BY priority DESC, created_ms, id LIMIT $2";
 
 /// How many registrations of the tenant go before this one.
 const REGISTRATIONS: &str = "SELECT (SELECT count(*) FROM tasks AS other \
@@ -40,7 +41,7 @@ const REGISTRATIONS: &str = "SELECT (SELECT count(*) FROM tasks AS other \
    FROM tasks AS mine WHERE kind = 'REGISTER' AND tenant = $1 AND subject = $2 AND state = 'READY'";
 
 /// A job's place among those of its tenant: a higher priority goes first, then who came first.
-type Rank = (Reverse<i64>, String);
+type Rank = (Reverse<i64>, i64, String);
 
 /// The first of a queue, in order, at a time.
 #[derive(Debug)]
@@ -87,7 +88,8 @@ impl SqlEngine {
         subject: &Subject,
         job: &mut v1::Job,
     ) -> Result<(), EngineError> {
-        let rank = (Reverse(i64::from(job.priority)), subject.id.clone());
+        let created_ms = job.create_time.as_ref().map_or(0, timestamp_ms);
+        let rank = (Reverse(i64::from(job.priority)), created_ms, subject.id.clone());
         let place = match self.positions.look_up(&subject.tenant, &rank) {
             Some(place) => Some(place),
             None => self.count_place(reader, subject).await?,
@@ -99,8 +101,10 @@ impl SqlEngine {
     async fn count_place(&self, reader: &mut AnyConnection, subject: &Subject) -> Result<Option<usize>, EngineError> {
         let place = count(COUNT, reader, subject).await?;
         if place.is_some_and(|place| place >= COUNTED) {
-            let ranks: Vec<(i64, String)> = sqlx::query_as(FRONT).bind(&subject.tenant).bind(LAST as i64).fetch_all(&mut *reader).await?;
-            self.positions.keep(&subject.tenant, ranks.into_iter().map(|(priority, id)| (Reverse(priority), id)).collect());
+            let ranks: Vec<(i64, i64, String)> =
+                sqlx::query_as(FRONT).bind(&subject.tenant).bind(LAST as i64).fetch_all(&mut *reader).await?;
+            self.positions
+                .keep(&subject.tenant, ranks.into_iter().map(|(priority, created_ms, id)| (Reverse(priority), created_ms, id)).collect());
         }
         Ok(place)
     }
@@ -129,7 +133,7 @@ mod tests {
     #[test]
     fn only_places_far_from_the_front_are_looked_up_in_an_order_of_the_past() {
         let positions = Positions::default();
-        let rank = |priority: i64, number: usize| (Reverse(priority), format!("{number:04}"));
+        let rank = |priority: i64, number: usize| (Reverse(priority), 7, format!("{number:04}"));
         assert_eq!(positions.look_up("acme", &rank(0, 500)), None, "there is no order yet");
         positions.keep("acme", (0..1000).map(|number| rank(0, number)).collect());
         assert_eq!(positions.look_up("acme", &rank(0, 500)), Some(500));

@@ -38,6 +38,23 @@ enum Going {
     InOrder,
 }
 
+/// A time without a look for silent workers that may be none, but a clock that was set.
+const LONG_GAP_MS: i64 = 3_600_000;
+
+/// Request ids and unfinished uploads are no older than they were when the process went: a clock that was set forward meanwhile ends their time no sooner,
+/// one that was set back no later. A short while is passed over, since it is cheap not to write.
+async fn keep_ages(writing: &mut Writing) -> Result<(), EngineError> {
+    let last_ms: i64 = sqlx::query_scalar("SELECT reaped_ms FROM reaping WHERE id = 1").fetch_one(writing.connection()).await?;
+    let gap_ms = writing.now_ms.saturating_sub(last_ms);
+    if last_ms == 0 || gap_ms.abs() < LONG_GAP_MS {
+        return Ok(());
+    }
+    for sql in ["UPDATE idempotency SET created_ms = created_ms + $1", "UPDATE uploads SET created_ms = created_ms + $1"] {
+        sqlx::query(sql).bind(gap_ms).execute(writing.connection()).await?;
+    }
+    Ok(())
+}
+
 impl SqlEngine {
     /// Takes away what was not renewed in time.
     pub(super) async fn reap_silent(&self) -> Result<Reaped, EngineError> {
@@ -98,6 +115,7 @@ impl SqlEngine {
     /// nothing waits for a time that an earlier clock meant.
     async fn reset_times(&self, writing: &mut Writing) -> Result<(), EngineError> {
         let now_ms = writing.now_ms;
+        keep_ages(writing).await?;
         // Those of a clock that was ahead are shorter.
         sqlx::query("UPDATE tasks SET lease_until_ms = 0 WHERE state = 'RUNNING'").execute(writing.connection()).await?;
         let until_ms = self.extend_leases(writing).await?;

@@ -22,7 +22,7 @@ const TURNS: &str = turns!();
 const TURNS_LOCKED: &str = concat!(turns!(), " FOR UPDATE SKIP LOCKED");
 
 impl Webhooks for SqlEngine {
-    fn create_webhook(&self, new: NewWebhook, limit: u32) -> EngineFuture<'_, ()> {
+    fn create_webhook(&self, new: NewWebhook, limit: u32) -> EngineFuture<'_, v1::Webhook> {
         Box::pin(async move {
             let mut writing = self.begin().await?;
             let known: i64 = sqlx::query_scalar("SELECT count(*) FROM webhooks WHERE tenant = $1")
@@ -41,7 +41,9 @@ impl Webhooks for SqlEngine {
                 .bind(now_ms)
                 .execute(writing.connection())
                 .await?;
-            self.commit(writing).await
+            self.commit(writing).await?;
+            let name = WebhookName { tenant: new.tenant, webhook_id: new.id };
+            Ok(v1::Webhook { name: name.to_string(), url: new.url, create_time: Some(timestamp(now_ms)) })
         })
     }
 
@@ -158,7 +160,7 @@ struct Turn {
 impl SqlEngine {
     async fn take_due(&self, limit: u32, hold: Duration) -> Result<Vec<Delivery>, EngineError> {
         // Cheap look first: mostly there is nothing to send, and a poll must not write.
-        let now_ms = self.now().await?;
+        let now_ms = self.clock_ms().await?;
         if sqlx::query(TURNS).bind(now_ms).bind(1i64).fetch_optional(&self.readers).await?.is_none() {
             return Ok(Vec::new());
         }
