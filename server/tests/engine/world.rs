@@ -86,15 +86,27 @@ impl World {
 
     /// Runs statements by hand, as an operator would.
     pub(crate) async fn execute(&self, sql: &str) {
+        let pool = self.by_hand().await;
+        sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).execute(&pool).await.unwrap();
+        pool.close().await;
+    }
+
+    /// How many rows a table has.
+    pub(crate) async fn count(&self, table: &str) -> i64 {
+        let pool = self.by_hand().await;
+        let count = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"))).fetch_one(&pool).await.unwrap();
+        pool.close().await;
+        count
+    }
+
+    async fn by_hand(&self) -> sqlx::AnyPool {
         sqlx::any::install_default_drivers();
         let url = match (&self.folder, &self.url) {
             (Some(folder), _) => format!("sqlite://{}/zkinfer.db", folder.path().display()),
             (None, Some(url)) => url.clone(),
             (None, None) => unreachable!("one of them is there"),
         };
-        let pool = sqlx::any::AnyPoolOptions::new().max_connections(1).connect(&url).await.unwrap();
-        sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).execute(&pool).await.unwrap();
-        pool.close().await;
+        sqlx::any::AnyPoolOptions::new().max_connections(1).connect(&url).await.unwrap()
     }
 
     /// Bytes as a literal of the database.
