@@ -94,7 +94,7 @@ class AsyncJob(JobFacts):
         return AsyncJob._of(self._connection, await self._connection.call(self._connection.proofs.CancelJob, request))
 
     async def delete(self) -> None:
-        """Deletes the job with its proof; no error if it is gone. It must have ended, and webhooks have heard of that: else PreconditionError."""
+        """Deletes the job with its proof; no error if it is gone. PreconditionError before it has ended and webhooks have heard of that."""
         request = proof_pb2.DeleteJobRequest(name=self.name, allow_missing=True)
         await self._connection.call(self._connection.proofs.DeleteJob, request)
 

@@ -219,7 +219,7 @@ class Job(JobFacts):
         return self._call(self._connection.proofs.CancelJob, proof_pb2.CancelJobRequest(name=self.name, reason=reason))
 
     def delete(self) -> None:
-        """Deletes the job with its proof; no error if it is gone. It must have ended, and webhooks have heard of that: else PreconditionError."""
+        """Deletes the job with its proof; no error if it is gone. PreconditionError before it has ended and webhooks have heard of that."""
         self._connection.call(self._connection.proofs.DeleteJob, proof_pb2.DeleteJobRequest(name=self.name, allow_missing=True))
 
     def _call(self, method: Callable[..., proof_pb2.Job], request: object) -> Job:

@@ -60,19 +60,29 @@ const KEEP_LEASES: Many = Many::new(
          CASE WHEN excluded.last_leased_ms > tenants.last_leased_ms THEN excluded.last_leased_ms ELSE tenants.last_leased_ms END",
 );
 
+/// Deletes the rows of these keys. As a table of its own, the keys lead SQLite to the index; as a bare list they would be compared with each row.
+macro_rules! delete_of {
+    ($rows:literal) => {
+        Many::new("WITH gone(tenant, id) AS (VALUES ", "(?, ?)", concat!(") DELETE FROM ", $rows, " IN (SELECT tenant, id FROM gone)"))
+    };
+}
 /// What belongs to these jobs, but for their labels.
 const BELONGINGS: [Many; 6] = [
-    Many::new("DELETE FROM tasks WHERE kind = 'PROVE' AND (tenant, subject) IN (VALUES ", "(?, ?)", ")"),
-    Many::new("DELETE FROM deps WHERE (tenant, job) IN (VALUES ", "(?, ?)", ")"),
-    Many::new("DELETE FROM attempts WHERE kind = 'PROVE' AND (tenant, subject) IN (VALUES ", "(?, ?)", ")"),
-    Many::new("DELETE FROM events WHERE kind = 'PROVE' AND (tenant, subject) IN (VALUES ", "(?, ?)", ")"),
-    Many::new("DELETE FROM results WHERE (tenant, job) IN (VALUES ", "(?, ?)", ")"),
+    delete_of!("tasks WHERE kind = 'PROVE' AND (tenant, subject)"),
+    delete_of!("deps WHERE (tenant, job)"),
+    delete_of!("attempts WHERE kind = 'PROVE' AND (tenant, subject)"),
+    delete_of!("events WHERE kind = 'PROVE' AND (tenant, subject)"),
+    delete_of!("results WHERE (tenant, job)"),
     // Those of its tasks have ended with it.
-    Many::new("DELETE FROM artifact_references WHERE kind = 'JOB' AND (tenant, subject) IN (VALUES ", "(?, ?)", ")"),
+    delete_of!("artifact_references WHERE kind = 'JOB' AND (tenant, subject)"),
 ];
 /// Labels by their whole keys, the one index that there is.
-const LABELS: Many = Many::new("DELETE FROM job_labels WHERE (tenant, key, value, job) IN (VALUES ", "(?, ?, ?, ?)", ")");
-const JOBS: Many = Many::new("DELETE FROM jobs WHERE (tenant, id) IN (VALUES ", "(?, ?)", ")");
+const LABELS: Many = Many::new(
+    "WITH gone(tenant, key, value, job) AS (VALUES ",
+    "(?, ?, ?, ?)",
+    ") DELETE FROM job_labels WHERE (tenant, key, value, job) IN (SELECT tenant, key, value, job FROM gone)",
+);
+const JOBS: Many = delete_of!("jobs WHERE (tenant, id)");
 
 const LOCK_BATCHES: Many = Many::new(
     "WITH wanted(tenant, id) AS (VALUES ",
@@ -84,7 +94,7 @@ const SHRINK_BATCHES: Many = Many::new(
     "(?, ?, ?)",
     ") UPDATE batches SET n_jobs = n_jobs - gone.n FROM gone WHERE batches.tenant = gone.tenant AND batches.id = gone.id",
 );
-const EMPTY_BATCHES: Many = Many::new("DELETE FROM batches WHERE n_jobs <= 0 AND (tenant, id) IN (VALUES ", "(?, ?)", ")");
+const EMPTY_BATCHES: Many = delete_of!("batches WHERE n_jobs <= 0 AND (tenant, id)");
 
 /// A job that is over.
 struct Over {
@@ -257,9 +267,10 @@ mod tests {
             let plan = plan(&engine, &sql).await;
             let scans: Vec<&String> = plan.iter().filter(|step| step.starts_with("SCAN")).collect();
             // The rows that the statement itself holds.
-            let is_own = |step: &&&String| ["CONSTANT ROW", "wanted", "gone"].iter().any(|own| step.contains(own));
+            let is_own = |step: &&&String| ["CONSTANT ROW", "ROW VALUES CLAUSE", "wanted", "gone"].iter().any(|own| step.contains(own));
             assert_eq!(scans.iter().filter(is_own).count(), scans.len(), "{sql}: {plan:#?}");
-            assert!(!plan.iter().any(|step| step.contains("FOR ORDER BY")), "{sql}: {plan:#?}");
+            let is_slow = |step: &String| step.contains("FOR ORDER BY") || step.ends_with("(kind=?)");
+            assert!(!plan.iter().any(is_slow), "{sql}: {plan:#?}");
         }
         assert!(plan(&engine, CREATED_BEFORE[0]).await[0].contains("jobs_by_state"));
     }
