@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use prost::Message as _;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use zkinfer_proto::name::{ArtifactName, BatchName};
 use zkinfer_proto::v1;
@@ -109,6 +110,20 @@ pub(crate) async fn an_old_job_goes_with_all_that_belongs_to_it_and_nothing_else
     assert!(garbage(&world).await.is_empty(), "once");
     assert_eq!(world.get(&other).await.state(), State::Queued);
     assert_eq!(world.events(&other).await.len(), 1);
+}
+
+pub(crate) async fn a_job_is_as_old_as_its_end(world: World) {
+    world.ready_model("acme", "net", whole()).await;
+    let [young, old] = [7, 8].map(|created_ms| Some(zkinfer_server::engine::timestamp(created_ms)));
+    let young = world.job_with("acme", "net", |job| job.create_time = young).await;
+    world.engine.cancel_job("acme", &young.id, "").await.unwrap();
+    // As a job of an early version, which told only when it was created.
+    let old = world.job_with("acme", "net", |job| job.create_time = old).await;
+    let document = v1::Job { state: State::Failed.into(), ..Default::default() }.encode_to_vec();
+    world.execute(&format!("UPDATE jobs SET state = 5, doc = {} WHERE id = '{}'", world.blob(&document), old.id)).await;
+    assert_eq!(world.engine.delete_ended(HOUR, 100).await.unwrap(), 1);
+    assert_eq!(world.get(&young).await.state(), State::Cancelled, "it was created long ago, and ended just now");
+    assert!(world.engine.job("acme", &old.id).await.unwrap().is_none());
 }
 
 pub(crate) async fn what_another_job_refers_to_stays_until_that_goes_too(world: World) {

@@ -108,6 +108,7 @@ conformance! {
     joint::places_are_told_also_far_from_the_front,
     joint::a_key_that_is_not_the_models_must_be_there,
     deletion::an_old_job_goes_with_all_that_belongs_to_it_and_nothing_else,
+    deletion::a_job_is_as_old_as_its_end,
     deletion::what_another_job_refers_to_stays_until_that_goes_too,
     deletion::a_job_that_is_not_over_is_never_deleted,
     deletion::a_job_stays_until_its_webhooks_have_heard,
