@@ -140,6 +140,16 @@ impl Client {
         self.repeat(async || Ok(self.proof_service().cancel_job(self.request(message.clone())).await?.into_inner())).await
     }
 
+    /// Deletes a job that has ended, with its proof. No error if there is no such job.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; FAILED_PRECONDITION for a job that has not ended, and while a webhook has still to hear of its end.
+    pub async fn delete_job(&self, name: &str) -> Result<(), ClientError> {
+        let message = v1::DeleteJobRequest { name: name.to_owned(), allow_missing: true };
+        self.repeat(async || Ok(self.proof_service().delete_job(self.request(message.clone())).await?.into_inner())).await?;
+        Ok(())
+    }
+
     /// Follows a job to its end; `on_event` sees every event.
     ///
     /// # Errors

@@ -47,6 +47,8 @@ pub struct Config {
     pub reload: Duration,
     /// Limits.
     pub limits: Limits,
+    /// How long jobs are kept after their end; `None`: for good.
+    pub job_retention: Option<Duration>,
     /// Proofs at a time in this process; 0: all are made by workers elsewhere. Each proof uses all cores by itself.
     pub workers: usize,
     /// What it does.
@@ -78,6 +80,7 @@ impl Config {
             transport: Transport::Plaintext,
             reload: Duration::from_secs(5),
             limits: Limits::default(),
+            job_retention: None,
             workers: 1,
             role: Role::All,
             database: Database::default(),
@@ -399,6 +402,7 @@ impl Service {
             hub: hub.clone(),
             running: running.clone(),
             limits: limits.clone(),
+            job_retention: config.job_retention,
         };
         let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
         forward_notices(&*engine, hub.clone(), closing.clone());

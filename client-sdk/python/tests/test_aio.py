@@ -84,6 +84,9 @@ def test_jobs_are_cancelled_fail_and_time_out_with_the_reason(daemon: Daemon, mo
             with pytest.raises(zkinfer.EndedError) as caught:
                 await second.wait()
             assert caught.value.reason == "CANCELLED"
+            await second.delete()
+            with pytest.raises(zkinfer.NotFoundError):
+                await second.refresh()
             assert (await first.wait()).statement.outputs
             with pytest.raises(zkinfer.EndedError) as caught:
                 await client.prove(model, np.zeros(300_000, dtype=np.uint8))

@@ -111,6 +111,21 @@ def test_a_queued_job_is_cancelled_and_the_one_before_goes_on(client: zkinfer.Cl
     assert first.cancel().state is JobState.SUCCEEDED
 
 
+def test_a_job_that_has_ended_is_deleted(client: zkinfer.Client, model: zkinfer.Model, samples: np.ndarray) -> None:
+    first, second = client.submit_batch([JobRequest(model, samples[:1]), JobRequest(model, samples[1:2])])
+    with pytest.raises(zkinfer.PreconditionError, match="cancel it"):
+        second.delete()
+    second.cancel()
+    with pytest.raises(zkinfer.EndedError):
+        second.wait()
+    for _ in range(2):
+        second.delete()
+    with pytest.raises(zkinfer.NotFoundError, match="deleted"):
+        second.refresh()
+    assert client.batch(first.batch).total == 1
+    assert first.wait().statement.outputs
+
+
 def test_a_deadline_expires(client: zkinfer.Client, model: zkinfer.Model, samples: np.ndarray) -> None:
     job = client.submit(model, samples[:1], deadline=datetime.now(timezone.utc) - timedelta(seconds=1))
     with pytest.raises(zkinfer.EndedError) as caught:

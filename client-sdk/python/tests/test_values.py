@@ -10,6 +10,7 @@ import pytest
 
 import zkinfer
 from zkinfer import _verify
+from zkinfer.batches import _Ends
 from zkinfer.errors import CallDetails
 from zkinfer.retry import Repetition
 from zkinfer.tensors import encode, npy
@@ -139,3 +140,17 @@ def test_errors_say_who_and_why() -> None:
     assert str(zkinfer.EndedError("j", "FAILED", failure)) == "j ended FAILED: SHAPE_MISMATCH in stage witness, input has 3 elements"
     assert zkinfer.EndedError("j", "FAILED", None).reason == ""
     assert zkinfer.JobState(99) is zkinfer.JobState.UNKNOWN and not zkinfer.JobState(99).is_final
+
+
+def test_a_batch_is_over_when_all_jobs_that_are_there_have_ended() -> None:
+    ends = _Ends("tenants/a/batches/1", lambda *_: None)
+
+    def is_over(ended: list[str], **counts: int) -> bool:
+        event = proof_pb2.BatchEvent(batch=proof_pb2.Batch(**counts), ended=ended)
+        ends.take(event)
+        return ends.is_over(event)
+
+    assert not is_over(["1"], total=3, succeeded=1, queued=2)
+    # The first was deleted.
+    assert not is_over(["2"], total=2, failed=1, queued=1)
+    assert is_over(["3"], total=2, failed=1, succeeded=1)

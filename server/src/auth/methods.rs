@@ -35,6 +35,7 @@ const METHODS: &[(&str, Access)] = &[
     ("/zkinfer.v1.ProofService/CreateJob", Access::Scope(Scope::JobsCreate)),
     ("/zkinfer.v1.ProofService/BatchCreateJobs", Access::Scope(Scope::JobsCreate)),
     ("/zkinfer.v1.ProofService/CancelJob", Access::Scope(Scope::JobsCreate)),
+    ("/zkinfer.v1.ProofService/DeleteJob", Access::Scope(Scope::JobsCreate)),
     ("/zkinfer.v1.ProofService/EstimateJob", Access::Scope(Scope::JobsCreate)),
     ("/zkinfer.v1.ProofService/GetBatch", Access::Scope(Scope::JobsRead)),
     ("/zkinfer.v1.ProofService/WatchBatch", Access::Scope(Scope::JobsRead)),

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
@@ -16,6 +17,7 @@ use super::certs::CertsArguments;
 use super::health::HealthArguments;
 use super::keys::KeysCommand;
 use super::logging::LogArguments;
+use super::retention::parse_retention;
 use super::worker::WorkerArguments;
 
 /// The zkinfer proving service.
@@ -71,6 +73,10 @@ pub(super) struct ServeArguments {
     /// JSON file with limits that differ from the defaults, see `limits`.
     #[arg(long, env = "ZKINFER_LIMITS")]
     pub(super) limits: Option<PathBuf>,
+    /// How long jobs are kept after their end: a whole number of `s`, `m`, `h` or `d`, such as `30d`; at least a minute. Then they are deleted, and their
+    /// inputs and proofs with them. Without it they are kept for good. The process that keeps time does it.
+    #[arg(long, env = "ZKINFER_JOB_RETENTION", value_name = "DURATION", value_parser = parse_retention)]
+    pub(super) job_retention: Option<Duration>,
     /// What this process does: `all`; `api`, which answers calls only; or `scheduler`, which keeps time for all processes of one database.
     #[arg(long, env = "ZKINFER_ROLE", default_value = "all", value_parser = parse_role, value_name = "all|api|scheduler")]
     pub(super) role: Role,

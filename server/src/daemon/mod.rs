@@ -7,6 +7,7 @@ mod devices;
 mod health;
 mod keys;
 mod logging;
+mod retention;
 mod serve;
 mod worker;
 

@@ -146,6 +146,7 @@ fn config(arguments: &ServeArguments) -> anyhow::Result<Config> {
     if let Some(file) = &arguments.limits {
         config.limits = read_limits(file).with_context(|| format!("the limits file {}", file.display()))?;
     }
+    config.job_retention = arguments.job_retention;
     config.role = arguments.role;
     config.database = arguments.database.database();
     config.reach = if arguments.webhooks_anywhere { Reach::Anywhere } else { Reach::Public };

@@ -129,8 +129,23 @@ pub trait Resources: Send + Sync {
     fn list_jobs(&self, tenant: &str, filter: JobFilter, page: PageRequest) -> EngineFuture<'_, Page<v1::Job>>;
     /// Cancels a job: at once if it is queued; else its task must be told to stop. Final jobs stay as they are.
     fn cancel_job(&self, tenant: &str, id: &str, note: &str) -> EngineFuture<'_, Option<v1::Job>>;
+    /// Deletes a job that is over, with all that belongs to it; its artifacts lose its references. The answer to its request id stays for its own time.
+    fn delete_job(&self, tenant: &str, id: &str) -> EngineFuture<'_, Deletion>;
     /// Events of a subject with numbers from `from` on, in order.
     fn events(&self, subject: &Subject, from: i64, limit: u32) -> EngineFuture<'_, Vec<StoredEvent>>;
+}
+
+/// What became of a job that was to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// It was there and is gone.
+    Deleted,
+    /// There is none.
+    Absent,
+    /// It is not over: it stays.
+    NotFinal(v1::job::State),
+    /// A webhook is still to hear of its end: it stays.
+    Untold,
 }
 
 /// Facts of artifacts and uploads. Who stores bytes holds them first: [`GarbageRecords::hold`].
@@ -186,6 +201,9 @@ pub trait TaskEngine: Send + Sync {
     /// Ends jobs whose deadline has passed; answers those that are running and must be told to stop, and those that
     /// have ended.
     fn expire(&self) -> EngineFuture<'_, Expired>;
+    /// Deletes jobs that ended longer ago than `age`, as [`Resources::delete_job`] does, a page in a transaction, and stops after the page with which it
+    /// has deleted `limit`; answers how many. Those that a webhook is still to hear of stay.
+    fn delete_ended(&self, age: std::time::Duration, limit: u32) -> EngineFuture<'_, u64>;
     /// What other processes on the same database do, as hints that may be lost; `None` if no other process can share it.
     fn notices(&self) -> Option<tokio::sync::broadcast::Receiver<Notice>>;
 }

@@ -101,7 +101,8 @@ impl Watcher {
         let batch = self.app.engine.batch(tenant, id).await?.ok_or_else(|| not_found(&self.name.to_string()))?;
         let n_ended = batch.succeeded + batch.failed + batch.cancelled + batch.expired;
         let mut ended = Vec::new();
-        if usize::try_from(n_ended).unwrap_or(0) > self.told.len() {
+        // Told ones may have been deleted: then their number says nothing, but the batch has changed.
+        if self.last.as_ref() != Some(&batch) || usize::try_from(n_ended).unwrap_or(0) > self.told.len() {
             ended = self.app.engine.ended_of_batch(tenant, id).await?;
             ended.retain(|job| !self.told.contains(job));
             ended.truncate(MAX_ENDED);

@@ -13,7 +13,7 @@ use super::error::ApiError;
 use super::fields::Fields;
 use super::watch::{JobWatch, WatchStream, is_final_job, watch};
 use super::{admission, batches, models, page, verify};
-use crate::engine::{JobFilter, Subject, SubjectKind, TaskFacts, timestamp};
+use crate::engine::{Deletion, JobFilter, Subject, SubjectKind, TaskFacts, timestamp};
 use crate::worker::StopReason;
 
 /// Longest wait of WaitJob.
@@ -74,6 +74,10 @@ impl ProofService for Proofs {
 
     async fn cancel_job(&self, request: Request<v1::CancelJobRequest>) -> Result<Response<v1::Job>, Status> {
         self.0.unary(request, |caller, message| cancel(&self.0, caller, message)).await
+    }
+
+    async fn delete_job(&self, request: Request<v1::DeleteJobRequest>) -> Result<Response<v1::DeleteJobResponse>, Status> {
+        self.0.unary(request, |caller, message| delete(&self.0, caller, message)).await
     }
 
     async fn wait_job(&self, request: Request<v1::WaitJobRequest>) -> Result<Response<v1::Job>, Status> {
@@ -151,6 +155,25 @@ async fn cancel(app: &App, caller: Caller, request: v1::CancelJobRequest) -> Res
     app.running.stop(&subject, StopReason::Ended);
     app.hub.changed(&subject);
     Ok(job)
+}
+
+async fn delete(app: &App, caller: Caller, request: v1::DeleteJobRequest) -> Result<v1::DeleteJobResponse, ApiError> {
+    let name = parse_name(&caller, &request.name)?;
+    let refused = |reason, message| ApiError::Precondition { reason, subject: name.to_string(), message };
+    match app.engine.delete_job(&name.tenant, &name.job_id).await? {
+        Deletion::Deleted => app.hub.changed(&subject(&name)),
+        Deletion::Absent if request.allow_missing => {}
+        Deletion::Absent => return Err(ApiError::NotFound { kind: "job", name: name.to_string() }),
+        Deletion::NotFinal(state) => {
+            let message = format!("the job is {}: cancel it and wait for its end before it is deleted", state.as_str_name());
+            return Err(refused("JOB_NOT_FINAL", message));
+        }
+        Deletion::Untold => {
+            let message = "a webhook has still to hear of the job's end: try again later, or delete the webhook".to_owned();
+            return Err(refused("WEBHOOK_NOT_TOLD", message));
+        }
+    }
+    Ok(v1::DeleteJobResponse {})
 }
 
 fn subject(name: &JobName) -> Subject {

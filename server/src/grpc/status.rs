@@ -72,6 +72,10 @@ fn wire(error: ApiError) -> Wire {
                 details.set_bad_request(vec![violation]);
             })
         }
+        // Others are not deleted, or only by who asks for it.
+        ApiError::NotFound { kind: kind @ ("job" | "batch"), name } => {
+            resource(Code::NotFound, "NOT_FOUND", kind, name, "does not exist, or was deleted")
+        }
         ApiError::NotFound { kind, name } => resource(Code::NotFound, "NOT_FOUND", kind, name, "does not exist"),
         ApiError::AlreadyExists { kind, name } => resource(Code::AlreadyExists, "ALREADY_EXISTS", kind, name, "exists"),
         ApiError::RequestIdReused { request_id } => {

@@ -168,8 +168,7 @@ pub(crate) async fn watch<W: Watch>(
     // Before the snapshot is read, so that no change falls between.
     let subscription = app.hub.subscribe(subject.clone());
     let snapshot = W::find(&*app.engine, &subject.tenant, &subject.id).await?;
-    let snapshot = snapshot
-        .ok_or_else(|| ApiError::NotFound { kind: W::NAME, name: format!("tenants/{}/{}s/{}", subject.tenant, W::NAME, subject.id) })?;
+    let snapshot = snapshot.ok_or_else(|| not_found::<W>(&subject))?;
     let last = W::last_sequence(&snapshot);
     if !(0..=last + 1).contains(&from_sequence) {
         return Err(ApiError::OutOfRange {
@@ -192,6 +191,10 @@ pub(crate) async fn watch<W: Watch>(
         drop(permit);
     });
     Ok(ReceiverStream::new(receiver))
+}
+
+fn not_found<W: Watch>(subject: &Subject) -> ApiError {
+    ApiError::NotFound { kind: W::NAME, name: format!("tenants/{}/{}s/{}", subject.tenant, W::NAME, subject.id) }
 }
 
 /// The client is gone, or the stream is at its end.
@@ -248,12 +251,20 @@ impl<W: Watch> Follower<W> {
         let closing = self.app.closing.clone();
         tokio::select! {
             () = subscription.changed() => Ok(()),
-            () = tokio::time::sleep(self.app.limits.heartbeat) => {
-                self.send(Ok(W::heartbeat(&self.last))).await
-            }
+            () = tokio::time::sleep(self.app.limits.heartbeat) => self.beat().await,
             () = self.sender.closed() => Err(Over),
             () = tokio::time::sleep_until(self.end) => Err(Over),
             () = closing.cancelled() => self.fail(self.resume_hint()).await,
+        }
+    }
+
+    /// A sign of life, if there is still something to watch.
+    async fn beat(&self) -> Result<(), Over> {
+        // The first event is there as long as its subject.
+        match self.app.engine.events(&self.subject, 1, 1).await {
+            Ok(first) if first.is_empty() => self.fail(not_found::<W>(&self.subject)).await,
+            Ok(_) => self.send(Ok(W::heartbeat(&self.last))).await,
+            Err(error) => self.fail(error.into()).await,
         }
     }
 

@@ -69,6 +69,11 @@ pub const CATALOGUE: &[Described] = &[
         &["state", "reason"],
         "Jobs that ended here, by final state and reason of failure (NONE if there is none)",
     ),
+    counter(
+        "zkinfer_deleted_jobs_total",
+        &["reason"],
+        "Jobs that were deleted after their end: age (--job-retention), request (DeleteJob)",
+    ),
     histogram("zkinfer_job_seconds", &["state"], "Time of a job from its creation to its final state"),
     counter(
         "zkinfer_registrations_total",

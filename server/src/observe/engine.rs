@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use zkinfer_proto::v1;
 
-use super::metrics::{ClassLabel, KindLabel, Metrics, OperationLabel, OutcomeLabel};
+use super::metrics::{ClassLabel, KindLabel, Metrics, OperationLabel, OutcomeLabel, ReasonLabel};
 use crate::artifacts::{ArtifactId, Class, Doomed, GarbageRecords};
 use crate::engine::{
-    ArtifactFacts, ArtifactRecords, Census, Delivery, DeliveryKey, Digest, Ended, Engine, EngineError, EngineFuture, Expired,
+    ArtifactFacts, ArtifactRecords, Census, Deletion, Delivery, DeliveryKey, Digest, Ended, Engine, EngineError, EngineFuture, Expired,
     FailedAttempt, JobFilter, Lease, Leased, NewBatch, NewJob, NewModel, NewSession, NewWebhook, Notice, Offer, Operations, Outcome,
     Overview, Page, PageRequest, Postponed, QueueFacts, Reaped, Renewal, RequestKey, Resources, RunningTask, SessionFacts, SessionId,
     StoredEvent, Subject, SubjectKind, TaskEngine, TaskFacts, TaskFlow, UploadFacts, Usage, Webhooks, Work,
@@ -146,6 +146,11 @@ impl Metrics {
         self.attempts.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
+    /// Jobs were deleted: by `request`, or for their `age`.
+    fn jobs_deleted(&self, reason: &'static str, n: u64) {
+        self.deleted_jobs.get_or_create(&ReasonLabel { reason }).inc_by(n);
+    }
+
     fn recorded(&self, bytes: &Bytes) {
         for (class, count) in [("public", bytes.public), ("internal", bytes.internal)] {
             self.artifact_bytes.get_or_create(&ClassLabel { class }).inc_by(count);
@@ -222,6 +227,13 @@ impl<E: Engine> Resources for Observed<E> {
             job.iter().for_each(|job| self.metrics.job_seen(job));
             Ok(job)
         })
+    }
+
+    fn delete_job(&self, tenant: &str, id: &str) -> EngineFuture<'_, Deletion> {
+        let work = self.timed("delete_job", self.inner.delete_job(tenant, id));
+        Box::pin(
+            async move { work.await.inspect(|deletion| self.metrics.jobs_deleted("request", u64::from(*deletion == Deletion::Deleted))) },
+        )
     }
 
     fn events(&self, subject: &Subject, from: i64, limit: u32) -> EngineFuture<'_, Vec<StoredEvent>> {
@@ -346,6 +358,11 @@ impl<E: Engine> TaskEngine for Observed<E> {
             }
             Ok(expired)
         })
+    }
+
+    fn delete_ended(&self, age: Duration, limit: u32) -> EngineFuture<'_, u64> {
+        let work = self.timed("delete_ended", self.inner.delete_ended(age, limit));
+        Box::pin(async move { work.await.inspect(|n| self.metrics.jobs_deleted("age", *n)) })
     }
 
     fn notices(&self) -> Option<tokio::sync::broadcast::Receiver<Notice>> {

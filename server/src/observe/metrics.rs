@@ -33,6 +33,7 @@ macro_rules! label {
 label!(StateLabel, state);
 label!(KindLabel, kind);
 label!(StageLabel, stage);
+label!(ReasonLabel, reason);
 label!(OutcomeLabel, outcome);
 label!(ClassLabel, class);
 label!(OperationLabel, operation);
@@ -62,6 +63,7 @@ pub struct Metrics {
     pub(super) connections: Gauge,
     pub(super) watchers: Gauge,
     pub(super) jobs: Family<EndLabels, Counter>,
+    pub(super) deleted_jobs: Family<ReasonLabel, Counter>,
     pub(super) job_seconds: Histograms<StateLabel>,
     pub(super) registrations: Family<EndLabels, Counter>,
     pub(super) queue_wait_seconds: Histograms<KindLabel>,
@@ -100,6 +102,7 @@ impl Metrics {
             connections: added(add, "zkinfer_connections", Gauge::default()),
             watchers: added(add, "zkinfer_watchers", Gauge::default()),
             jobs: added(add, "zkinfer_jobs_total", Family::default()),
+            deleted_jobs: added(add, "zkinfer_deleted_jobs_total", Family::default()),
             job_seconds: added(add, "zkinfer_job_seconds", Family::new_with_constructor(work_buckets)),
             registrations: added(add, "zkinfer_registrations_total", Family::default()),
             queue_wait_seconds: added(add, "zkinfer_queue_wait_seconds", Family::new_with_constructor(work_buckets)),
@@ -136,6 +139,9 @@ impl Metrics {
         }
         for outcome in ["completed", "failed", "retried", "released", "fenced"] {
             self.attempts.get_or_create(&OutcomeLabel { outcome }).inc_by(0);
+        }
+        for reason in ["age", "request"] {
+            self.deleted_jobs.get_or_create(&ReasonLabel { reason }).inc_by(0);
         }
         for class in ["public", "internal"] {
             self.artifact_bytes.get_or_create(&ClassLabel { class }).inc_by(0);

@@ -1,7 +1,8 @@
 //! Keeps time for the engine: takes tasks away from workers that went silent, ends jobs whose deadline has passed, forgets what is old, deletes
-//! artifacts that nothing refers to. Beside it the hub that wakes who waits, and the threads for short computations.
+//! jobs that ended long ago, and artifacts that nothing refers to. Beside it the hub that wakes who waits, and the threads for short computations.
 
 mod cpu_pool;
+mod deletion;
 mod garbage;
 mod hub;
 
@@ -39,6 +40,8 @@ pub struct Scheduler {
     pub running: Arc<Running>,
     /// Lease, retention.
     pub limits: Limits,
+    /// How long jobs are kept after their end; `None`: for good.
+    pub job_retention: Option<Duration>,
 }
 
 impl Scheduler {
@@ -46,6 +49,9 @@ impl Scheduler {
     pub async fn run(self, draining: CancellationToken) {
         // Beside the rest: a slow store must not keep deadlines waiting.
         tokio::spawn(garbage::collect(self.collector.clone(), draining.clone()));
+        if let Some(age) = self.job_retention {
+            tokio::spawn(deletion::delete_old_jobs(self.engine.clone(), age, draining.clone()));
+        }
         // Far below half a lease, which would be taken for an outage.
         let reap_every = REAP_EVERY.min(self.limits.lease / 6);
         let (mut last_reap, mut last_forget): (Option<Instant>, Option<Instant>) = (None, None);

@@ -5,6 +5,7 @@
 mod chaos;
 mod clock;
 mod costs;
+mod deletion;
 mod earlier;
 mod ends;
 mod garbage;
@@ -123,6 +124,17 @@ conformance! {
     joint::batches_and_jobs_at_once_keep_to_their_tenants_limit,
     joint::places_are_told_also_far_from_the_front,
     joint::a_key_that_is_not_the_models_must_be_there,
+    deletion::an_old_job_goes_with_all_that_belongs_to_it_and_nothing_else,
+    deletion::a_job_is_as_old_as_its_end,
+    deletion::what_another_job_refers_to_stays_until_that_goes_too,
+    deletion::a_job_that_is_not_over_is_never_deleted,
+    deletion::a_job_stays_until_its_webhooks_have_heard,
+    deletion::many_are_deleted_page_by_page_and_what_stays_hides_none,
+    deletion::several_who_delete_at_once_share_the_work_and_double_nothing,
+    deletion::a_batch_counts_the_jobs_that_are_there_and_goes_with_the_last,
+    deletion::the_same_request_is_answered_as_before_after_its_job_is_gone,
+    deletion::a_list_goes_on_behind_a_job_that_was_deleted,
+    deletion::who_deletes_its_jobs_is_not_served_sooner,
     hooks::a_receiver_gets_the_signed_end_of_a_job_again_until_it_answers_well,
     hooks::a_receiver_that_never_answers_delays_nobody_else,
     hooks::one_failure_counts_for_all_that_a_webhook_was_to_hear,

@@ -128,10 +128,22 @@ impl World {
 
     /// Runs statements by hand, as an operator would.
     pub(crate) async fn execute(&self, sql: &str) {
-        sqlx::any::install_default_drivers();
-        let pool = sqlx::any::AnyPoolOptions::new().max_connections(1).connect(&self.place.url()).await.unwrap();
+        let pool = self.by_hand().await;
         sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).execute(&pool).await.unwrap();
         pool.close().await;
+    }
+
+    /// How many rows a table has.
+    pub(crate) async fn count(&self, table: &str) -> i64 {
+        let pool = self.by_hand().await;
+        let count = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"))).fetch_one(&pool).await.unwrap();
+        pool.close().await;
+        count
+    }
+
+    async fn by_hand(&self) -> sqlx::AnyPool {
+        sqlx::any::install_default_drivers();
+        sqlx::any::AnyPoolOptions::new().max_connections(1).connect(&self.place.url()).await.unwrap()
     }
 
     /// Bytes as a literal of the database.

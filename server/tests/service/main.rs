@@ -5,6 +5,7 @@ mod auth;
 mod batch;
 mod crash;
 mod daemon;
+mod deletion;
 mod drain;
 mod errors;
 mod faulty_store;

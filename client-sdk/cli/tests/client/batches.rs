@@ -95,6 +95,10 @@ impl ProofService for Scripted {
         not_scripted()
     }
 
+    async fn delete_job(&self, _: Request<v1::DeleteJobRequest>) -> Result<Response<v1::DeleteJobResponse>, Status> {
+        not_scripted()
+    }
+
     async fn cancel_job(&self, _: Request<v1::CancelJobRequest>) -> Result<Response<v1::Job>, Status> {
         not_scripted()
     }

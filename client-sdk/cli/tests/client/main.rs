@@ -2,6 +2,7 @@
 
 mod batches;
 mod cut;
+mod deletion;
 #[path = "../../../../server/tests/service/faulty_store.rs"]
 mod faulty_store;
 mod service;

@@ -93,6 +93,11 @@ class AsyncJob(JobFacts):
         request = proof_pb2.CancelJobRequest(name=self.name, reason=reason)
         return AsyncJob._of(self._connection, await self._connection.call(self._connection.proofs.CancelJob, request))
 
+    async def delete(self) -> None:
+        """Deletes the job with its proof; no error if it is gone. PreconditionError before it has ended and webhooks have heard of that."""
+        request = proof_pb2.DeleteJobRequest(name=self.name, allow_missing=True)
+        await self._connection.call(self._connection.proofs.DeleteJob, request)
+
     async def watch(self, timeout: float | None = None) -> AsyncIterator[JobEvent]:
         """What happens to the job from now on, until its final state; TimeoutError after so many seconds."""
         watched = self._watched(self._connection)

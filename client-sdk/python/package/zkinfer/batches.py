@@ -93,8 +93,10 @@ class _Ends:
         return None if is_known else proof_pb2.BatchEvent(batch=event.batch, ended=ended)
 
     def is_over(self, event: proof_pb2.BatchEvent) -> bool:
-        """Whether the end of each job was told."""
-        return len(self._told) >= event.batch.total
+        """Whether the end of each job was told. Those that were deleted were told, and do not count any more."""
+        batch = event.batch
+        n_ended = batch.succeeded + batch.failed + batch.cancelled + batch.expired
+        return n_ended == batch.total <= len(self._told)
 
 
 @dataclass(frozen=True)

@@ -218,6 +218,10 @@ class Job(JobFacts):
         """Tells the service that the proof is not wanted any more: CANCELLED, or CANCELLING while its work stops."""
         return self._call(self._connection.proofs.CancelJob, proof_pb2.CancelJobRequest(name=self.name, reason=reason))
 
+    def delete(self) -> None:
+        """Deletes the job with its proof; no error if it is gone. PreconditionError before it has ended and webhooks have heard of that."""
+        self._connection.call(self._connection.proofs.DeleteJob, proof_pb2.DeleteJobRequest(name=self.name, allow_missing=True))
+
     def _call(self, method: Callable[..., proof_pb2.Job], request: object) -> Job:
         return Job._of(self._connection, self._connection.call(method, request))
 

@@ -101,6 +101,14 @@ topologySpreadConstraints:
 {{- include "zkinfer.encryptionEnvironment" . }}
 {{- end -}}
 
+{{/* root. How long jobs are kept, on a new line, if not for good: of whoever keeps time. */}}
+{{- define "zkinfer.retentionEnvironment" -}}
+{{- with .root.Values.jobRetention }}
+- name: ZKINFER_JOB_RETENTION
+  value: {{ . | quote }}
+{{- end }}
+{{- end -}}
+
 {{/* root. The keys of artifacts, on a new line, if there are any. */}}
 {{- define "zkinfer.encryptionEnvironment" -}}
 {{- with .root.Values.artifacts.encryption }}

@@ -29,7 +29,7 @@ const READY_TENANTS: &str = "WITH RECURSIVE ready(tenant) AS ( \
        SELECT (SELECT min(tenant) FROM tasks WHERE state = 'READY' AND tenant > ready.tenant) FROM ready WHERE ready.tenant IS NOT NULL) \
      SELECT ready.tenant, coalesce(tenants.share_milli, 1000), coalesce(tenants.max_running, 9223372036854775807), \
        (SELECT count(*) FROM tasks WHERE state = 'RUNNING' AND tasks.tenant = ready.tenant), \
-       coalesce((SELECT max(started_ms) FROM attempts WHERE attempts.tenant = ready.tenant), 0) \
+       coalesce((SELECT max(started_ms) FROM attempts WHERE attempts.tenant = ready.tenant), 0), coalesce(tenants.last_leased_ms, 0) \
      FROM ready LEFT JOIN tenants ON tenants.tenant = ready.tenant \
      WHERE ready.tenant IS NOT NULL AND coalesce(tenants.is_paused, 0) = 0";
 
@@ -268,13 +268,14 @@ fn untried<'a>(ready: impl Iterator<Item = &'a Ready>, tried: &HashSet<&TaskKey>
 
 /// Tenants with something ready that may run more, those with the least for their share first.
 async fn ready_tenants(writing: &mut Writing) -> Result<Vec<Tenant>, EngineError> {
-    let rows: Vec<(String, i64, i64, i64, i64)> = sqlx::query_as(READY_TENANTS).fetch_all(writing.connection()).await?;
-    let tenant = |(name, share_milli, may_run, running, last_leased_ms): (String, i64, i64, i64, i64)| Tenant {
+    let rows: Vec<(String, i64, i64, i64, i64, i64)> = sqlx::query_as(READY_TENANTS).fetch_all(writing.connection()).await?;
+    let tenant = |(name, share_milli, may_run, running, leased_ms, deleted_ms): (String, i64, i64, i64, i64, i64)| Tenant {
         name,
         load: TenantLoad {
             running: running.unsigned_abs(),
             share: u32::try_from(share_milli).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN),
-            last_leased_ms: last_leased_ms.unsigned_abs(),
+            // Also of jobs that were deleted: that must not bring a tenant forward.
+            last_leased_ms: leased_ms.max(deleted_ms).unsigned_abs(),
         },
         may_run: may_run.unsigned_abs(),
     };

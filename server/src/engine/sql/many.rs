@@ -106,6 +106,12 @@ impl Many {
         Ok(fetched)
     }
 
+    /// The statement over these rows.
+    #[cfg(test)]
+    pub(super) fn text(&self, rows: &[Vec<Value>]) -> String {
+        self.statement(rows).0
+    }
+
     /// As one of several statements; none if there are no rows. They must be few enough for one.
     pub(super) fn part(&self, rows: Vec<Vec<Value>>) -> Option<Part> {
         let text = vec![self.row; rows.len()].join(", ");

@@ -6,6 +6,7 @@
 
 mod admission;
 mod artifact_records;
+mod deletion;
 mod desk;
 mod expiry;
 mod facts;

@@ -7,8 +7,8 @@ use zkinfer_proto::v1;
 
 use super::super::document::Document;
 use super::super::{
-    EngineError, EngineFuture, JobFilter, NewBatch, NewJob, NewModel, Page, PageRequest, Resources, StoredEvent, Subject, SubjectKind,
-    TaskFacts,
+    Deletion, EngineError, EngineFuture, JobFilter, NewBatch, NewJob, NewModel, Page, PageRequest, Resources, StoredEvent, Subject,
+    SubjectKind, TaskFacts,
 };
 use super::positions::set_model_position;
 use super::stopping::Stop;
@@ -92,6 +92,11 @@ impl Resources for SqlEngine {
             let Some(Document::Job(job)) = self.stop(&subject, &stop).await? else { return Ok(None) };
             Ok(Some(*job))
         })
+    }
+
+    fn delete_job(&self, tenant: &str, id: &str) -> EngineFuture<'_, Deletion> {
+        let subject = subject(SubjectKind::Job, tenant, id);
+        Box::pin(async move { self.delete_one(&subject).await })
     }
 
     fn events(&self, subject: &Subject, from: i64, limit: u32) -> EngineFuture<'_, Vec<StoredEvent>> {

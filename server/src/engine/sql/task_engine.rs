@@ -1,5 +1,7 @@
 //! The queue's calls, each in its file.
 
+use std::time::Duration;
+
 use zkinfer_proto::v1;
 
 use super::super::{
@@ -58,6 +60,10 @@ impl TaskEngine for SqlEngine {
 
     fn expire(&self) -> EngineFuture<'_, Expired> {
         Box::pin(self.expire_jobs())
+    }
+
+    fn delete_ended(&self, age: Duration, limit: u32) -> EngineFuture<'_, u64> {
+        Box::pin(self.delete_ended_jobs(age, limit as usize))
     }
 
     fn notices(&self) -> Option<tokio::sync::broadcast::Receiver<Notice>> {

@@ -75,6 +75,11 @@ class ProofServiceStub:
                 request_serializer=zkinfer_dot_v1_dot_proof__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=zkinfer_dot_v1_dot_proof__pb2.Job.FromString,
                 _registered_method=True)
+        self.DeleteJob = channel.unary_unary(
+                '/zkinfer.v1.ProofService/DeleteJob',
+                request_serializer=zkinfer_dot_v1_dot_proof__pb2.DeleteJobRequest.SerializeToString,
+                response_deserializer=zkinfer_dot_v1_dot_proof__pb2.DeleteJobResponse.FromString,
+                _registered_method=True)
         self.WaitJob = channel.unary_unary(
                 '/zkinfer.v1.ProofService/WaitJob',
                 request_serializer=zkinfer_dot_v1_dot_proof__pb2.WaitJobRequest.SerializeToString,
@@ -155,6 +160,14 @@ class ProofServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteJob(self, request, context):
+        """Deletes a job in a final state with all that belongs to it: its events, and its hold on input, proof and statement, whose bytes go unless something else
+        refers to them. FAILED_PRECONDITION in another state (cancel it first), and while a webhook has still to hear of its end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WaitJob(self, request, context):
         """Returns when the job is final or the timeout has passed, whichever is first.
         """
@@ -226,6 +239,11 @@ def add_ProofServiceServicer_to_server(servicer, server):
                     servicer.CancelJob,
                     request_deserializer=zkinfer_dot_v1_dot_proof__pb2.CancelJobRequest.FromString,
                     response_serializer=zkinfer_dot_v1_dot_proof__pb2.Job.SerializeToString,
+            ),
+            'DeleteJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteJob,
+                    request_deserializer=zkinfer_dot_v1_dot_proof__pb2.DeleteJobRequest.FromString,
+                    response_serializer=zkinfer_dot_v1_dot_proof__pb2.DeleteJobResponse.SerializeToString,
             ),
             'WaitJob': grpc.unary_unary_rpc_method_handler(
                     servicer.WaitJob,
@@ -464,6 +482,33 @@ class ProofService:
             '/zkinfer.v1.ProofService/CancelJob',
             zkinfer_dot_v1_dot_proof__pb2.CancelJobRequest.SerializeToString,
             zkinfer_dot_v1_dot_proof__pb2.Job.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zkinfer.v1.ProofService/DeleteJob',
+            zkinfer_dot_v1_dot_proof__pb2.DeleteJobRequest.SerializeToString,
+            zkinfer_dot_v1_dot_proof__pb2.DeleteJobResponse.FromString,
             options,
             channel_credentials,
             insecure,
