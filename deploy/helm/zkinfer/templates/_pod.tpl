@@ -74,10 +74,20 @@ topologySpreadConstraints:
 {{- with .root.Values.tracing.otlpEndpoint }}
 - name: OTEL_EXPORTER_OTLP_ENDPOINT
   value: {{ . | quote }}
+- name: ZKINFER_TRACE_DETAIL
+  value: {{ $.root.Values.tracing.detail }}
 {{- end }}
 {{- with .part.extraEnv }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{/* Name of a worker, or of a service that is one: its pod's, which the dashboard and the events of jobs then tell. */}}
+{{- define "zkinfer.workerName" -}}
+- name: ZKINFER_WORKER_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
 {{- end -}}
 
 {{/* root. The database's URL. */}}
