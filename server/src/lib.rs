@@ -22,6 +22,7 @@ pub mod dashboard;
 pub mod database;
 mod directory;
 pub mod engine;
+mod exposure;
 mod grpc;
 pub mod limits;
 pub mod observe;
@@ -39,5 +40,6 @@ pub mod webhooks;
 pub mod worker;
 pub mod worker_listener;
 
+pub use exposure::Lacks;
 pub use role::Role;
-pub use serve::{Config, Ended, Lacks, ServeError, run};
+pub use serve::{Config, Ended, ServeError, run};

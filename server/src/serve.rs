@@ -1,6 +1,5 @@
 //! Runs the service: opens the stores, starts the workers, serves, drains.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -18,6 +17,7 @@ use crate::dashboard::{self, Dashboard};
 use crate::database::{Database, DatabaseError, forward_notices};
 use crate::directory::make_private_directory;
 use crate::engine::{Engine, EngineError, NewSession, TaskEngine};
+use crate::exposure::{Lacks, check_exposure};
 use crate::grpc::{self, App, ByteBudget, CreateRate, GuardLayer};
 use crate::limits::{Limits, LimitsError};
 use crate::observe::{self, Health, HttpPort, Metrics, Observed, RpcLayer, Side};
@@ -97,30 +97,6 @@ impl Config {
         self.authentication.reload_changed();
         self.transport.reload_changed();
         self.worker_listeners.iter().for_each(|listener| listener.transport.reload_changed());
-    }
-}
-
-/// What a service lacks to listen beyond loopback.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lacks {
-    /// It would not be known who calls.
-    Authentication,
-    /// Others on the way could read and change everything.
-    Tls,
-    /// Both.
-    Both,
-}
-
-/// With the options of the daemon that mend it.
-impl fmt::Display for Lacks {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let authentication = "authentication (--keys, --jwt-keys, or --tls-client-ca with --tls-client-map)";
-        let tls = "TLS (--tls-cert with --tls-key, or --insecure-plaintext behind a proxy that ends TLS)";
-        match self {
-            Self::Authentication => formatter.write_str(authentication),
-            Self::Tls => formatter.write_str(tls),
-            Self::Both => write!(formatter, "{authentication} and without {tls}"),
-        }
     }
 }
 
@@ -276,31 +252,6 @@ fn flatten(ended: Joined) -> Result<(), ServeError> {
     match ended {
         Ok(result) => Ok(result?),
         Err(error) => Err(ServeError::System(std::io::Error::other(error))),
-    }
-}
-
-fn check_exposure(address: SocketAddr, config: &Config) -> Result<(), ServeError> {
-    if config.authentication.has_certificates() && !config.transport.asks_clients() {
-        return Err(ServeError::NoClientCertificates);
-    }
-    if address.ip().is_loopback() {
-        return Ok(());
-    }
-    let lacks = match (config.authentication.is_none(), matches!(config.transport, Transport::Plaintext)) {
-        (true, true) => Lacks::Both,
-        (true, false) => Lacks::Authentication,
-        (false, true) => Lacks::Tls,
-        (false, false) => {
-            warn_of_plaintext(address, &config.transport);
-            return Ok(());
-        }
-    };
-    Err(ServeError::Unprotected { address, lacks })
-}
-
-fn warn_of_plaintext(address: SocketAddr, transport: &Transport) {
-    if matches!(transport, Transport::PlaintextBehindProxy) {
-        tracing::warn!(%address, "keys and data are not encrypted on the way to this port: let nothing but the TLS proxy reach it");
     }
 }
 
