@@ -25,6 +25,7 @@ pub mod engine;
 mod exposure;
 mod grpc;
 pub mod limits;
+mod listeners;
 pub mod observe;
 pub mod placement;
 pub mod process;

@@ -56,8 +56,8 @@ pub(super) struct WorkerArguments {
     /// TLS: the private key of the certificate, as PEM.
     #[arg(long, env = "ZKINFER_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub(super) tls_key: Option<PathBuf>,
-    /// Name of this worker, for people.
-    #[arg(long, env = "ZKINFER_WORKER_NAME", default_value = "worker")]
+    /// Name of this worker, for people: of a job's tasks its tenant sees who did them. Default: this machine's name.
+    #[arg(long, env = "ZKINFER_WORKER_NAME", default_value_t = host_name(), hide_default_value = true)]
     pub(super) name: String,
     /// Circuits and committed weights that can be rebuilt.
     #[arg(long, env = "ZKINFER_CACHE_DIR", default_value = "zkinfer-cache")]
@@ -139,6 +139,15 @@ impl WorkerArguments {
     pub(super) fn patience(&self) -> Patience {
         let drain = Duration::from_secs(self.drain_seconds.into()) + GRACE + KILL_AFTER;
         Patience { drain, ..Patience::default() }
+    }
+}
+
+/// What the machine, or the container, is called; `worker` if it does not say.
+fn host_name() -> String {
+    let told = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match told.trim() {
+        "" => "worker".to_owned(),
+        name => name.to_owned(),
     }
 }
 

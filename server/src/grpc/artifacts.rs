@@ -197,7 +197,7 @@ async fn next(app: &App, stream: &mut Streaming<v1::WriteChunksRequest>) -> Resu
     tokio::select! {
         message = stream.message() => message.map_err(|error| status::complete(&error)),
         () = tokio::time::sleep(app.limits.upload_idle) => Err(ApiError::Deadline.into()),
-        () = app.closing.cancelled() => Err(ApiError::Unavailable {
+        () = app.cutting.cancelled() => Err(ApiError::Unavailable {
             reason: "DRAINING",
             message: "the service is shutting down; resume the upload".into(),
             retry: std::time::Duration::from_secs(2),
@@ -261,7 +261,7 @@ async fn send_range(
             sent = sender.send(message) => sent.is_ok(),
             // A client that does not read holds nothing for longer than this.
             () = tokio::time::sleep(app.limits.unary) => false,
-            () = app.closing.cancelled() => false,
+            () = app.cutting.cancelled() => false,
         };
         if is_error || !sent {
             return;
