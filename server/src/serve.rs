@@ -341,7 +341,7 @@ impl Service {
         if config.database.is_own() {
             take_up(&*engine).await?;
         }
-        let uploads = Uploads::new(engine.clone(), bytes.clone(), limits.artifact_grace, &uploads_dir);
+        let uploads = Uploads::new(engine.clone(), bytes.clone(), limits.artifact_grace, &uploads_dir, limits.upload_disk_bytes);
         let (hub, running) = (Arc::new(Hub::default()), Arc::new(Running::default()));
         let source = LocalSource::new(engine.clone(), bytes.clone(), hub.clone(), limits.clone());
         let parts = WorkerParts {

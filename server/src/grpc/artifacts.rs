@@ -100,7 +100,7 @@ async fn begin(app: &App, caller: Caller, mut request: v1::BeginUploadRequest) -
     fields.request_id(&request_id);
     fields.text("media_type", &request.media_type);
     let digest = fields.hash("blake3", &request.blake3);
-    let max_bytes = app.limits.model_bytes.max(app.limits.input_bytes);
+    let max_bytes = app.limits.largest_upload_bytes();
     let size_bytes = u64::try_from(request.size_bytes).unwrap_or(0);
     if size_bytes == 0 || size_bytes > max_bytes {
         fields.wrong("size_bytes", format!("must be from 1 to {max_bytes}"));
