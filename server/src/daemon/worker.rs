@@ -19,6 +19,7 @@ use zkinfer_kernels::select::{DeviceChoice, Selected, Selection, select};
 use zkinfer_server::engine::NewSession;
 use zkinfer_server::limits::Limits;
 use zkinfer_server::observe::WorkerPages;
+use zkinfer_server::process;
 use zkinfer_server::prover::Prover;
 use zkinfer_server::prover::local::LocalProver;
 use zkinfer_server::supervisor::health::{DeviceHealth, NvmlHealth, Unwatched};
@@ -320,7 +321,8 @@ fn beat(prover: Arc<dyn Prover>, running: Arc<Running>) -> Box<dyn Fn() + Send +
 fn report(prover: &dyn Prover, running: &Running) -> WorkReport {
     let WorkDone { n_ended, busy } = running.done();
     let device = prover.devices().first().copied().unwrap_or_default();
-    WorkReport { n_ended, busy_ms: u64::try_from(busy.as_millis()).unwrap_or(u64::MAX), device }
+    let resident_bytes = process::resident_bytes().and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
+    WorkReport { n_ended, busy_ms: u64::try_from(busy.as_millis()).unwrap_or(u64::MAX), resident_bytes, device }
 }
 
 /// Ready when standard input ends: the supervisor asks for the end, or is dead.
