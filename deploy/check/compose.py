@@ -5,8 +5,11 @@ import re
 import yaml
 from compose_spec import PyCompose
 
+import objects
 from paths import DEPLOY
 
+# What zkinferd waits as an api unless it is told otherwise.
+API_PAUSE = 5
 VARIABLE = re.compile(r"\$\{(\w+):([-?])([^}]*)\}")
 
 
@@ -42,6 +45,12 @@ def reference_problems(base, parsed):
         for mount in service.get("volumes", []):
             if mount.split(":")[0] not in volumes:
                 yield f"{name} mounts {mount}, which is no volume"
+        environment = service.get("environment", {})
+        if "ZKINFER_DRAIN_SECONDS" in environment:
+            pause = {"ZKINFER_DRAIN_PAUSE_SECONDS": API_PAUSE} if environment.get("ZKINFER_ROLE") == "api" else {}
+            grace, needed = service["stop_grace_period"], objects.seconds_to_end({**pause, **environment})
+            if int(grace.removesuffix("s")) <= needed:
+                yield f"{name} is killed after {grace}, but may take {needed} seconds to end"
         is_program = name in base["services"] and name != "postgres" and parsed is base
         if is_program and not (service.get("read_only") and service.get("cap_drop") == ["ALL"]):
             yield f"{name} may write to its image, or has privileges"

@@ -13,7 +13,7 @@ from paths import DEPLOY, ROOT
 
 SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": ("",)}
 # Labels that Prometheus adds.
-SCRAPED = {"namespace", "pod", "job", "le"}
+SCRAPED = {"namespace", "pod", "job", "instance", "le"}
 STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 GROUPING = re.compile(r"\b(by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 SELECTOR = re.compile(r"\{([^}]*)\}")

@@ -5,6 +5,10 @@ COMPONENT = "app.kubernetes.io/component"
 # A label's 63 less a hyphen and a hash of ten.
 MAX_STATEFUL_NAME = 52
 SERVICE_ROLES = {"api", "scheduler", "standalone"}
+# Whose program does tasks, and so has a worker's name; whose sends webhooks.
+DO_TASKS = {"standalone"}
+KEEP_TIME = {"scheduler", "standalone"}
+HTTPS = 443
 
 # Kinds whose schemas no package has: their version, and the fields of their spec that must be there.
 FOREIGN = {
@@ -50,6 +54,8 @@ def problems(documents):
     for document in documents:
         where = f"{document['kind']} {document['metadata']['name']}"
         yield from (f"{where}: {problem}" for problem in reference_problems(document, pods))
+    policies = [document["spec"] for document in documents if document["kind"] == "NetworkPolicy"]
+    yield from (f"{kind} {name}: {problem}" for (kind, name), labels in pods.items() for problem in reach_problems(labels, policies))
 
 
 def pod_problems(component, spec):
@@ -70,11 +76,18 @@ def pod_problems(component, spec):
     yield from (f"mounts {path} twice" for path in sorted({path for path in paths if paths.count(path) > 1}))
     if not container["resources"].get("requests"):
         yield "requests no resources"
-    environment = {variable["name"]: variable.get("value") for variable in container.get("env", [])}
+    environment = {variable["name"]: variable.get("value", variable.get("valueFrom")) for variable in container.get("env", [])}
     if len(environment) != len(container.get("env", [])):
         yield "a variable is set twice"
     if component in SERVICE_ROLES or component.startswith("worker-"):
         yield from service_problems(component, spec, container, environment)
+
+
+def seconds_to_end(environment):
+    """What a program may take from SIGTERM to its end: pause, drain, until a device's process is killed, until calls are cut, until the last spans are sent.
+
+    serve.rs, `end` (twice drain_grace without such processes); worker.rs, GRACE and KILL_AFTER."""
+    return int(environment.get("ZKINFER_DRAIN_PAUSE_SECONDS", 0)) + int(environment["ZKINFER_DRAIN_SECONDS"]) + 15 + 10 + 5
 
 
 def service_problems(component, spec, container, environment):
@@ -82,18 +95,28 @@ def service_problems(component, spec, container, environment):
     for probe, path in [("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")]:
         if container[probe]["httpGet"] != {"path": path, "port": "http"}:
             yield f"{probe} does not ask {path}"
-    grace, drain = spec["terminationGracePeriodSeconds"], int(environment["ZKINFER_DRAIN_SECONDS"])
-    if grace != drain + 15:
-        yield f"is killed after {grace} seconds, but drains for {drain}"
+    grace = spec["terminationGracePeriodSeconds"]
+    if grace <= (needed := seconds_to_end(environment)):
+        yield f"is killed after {grace} seconds, but may take {needed} to end"
     is_worker = component.startswith("worker-")
     if is_worker and {"ZKINFER_DATABASE", "ZKINFER_ARTIFACTS"} & set(environment):
         yield "a worker knows the database or the bucket"
+    if (is_worker or component in DO_TASKS) and environment.get("ZKINFER_WORKER_NAME") != {"fieldRef": {"fieldPath": "metadata.name"}}:
+        yield "does tasks under another name than its pod's"
     device = environment.get("ZKINFER_DEVICE", "cpu")
     gpus = sum(amount for name, amount in container["resources"].get("limits", {}).items() if "/" in name)
     if (device == "cpu") != (gpus == 0) and is_worker:
         yield f"has {gpus} GPUs, but its device is {device}"
     if (device != "cpu") != ("cuda" in container["image"]):
         yield f"has the image {container['image']}, but its device is {device}"
+
+
+def reach_problems(labels, policies):
+    """Pods that send webhooks and are let out nowhere, where policies forbid what they do not allow."""
+    own = [policy for policy in policies if selects(policy["podSelector"], labels)]
+    ports = {port["port"] for policy in own for rule in policy.get("egress", []) for port in rule["ports"]}
+    if labels[COMPONENT] in KEEP_TIME and own and HTTPS not in ports:
+        yield "sends webhooks, and no policy lets them out"
 
 
 def selects(selector, labels):

@@ -22,8 +22,10 @@ pub mod dashboard;
 pub mod database;
 mod directory;
 pub mod engine;
+mod exposure;
 mod grpc;
 pub mod limits;
+mod listeners;
 pub mod observe;
 pub mod placement;
 pub mod process;
@@ -39,5 +41,6 @@ pub mod webhooks;
 pub mod worker;
 pub mod worker_listener;
 
+pub use exposure::Lacks;
 pub use role::Role;
-pub use serve::{Config, Ended, Lacks, ServeError, run};
+pub use serve::{Config, Ended, ServeError, run};

@@ -34,6 +34,8 @@ pub struct Limits {
     pub batch_jobs: usize,
     /// Queued jobs and registrations of a tenant.
     pub queued_per_tenant: u32,
+    /// Unfinished uploads on the disk of a process, all together. At least as much as the largest upload.
+    pub upload_disk_bytes: u64,
     /// Unfinished uploads of a tenant.
     pub uploads_per_tenant: u32,
     /// What a tenant may create a second: uploads, models, jobs, each job of a batch.
@@ -145,6 +147,14 @@ pub enum LimitsError {
         /// The limit of each.
         proof_bytes: u64,
     },
+    /// The largest upload would never have room.
+    #[error("upload_disk_bytes is {got}: it must be at least {largest}, the larger of model_bytes and input_bytes")]
+    Uploads {
+        /// Its value.
+        got: u64,
+        /// The largest upload.
+        largest: u64,
+    },
     /// What is being stored could be deleted before anything refers to it.
     #[error("artifact_grace_seconds is {0}: it must be at least {min}, so that a slow put ends before", min = MIN_ARTIFACT_GRACE.as_secs())]
     Grace(u64),
@@ -157,6 +167,11 @@ impl Limits {
     /// Jobs of one batch: as many as may be created at once.
     pub fn jobs_at_once(&self) -> usize {
         self.batch_jobs.min(usize::try_from(self.creates_burst).unwrap_or(usize::MAX))
+    }
+
+    /// The largest upload that is taken.
+    pub fn largest_upload_bytes(&self) -> u64 {
+        self.model_bytes.max(self.input_bytes)
     }
 
     /// Checks that the limits leave something to accept and agree with each other.
@@ -175,6 +190,7 @@ impl Limits {
             ("default_page_size", self.default_page_size.into()),
             ("batch_jobs", self.batch_jobs as u64),
             ("queued_per_tenant", self.queued_per_tenant.into()),
+            ("upload_disk_bytes", self.upload_disk_bytes),
             ("uploads_per_tenant", self.uploads_per_tenant.into()),
             ("creates_per_second", self.creates_per_second.into()),
             ("creates_burst", self.creates_burst.into()),
@@ -217,6 +233,10 @@ impl Limits {
         if got / 3 < proof_bytes {
             return Err(LimitsError::Computation { got, proof_bytes });
         }
+        let (got, largest) = (self.upload_disk_bytes, self.largest_upload_bytes());
+        if got < largest {
+            return Err(LimitsError::Uploads { got, largest });
+        }
         let room = self.message_bytes.saturating_sub(CHUNK_OVERHEAD_BYTES);
         for (field, got) in [("chunk_bytes", self.chunk_bytes), ("inline_input_bytes", self.inline_input_bytes)] {
             if got > room {
@@ -242,6 +262,7 @@ impl Default for Limits {
             labels: 64,
             batch_jobs: 256,
             queued_per_tenant: 1000,
+            upload_disk_bytes: 8 << 30,
             uploads_per_tenant: 100,
             creates_per_second: 50,
             creates_burst: 500,
@@ -322,6 +343,8 @@ mod tests {
         assert_eq!(grace.check(), Err(LimitsError::Grace(7199)));
         let computation = Limits { computation_bytes: 3 * (64 << 20) - 1, ..Limits::default() };
         assert!(matches!(computation.check(), Err(LimitsError::Computation { proof_bytes, .. }) if proof_bytes == 64 << 20));
+        let uploads = Limits { upload_disk_bytes: (2 << 30) - 1, ..Limits::default() };
+        assert_eq!(uploads.check(), Err(LimitsError::Uploads { got: (2 << 30) - 1, largest: 2 << 30 }));
         let chunk = Limits { chunk_bytes: 4 << 20, ..Limits::default() };
         assert!(matches!(chunk.check(), Err(LimitsError::AboveMessage { field: "chunk_bytes", .. })));
     }

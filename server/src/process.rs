@@ -1,9 +1,22 @@
 //! Facts about this process.
 
+/// Resident memory, in bytes, where the system tells it.
+pub fn resident_bytes() -> Option<i64> {
+    memory("VmRSS:")
+}
+
 /// Largest resident memory so far, in bytes, where the system tells it.
 pub fn peak_resident_bytes() -> Option<i64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    memory("VmHWM:")
+}
+
+fn memory(field: &str) -> Option<i64> {
+    memory_of(&std::fs::read_to_string("/proc/self/status").ok()?, field)
+}
+
+/// Of proc(5): in kB, which are KiB.
+fn memory_of(status: &str, field: &str) -> Option<i64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kib: i64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -25,6 +38,13 @@ fn groups_of(status: &str) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_is_read_as_proc_writes_it() {
+        assert_eq!(memory_of("Name:\tx\nVmHWM:\t    4096 kB\nVmRSS:\t    2048 kB\n", "VmRSS:"), Some(2 << 20));
+        assert_eq!(memory_of("Name:\tx\n", "VmRSS:"), None);
+        assert!(resident_bytes().is_some() && peak_resident_bytes().is_some());
+    }
 
     #[test]
     fn groups_are_the_effective_and_the_supplementary_ones() {

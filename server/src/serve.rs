@@ -1,6 +1,5 @@
 //! Runs the service: opens the stores, starts the workers, serves, drains.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -18,8 +17,10 @@ use crate::dashboard::{self, Dashboard};
 use crate::database::{Database, DatabaseError, forward_notices};
 use crate::directory::make_private_directory;
 use crate::engine::{Engine, EngineError, NewSession, TaskEngine};
+use crate::exposure::{Lacks, check_exposure};
 use crate::grpc::{self, App, ByteBudget, CreateRate, GuardLayer};
 use crate::limits::{Limits, LimitsError};
+use crate::listeners::{Joined, Listeners};
 use crate::observe::{self, Health, HttpPort, Metrics, Observed, RpcLayer, Side};
 use crate::prover::Prover;
 use crate::role::Role;
@@ -59,10 +60,14 @@ pub struct Config {
     pub reach: Reach,
     /// Where workers elsewhere connect.
     pub worker_listeners: Vec<WorkerListener>,
-    /// At shutdown, running work may finish within this.
+    /// At shutdown, calls are still taken for so long after readiness went off: until whoever sends them here has noticed.
+    pub drain_pause: Duration,
+    /// Then running work may finish within this: tasks of this process, or, where it has no workers, uploads and downloads.
     pub drain: Duration,
     /// Then it is stopped, and may take this long to notice.
     pub drain_grace: Duration,
+    /// What a worker in this process is called, for people.
+    pub worker_name: String,
     /// Metrics and health over HTTP, if wanted.
     pub http: Option<HttpPort>,
     /// Children of this process that compute in its stead: the metrics of devices are theirs.
@@ -86,8 +91,10 @@ impl Config {
             database: Database::default(),
             reach: Reach::default(),
             worker_listeners: Vec::new(),
+            drain_pause: Duration::ZERO,
             drain: Duration::from_secs(30),
             drain_grace: Duration::from_secs(10),
+            worker_name: "serve".to_owned(),
             http: None,
             children: None,
         }
@@ -100,30 +107,6 @@ impl Config {
         self.authentication.reload_changed();
         self.transport.reload_changed();
         self.worker_listeners.iter().for_each(|listener| listener.transport.reload_changed());
-    }
-}
-
-/// What a service lacks to listen beyond loopback.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lacks {
-    /// It would not be known who calls.
-    Authentication,
-    /// Others on the way could read and change everything.
-    Tls,
-    /// Both.
-    Both,
-}
-
-/// With the options of the daemon that mend it.
-impl fmt::Display for Lacks {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let authentication = "authentication (--keys, --jwt-keys, or --tls-client-ca with --tls-client-map)";
-        let tls = "TLS (--tls-cert with --tls-key, or --insecure-plaintext behind a proxy that ends TLS)";
-        match self {
-            Self::Authentication => formatter.write_str(authentication),
-            Self::Tls => formatter.write_str(tls),
-            Self::Both => write!(formatter, "{authentication} and without {tls}"),
-        }
     }
 }
 
@@ -209,7 +192,7 @@ pub async fn run(
     for listener in &config.worker_listeners {
         listener.check(config.authentication.is_none())?;
     }
-    let service = Service::start(&config, prover).await?;
+    let mut service = Service::start(&config, prover).await?;
     let (health, health_service) = tonic_health::server::health_reporter();
     service.health.announce(&health).await;
     tokio::spawn(service.health.clone().keep_announced(health));
@@ -232,26 +215,32 @@ pub async fn run(
     tokio::select! {
         () = shutdown => {}
         ended = &mut server => {
-            service.stop(Duration::ZERO, config.drain_grace).await;
+            service.drain(Duration::ZERO, config.drain_grace).await;
+            service.app.cutting.cancel();
+            service.end(config.drain_grace).await;
             return flatten(ended).map(|()| Ended::Drained);
         }
     }
     tracing::info!("draining");
-    let is_idle = service.stop(config.drain, config.drain_grace).await;
-    // What workers hold is theirs until it is settled, here or at the next process.
-    for mut workers in workers {
-        let _ = tokio::time::timeout(config.drain_grace, &mut workers).await;
-        workers.abort();
-    }
-    // Streams were told to end; connections that do not are cut.
-    let is_closed = tokio::time::timeout(config.drain_grace, &mut server).await;
-    server.abort();
-    let ended = match (is_idle, is_closed) {
-        (true, Ok(ended)) => flatten(ended).map(|()| Ended::Drained)?,
-        _ => Ended::Forced,
-    };
+    let ended = end(&config, service, Listeners { server, workers }).await?;
     tracing::info!(?ended, "stopped");
     Ok(ended)
+}
+
+/// Takes at most the pause, the patience and twice the grace.
+async fn end(config: &Config, mut service: Service, listeners: Listeners) -> Result<Ended, ServeError> {
+    service.leave(config.drain_pause).await;
+    // Where there are workers, transfers run on while these end.
+    let has_workers = service.workers.is_some() || config.children.is_some();
+    let for_transfers = if has_workers { Duration::ZERO } else { config.drain };
+    let is_idle = service.drain(config.drain, config.drain_grace).await;
+    let cutting = service.app.cutting.clone();
+    let patience = for_transfers + config.drain_grace;
+    let ((), closed) = tokio::join!(service.end(patience), listeners.close(for_transfers, config.drain_grace, cutting));
+    match (is_idle, closed) {
+        (true, Some(ended)) => flatten(ended).map(|()| Ended::Drained),
+        _ => Ok(Ended::Forced),
+    }
 }
 
 /// Serves workers elsewhere, until the service closes.
@@ -273,37 +262,10 @@ fn serve_workers(config: &Config, service: &Service) -> Result<Vec<tokio::task::
     listeners.iter().map(serve).collect()
 }
 
-type Joined = Result<Result<(), tonic::transport::Error>, tokio::task::JoinError>;
-
 fn flatten(ended: Joined) -> Result<(), ServeError> {
     match ended {
         Ok(result) => Ok(result?),
         Err(error) => Err(ServeError::System(std::io::Error::other(error))),
-    }
-}
-
-fn check_exposure(address: SocketAddr, config: &Config) -> Result<(), ServeError> {
-    if config.authentication.has_certificates() && !config.transport.asks_clients() {
-        return Err(ServeError::NoClientCertificates);
-    }
-    if address.ip().is_loopback() {
-        return Ok(());
-    }
-    let lacks = match (config.authentication.is_none(), matches!(config.transport, Transport::Plaintext)) {
-        (true, true) => Lacks::Both,
-        (true, false) => Lacks::Authentication,
-        (false, true) => Lacks::Tls,
-        (false, false) => {
-            warn_of_plaintext(address, &config.transport);
-            return Ok(());
-        }
-    };
-    Err(ServeError::Unprotected { address, lacks })
-}
-
-fn warn_of_plaintext(address: SocketAddr, transport: &Transport) {
-    if matches!(transport, Transport::PlaintextBehindProxy) {
-        tracing::warn!(%address, "keys and data are not encrypted on the way to this port: let nothing but the TLS proxy reach it");
     }
 }
 
@@ -351,6 +313,8 @@ struct Service {
     health: Health,
     /// What keeps time, until the service drains.
     keepers: tokio::task::JoinSet<()>,
+    /// It is not ready any more.
+    leaving: CancellationToken,
 }
 
 /// A task that ends when this is dropped.
@@ -380,14 +344,14 @@ impl Service {
         if config.database.is_own() {
             take_up(&*engine).await?;
         }
-        let uploads = Uploads::new(engine.clone(), bytes.clone(), limits.artifact_grace, &uploads_dir);
+        let uploads = Uploads::new(engine.clone(), bytes.clone(), limits.artifact_grace, &uploads_dir, limits.upload_disk_bytes);
         let (hub, running) = (Arc::new(Hub::default()), Arc::new(Running::default()));
         let source = LocalSource::new(engine.clone(), bytes.clone(), hub.clone(), limits.clone());
         let parts = WorkerParts {
             source: Arc::new(source.clone()),
             prover: prover.clone(),
             running: running.clone(),
-            session: NewSession { worker: "serve".to_owned(), is_local: true, devices: vec![backend.name] },
+            session: NewSession { worker: config.worker_name.clone(), is_local: true, devices: vec![backend.name] },
             device_bytes: None,
             after_device_loss: AfterDeviceLoss::GoOn,
             on_session: None,
@@ -404,7 +368,8 @@ impl Service {
             limits: limits.clone(),
             job_retention: config.job_retention,
         };
-        let (draining, closing) = (CancellationToken::new(), CancellationToken::new());
+        let (leaving, draining) = (CancellationToken::new(), CancellationToken::new());
+        let (closing, cutting) = (CancellationToken::new(), CancellationToken::new());
         forward_notices(&*engine, hub.clone(), closing.clone());
         let mut keepers = tokio::task::JoinSet::new();
         keepers.spawn(uploads.clone().keep_swept(limits.upload_file, draining.clone()));
@@ -414,7 +379,7 @@ impl Service {
             keepers.spawn(sender.run(draining.clone()));
         }
         let watched: Weak<dyn Engine> = Arc::downgrade(&(engine.clone() as Arc<dyn Engine>));
-        let health = Health::new(watched.clone(), draining.clone());
+        let health = Health::new(watched.clone(), leaving.clone());
         let app = Arc::new(App {
             artifacts: PublicArtifacts::new(engine.clone(), bytes, limits.artifact_grace),
             webhooks: engine.clone(),
@@ -436,8 +401,9 @@ impl Service {
             creates: CreateRate::new(limits),
             draining,
             closing,
+            cutting,
         });
-        Ok(Self { app, source, workers, watched, metrics, health, keepers })
+        Ok(Self { app, source, workers, watched, metrics, health, keepers, leaving })
     }
 
     /// Shows metrics, health and the dashboard over HTTP, if a port is given, until the answer is dropped.
@@ -463,18 +429,28 @@ impl Service {
         Some(Ending(tokio::spawn(side.serve(port, self.app.limits.clone()))))
     }
 
-    /// Admits nothing more, ends the workers, then the streams. Answers whether all workers have ended.
-    async fn stop(mut self, patience: Duration, grace: Duration) -> bool {
+    /// Is not ready any more, and does what it is asked to for `pause`: whoever sends calls here does not know yet.
+    async fn leave(&self, pause: Duration) {
+        self.leaving.cancel();
+        tokio::time::sleep(pause).await;
+    }
+
+    /// Admits nothing more, ends the workers, then the listeners and what watches. Answers whether all workers have ended.
+    async fn drain(&mut self, patience: Duration, grace: Duration) -> bool {
+        self.leaving.cancel();
         self.app.draining.cancel();
-        let is_idle = match self.workers {
+        let is_idle = match self.workers.take() {
             Some(workers) => workers.drain(patience, grace).await,
             None => true,
         };
         self.app.closing.cancel();
-        // They hold the database.
-        let ended = async { while self.keepers.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(grace, ended).await;
         is_idle
+    }
+
+    /// Ends what keeps time, which was told to, and holds the database.
+    async fn end(mut self, patience: Duration) {
+        let ended = async { while self.keepers.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(patience, ended).await;
     }
 }
 

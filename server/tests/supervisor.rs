@@ -177,7 +177,7 @@ async fn get(address: std::net::SocketAddr, path: &str) -> (u16, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_children_tell_is_shown_over_http() {
     let folder = tempfile::tempdir().unwrap();
-    let text = "while [ ! -e go ]; do sleep 0.02; echo beat; done; echo session s-$n; echo work 3 1500 1 0 2 0 10 100 1000; cat > /dev/null; exit 0";
+    let text = "while [ ! -e go ]; do sleep 0.02; echo beat; done; echo session s-$n; echo work 3 1500 4096 1 0 2 0 10 100 1000; cat > /dev/null; exit 0";
     let patience = Patience { silence: Duration::from_secs(60), ..patience() };
     let (draining, children) = (CancellationToken::new(), Arc::new(Children::default()));
     let port = HttpPort::bind("127.0.0.1:0".parse().unwrap(), Exposure::Loopback).unwrap();
@@ -207,6 +207,8 @@ async fn what_children_tell_is_shown_over_http() {
         "worker_up{device=\"a script\"} 1",
         "worker_starts_total{device=\"a script\"} 1",
         "worker_busy_seconds_total{device=\"a script\"} 1.5",
+        "worker_resident_memory_bytes{device=\"a script\"} 4096",
+        concat!("build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         "device_jobs{device=\"a script\"} 1",
         "device_degraded{device=\"a script\"} 0",
         "backend_fallbacks_total{device=\"a script\",reason=\"memory\"} 2",
@@ -214,6 +216,9 @@ async fn what_children_tell_is_shown_over_http() {
         "device_memory_bytes{device=\"a script\",kind=\"limit\"} 1000",
     ] {
         assert!(text.contains(&format!("\nzkinfer_{sample}\n")), "{sample} in\n{text}");
+    }
+    for name in ["process_resident_memory_bytes", "process_cpu_seconds_total", "process_start_time_seconds"] {
+        assert!(text.contains(&format!("\n{name} ")), "{name} in\n{text}");
     }
     // A service whose children compute tells of theirs, not of its own.
     let of_service = Metrics::of_service(Arc::<ScriptedProver>::default(), Some(children.clone())).exposition();

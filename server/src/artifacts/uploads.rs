@@ -3,8 +3,11 @@
 //!
 //! What counts as written is recorded in the engine after the file was synced, so that a crash never leaves a hole. Processes that share the engine need not
 //! share the disk: a process whose file is shorter than what is recorded has nothing of the upload, and begins it at 0.
+//!
+//! What lies on the disk is bounded: a stream begins only if its whole upload has room beside all that lies here and all that others are writing.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -56,6 +59,12 @@ pub enum UploadError {
     /// Another stream is writing.
     #[error("another stream is writing this upload")]
     InUse,
+    /// Too much lies on the disk.
+    #[error("this server holds at most {most_bytes} bytes of unfinished uploads, and the upload has no room beside the others; try again")]
+    NoRoom {
+        /// All that may lie there.
+        most_bytes: u64,
+    },
     /// The engine's.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -79,13 +88,18 @@ pub struct Uploads {
     records: Arc<dyn ArtifactRecords>,
     held: HeldBytes,
     directory: Arc<Path>,
-    in_use: Arc<Mutex<HashSet<String>>>,
+    most_bytes: u64,
+    in_use: InUse,
 }
 
+/// Files that somebody has to themselves, by name, with what is to become of them: so many bytes, if they are being written.
+type InUse = Arc<Mutex<HashMap<String, Option<u64>>>>;
+
 impl Uploads {
-    /// Files below `directory`, which exists. An artifact is kept for `grace`, until something refers to it.
-    pub fn new(records: Arc<dyn ArtifactRecords>, bytes: ArtifactBytes, grace: Duration, directory: &Path) -> Self {
-        Self { held: HeldBytes::new(records.clone(), bytes, grace), records, directory: directory.into(), in_use: Arc::default() }
+    /// Files below `directory`, which exists, of `most_bytes` all together. An artifact is kept for `grace`, until something refers to it.
+    pub fn new(records: Arc<dyn ArtifactRecords>, bytes: ArtifactBytes, grace: Duration, directory: &Path, most_bytes: u64) -> Self {
+        let held = HeldBytes::new(records.clone(), bytes, grace);
+        Self { held, records, directory: directory.into(), most_bytes, in_use: Arc::default() }
     }
 
     /// Opens an upload. It is complete at once if the tenant has the artifact.
@@ -132,16 +146,41 @@ impl Uploads {
     /// Opens an upload for writing at its end.
     ///
     /// # Errors
-    /// Another stream has it, or its file cannot be opened.
+    /// Another stream has it, there is no room for it, or its file cannot be opened.
     pub async fn write(&self, facts: UploadFacts) -> Result<UploadWriter, UploadError> {
-        let claim = Claim::take(&self.in_use, &facts.id).ok_or(UploadError::InUse)?;
+        let claim = Claim::take(&self.in_use, &facts.id, Some(facts.size_bytes)).ok_or(UploadError::InUse)?;
         // Only now is what the record says final.
         let mut facts = self.records.upload(&facts.tenant, &facts.id).await?.unwrap_or(facts);
         let path = self.directory.join(&facts.id);
         let recorded_bytes = facts.committed_bytes;
-        let file = if facts.is_complete { None } else { Some(open(&path, &mut facts).await?) };
+        let file = if facts.is_complete {
+            None
+        } else {
+            self.check_room().await?;
+            Some(open(&path, &mut facts).await?)
+        };
         let (written_bytes, is_elsewhere) = (facts.committed_bytes, facts.committed_bytes < recorded_bytes);
         Ok(UploadWriter { uploads: self.clone(), facts, file, path, written_bytes, is_elsewhere, _claim: claim })
+    }
+
+    /// Whether all that is being written has room beside what lies here. Whoever asks is counted already, so that of two at once none takes the other's.
+    async fn check_room(&self) -> Result<(), UploadError> {
+        let (directory, in_use) = (self.directory.clone(), self.in_use.clone());
+        let lying_bytes = blocking(move || {
+            let written = in_use.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let mut bytes: u64 = written.values().flatten().sum();
+            for entry in std::fs::read_dir(directory)? {
+                let entry = entry?;
+                let is_counted = entry.file_name().to_str().is_some_and(|name| matches!(written.get(name), Some(Some(_))));
+                // One that ends meanwhile takes no room any more.
+                bytes += if is_counted { 0 } else { entry.metadata().map_or(0, |found| found.len()) };
+            }
+            std::io::Result::Ok(bytes)
+        });
+        match lying_bytes.await.map_err(BytesError::from)? <= self.most_bytes {
+            true => Ok(()),
+            false => Err(UploadError::NoRoom { most_bytes: self.most_bytes }),
+        }
     }
 
     /// Where an upload goes on at this process: at what is recorded, or at 0 if the bytes are not here.
@@ -176,7 +215,7 @@ impl Uploads {
             // Nothing that is not an upload's.
             let Some(id) = name.to_str().filter(|name| uuid::Uuid::try_parse(name).is_ok()) else { continue };
             // Nobody opens it while it is looked at.
-            let Some(_claim) = Claim::take(&self.in_use, id) else { continue };
+            let Some(_claim) = Claim::take(&self.in_use, id, None) else { continue };
             let modified = entry.metadata().await.and_then(|found| found.modified());
             let is_old = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age >= idle));
             if is_old && tokio::fs::remove_file(entry.path()).await.is_ok() {
@@ -210,14 +249,19 @@ async fn open(path: &Path, facts: &mut UploadFacts) -> Result<File, BytesError> 
 
 /// The right to write an upload; given back on drop.
 struct Claim {
-    in_use: Arc<Mutex<HashSet<String>>>,
+    in_use: InUse,
     id: String,
 }
 
 impl Claim {
-    fn take(in_use: &Arc<Mutex<HashSet<String>>>, id: &str) -> Option<Self> {
-        let is_new = in_use.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
-        is_new.then(|| Self { in_use: in_use.clone(), id: id.to_owned() })
+    fn take(in_use: &InUse, id: &str, size_bytes: Option<u64>) -> Option<Self> {
+        match in_use.lock().unwrap_or_else(PoisonError::into_inner).entry(id.to_owned()) {
+            Entry::Occupied(_) => None,
+            Entry::Vacant(free) => {
+                free.insert(size_bytes);
+                Some(Self { in_use: in_use.clone(), id: id.to_owned() })
+            }
+        }
     }
 }
 

@@ -20,6 +20,9 @@ use super::logging::LogArguments;
 use super::retention::parse_retention;
 use super::worker::WorkerArguments;
 
+/// How long an api takes calls after readiness went off, unless it is told otherwise.
+const API_PAUSE_SECONDS: u32 = 5;
+
 /// The zkinfer proving service.
 #[derive(Debug, Parser)]
 #[command(name = "zkinferd", version)]
@@ -99,9 +102,16 @@ pub(super) struct ServeArguments {
     /// Memory in MiB that buffers on each device take at most; default: all that it has.
     #[arg(long, env = "ZKINFER_DEVICE_MEMORY_MIB", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) device_memory_mib: Option<u32>,
-    /// At shutdown, running proofs may finish within this many seconds.
+    /// At shutdown, calls are still taken for this many seconds after readiness went off, until load balancers have noticed; default: 5 with `--role api`,
+    /// else 0.
+    #[arg(long, env = "ZKINFER_DRAIN_PAUSE_SECONDS", value_name = "SECONDS")]
+    pub(super) drain_pause_seconds: Option<u32>,
+    /// At shutdown, running proofs may finish within this many seconds; where there are no workers, uploads and downloads.
     #[arg(long, env = "ZKINFER_DRAIN_SECONDS", default_value_t = 30)]
     pub(super) drain_seconds: u32,
+    /// Name of this process where it does tasks itself, for people: of a job's tasks its tenant sees who did them.
+    #[arg(long, env = "ZKINFER_WORKER_NAME", default_value = "serve")]
+    pub(super) worker_name: String,
     #[command(flatten)]
     pub(super) database: DatabaseArguments,
     /// Lets webhooks reach any address, also over http: for networks that trust all tenants.
@@ -133,6 +143,12 @@ impl ServeArguments {
     pub(super) fn selection(&self) -> Selection {
         let limit = self.device_memory_mib.map(|mebibytes| u64::from(mebibytes) << 20);
         Selection { device: self.device.clone(), memory_limit_bytes: limit.unwrap_or(u64::MAX) }
+    }
+
+    /// Time for load balancers to notice. Only an api has any: nobody calls a scheduler, and of a service in one process there is no other.
+    pub(super) fn drain_pause(&self) -> Duration {
+        let usual = if self.role == Role::Api { API_PAUSE_SECONDS } else { 0 };
+        Duration::from_secs(self.drain_pause_seconds.unwrap_or(usual).into())
     }
 }
 
@@ -208,12 +224,29 @@ mod tests {
     use clap::{CommandFactory as _, Parser as _};
     use zkinfer_kernels::select::{DeviceChoice, Selection};
 
-    use super::{Arguments, Command};
+    use super::{Arguments, Command, Duration, ServeArguments};
 
-    fn selection(options: &[&str]) -> Selection {
+    fn serve(options: &[&str]) -> Box<ServeArguments> {
         let arguments = Arguments::try_parse_from([&["zkinferd", "serve"], options].concat()).unwrap();
         let Command::Serve(arguments) = arguments.command else { panic!("serve is serve") };
-        arguments.selection()
+        arguments
+    }
+
+    fn selection(options: &[&str]) -> Selection {
+        serve(options).selection()
+    }
+
+    #[test]
+    fn an_api_waits_for_load_balancers_and_others_only_if_told_to() {
+        for (options, seconds) in [
+            (["--role", "api"].as_slice(), 5),
+            (&["--role", "all"], 0),
+            (&["--role", "scheduler"], 0),
+            (&["--role", "api", "--drain-pause-seconds", "0"], 0),
+            (&["--drain-pause-seconds", "3"], 3),
+        ] {
+            assert_eq!(serve(options).drain_pause(), Duration::from_secs(seconds), "{options:?}");
+        }
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl DeviceWorkers {
             tls_ca: None,
             tls_cert: None,
             tls_key: None,
-            name: "serve".to_owned(),
+            name: arguments.worker_name.clone(),
             cache_dir,
             device: arguments.device.clone(),
             device_memory_mib: arguments.device_memory_mib,
@@ -157,7 +157,9 @@ fn config(arguments: &ServeArguments) -> anyhow::Result<Config> {
         config.worker_listeners.push(WorkerListener { socket: Arc::new(socket), transport, token, is_own: false });
     }
     config.http = arguments.http.port()?;
+    config.drain_pause = arguments.drain_pause();
     config.drain = Duration::from_secs(arguments.drain_seconds.into());
+    config.worker_name.clone_from(&arguments.worker_name);
     Ok(config)
 }
 

@@ -19,6 +19,7 @@ use zkinfer_kernels::select::{DeviceChoice, Selected, Selection, select};
 use zkinfer_server::engine::NewSession;
 use zkinfer_server::limits::Limits;
 use zkinfer_server::observe::WorkerPages;
+use zkinfer_server::process;
 use zkinfer_server::prover::Prover;
 use zkinfer_server::prover::local::LocalProver;
 use zkinfer_server::supervisor::health::{DeviceHealth, NvmlHealth, Unwatched};
@@ -56,8 +57,8 @@ pub(super) struct WorkerArguments {
     /// TLS: the private key of the certificate, as PEM.
     #[arg(long, env = "ZKINFER_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub(super) tls_key: Option<PathBuf>,
-    /// Name of this worker, for people.
-    #[arg(long, env = "ZKINFER_WORKER_NAME", default_value = "worker")]
+    /// Name of this worker, for people: of a job's tasks its tenant sees who did them. Default: this machine's name.
+    #[arg(long, env = "ZKINFER_WORKER_NAME", default_value_t = host_name(), hide_default_value = true)]
     pub(super) name: String,
     /// Circuits and committed weights that can be rebuilt.
     #[arg(long, env = "ZKINFER_CACHE_DIR", default_value = "zkinfer-cache")]
@@ -139,6 +140,15 @@ impl WorkerArguments {
     pub(super) fn patience(&self) -> Patience {
         let drain = Duration::from_secs(self.drain_seconds.into()) + GRACE + KILL_AFTER;
         Patience { drain, ..Patience::default() }
+    }
+}
+
+/// What the machine, or the container, is called; `worker` if it does not say.
+fn host_name() -> String {
+    let told = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match told.trim() {
+        "" => "worker".to_owned(),
+        name => name.to_owned(),
     }
 }
 
@@ -311,7 +321,8 @@ fn beat(prover: Arc<dyn Prover>, running: Arc<Running>) -> Box<dyn Fn() + Send +
 fn report(prover: &dyn Prover, running: &Running) -> WorkReport {
     let WorkDone { n_ended, busy } = running.done();
     let device = prover.devices().first().copied().unwrap_or_default();
-    WorkReport { n_ended, busy_ms: u64::try_from(busy.as_millis()).unwrap_or(u64::MAX), device }
+    let resident_bytes = process::resident_bytes().and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
+    WorkReport { n_ended, busy_ms: u64::try_from(busy.as_millis()).unwrap_or(u64::MAX), resident_bytes, device }
 }
 
 /// Ready when standard input ends: the supervisor asks for the end, or is dead.

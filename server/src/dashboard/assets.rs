@@ -40,3 +40,22 @@ pub(super) async fn asset(Path(name): Path<String>) -> Response {
 fn file(content_type: &'static str, text: &'static str) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static(content_type))], text).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use crate::placement::TaskKind;
+
+    /// A step that the script does not know gets the colour of another one.
+    #[test]
+    fn the_chart_has_a_colour_for_each_step_of_the_engine() {
+        let script = include_str!("assets/gantt.js");
+        let (_, rest) = script.split_once("const STEPS = [").unwrap();
+        let (list, _) = rest.split_once(']').unwrap();
+        let drawn: Vec<&str> = list.split(',').map(|name| name.trim().trim_matches('"')).collect();
+        // Registrations have no page with a chart.
+        let steps: BTreeSet<&str> = TaskKind::ALL.iter().filter(|&&kind| kind != TaskKind::Register).map(|kind| kind.name()).collect();
+        assert_eq!((drawn.len(), drawn.into_iter().collect::<BTreeSet<_>>()), (steps.len(), steps));
+    }
+}

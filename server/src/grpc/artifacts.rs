@@ -100,7 +100,7 @@ async fn begin(app: &App, caller: Caller, mut request: v1::BeginUploadRequest) -
     fields.request_id(&request_id);
     fields.text("media_type", &request.media_type);
     let digest = fields.hash("blake3", &request.blake3);
-    let max_bytes = app.limits.model_bytes.max(app.limits.input_bytes);
+    let max_bytes = app.limits.largest_upload_bytes();
     let size_bytes = u64::try_from(request.size_bytes).unwrap_or(0);
     if size_bytes == 0 || size_bytes > max_bytes {
         fields.wrong("size_bytes", format!("must be from 1 to {max_bytes}"));
@@ -197,7 +197,7 @@ async fn next(app: &App, stream: &mut Streaming<v1::WriteChunksRequest>) -> Resu
     tokio::select! {
         message = stream.message() => message.map_err(|error| status::complete(&error)),
         () = tokio::time::sleep(app.limits.upload_idle) => Err(ApiError::Deadline.into()),
-        () = app.closing.cancelled() => Err(ApiError::Unavailable {
+        () = app.cutting.cancelled() => Err(ApiError::Unavailable {
             reason: "DRAINING",
             message: "the service is shutting down; resume the upload".into(),
             retry: std::time::Duration::from_secs(2),
@@ -261,7 +261,7 @@ async fn send_range(
             sent = sender.send(message) => sent.is_ok(),
             // A client that does not read holds nothing for longer than this.
             () = tokio::time::sleep(app.limits.unary) => false,
-            () = app.closing.cancelled() => false,
+            () = app.cutting.cancelled() => false,
         };
         if is_error || !sent {
             return;

@@ -51,6 +51,8 @@ pub(crate) struct App {
     pub(crate) draining: CancellationToken,
     /// Streams end.
     pub(crate) closing: CancellationToken,
+    /// Uploads and downloads end too.
+    pub(crate) cutting: CancellationToken,
 }
 
 /// Who calls.

@@ -148,6 +148,7 @@ impl ApiError {
             }
             UploadError::Elsewhere => Self::Aborted { reason: "UPLOAD_STARTS_AGAIN", message: error.to_string(), retry: SECOND },
             UploadError::InUse => Self::Aborted { reason: "UPLOAD_IN_USE", message: error.to_string(), retry: SECOND },
+            UploadError::NoRoom { .. } => storage_full(error.to_string()),
             UploadError::Engine(error) => error.into(),
             UploadError::Bytes(error) => error.into(),
         }

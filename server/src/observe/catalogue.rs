@@ -115,12 +115,18 @@ pub const CATALOGUE: &[Described] = &[
     gauge("process_start_time_seconds", &[], "When the process started, in seconds since 1970"),
 ];
 
-/// Metrics of a worker elsewhere, beside those of its devices, which are the service's. Its devices go by name, such as `cuda:0`.
+/// Metrics of a worker elsewhere, beside those of its devices, its process and its version, which are the service's. Its devices go by name, such as
+/// `cuda:0`.
 pub const WORKER_CATALOGUE: &[Described] = &[
     gauge("zkinfer_worker_up", &["device"], "Whether the device's process runs and has a session with the service"),
     counter("zkinfer_worker_starts_total", &["device"], "Processes that were started for the device"),
     counter("zkinfer_worker_tasks_total", &["device"], "Attempts at tasks that ended, however they did"),
     counter("zkinfer_worker_busy_seconds_total", &["device"], "Time of attempts, running ones included; two at a time count twice"),
+    gauge(
+        "zkinfer_worker_resident_memory_bytes",
+        &["device"],
+        "Resident memory of the device's process, as it told last; 0 while there is none",
+    ),
 ];
 
 /// The entry of a metric.

@@ -16,8 +16,7 @@ use crate::supervisor::Children;
 
 /// The collectors of a service that proves with `prover`, or by `children`.
 pub(super) fn collectors(prover: Arc<dyn Prover>, children: Option<Arc<Children>>) -> Vec<Box<dyn Collector>> {
-    let started_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-    vec![Box::new(ProcessCollector { started_seconds }), Box::new(DeviceCollector { prover, children })]
+    vec![Box::new(ProcessCollector::new()), Box::new(DeviceCollector { prover, children })]
 }
 
 /// Begins a metric of the catalogue.
@@ -42,15 +41,23 @@ fn counter(encoder: &mut DescriptorEncoder<'_>, name: &'static str, value: Optio
     begin(encoder, name)?.encode_counter::<NoLabelSet, _, u64>(&value, None)
 }
 
-#[derive(Debug)]
-struct ProcessCollector {
+/// This process.
+#[derive(Debug, Clone)]
+pub(super) struct ProcessCollector {
     started_seconds: f64,
+}
+
+impl ProcessCollector {
+    /// Of a process that starts now.
+    pub(super) fn new() -> Self {
+        Self { started_seconds: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()) }
+    }
 }
 
 impl Collector for ProcessCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let facts = process::facts();
-        gauge(&mut encoder, "process_resident_memory_bytes", facts.resident_bytes)?;
+        gauge(&mut encoder, "process_resident_memory_bytes", crate::process::resident_bytes())?;
         gauge(&mut encoder, "process_peak_resident_memory_bytes", crate::process::peak_resident_bytes())?;
         counter(&mut encoder, "process_cpu_seconds_total", facts.cpu.map(|time| time.as_secs_f64()))?;
         gauge(&mut encoder, "process_open_fds", facts.open_fds)?;

@@ -58,7 +58,7 @@ impl<E: Engine> Observed<E> {
         })
     }
 
-    /// As [`Self::settled`], for an attempt that gave nothing.
+    /// As [`Self::settled`], for an attempt that gave nothing and counts for nothing.
     fn in_vain<'a>(
         &'a self,
         operation: &'static str,
@@ -100,20 +100,24 @@ impl<E: Engine> Observed<E> {
         }
     }
 
-    /// Counts the end of a subject, if it has ended. What cannot be read now is not counted: nothing waits for a number.
-    async fn look(&self, subject: &Subject) {
+    /// Counts the end of a subject, if it has ended. What cannot be read now is not counted: nothing waits for a number. Answers whether it goes on.
+    async fn look(&self, subject: &Subject) -> bool {
         let Subject { kind, tenant, id } = subject;
         match kind {
-            SubjectKind::Job => {
-                if let Ok(Some(job)) = self.inner.job(tenant, id).await {
+            SubjectKind::Job => match self.inner.job(tenant, id).await {
+                Ok(Some(job)) => {
                     self.metrics.job_seen(&job);
+                    matches!(job.state(), v1::job::State::Queued | v1::job::State::Running)
                 }
-            }
-            SubjectKind::Model => {
-                if let Ok(Some(model)) = self.inner.model(tenant, id).await {
+                Ok(None) | Err(_) => false,
+            },
+            SubjectKind::Model => match self.inner.model(tenant, id).await {
+                Ok(Some(model)) => {
                     self.metrics.model_seen(&model);
+                    model.state() == v1::model::State::Compiling
                 }
-            }
+                Ok(None) | Err(_) => false,
+            },
         }
     }
 }
@@ -334,7 +338,17 @@ impl<E: Engine> TaskEngine for Observed<E> {
     }
 
     fn fail(&self, lease: &Lease, failed: FailedAttempt, usage: Usage) -> EngineFuture<'_, ()> {
-        self.in_vain("fail", "failed", lease, self.inner.fail(lease, failed, usage))
+        let subject = lease.task.subject.clone();
+        let work = self.timed("fail", self.inner.fail(lease, failed, usage));
+        Box::pin(async move {
+            let result = work.await;
+            match &result {
+                Ok(()) => self.metrics.attempt_ended(if self.look(&subject).await { "retried" } else { "failed" }),
+                Err(EngineError::Fenced) => self.metrics.attempt_ended("fenced"),
+                Err(_) => {}
+            }
+            result
+        })
     }
 
     fn release(&self, lease: &Lease, usage: Usage) -> EngineFuture<'_, ()> {

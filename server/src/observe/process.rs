@@ -5,7 +5,6 @@ use std::time::Duration;
 /// What the system says.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct ProcessFacts {
-    pub(super) resident_bytes: Option<u64>,
     pub(super) cpu: Option<Duration>,
     pub(super) open_fds: Option<u64>,
 }
@@ -17,16 +16,9 @@ const TICKS_PER_SECOND: u64 = 100;
 pub(super) fn facts() -> ProcessFacts {
     let read = |file: &str| std::fs::read_to_string(file).ok();
     ProcessFacts {
-        resident_bytes: read("/proc/self/status").as_deref().and_then(resident_bytes),
         cpu: read("/proc/self/stat").as_deref().and_then(cpu_time),
         open_fds: std::fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as u64),
     }
-}
-
-fn resident_bytes(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1024)
 }
 
 /// Fields 14 and 15 of proc(5), user and system ticks. Field 2, the name, may hold spaces and parentheses: fields are counted from its end.
@@ -43,8 +35,6 @@ mod tests {
 
     #[test]
     fn reads_what_proc_writes() {
-        assert_eq!(resident_bytes("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2 << 20));
-        assert_eq!(resident_bytes("Name:\tx\n"), None);
         let stat = "7 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0";
         assert_eq!(cpu_time(stat), Some(Duration::from_secs(2)));
         assert_eq!(cpu_time("7 (a"), None);

@@ -1,5 +1,5 @@
-//! The HTTP port of a worker: `/livez`, `/readyz` and `/metrics` of the process that keeps the children, with what each of them tells of its device
-//! and its work.
+//! The HTTP port of a worker: `/livez`, `/readyz` and `/metrics` of the process that keeps the children, with what each of them tells of itself, its
+//! device and its work.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, NoLabel
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
-use super::collectors::{begin, encode_devices};
+use super::collectors::{ProcessCollector, begin, encode_devices};
 use super::http::HttpPort;
 use super::http_server::serve;
 use crate::limits::Limits;
@@ -48,12 +48,23 @@ impl WorkerPages {
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
             .fallback(async || (StatusCode::NOT_FOUND, "there are /metrics, /livez, /healthz and /readyz\n"))
-            .with_state(self)
+            .with_state(Shown { pages: self, process: ProcessCollector::new() })
     }
+}
 
+/// What a request is answered from.
+#[derive(Clone)]
+struct Shown {
+    pages: WorkerPages,
+    process: ProcessCollector,
+}
+
+impl Shown {
     fn exposition(&self) -> String {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Told(self.children.states())));
+        registry.register_collector(Box::new(Version));
+        registry.register_collector(Box::new(self.process.clone()));
+        registry.register_collector(Box::new(Told(self.pages.children.states())));
         let mut text = String::new();
         // A string takes everything.
         if encode(&mut text, &registry).is_err() {
@@ -64,7 +75,7 @@ impl WorkerPages {
 }
 
 /// Ready: a child has a session with the service. One whose device failed for good does not keep the others from work.
-async fn readyz(State(pages): State<WorkerPages>) -> Response {
+async fn readyz(State(Shown { pages, .. }): State<Shown>) -> Response {
     let is_connected = pages.children.states().values().any(|child| child.has_session);
     let (code, text) = match (pages.draining.is_cancelled(), is_connected) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining: the worker is shutting down\n"),
@@ -74,8 +85,18 @@ async fn readyz(State(pages): State<WorkerPages>) -> Response {
     (code, text).into_response()
 }
 
-async fn metrics(State(pages): State<WorkerPages>) -> Response {
-    ([(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE))], pages.exposition()).into_response()
+async fn metrics(State(shown): State<Shown>) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE))], shown.exposition()).into_response()
+}
+
+/// As the service's: what tells its processes from others, whatever a scraper calls them.
+#[derive(Debug)]
+struct Version;
+
+impl Collector for Version {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        begin(&mut encoder, "zkinfer_build_info")?.encode_family(&[("version", env!("CARGO_PKG_VERSION"))])?.encode_gauge(&1)
+    }
 }
 
 /// Children by name: that of their device.
@@ -91,6 +112,9 @@ impl Collector for Told {
         self.counter(&mut encoder, "zkinfer_worker_starts_total", |child| child.n_starts)?;
         self.counter(&mut encoder, "zkinfer_worker_tasks_total", |child| child.work.n_ended)?;
         self.counter(&mut encoder, "zkinfer_worker_busy_seconds_total", |child| child.work.busy_ms as f64 / 1000.0)?;
+        self.gauge(&mut encoder, "zkinfer_worker_resident_memory_bytes", |child| {
+            i64::try_from(child.work.resident_bytes).unwrap_or(i64::MAX)
+        })?;
         let devices = self.0.iter().map(|(name, child)| (name.clone(), child.work.device)).collect();
         encode_devices(&devices, encoder)
     }

@@ -17,16 +17,19 @@ pub struct WorkReport {
     pub n_ended: u64,
     /// Time of attempts, of those that run too, in milliseconds; two at a time count twice.
     pub busy_ms: u64,
+    /// Its resident memory, in bytes; 0: not known.
+    pub resident_bytes: u64,
     /// Its device.
     pub device: DeviceReport,
 }
 
-/// Numbers: attempts, milliseconds, running tasks, whether degraded, fallbacks by reason; then memory in use, at most so far and allowed, if it is known.
+/// Numbers: attempts, milliseconds, bytes, running tasks, whether degraded, fallbacks by reason; then memory in use, at most so far and allowed, if it is known.
 impl fmt::Display for WorkReport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let DeviceReport { jobs, is_degraded, condition } = self.device;
         let (of_memory, of_device) = (condition.n_fallbacks_memory, condition.n_fallbacks_device);
-        write!(formatter, "{} {} {jobs} {} {of_memory} {of_device}", self.n_ended, self.busy_ms, u8::from(is_degraded))?;
+        let degraded = u8::from(is_degraded);
+        write!(formatter, "{} {} {} {jobs} {degraded} {of_memory} {of_device}", self.n_ended, self.busy_ms, self.resident_bytes)?;
         match condition.memory {
             None => Ok(()),
             Some(memory) => write!(formatter, " {} {} {}", memory.used_bytes, memory.peak_bytes, memory.limit_bytes),
@@ -39,8 +42,8 @@ impl FromStr for WorkReport {
 
     fn from_str(text: &str) -> Result<Self, NoWord> {
         let numbers: Vec<u64> = text.split(' ').map(str::parse).collect::<Result<_, _>>().map_err(|_| NoWord)?;
-        let (&[n_ended, busy_ms, jobs, degraded, n_fallbacks_memory, n_fallbacks_device], memory) =
-            numbers.split_first_chunk::<6>().ok_or(NoWord)?;
+        let (&[n_ended, busy_ms, resident_bytes, jobs, degraded, n_fallbacks_memory, n_fallbacks_device], memory) =
+            numbers.split_first_chunk::<7>().ok_or(NoWord)?;
         let memory = match *memory {
             [] => None,
             [used_bytes, peak_bytes, limit_bytes] => Some(DeviceMemory { used_bytes, peak_bytes, limit_bytes }),
@@ -48,12 +51,12 @@ impl FromStr for WorkReport {
         };
         let jobs = usize::try_from(jobs).map_err(|_| NoWord)?;
         let condition = Condition { memory, n_fallbacks_memory, n_fallbacks_device };
-        Ok(Self { n_ended, busy_ms, device: DeviceReport { jobs, is_degraded: degraded != 0, condition } })
+        Ok(Self { n_ended, busy_ms, resident_bytes, device: DeviceReport { jobs, is_degraded: degraded != 0, condition } })
     }
 }
 
 impl WorkReport {
-    /// Together with what earlier processes for the same device did. What the device is like is what the last one says.
+    /// Together with what earlier processes for the same device did. What process and device are like is what the last one says.
     fn after(self, earlier: Self) -> Self {
         let (mut condition, before) = (self.device.condition, earlier.device.condition);
         condition.n_fallbacks_memory = condition.n_fallbacks_memory.saturating_add(before.n_fallbacks_memory);
@@ -61,6 +64,7 @@ impl WorkReport {
         Self {
             n_ended: self.n_ended.saturating_add(earlier.n_ended),
             busy_ms: self.busy_ms.saturating_add(earlier.busy_ms),
+            resident_bytes: self.resident_bytes,
             device: DeviceReport { condition, ..self.device },
         }
     }
@@ -109,7 +113,8 @@ impl Children {
         let mut children = self.lock();
         let child = children.entry(name.to_owned()).or_default();
         child.has_session = false;
-        // Nothing runs, and nothing lies in the memory of a device any more.
+        // Nothing runs, and nothing lies in any memory any more.
+        child.work.resident_bytes = 0;
         child.work.device =
             DeviceReport { jobs: 0, condition: Condition { memory: None, ..child.work.device.condition }, ..child.work.device };
         child.earlier = child.work;
@@ -126,7 +131,7 @@ mod tests {
 
     fn report(n_ended: u64, memory: Option<DeviceMemory>) -> WorkReport {
         let condition = Condition { memory, n_fallbacks_memory: 2, n_fallbacks_device: 3 };
-        WorkReport { n_ended, busy_ms: 1500, device: DeviceReport { jobs: 1, is_degraded: true, condition } }
+        WorkReport { n_ended, busy_ms: 1500, resident_bytes: 4096, device: DeviceReport { jobs: 1, is_degraded: true, condition } }
     }
 
     #[test]
@@ -135,7 +140,8 @@ mod tests {
             let told = report(7, memory);
             assert_eq!(told.to_string().parse(), Ok(told));
         }
-        for other in ["", "1 2 3 4 5", "1 2 3 4 5 6 7", "1 2 3 4 5 6 7 8 9 10", "1 2 3 4 5 -6", "1 2 3 4 5 x", "1  2 3 4 5 6"] {
+        for other in ["", "1 2 3 4 5 6", "1 2 3 4 5 6 7 8", "1 2 3 4 5 6 7 8 9 10 11", "1 2 3 4 5 6 -7", "1 2 3 4 5 6 x", "1  2 3 4 5 6 7"]
+        {
             assert_eq!(other.parse::<WorkReport>(), Err(NoWord), "{other}");
         }
     }
@@ -150,11 +156,13 @@ mod tests {
             for n_ended in 0..=n_ended {
                 children.heard("cuda:0", &Word::Work(report(n_ended, Some(DeviceMemory::default()))));
             }
-            assert!(children.states()["cuda:0"].has_session);
+            let child = children.states()["cuda:0"];
+            assert!(child.has_session && child.work.resident_bytes == 4096);
             children.ended("cuda:0");
         }
         let child = children.states()["cuda:0"];
         assert_eq!((child.has_session, child.n_starts, child.work.n_ended, child.work.busy_ms), (false, 2, 8, 3000));
+        assert_eq!(child.work.resident_bytes, 0);
         let DeviceReport { jobs, condition, .. } = child.work.device;
         assert_eq!((jobs, condition), (0, Condition { memory: None, n_fallbacks_memory: 4, n_fallbacks_device: 6 }));
     }

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use tonic::Code;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Response, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 use zkinfer_proto::v1;
-use zkinfer_server::Ended;
+use zkinfer_server::{Config, Ended};
 
-use crate::harness::{Service, config, expect_error, job_request};
+use crate::harness::{Client, Service, chunks, config, expect_error, job_request};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_draining_service_finishes_what_runs_admits_nothing_and_keeps_what_waits() {
@@ -88,4 +93,90 @@ async fn a_worker_that_does_not_listen_does_not_hold_up_the_end() {
     service.begin_stop();
     let ended = tokio::time::timeout(Duration::from_secs(1), service.ended()).await;
     assert_eq!(ended.expect("ends by its deadline"), Ended::Forced);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_are_taken_after_readiness_went_off_until_those_who_send_them_have_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.drain_pause = Duration::from_secs(2);
+    let mut service = Service::start(config).await;
+    let mut client = service.client().await;
+    let model = client.ready_model("mlp").await.name;
+    let mut health = HealthClient::new(client.channel.clone());
+    service.begin_stop();
+    while health.check(HealthCheckRequest::default()).await.unwrap().into_inner().status() == ServingStatus::Serving {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // By another connection too.
+    let late = service.client().await.create_job(&model, "steps=1").await.name;
+    assert_eq!(client.job_end(&late).await.state(), v1::job::State::Succeeded);
+    drop((client, health));
+    assert_eq!(service.ended().await, Ended::Drained);
+}
+
+/// A service without workers while an upload is on its way: when this answers, the service has told who watches to go elsewhere.
+struct Uploading {
+    service: Service,
+    rest: Vec<v1::WriteChunksRequest>,
+    sender: mpsc::Sender<v1::WriteChunksRequest>,
+    written: tokio::task::JoinHandle<Result<Response<v1::UploadSession>, Status>>,
+}
+
+async fn drain_while_uploading(mut config: Config) -> Uploading {
+    config.workers = 0;
+    let uploads = config.data_dir.join("uploads");
+    let mut service = Service::start(config).await;
+    let mut client = service.client().await;
+    // Nobody registers it, so that it is watched for as long as the service likes.
+    let name = client.create_model("mlp", "steps=1").await.name;
+    let mut watching = client.models.watch_model(v1::WatchModelRequest { name, from_sequence: 0 }).await.unwrap().into_inner();
+    let bytes = [7; 3000];
+    let request = v1::BeginUploadRequest { size_bytes: 3000, blake3: blake3::hash(&bytes).as_bytes().to_vec(), ..Default::default() };
+    let upload = client.artifacts.begin_upload(request).await.unwrap().into_inner().upload;
+    let mut rest = chunks(&upload, &bytes, 0, 1000);
+    let (sender, receiver) = mpsc::channel(rest.len());
+    let Client { mut artifacts, .. } = client;
+    let written = tokio::spawn(async move { artifacts.write_chunks(ReceiverStream::new(receiver)).await });
+    sender.send(rest.remove(0)).await.unwrap();
+    let file = uploads.join(upload.rsplit('/').next().unwrap());
+    // Its stream is known to the service.
+    while !file.exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    service.begin_stop();
+    let status = loop {
+        match watching.message().await {
+            Ok(event) => assert!(event.is_some(), "the stream ends with a hint"),
+            Err(status) => break status,
+        }
+    };
+    expect_error(&status, Code::Unavailable, "DRAINING");
+    Uploading { service, rest, sender, written }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_may_finish_while_a_service_without_workers_drains() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.drain = Duration::from_secs(60);
+    let Uploading { service, rest, sender, written } = drain_while_uploading(config).await;
+    for chunk in rest {
+        sender.send(chunk).await.unwrap();
+    }
+    drop(sender);
+    assert!(written.await.unwrap().unwrap().into_inner().complete);
+    assert_eq!(service.ended().await, Ended::Drained);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_takes_longer_is_told_to_go_on_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.drain = Duration::from_millis(50);
+    let Uploading { service, rest: _, sender, written } = drain_while_uploading(config).await;
+    let status = written.await.unwrap().unwrap_err();
+    expect_error(&status, Code::Unavailable, "DRAINING");
+    drop(sender);
+    assert_eq!(service.ended().await, Ended::Drained);
 }

@@ -147,6 +147,27 @@ async fn the_metrics_are_those_of_the_catalogue_and_tell_what_happened() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_is_made_again_is_told_from_one_that_fails_its_job() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    let port = loopback();
+    config.http = Some(port.clone());
+    let service = Service::start(config).await;
+    let mut client = service.client().await;
+    let model = client.ready_model("mlp").await.name;
+    for script in ["steps=1 device-once", "steps=1 reject"] {
+        let job = client.create_job(&model, script).await.name;
+        client.job_end(&job).await;
+    }
+    let metrics = Metrics::settled(port.address()).await;
+    // The registration's was completed too.
+    for (outcome, count) in [("retried", 1.0), ("failed", 1.0), ("completed", 2.0)] {
+        assert_eq!(metrics.value(&format!("zkinfer_attempts_total{{outcome=\"{outcome}\"}}")), count, "{outcome}");
+    }
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_queue_and_its_watchers_are_told_while_they_are_there() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = config(folder.path());

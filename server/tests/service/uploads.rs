@@ -168,3 +168,30 @@ async fn bytes_of_an_upload_that_was_given_up_are_removed_at_the_start_and_later
     assert!(done.complete);
     service.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_has_no_room_on_the_disk_waits_until_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.limits.model_bytes = SIZE as u64;
+    config.limits.input_bytes = 1 << 20;
+    config.limits.upload_disk_bytes = SIZE as u64 + 1_000_000;
+    let service = Service::start(config).await;
+    let mut client = service.client().await;
+    let (first, mut second) = (content(), content());
+    second[0] = 1;
+    let uploads = [begin(&mut client, &first, "").await.upload, begin(&mut client, &second, "").await.upload];
+    // What lies there counts, whole chunks of it, and of the one that begins all that was announced.
+    assert_eq!(send(&mut client, &uploads[0], &first, 10 * CHUNK).await, 10 * CHUNK);
+    let status = client.artifacts.write_chunks(tokio_stream::iter(chunks(&uploads[1], &second, 0, CHUNK))).await.unwrap_err();
+    let details = expect_error(&status, Code::ResourceExhausted, "STORAGE_FULL");
+    assert!(details.retry_info().is_some());
+    assert!(!file(folder.path(), &uploads[1]).exists());
+    // The one that has a part there goes on, and then there is room.
+    for (upload, bytes, offset) in [(&uploads[0], &first, 10 * CHUNK), (&uploads[1], &second, 0)] {
+        let rest = chunks(upload, bytes, offset, CHUNK);
+        let done = client.artifacts.write_chunks(tokio_stream::iter(rest)).await.unwrap().into_inner();
+        assert!(done.complete);
+    }
+    service.stop().await;
+}

@@ -59,6 +59,14 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
+{{/*
+pause (none if left out), drain. Until a pod is killed: more than what a program may take by itself, which is its pause, its drain, and at most 25 seconds
+after that: a device's process 15 seconds until it is killed and the service 10 until it cuts what is left, or the service twice 10; and 5 for the last spans.
+*/}}
+{{- define "zkinfer.grace" -}}
+{{- add (default 0 .pause) .drain 35 -}}
+{{- end -}}
+
 {{/* root, part, drain. Options that all programs have, and those of the user. */}}
 {{- define "zkinfer.environment" -}}
 - name: ZKINFER_HTTP_LISTEN
@@ -74,10 +82,20 @@ topologySpreadConstraints:
 {{- with .root.Values.tracing.otlpEndpoint }}
 - name: OTEL_EXPORTER_OTLP_ENDPOINT
   value: {{ . | quote }}
+- name: ZKINFER_TRACE_DETAIL
+  value: {{ $.root.Values.tracing.detail }}
 {{- end }}
 {{- with .part.extraEnv }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{/* Name of a worker, or of a service that is one: its pod's, which the dashboard and the events of jobs then tell. */}}
+{{- define "zkinfer.workerName" -}}
+- name: ZKINFER_WORKER_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
 {{- end -}}
 
 {{/* root. The database's URL. */}}

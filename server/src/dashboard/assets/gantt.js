@@ -3,7 +3,7 @@
 import { html, svg } from "./dom.js";
 import { duration } from "./format.js";
 
-const STEPS = ["layer", "commit", "witness", "bind", "wrap", "join", "outer", "prove"];
+const STEPS = ["layer", "commit", "witness", "bind", "leaf", "join", "outer", "prove"];
 const LEFT = 150;
 const WIDTH = 1000;
 const LANE = 22;
