@@ -158,7 +158,7 @@ pub(crate) async fn a_job_that_is_not_over_is_never_deleted(world: World) {
     world.engine.cancel_job("acme", &job.id, "").await.unwrap();
     stays(State::Cancelling).await;
     assert_eq!(rows(&world).await["tasks"], before["tasks"]);
-    world.engine.release(&leased.lease).await.unwrap();
+    world.engine.release(&leased.lease, zkinfer_server::engine::Usage::default()).await.unwrap();
     assert_eq!(world.engine.delete_job("other", &job.id).await.unwrap(), Deletion::Absent, "it is of another tenant");
     assert_eq!(delete(&world, &job).await, Deletion::Deleted);
 }

@@ -17,7 +17,7 @@ use prost::Message as _;
 use zkinfer_proto::v1;
 
 use super::super::document::{Document, is_final_job};
-use super::super::{Deletion, EngineError, Notice, Subject, SubjectKind, timestamp_ms};
+use super::super::{Deletion, EngineError, Notice, Operations as _, Subject, SubjectKind, timestamp_ms};
 use super::lease::get;
 use super::many::{Many, Value, row};
 use super::{Dialect, Locked, SqlEngine, Writing, lock, subject};
