@@ -114,13 +114,13 @@ pub(crate) async fn an_old_job_goes_with_all_that_belongs_to_it_and_nothing_else
 
 pub(crate) async fn a_job_is_as_old_as_its_end(world: World) {
     world.ready_model("acme", "net", whole()).await;
-    let [young, old] = [7, 8].map(|created_ms| Some(zkinfer_server::engine::timestamp(created_ms)));
-    let young = world.job_with("acme", "net", |job| job.create_time = young).await;
+    let young = world.job("acme", "net").await;
     world.engine.cancel_job("acme", &young.id, "").await.unwrap();
     // As a job of an early version, which told only when it was created.
-    let old = world.job_with("acme", "net", |job| job.create_time = old).await;
+    let old = world.job("acme", "net").await;
     let document = v1::Job { state: State::Failed.into(), ..Default::default() }.encode_to_vec();
     world.execute(&format!("UPDATE jobs SET state = 5, doc = {} WHERE id = '{}'", world.blob(&document), old.id)).await;
+    world.execute("UPDATE jobs SET created_ms = 7").await;
     assert_eq!(world.engine.delete_ended(HOUR, 100).await.unwrap(), 1);
     assert_eq!(world.get(&young).await.state(), State::Cancelled, "it was created long ago, and ended just now");
     assert!(world.engine.job("acme", &old.id).await.unwrap().is_none());
@@ -269,9 +269,9 @@ pub(crate) async fn a_list_goes_on_behind_a_job_that_was_deleted(world: World) {
     world.ready_model("acme", "net", whole()).await;
     let mut jobs = Vec::new();
     for created_ms in 1..=5 {
-        let time = Some(zkinfer_server::engine::timestamp(created_ms));
-        let job = world.job_with("acme", "net", |job| job.create_time = time).await;
+        let job = world.job("acme", "net").await;
         world.engine.cancel_job("acme", &job.id, "").await.unwrap();
+        world.execute(&format!("UPDATE jobs SET created_ms = {created_ms} WHERE id = '{}'", job.id)).await;
         jobs.push(job);
     }
     let page = async |after| world.engine.list_jobs("acme", JobFilter::default(), PageRequest { size: 2, after }).await.unwrap();
