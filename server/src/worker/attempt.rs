@@ -222,6 +222,8 @@ impl Worker {
 
     /// Nothing is published that a client would refuse.
     fn verify(&self, material: &Material<'_>, proved: &ProvedJob, reporter: &Reporter) -> Result<(), ProverError> {
+        // As the stages of the prover have theirs.
+        let _span = tracing::info_span!("stage", otel.name = VERIFY.name, stage = VERIFY.name, step = 0).entered();
         let event = |edge| StageEvent { name: VERIFY.name, index: 0, total: VERIFY.total, edge };
         reporter.report(event(StageEdge::Begin))?;
         let key = material.verifier_key()?;
