@@ -145,12 +145,12 @@ def test_errors_say_who_and_why() -> None:
 def test_a_batch_is_over_when_all_jobs_that_are_there_have_ended() -> None:
     ends = _Ends("tenants/a/batches/1", lambda *_: None)
 
-    def is_over(ended: list[str], **counts: int) -> bool:
-        event = proof_pb2.BatchEvent(batch=proof_pb2.Batch(**counts), ended=ended)
+    def is_over(ended: str, batch: proof_pb2.Batch) -> bool:
+        event = proof_pb2.BatchEvent(batch=batch, ended=[ended])
         ends.take(event)
         return ends.is_over(event)
 
-    assert not is_over(["1"], total=3, succeeded=1, queued=2)
+    assert not is_over("1", proof_pb2.Batch(total=3, succeeded=1, queued=2))
     # The first was deleted.
-    assert not is_over(["2"], total=2, failed=1, queued=1)
-    assert is_over(["3"], total=2, failed=1, succeeded=1)
+    assert not is_over("2", proof_pb2.Batch(total=2, failed=1, queued=1))
+    assert is_over("3", proof_pb2.Batch(total=2, failed=1, succeeded=1))
