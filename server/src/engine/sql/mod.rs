@@ -178,6 +178,24 @@ impl Writing {
 }
 
 impl SqlEngine {
+    /// An engine that remembers nothing yet; on the runtime that it is called on.
+    fn over(dialect: Dialect, writers: Writers, readers: AnyPool, limits: &Limits, notices: Arc<Notices>) -> Self {
+        Self {
+            dialect,
+            writers,
+            readers,
+            rules: Rules::new(limits),
+            clock: ProcessClock::start(),
+            counts: Arc::default(),
+            positions: Arc::default(),
+            model_artifacts: Arc::default(),
+            desk: Arc::new(Desk::new()),
+            newcomers: Arc::new(Newcomers::new()),
+            runtime: Handle::current(),
+            notices,
+        }
+    }
+
     async fn begin(&self) -> Result<Writing, EngineError> {
         self.begin_with(Waits::Long).await
     }

@@ -2,19 +2,15 @@
 //! last. Migrations are embedded and only go forward; an advisory lock keeps two servers from running them at once.
 
 use std::str::FromStr as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
-use tokio::runtime::Handle;
 
-use super::desk::Desk;
-use super::joint::Newcomers;
 use super::lines::Lines;
 use super::notices::Notices;
-use super::{Dialect, ProcessClock, Rules, SqlEngine, Writers};
+use super::{Dialect, SqlEngine, Writers};
 use crate::limits::Limits;
 
 /// The oldest version that is tested.
@@ -93,21 +89,10 @@ impl SqlEngine {
             .connect_with(options)
             .await
             .map_err(|source| PostgresError::Connect { place: place(url), source })?;
-        Ok(Self {
-            dialect: Dialect::Postgres,
-            // Some of the connections are left for those who read.
-            writers: Writers::Lines(Lines::new(pool.clone(), (n_connections - n_connections / 4).min(n_connections - 1) as usize)),
-            readers: pool,
-            rules: Rules::new(limits),
-            clock: ProcessClock::start(),
-            counts: Arc::default(),
-            positions: Arc::default(),
-            model_artifacts: Arc::default(),
-            desk: Arc::new(Desk::new()),
-            newcomers: Arc::new(Newcomers::new()),
-            runtime: Handle::current(),
-            notices: Notices::over(url).map_err(PostgresError::Url)?,
-        })
+        let notices = Notices::over(url).map_err(PostgresError::Url)?;
+        // Some of the connections are left for those who read.
+        let lines = Lines::new(pool.clone(), (n_connections - n_connections / 4).min(n_connections - 1) as usize);
+        Ok(Self::over(Dialect::Postgres, Writers::Lines(lines), pool, limits, notices))
     }
 
     /// Brings a PostgreSQL database to this version's schema; answers the version.

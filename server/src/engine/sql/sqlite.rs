@@ -6,19 +6,15 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AnyPool, ConnectOptions as _, Connection as _, Executor as _};
-use tokio::runtime::Handle;
 
-use super::desk::Desk;
 use super::group::Group;
-use super::joint::Newcomers;
 use super::notices::Notices;
-use super::{Dialect, ProcessClock, Rules, SqlEngine, Writers};
+use super::{Dialect, SqlEngine, Writers};
 use crate::limits::Limits;
 
 /// Why the database could not be opened.
@@ -75,20 +71,8 @@ impl SqlEngine {
         sqlx::any::install_default_drivers();
         let writers = pool(&path, "rw", 1).await.map_err(OpenError::Database)?;
         let writer = writers.acquire().await.map_err(OpenError::Database)?;
-        Ok(Self {
-            dialect: Dialect::Sqlite,
-            writers: Writers::Group(Group::new(writer.detach(), lock)),
-            readers: pool(&path, "ro", 4).await.map_err(OpenError::Database)?,
-            rules: Rules::new(limits),
-            clock: ProcessClock::start(),
-            counts: Arc::default(),
-            positions: Arc::default(),
-            model_artifacts: Arc::default(),
-            desk: Arc::new(Desk::new()),
-            newcomers: Arc::new(Newcomers::new()),
-            runtime: Handle::current(),
-            notices: Notices::silent(),
-        })
+        let readers = pool(&path, "ro", 4).await.map_err(OpenError::Database)?;
+        Ok(Self::over(Dialect::Sqlite, Writers::Group(Group::new(writer.detach(), lock)), readers, limits, Notices::silent()))
     }
 }
 
