@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use zkinfer_proto::v1;
 
-use crate::harness::{Client, Service, config, job_request};
+use crate::harness::{Client, ENDLESS, Service, config, job_request};
 use crate::scripted_prover::ScriptedProver;
 
 const DATA_DIR: &str = "ZKINFER_TEST_DATA_DIR";
@@ -132,7 +132,7 @@ async fn a_job_that_kills_its_service_is_given_up() {
     let folder = tempfile::tempdir().unwrap();
     let mut process = Process::start(folder.path(), 2).await;
     let model = process.client.ready_model("mlp").await.name;
-    let name = process.client.create_job(&model, "steps=1000 ms=20").await.name;
+    let name = process.client.create_job(&model, ENDLESS).await.name;
     // Whose fault it is that a service dies is not known: more deaths are forgiven than to a worker.
     for death in 0.. {
         let job = process.client.get_job(&name).await;

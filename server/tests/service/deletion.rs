@@ -16,7 +16,7 @@ use zkinfer_server::auth::{Authentication, KeyFile, Scopes};
 use zkinfer_server::engine::sql::SqlEngine;
 use zkinfer_server::limits::Limits;
 
-use crate::harness::{Client, Service, config, expect_error, job_request, with_bearer};
+use crate::harness::{Client, ENDLESS, Service, config, expect_error, job_request, with_bearer};
 
 fn deletion(name: &str) -> v1::DeleteJobRequest {
     v1::DeleteJobRequest { name: name.into(), allow_missing: false }
@@ -112,7 +112,7 @@ async fn a_job_that_has_not_ended_is_not_deleted() {
     let service = Service::start(config(folder.path())).await;
     let mut client = service.client().await;
     let model = client.ready_model("mlp").await.name;
-    let running = client.create_job(&model, "steps=1000 ms=5").await.name;
+    let running = client.create_job(&model, ENDLESS).await.name;
     let queued = client.create_job(&model, "steps=1").await.name;
     client.job_runs(&running).await;
     for (name, state) in [(&running, "RUNNING"), (&queued, "QUEUED")] {
@@ -158,21 +158,22 @@ async fn a_tenant_deletes_only_its_own_jobs_and_with_the_scope_to_create_them() 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_keeps_time_deletes_old_jobs_and_only_if_told_to() {
     let folder = tempfile::tempdir().unwrap();
-    let service = Service::start(config(folder.path())).await;
+    let mut config = config(folder.path());
+    config.drain = Duration::from_millis(50);
+    let service = Service::start(config.clone()).await;
     let mut client = service.client().await;
     let model = client.ready_model("mlp").await.name;
     let old = client.create_job(&model, "steps=1").await.name;
     client.job_end(&old).await;
     service.stop().await;
 
-    let service = Service::start(config(folder.path())).await;
+    let service = Service::start(config.clone()).await;
     let mut client = service.client().await;
-    let waits = client.create_job(&model, "steps=1000 ms=5").await.name;
+    let waits = client.create_job(&model, ENDLESS).await.name;
     client.job_runs(&waits).await;
     assert_eq!(client.get_job(&old).await.state(), State::Succeeded, "nobody said for how long");
     service.stop().await;
 
-    let mut config = config(folder.path());
     config.job_retention = Some(Duration::from_millis(1));
     let service = Service::start(config).await;
     let mut client = service.client().await;
@@ -194,7 +195,7 @@ async fn who_watches_a_job_that_is_gone_is_told() {
     let service = Service::start(config).await;
     let mut client = service.client().await;
     let model = client.ready_model("mlp").await.name;
-    let running = client.create_job(&model, "steps=1000 ms=5").await.name;
+    let running = client.create_job(&model, ENDLESS).await.name;
     let queued = client.create_job(&model, "steps=1").await.name;
     let request = v1::WatchJobRequest { name: queued.clone(), from_sequence: 0 };
     let mut stream = client.proofs.watch_job(request).await.unwrap().into_inner();

@@ -18,6 +18,9 @@ use zkinfer_server::{Config, Ended, ServeError};
 
 use crate::scripted_prover::ScriptedProver;
 
+/// The script of a job that runs for as long as a test could take: until it is cancelled.
+pub(crate) const ENDLESS: &str = "steps=100000 ms=20";
+
 pub(crate) struct Service {
     pub(crate) address: SocketAddr,
     shutdown: Option<oneshot::Sender<()>>,

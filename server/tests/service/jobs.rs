@@ -6,7 +6,7 @@ use tonic::Code;
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
 
-use crate::harness::{Service, config, expect_error, fields, job_request};
+use crate::harness::{ENDLESS, Service, config, expect_error, fields, job_request};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_gives_a_proof_that_verifies_and_only_for_its_statement() {
@@ -114,7 +114,7 @@ async fn queued_and_running_jobs_are_cancelled_and_final_ones_stay() {
     let service = Service::start(config(folder.path())).await;
     let mut client = service.client().await;
     let model = client.ready_model("mlp").await.name;
-    let running = client.create_job(&model, "steps=1000 ms=5").await.name;
+    let running = client.create_job(&model, ENDLESS).await.name;
     let queued = client.create_job(&model, "steps=1").await.name;
     client.job_runs(&running).await;
     let position = client.get_job(&queued).await.progress.unwrap().queue_position;
@@ -145,7 +145,7 @@ async fn a_deadline_ends_a_running_and_a_queued_job() {
     let deadline = std::time::SystemTime::now() + Duration::from_millis(300);
     let mut names = Vec::new();
     for _ in 0..2 {
-        let mut request = job_request(&model, "steps=1000 ms=5");
+        let mut request = job_request(&model, ENDLESS);
         request.job.as_mut().unwrap().deadline = Some(deadline.into());
         names.push(client.proofs.create_job(request).await.unwrap().into_inner().name);
     }
@@ -187,7 +187,7 @@ async fn jobs_are_filtered_and_run_by_priority() {
     let service = Service::start(config(folder.path())).await;
     let mut client = service.client().await;
     let model = client.ready_model("mlp").await.name;
-    let blocker = client.create_job(&model, "steps=1000 ms=5").await.name;
+    let blocker = client.create_job(&model, ENDLESS).await.name;
     client.job_runs(&blocker).await;
     let mut names = Vec::new();
     for priority in [0, 5] {
@@ -221,7 +221,7 @@ async fn a_full_queue_is_refused_with_a_time_to_come_back() {
     let service = Service::start(config).await;
     let mut client = service.client().await;
     let model = client.ready_model("mlp").await.name;
-    let blocker = client.create_job(&model, "steps=1000 ms=5").await.name;
+    let blocker = client.create_job(&model, ENDLESS).await.name;
     client.job_runs(&blocker).await;
     client.create_job(&model, "steps=1").await;
     client.create_job(&model, "steps=1").await;

@@ -11,7 +11,7 @@ use tonic::Code;
 use zkinfer_proto::v1;
 use zkinfer_server::observe::{CATALOGUE, Exposure, HttpPort};
 
-use crate::harness::{Client, Service, config, job_request};
+use crate::harness::{Client, ENDLESS, Service, config, job_request};
 
 fn loopback() -> HttpPort {
     HttpPort::bind("127.0.0.1:0".parse().unwrap(), Exposure::Loopback).unwrap()
@@ -85,7 +85,7 @@ async fn ends(client: &mut Client) -> [v1::Job; 3] {
     let succeeded = client.create_job(&model, "steps=2").await.name;
     let rejected = client.create_job(&model, "steps=1 reject").await.name;
     let (succeeded, rejected) = (client.job_end(&succeeded).await, client.job_end(&rejected).await);
-    let blocker = client.create_job(&model, "steps=1000 ms=5").await.name;
+    let blocker = client.create_job(&model, ENDLESS).await.name;
     client.job_runs(&blocker).await;
     let waiting = client.create_job(&model, "steps=1").await.name;
     client.cancel(&waiting).await;
@@ -176,7 +176,7 @@ async fn the_queue_and_its_watchers_are_told_while_they_are_there() {
     let service = Service::start(config).await;
     let mut client = service.client().await;
     let model = client.ready_model("mlp").await.name;
-    let blocker = client.create_job(&model, "steps=1000 ms=5").await.name;
+    let blocker = client.create_job(&model, ENDLESS).await.name;
     client.job_runs(&blocker).await;
     client.create_job(&model, "steps=1").await;
     let request = v1::WatchJobRequest { name: blocker.clone(), from_sequence: 0 };

@@ -6,7 +6,7 @@ use tonic::Code;
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::job_event::Detail;
 
-use crate::harness::{Client, Service, config, expect_error};
+use crate::harness::{Client, ENDLESS, Service, config, expect_error};
 
 async fn watch(client: &mut Client, name: &str, from_sequence: i64) -> tonic::Streaming<v1::JobEvent> {
     let request = v1::WatchJobRequest { name: name.into(), from_sequence };
@@ -93,7 +93,7 @@ async fn watchers_are_counted_and_strangers_refused() {
     let status = client.proofs.watch_job(request).await.unwrap_err();
     expect_error(&status, Code::NotFound, "NOT_FOUND");
     let model = client.ready_model("mlp").await.name;
-    let name = client.create_job(&model, "steps=1000 ms=5").await.name;
+    let name = client.create_job(&model, ENDLESS).await.name;
     let mut first = watch(&mut client, &name, 0).await;
     let request = v1::WatchJobRequest { name: name.clone(), from_sequence: 0 };
     let status = client.proofs.watch_job(request.clone()).await.unwrap_err();

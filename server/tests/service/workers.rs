@@ -16,7 +16,7 @@ use zkinfer_server::tls::Transport;
 use zkinfer_server::worker::{AfterDeviceLoss, RemoteOptions, RemoteSource, Running, TaskSource, WorkerParts, WorkerPool};
 use zkinfer_server::worker_listener::{WorkerListener, WorkerToken};
 
-use crate::harness::{Client, Service, config, expect_error};
+use crate::harness::{Client, ENDLESS, Service, config, expect_error};
 use crate::scripted_prover::ScriptedProver;
 
 /// A service without workers of its own that listens for others there.
@@ -144,7 +144,7 @@ async fn a_cancelled_job_is_stopped_elsewhere() {
     let worker = worker(address, Arc::default());
     let mut client = service.client().await;
     let model = client.ready_model("mlp").await.name;
-    let job = client.create_job(&model, "steps=100000 ms=20").await.name;
+    let job = client.create_job(&model, ENDLESS).await.name;
     client.job_runs(&job).await;
     client.cancel(&job).await;
     assert_eq!(client.job_end(&job).await.state(), v1::job::State::Cancelled);
