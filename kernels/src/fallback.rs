@@ -65,6 +65,8 @@ struct State {
     reasons: Vec<String>,
     n_memory: u64,
     n_device: u64,
+    /// What the first backend's device had taken when it was retired, if nothing was marked since.
+    retired_peak: u64,
 }
 
 /// Reasons kept; later ones are only counted by the log.
@@ -100,7 +102,10 @@ impl<A: Backend, B: Backend> FallbackBackend<A, B> {
         let reason = format!("{step} on the CPU: {error}");
         tracing::warn!(step, %error, retires, "a device failed");
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.is_retired |= retires;
+        if retires && !state.is_retired {
+            state.is_retired = true;
+            state.retired_peak = self.original().peak_since_mark();
+        }
         match error {
             BackendError::OutOfMemory { .. } => state.n_memory += 1,
             _ => state.n_device += 1,
@@ -195,6 +200,20 @@ impl<A: Backend, B: Backend> Backend for FallbackBackend<A, B> {
         let memory = self.first().and_then(|first| first.condition().memory);
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         Condition { memory, n_fallbacks_memory: state.n_memory, n_fallbacks_device: state.n_device }
+    }
+
+    fn mark_memory(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).retired_peak = 0;
+        if let Some(first) = self.first() {
+            first.mark_memory();
+        }
+    }
+
+    fn peak_since_mark(&self) -> u64 {
+        match self.first() {
+            Some(first) => first.peak_since_mark(),
+            None => self.state.lock().unwrap_or_else(PoisonError::into_inner).retired_peak,
+        }
     }
 
     fn commit(&self, columns: &Columns, shape: CommitShape) -> Result<Self::Oracle, BackendError> {

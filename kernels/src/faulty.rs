@@ -9,8 +9,7 @@ use plonky2::iop::challenger::Challenger;
 use plonky2::iop::witness::PartialWitness;
 use zkinfer_circuits::air::ConstraintSystem;
 use zkinfer_circuits::backend::{
-    Backend, BackendError, Circuit, CircuitProof, CommitShape, Condition, DeviceMemory, OpeningBatch, OracleSizes, QueryAnswer, Scalars,
-    SumsChallenges,
+    Backend, BackendError, Circuit, CircuitProof, CommitShape, Condition, OpeningBatch, OracleSizes, QueryAnswer, Scalars, SumsChallenges,
 };
 use zkinfer_circuits::columns::Columns;
 use zkinfer_circuits::field::{F, H, K};
@@ -52,7 +51,10 @@ pub struct FaultSwitch(Arc<Mutex<State>>);
 struct State {
     is_lost: bool,
     next: Option<(&'static str, Fault)>,
-    memory: Option<DeviceMemory>,
+    /// Every call of this step is wrong.
+    wrong: Option<&'static str>,
+    peak_since_mark: u64,
+    peak_of_each: u64,
 }
 
 impl FaultSwitch {
@@ -61,9 +63,14 @@ impl FaultSwitch {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).next = Some((step, fault));
     }
 
-    /// The backend tells this of its memory.
-    pub fn tell_memory(&self, memory: DeviceMemory) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).memory = Some(memory);
+    /// What every call of `step` leaves on the device is wrong from now on.
+    pub fn spoil_all(&self, step: &'static str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).wrong = Some(step);
+    }
+
+    /// Whatever is done takes so many bytes of its device from now on.
+    pub fn take_memory(&self, bytes: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).peak_of_each = bytes;
     }
 
     /// Whether a fault is still to come.
@@ -104,7 +111,8 @@ impl<B: Backend> FaultyBackend<B> {
     ) -> Result<T, BackendError> {
         let mut value = result?;
         let mut state = self.switch.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (Some(_), Some(spoilers)) = (state.next.take_if(|next| *next == (step, Fault::Wrong)), &self.spoilers) {
+        let is_due = state.next.take_if(|next| *next == (step, Fault::Wrong)).is_some() || state.wrong == Some(step);
+        if let (true, Some(spoilers)) = (is_due, &self.spoilers) {
             spoiler(spoilers)(&mut value);
         }
         Ok(value)
@@ -112,6 +120,7 @@ impl<B: Backend> FaultyBackend<B> {
 
     fn enter(&self, step: &'static str) -> Result<&B, BackendError> {
         let mut state = self.switch.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.peak_since_mark = state.peak_since_mark.max(state.peak_of_each);
         let due = state.next.take_if(|(at, fault)| *at == step && *fault != Fault::Wrong).map(|(_, fault)| fault);
         state.is_lost |= due == Some(Fault::Lost);
         if state.is_lost {
@@ -135,8 +144,17 @@ impl<B: Backend> Backend for FaultyBackend<B> {
     }
 
     fn condition(&self) -> Condition {
-        let memory = self.switch.0.lock().unwrap_or_else(PoisonError::into_inner).memory;
-        Condition { memory, ..self.inner.condition() }
+        self.inner.condition()
+    }
+
+    fn mark_memory(&self) {
+        self.switch.0.lock().unwrap_or_else(PoisonError::into_inner).peak_since_mark = 0;
+        self.inner.mark_memory();
+    }
+
+    fn peak_since_mark(&self) -> u64 {
+        let told = self.switch.0.lock().unwrap_or_else(PoisonError::into_inner).peak_since_mark;
+        told.max(self.inner.peak_since_mark())
     }
 
     fn commit(&self, columns: &Columns, shape: CommitShape) -> Result<B::Oracle, BackendError> {

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use zeroize::Zeroizing;
-use zkinfer_circuits::backend::DeviceMemory;
 use zkinfer_kernels::faulty::{Fault, FaultSwitch, FaultyBackend};
 use zkinfer_kernels::{CpuBackend, FallbackBackend};
 use zkinfer_server::prover::local::{LocalProver, PARAMETER_SETS};
@@ -86,7 +85,7 @@ fn a_job_that_loses_its_device_is_proved_on_the_cpu_by_the_next_attempt() {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("circuits");
     let prover = LocalProver::new(backend, "a test".to_owned(), &cache).unwrap();
     let peaks = Peaks::default();
-    switch.tell_memory(DeviceMemory { used_bytes: 10, peak_bytes: 5000, limit_bytes: 9000 });
+    switch.take_memory(5000);
     let model = register(&prover, &peaks);
     assert!(prover.backend().name.starts_with("faulty "));
 

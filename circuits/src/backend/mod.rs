@@ -164,6 +164,14 @@ pub trait Backend: Send + Sync + 'static {
         Condition::default()
     }
 
+    /// What [`Self::peak_since_mark`] tells is measured anew, from what is allocated now.
+    fn mark_memory(&self) {}
+
+    /// Memory of its device that was allocated at most since [`Self::mark_memory`], in bytes; 0 if it has no device.
+    fn peak_since_mark(&self) -> u64 {
+        0
+    }
+
     /// Interpolates columns over G, extends and commits them.
     fn commit(&self, columns: &Columns, shape: CommitShape) -> Result<Self::Oracle, BackendError>;
 

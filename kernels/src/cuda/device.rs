@@ -135,6 +135,10 @@ impl Device {
         self.arena.usage()
     }
 
+    pub(crate) fn mark_memory(&self) {
+        self.arena.mark();
+    }
+
     /// Every kernel and its launches so far, by name.
     pub(crate) fn launches(&self) -> BTreeMap<&'static str, u64> {
         self.kernels.iter().map(|(&name, kernel)| (name, kernel.n_launches.load(Ordering::Relaxed))).collect()

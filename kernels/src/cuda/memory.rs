@@ -15,6 +15,8 @@ pub struct MemoryUse {
     pub used_bytes: u64,
     /// In buffers at most, in bytes.
     pub peak_bytes: u64,
+    /// In buffers at most since this was last marked, in bytes.
+    pub recent_peak_bytes: u64,
     /// Taken from the driver now, in bytes: the buffers, and what is kept for others.
     pub chunk_bytes: u64,
     /// Taken from the driver at most, in bytes.

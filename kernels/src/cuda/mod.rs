@@ -226,6 +226,14 @@ impl Backend for CudaBackend {
         Condition { memory: Some(DeviceMemory { used_bytes, peak_bytes, limit_bytes }), ..Condition::default() }
     }
 
+    fn mark_memory(&self) {
+        self.device.mark_memory();
+    }
+
+    fn peak_since_mark(&self) -> u64 {
+        self.memory().recent_peak_bytes
+    }
+
     fn commit(&self, columns: &Columns, shape: CommitShape) -> Result<KeptOracle, BackendError> {
         Ok(self.keep(Oracle::commit(self.device.lane(), columns, shape)?))
     }

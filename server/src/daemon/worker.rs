@@ -282,12 +282,12 @@ fn device_name(choice: &DeviceChoice) -> String {
     }
 }
 
-/// Memory of the smallest device that the child uses: what one task at a time may take.
+/// Memory of the smallest device that the child uses: what its tasks may take, all together.
 fn device_bytes(arguments: &WorkerArguments) -> Option<u64> {
     let DeviceChoice::Ordinals(ordinals) = &arguments.device else { return None };
     let found = devices().ok()?;
     let bytes = ordinals.iter().filter_map(|&ordinal| found.get(ordinal)).map(|device| device.memory_bytes).min()?;
-    Some(bytes.min(arguments.memory_limit_bytes()) / u64::from(arguments.workers))
+    Some(bytes.min(arguments.memory_limit_bytes()))
 }
 
 /// Who listens is the supervisor; if it is gone, standard input has ended too.

@@ -172,8 +172,10 @@ pub struct Usage {
     pub fallback: String,
     /// Largest resident memory of the process since its start; 0 if it cannot be told.
     pub peak_host_bytes: i64,
-    /// Largest memory that the process took on the device since its start, for this attempt and others; 0 if it has none of its own, as the CPU.
+    /// Largest memory that the process had taken on the device meanwhile; 0 if it has none of its own, as the CPU.
     pub peak_device_bytes: i64,
+    /// Other attempts ran in the process meanwhile: what it had taken is not this one's alone.
+    pub is_shared: bool,
     /// How long each stage took.
     pub stage_times: Vec<v1::StageTime>,
 }
@@ -232,9 +234,11 @@ pub type SessionId = String;
 pub struct Offer {
     /// Tasks, at most.
     pub max_tasks: u32,
-    /// Free memory of its freest device; tasks that need more are not given. The most that was offered is what the session can hold at all. `u64::MAX` for
-    /// a host without devices, which pages nothing to one.
-    pub free_device_bytes: u64,
+    /// Tasks that it works at, at a time; 0: not known.
+    pub n_slots: u32,
+    /// Memory of its device that its tasks may take, all together: what those that it holds are expected to take is not given again. The most that was
+    /// offered is what the session can hold at all. `u64::MAX` for a host without devices, which pages nothing to one.
+    pub device_bytes: u64,
     /// Models that it holds ready, by their private digests: their tasks are preferred.
     pub cached_models: Vec<Digest>,
 }

@@ -27,6 +27,8 @@ pub(super) struct Failed<'a> {
     pub(super) device_bytes: u64,
     /// Most device memory that it alone took; 0 if unknown.
     pub(super) peak_device_bytes: u64,
+    /// The largest device that there is; `None` if that is not asked for, or processors take what no device can hold.
+    pub(super) largest_device_bytes: Option<u64>,
     /// Its name and epoch: they make the wait.
     pub(super) name: &'a str,
     pub(super) epoch: i64,
@@ -123,8 +125,10 @@ pub(super) fn decide_death(failed: &Failed<'_>, with_service: bool, budgets: &Bu
 fn ask(failed: &Failed<'_>, cause: Cause, session: Session, budgets: &Budgets, told: v1::Failure) -> (History, Verdict) {
     let need = Need { device_bytes: failed.device_bytes, host_bytes: 0, pool: Pool::Any, sharing: Sharing::Shared };
     let failure = Failure { cause, session, peak_device_bytes: failed.peak_device_bytes, peak_host_bytes: 0 };
-    // What workers there are is not known here: no need is taken for too large, and what fits nowhere is found later.
-    let fleet = Fleet { device_bytes: u64::MAX, cpu_bytes: u64::MAX, host_bytes: u64::MAX };
+    // A need that fits nowhere is no reason to fail yet: a larger device may come, and the wait for it has an end of its own.
+    let most_bytes = failed.device_bytes.max(failed.peak_device_bytes);
+    let device_bytes = failed.largest_device_bytes.filter(|&largest| most_bytes < largest).unwrap_or(u64::MAX);
+    let fleet = Fleet { device_bytes, cpu_bytes: 0, host_bytes: u64::MAX };
     match retry::decide(&failure, &failed.history, &need, &fleet, budgets, seed(failed)) {
         retry::Verdict::Requeue { after_ms, need, history } => {
             (history, Verdict::Retry { after: Duration::from_millis(after_ms), device_bytes: need.device_bytes })
@@ -150,7 +154,15 @@ mod tests {
     }
 
     fn failed(history: History, attempts: u32) -> Failed<'static> {
-        Failed { history, attempts, device_bytes: 100, peak_device_bytes: 200, name: "layer-0001", epoch: i64::from(attempts) }
+        Failed {
+            history,
+            attempts,
+            device_bytes: 100,
+            peak_device_bytes: 200,
+            largest_device_bytes: None,
+            name: "layer-0001",
+            epoch: i64::from(attempts),
+        }
     }
 
     /// Fails until the subject fails; answers the failure.
@@ -186,9 +198,16 @@ mod tests {
 
     #[test]
     fn a_task_that_ran_out_of_memory_asks_for_more_than_it_took() {
-        let (_, verdict) = decide(&attempt(FailureCause::DeviceMemory), &failed(History::default(), 1), &budgets(8, 2, SECOND));
-        let Verdict::Retry { device_bytes, .. } = verdict else { panic!("tried again") };
-        assert_eq!(device_bytes, 250);
+        let asked_on = |largest_device_bytes| {
+            let failed = Failed { largest_device_bytes, ..failed(History::default(), 1) };
+            match decide(&attempt(FailureCause::DeviceMemory), &failed, &budgets(8, 2, SECOND)) {
+                (_, Verdict::Retry { device_bytes, .. }) => device_bytes,
+                (_, Verdict::Fail(failure)) => panic!("{failure:?}"),
+            }
+        };
+        assert_eq!([None, Some(1000), Some(250)].map(asked_on), [250; 3]);
+        assert_eq!(asked_on(Some(220)), 210, "the largest device holds what it took");
+        assert_eq!(asked_on(Some(200)), 250, "it does not: a larger one may come");
     }
 
     #[test]

@@ -125,7 +125,8 @@ impl Workers {
         let models = request.cached_models.iter().map(|digest| wire::digest(digest, "cached_models"));
         let offer = Offer {
             max_tasks: request.max_tasks,
-            free_device_bytes: request.free_device_bytes.unwrap_or(u64::MAX),
+            n_slots: request.slots,
+            device_bytes: request.device_bytes.unwrap_or(u64::MAX),
             cached_models: models.collect::<Result<_, _>>()?,
         };
         let leased = tokio::select! {

@@ -113,7 +113,8 @@ impl<B: Backend> LocalProver<B> {
 
     /// Does something on a place, and tells the sink where that was, and why not elsewhere.
     fn at<T>(&self, place: &Place<B>, sink: &dyn ProgressSink, work: impl FnOnce() -> Result<T, ProverError>) -> Result<T, ProverError> {
-        let (known, peak_before) = ((self.fallbacks)(&place.backend).len(), place.peak_device_bytes());
+        let known = (self.fallbacks)(&place.backend).len();
+        place.mark_memory();
         let done = work();
         let reasons = (self.fallbacks)(&place.backend);
         // A backend keeps only so many reasons; a retired device is the last of them.
@@ -121,7 +122,7 @@ impl<B: Backend> LocalProver<B> {
         if new.is_empty() && place.backend.is_degraded() {
             new.extend(reasons.last().cloned());
         }
-        sink.ran_on(&place.backend.name(), &new.join("; "), peak_before.max(place.peak_device_bytes()));
+        sink.ran_on(&place.backend.name(), &new.join("; "), place.backend.peak_since_mark());
         done
     }
 

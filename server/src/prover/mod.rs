@@ -83,7 +83,7 @@ pub trait ProgressSink: Sync {
     fn check(&self) -> Result<(), Stopped>;
 
     /// Tells where the work was done, such as `cuda:0`, why not where it should have been (empty if it was there), and the most bytes of that device's own
-    /// memory that were taken at a time since the backend was made; 0 if it has none, as the CPU.
+    /// memory that were taken at a time while it was, by other work of this process as well; 0 if it has none, as the CPU.
     fn ran_on(&self, _device: &str, _fallback: &str, _peak_device_bytes: u64) {}
 }
 

@@ -45,9 +45,11 @@ impl<B: Backend> Place<B> {
         models.truncate(CACHED_MODELS);
     }
 
-    /// The most memory of its device that it took so far; 0 if it has no device, or has lost it meanwhile: who wants to know asks before, too.
-    pub(super) fn peak_device_bytes(&self) -> u64 {
-        self.backend.condition().memory.map_or(0, |memory| memory.peak_bytes)
+    /// Measures anew what is taken of its device's memory at most, unless something else runs here: then that goes on being measured as well.
+    pub(super) fn mark_memory(&self) {
+        if self.running.load(Ordering::Relaxed) == 1 {
+            self.backend.mark_memory();
+        }
     }
 
     /// The models in memory.

@@ -38,6 +38,8 @@ pub(super) struct Worker {
     pub(super) prover: Arc<dyn Prover>,
     pub(super) running: Arc<Running>,
     pub(super) session: Arc<Session>,
+    /// How many there are.
+    pub(super) n_slots: u32,
     pub(super) device_bytes: Option<u64>,
     pub(super) after_device_loss: AfterDeviceLoss,
     pub(super) has_lost_device: Arc<AtomicBool>,
@@ -84,8 +86,12 @@ impl Worker {
 
     async fn ask(&self) -> Result<(Terms, Vec<Leased>), SourceError> {
         let terms = self.session.open(&self.source).await?;
-        let offer =
-            Offer { max_tasks: 1, free_device_bytes: self.device_bytes.unwrap_or(u64::MAX), cached_models: self.prover.cached_models() };
+        let offer = Offer {
+            max_tasks: 1,
+            n_slots: self.n_slots,
+            device_bytes: self.device_bytes.unwrap_or(u64::MAX),
+            cached_models: self.prover.cached_models(),
+        };
         match self.source.lease(&terms.session, offer).await {
             Ok(leased) => Ok((terms, leased)),
             Err(error) => {
@@ -120,7 +126,8 @@ impl Worker {
         let (stage_times, place) = reporter.finish(&self.runtime, outcome.is_ok());
         let peak_host_bytes = crate::process::peak_resident_bytes().unwrap_or(0);
         let peak_device_bytes = i64::try_from(place.peak_device_bytes).unwrap_or(i64::MAX);
-        let usage = Usage { device: place.device, fallback: place.fallback, peak_host_bytes, peak_device_bytes, stage_times };
+        let is_shared = self.running.is_shared(&lease);
+        let usage = Usage { device: place.device, fallback: place.fallback, peak_host_bytes, peak_device_bytes, is_shared, stage_times };
         let settled = Settling { desk, terms, work: &work, usage, flag: &flag }.settle(outcome, stop_reason);
         match settled {
             Ok(()) => {}

@@ -61,7 +61,7 @@ pub struct WorkerParts {
     pub running: Arc<Running>,
     /// Who asks.
     pub session: NewSession,
-    /// Memory of the device; `None`: there is none.
+    /// Memory of the device, for all workers together; `None`: there is none.
     pub device_bytes: Option<u64>,
     /// After its device has failed.
     pub after_device_loss: AfterDeviceLoss,
@@ -113,6 +113,7 @@ impl WorkerPool {
                 prover: prover.clone(),
                 running: running.clone(),
                 session: session.clone(),
+                n_slots: u32::try_from(n_workers).unwrap_or(u32::MAX),
                 device_bytes,
                 after_device_loss,
                 has_lost_device: has_lost_device.clone(),

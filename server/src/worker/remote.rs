@@ -217,7 +217,8 @@ impl TaskSource for RemoteSource {
             let request = v1::LeaseTasksRequest {
                 session: session.to_owned(),
                 max_tasks: offer.max_tasks,
-                free_device_bytes: (offer.free_device_bytes != u64::MAX).then_some(offer.free_device_bytes),
+                slots: offer.n_slots,
+                device_bytes: (offer.device_bytes != u64::MAX).then_some(offer.device_bytes),
                 cached_models: offer.cached_models.iter().map(|digest| digest.to_vec()).collect(),
             };
             let answer = answer(TASKS, self.client.clone().lease_tasks(request)).await?;

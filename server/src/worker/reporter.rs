@@ -26,7 +26,7 @@ pub(super) struct Place {
     pub(super) device: String,
     /// Why not elsewhere.
     pub(super) fallback: String,
-    /// Most memory of the device that was taken since its process began; 0 if it has none of its own.
+    /// Most memory of the device that its process had taken meanwhile; 0 if it has none of its own.
     pub(super) peak_device_bytes: u64,
 }
 

@@ -48,6 +48,7 @@ struct Entry {
     flag: Arc<StopFlag>,
     session: String,
     started: Instant,
+    is_shared: bool,
 }
 
 /// What was done so far.
@@ -116,9 +117,18 @@ impl Running {
 
     pub(super) fn enter(&self, lease: &Lease, session: &str) -> Arc<StopFlag> {
         let flag = Arc::new(StopFlag::default());
-        let entry = Entry { flag: flag.clone(), session: session.to_owned(), started: Instant::now() };
-        self.lock().insert(lease.clone(), entry);
+        let mut tasks = self.lock();
+        for other in tasks.values_mut() {
+            other.is_shared = true;
+        }
+        let entry = Entry { flag: flag.clone(), session: session.to_owned(), started: Instant::now(), is_shared: !tasks.is_empty() };
+        tasks.insert(lease.clone(), entry);
         flag
+    }
+
+    /// Whether others ran, or run, at the same time.
+    pub(super) fn is_shared(&self, lease: &Lease) -> bool {
+        self.lock().get(lease).is_some_and(|entry| entry.is_shared)
     }
 
     pub(super) fn leave(&self, lease: &Lease) {
@@ -151,6 +161,20 @@ mod tests {
     fn lease(job: &str, name: &str) -> Lease {
         let subject = Subject { kind: SubjectKind::Job, tenant: "a".into(), id: job.into() };
         Lease { task: TaskKey { subject, name: name.into() }, epoch: 1 }
+    }
+
+    #[test]
+    fn a_task_that_ran_beside_others_is_told_from_one_that_was_always_alone() {
+        let running = Running::default();
+        let leases = [lease("1", "prove"), lease("2", "prove"), lease("3", "prove")];
+        running.enter(&leases[0], "s");
+        assert!(!running.is_shared(&leases[0]));
+        running.enter(&leases[1], "s");
+        running.leave(&leases[1]);
+        assert!(running.is_shared(&leases[0]), "though it is alone again");
+        running.leave(&leases[0]);
+        running.enter(&leases[2], "s");
+        assert!(!running.is_shared(&leases[2]));
     }
 
     #[test]

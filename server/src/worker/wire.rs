@@ -189,13 +189,13 @@ pub(crate) fn outcome(message: Option<v1::complete_task_request::Outcome>, tenan
 }
 
 pub(super) fn usage_message(usage: Usage) -> v1::TaskUsage {
-    let Usage { device, fallback, peak_host_bytes, peak_device_bytes, stage_times } = usage;
-    v1::TaskUsage { device, fallback, peak_host_bytes, peak_device_bytes, stage_times }
+    let Usage { device, fallback, peak_host_bytes, peak_device_bytes, is_shared, stage_times } = usage;
+    v1::TaskUsage { device, fallback, peak_host_bytes, peak_device_bytes, stage_times, is_shared }
 }
 
 pub(crate) fn usage(message: Option<v1::TaskUsage>) -> Usage {
-    let v1::TaskUsage { device, fallback, peak_host_bytes, peak_device_bytes, stage_times } = message.unwrap_or_default();
-    Usage { device, fallback, peak_host_bytes, peak_device_bytes, stage_times }
+    let v1::TaskUsage { device, fallback, peak_host_bytes, peak_device_bytes, stage_times, is_shared } = message.unwrap_or_default();
+    Usage { device, fallback, peak_host_bytes, peak_device_bytes, is_shared, stage_times }
 }
 
 const CAUSES: [FailureCause; 8] = [

@@ -23,6 +23,7 @@ mod overview;
 mod postgres;
 mod remake;
 mod settling;
+mod sharing;
 mod stops;
 mod world;
 
@@ -86,6 +87,14 @@ conformance! {
     memory::a_task_that_no_device_can_hold_is_told_of_once_and_fails_after_a_wait,
     memory::a_larger_device_ends_the_wait_and_nothing_is_decided_without_workers,
     memory::what_no_device_can_hold_is_done_on_processors_with_the_reason,
+    sharing::what_a_worker_holds_is_not_given_again,
+    sharing::one_call_gives_no_more_than_fits_and_processors_count_nothing,
+    sharing::a_device_is_kept_free_for_what_has_waited_long,
+    sharing::a_device_of_one_task_at_a_time_is_kept_free_for_nobody,
+    sharing::what_must_run_alone_is_not_passed_for_ever,
+    sharing::a_task_without_memory_asks_for_more_than_it_took_and_runs_alone,
+    sharing::what_others_took_beside_it_does_not_make_a_task_larger,
+    sharing::what_the_largest_device_holds_is_tried_there,
     overview::operators_see_all_tenants_newest_first,
     overview::operators_see_what_runs_where,
     settling::what_a_task_of_another_kind_gives_is_refused_and_changes_nothing,

@@ -10,7 +10,7 @@ const NEED: i64 = 1 << 30;
 const SMALL: u64 = 1 << 20;
 
 fn with_device(bytes: u64) -> Offer {
-    Offer { free_device_bytes: bytes, ..offer() }
+    Offer { device_bytes: bytes, ..offer() }
 }
 
 /// A job of which `left` and `right` are ready and large, and a session with a small device that did what comes before them.

@@ -91,7 +91,7 @@ pub(crate) async fn a_model_at_hand_and_free_memory_decide(world: World) {
     let large_job = world.job("acme", "large").await;
     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     let session = world.session().await;
-    let tight = Offer { free_device_bytes: 1 << 20, ..offer() };
+    let tight = Offer { device_bytes: 1 << 20, ..offer() };
     assert!(world.engine.lease(&session, tight.clone()).await.unwrap().is_empty(), "it does not fit");
     let small_job = world.job("acme", "small").await;
     let given = world.engine.lease(&session, tight).await.unwrap();
@@ -165,7 +165,7 @@ pub(crate) async fn tasks_that_are_too_large_hide_none_that_fit(world: World) {
     }
     let small = world.job("acme", "small").await;
     let session = world.session().await;
-    let tight = Offer { free_device_bytes: 1 << 20, ..offer() };
+    let tight = Offer { device_bytes: 1 << 20, ..offer() };
     let given = world.engine.lease(&session, tight).await.unwrap();
     assert_eq!(given.iter().map(|leased| &leased.lease.task.subject).collect::<Vec<_>>(), [&small]);
 }

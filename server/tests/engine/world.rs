@@ -135,10 +135,15 @@ impl World {
 
     /// How many rows a table has.
     pub(crate) async fn count(&self, table: &str) -> i64 {
+        self.number(&format!("SELECT count(*) FROM {table}")).await
+    }
+
+    /// The number that a query answers.
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
         let pool = self.by_hand().await;
-        let count = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"))).fetch_one(&pool).await.unwrap();
+        let number = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned())).fetch_one(&pool).await.unwrap();
         pool.close().await;
-        count
+        number
     }
 
     async fn by_hand(&self) -> sqlx::AnyPool {
@@ -240,7 +245,7 @@ impl World {
 }
 
 pub(crate) fn offer() -> Offer {
-    Offer { max_tasks: 1, free_device_bytes: u64::MAX, cached_models: Vec::new() }
+    Offer { max_tasks: 1, n_slots: 1, device_bytes: u64::MAX, cached_models: Vec::new() }
 }
 
 pub(crate) fn subject_of(job: &v1::Job) -> Subject {

@@ -60,6 +60,7 @@ impl State {
         let usage = &mut self.usage;
         (usage.used_bytes, usage.chunk_bytes) = (self.space.used_bytes(), self.space.chunk_bytes());
         usage.peak_bytes = usage.peak_bytes.max(usage.used_bytes);
+        usage.recent_peak_bytes = usage.recent_peak_bytes.max(usage.used_bytes);
         usage.peak_chunk_bytes = usage.peak_chunk_bytes.max(usage.chunk_bytes);
     }
 }
@@ -72,6 +73,12 @@ impl Arena {
 
     pub(crate) fn usage(&self) -> MemoryUse {
         self.lock().usage
+    }
+
+    /// What is allocated at most is measured anew, from what is allocated now.
+    pub(crate) fn mark(&self) {
+        let usage = &mut self.lock().usage;
+        usage.recent_peak_bytes = usage.used_bytes;
     }
 
     /// Counts an oracle of so many bytes that was moved to the host.

@@ -36,13 +36,14 @@ impl Held {
         job.model.rsplit('/').next().unwrap_or_default()
     }
 
-    /// The task, as far as it matters when it failed.
+    /// The task, as far as it matters when it failed or its worker died.
     pub(super) fn failed(&self) -> Failed<'_> {
         Failed {
             history: self.history,
             attempts: self.attempts,
             device_bytes: self.device_bytes,
             peak_device_bytes: 0,
+            largest_device_bytes: None,
             name: &self.name,
             epoch: self.epoch,
         }

@@ -11,7 +11,7 @@ use super::super::document::Change;
 use super::super::{EngineError, Lease, Leased, NewSession, Notice, Offer, Renewal, SessionId, TaskKey, graph};
 use super::many::{Many, Part, row};
 use super::memory::{keep_offered, note_on_processors, offered};
-use super::ready::{Ready, ReadyLists, WINDOW};
+use super::ready::{Asking, Ready, ReadyLists, WINDOW};
 use super::stopping::load_stop;
 use super::work::{Taken, try_lock, work};
 use super::{Dialect, SqlEngine, Writing, apply_with};
@@ -64,18 +64,22 @@ impl SqlEngine {
     pub(super) async fn lease_in(&self, writing: &mut Writing, asked: &[(&str, &Offer)]) -> Result<Vec<Given>, EngineError> {
         let mut tenants = ready_tenants(writing).await?;
         let mut sessions = held_by(writing, asked).await?;
-        let lists = ReadyLists::read(writing, &tenants, asked).await?;
+        let asking: Vec<Asking<'_>> = asked
+            .iter()
+            .map(|&(session, offer)| Asking { session, offer, free_bytes: sessions.get(session).map_or(0, |held| held.free_bytes(offer)) })
+            .collect();
+        let lists = ReadyLists::read(writing, &tenants, &asking).await?;
         let mut tried = HashSet::new();
         let mut given = Vec::with_capacity(asked.len());
-        for (session, offer) in asked {
-            let Some(held) = sessions.get_mut(*session) else {
+        for asking in &asking {
+            let Some(held) = sessions.get_mut(asking.session) else {
                 // That is no reason to give the others nothing.
                 given.push(Err(EngineError::NoSession));
                 continue;
             };
             sort_tenants(&mut tenants);
-            let ready = lists.of(&tenants, session, offer);
-            given.push(Ok(self.lease_to(writing, &mut tenants, (session, offer), held, ready, &mut tried).await?));
+            let ready = lists.of(&tenants, asking);
+            given.push(Ok(self.lease_to(writing, &mut tenants, (asking.session, asking.offer), held, ready, &mut tried).await?));
         }
         Ok(given)
     }
@@ -97,7 +101,7 @@ impl SqlEngine {
             keep_offered(writing, session, offered(offer)).await?;
             held.known_bytes = Some(offered(offer));
         }
-        let has_device = offer.free_device_bytes < u64::MAX;
+        let has_device = offer.device_bytes < u64::MAX;
         let worker = held.worker.clone();
         let holder = Holder { session, worker: &worker, lease_ms: self.rules.lease_ms, has_device };
         let mut ready = untried(ready, tried, tenants);
@@ -121,6 +125,7 @@ impl SqlEngine {
                     tenant.load.running += 1;
                     tenant.load.last_leased_ms = writing.now_ms.unsigned_abs();
                     must_run_alone |= ready.candidate.sharing == Sharing::Alone;
+                    held.promised_bytes = held.promised_bytes.saturating_add(ready.candidate.need_device_bytes);
                     given.push(leased);
                 }
             }
@@ -226,16 +231,29 @@ struct Holding {
     /// The most device memory that it offered, as far as that was kept.
     known_bytes: Option<i64>,
     n_tasks: u32,
+    /// Device memory that they are expected to take.
+    promised_bytes: u64,
     /// One of them must run alone.
     runs_alone: bool,
 }
 
+impl Holding {
+    /// What is left of the device.
+    fn free_bytes(&self, offer: &Offer) -> u64 {
+        // Without a device there is nothing to count.
+        if offer.device_bytes == u64::MAX { u64::MAX } else { offer.device_bytes.saturating_sub(self.promised_bytes) }
+    }
+}
+
 /// The sessions of those who ask; one that was closed is left out.
 async fn held_by(writing: &mut Writing, asked: &[(&str, &Offer)]) -> Result<HashMap<String, Holding>, EngineError> {
+    // No device has 2^50 bytes; with more for each task the sum might overflow.
     const SESSIONS: Many = Many::new(
         "SELECT id, worker, is_cordoned, device_bytes, \
            (SELECT count(*) FROM tasks WHERE state = 'RUNNING' AND session = sessions.id) AS n_tasks, \
-           coalesce((SELECT max(deaths) FROM tasks WHERE state = 'RUNNING' AND session = sessions.id), 0) AS deaths \
+           CAST(coalesce((SELECT sum(CASE WHEN device_bytes < 1125899906842624 THEN device_bytes ELSE 1125899906842624 END) FROM tasks \
+             WHERE state = 'RUNNING' AND session = sessions.id), 0) AS BIGINT) AS promised, \
+           coalesce((SELECT max(deaths + failed_memory) FROM tasks WHERE state = 'RUNNING' AND session = sessions.id), 0) AS alone \
          FROM sessions WHERE id IN (",
         "?",
         ")",
@@ -249,7 +267,8 @@ async fn held_by(writing: &mut Writing, asked: &[(&str, &Offer)]) -> Result<Hash
             is_cordoned: get::<i64>(&row, "is_cordoned")? != 0,
             known_bytes: get(&row, "device_bytes")?,
             n_tasks: u32::try_from(get::<i64>(&row, "n_tasks")?).unwrap_or(u32::MAX),
-            runs_alone: get::<i64>(&row, "deaths")? > 0,
+            promised_bytes: u64::try_from(get::<i64>(&row, "promised")?).unwrap_or(0),
+            runs_alone: get::<i64>(&row, "alone")? > 0,
         };
         held.insert(get(&row, "id")?, holding);
     }
@@ -308,8 +327,8 @@ fn choose_tasks(ready: &[(usize, &Ready)], tenants: &[Tenant], session: &str, of
     let device = DeviceOffer {
         id: device_of(session),
         class: DeviceClass::Gpu,
-        total_bytes: offer.free_device_bytes,
-        free_bytes: offer.free_device_bytes,
+        total_bytes: offer.device_bytes,
+        free_bytes: held.free_bytes(offer),
         running,
         runs_alone: held.runs_alone,
         cached: offer.cached_models.iter().copied().map(WeightsKey).collect(),
@@ -317,9 +336,8 @@ fn choose_tasks(ready: &[(usize, &Ready)], tenants: &[Tenant], session: &str, of
     };
     let of_session = placement::Offer { slots, devices: vec![device], host_free_bytes: u64::MAX, kinds: KindSet::ALL };
     let limits = placement::Limits {
-        tasks_per_device: running.saturating_add(slots).max(1),
+        tasks_per_device: running.saturating_add(slots).max(offer.n_slots).max(1),
         share_after_ms: 0,
-        reserve_after_ms: u64::MAX,
         ..placement::Limits::default()
     };
     let loads: Vec<TenantLoad> = tenants.iter().map(|tenant| tenant.load).collect();

@@ -34,7 +34,7 @@ const CHANGED: &str = "SELECT kind, tenant, subject, ordinal, name, epoch, attem
 
 /// As the column holds it.
 pub(super) fn offered(offer: &Offer) -> i64 {
-    i64::try_from(offer.free_device_bytes).unwrap_or(ANY)
+    i64::try_from(offer.device_bytes).unwrap_or(ANY)
 }
 
 /// Keeps what a session offers, if that is more than before.
@@ -45,6 +45,13 @@ pub(super) async fn keep_offered(writing: &mut Writing, session: &str, bytes: i6
         .execute(writing.connection())
         .await?;
     Ok(())
+}
+
+/// The largest device of a live session, unless one without a device holds what no device can.
+pub(super) async fn largest_device(writing: &mut Writing, lease_ms: i64) -> Result<Option<u64>, EngineError> {
+    let since_ms = writing.now_ms.saturating_sub(lease_ms);
+    let (largest, _): (Option<i64>, Option<i64>) = sqlx::query_as(LARGEST).bind(since_ms).fetch_one(writing.connection()).await?;
+    Ok(largest.filter(|&bytes| bytes != ANY).and_then(|bytes| u64::try_from(bytes).ok()))
 }
 
 /// Tells a job that its task is done on processors because no device can hold it, if that is so and was not told.

@@ -30,7 +30,7 @@ macro_rules! ready {
     ($condition:literal) => {
         concat!(
             "SELECT kind, tenant, subject, ordinal, name, step, priority, rank_ms, created_ms, estimated_ms, device_bytes, model_digest, sibling, \
-               epoch, attempts, deaths, not_before_ms FROM tasks WHERE state = 'READY' AND not_before_ms <= ? AND device_bytes <= ? AND ",
+               epoch, attempts, deaths, failed_memory, not_before_ms FROM tasks WHERE state = 'READY' AND not_before_ms <= ? AND device_bytes <= ? AND ",
             $condition,
             " ORDER BY level DESC, rank_ms DESC, created_ms, subject, ordinal LIMIT ?"
         )
@@ -52,6 +52,15 @@ pub(super) struct Ready {
     pub(super) attempts: i64,
     /// As placement sees it.
     pub(super) candidate: Candidate,
+}
+
+/// A session that asks.
+#[derive(Clone, Copy)]
+pub(super) struct Asking<'a> {
+    pub(super) session: &'a str,
+    pub(super) offer: &'a Offer,
+    /// What is left of its device.
+    pub(super) free_bytes: u64,
 }
 
 /// What those who ask choose from.
@@ -79,9 +88,9 @@ impl List {
 }
 
 impl ReadyLists {
-    pub(super) async fn read(writing: &mut Writing, tenants: &[Tenant], asked: &[(&str, &Offer)]) -> Result<Self, EngineError> {
+    pub(super) async fn read(writing: &mut Writing, tenants: &[Tenant], asked: &[Asking<'_>]) -> Result<Self, EngineError> {
         let now_ms = writing.now_ms;
-        let n_wanted: i64 = asked.iter().map(|(_, offer)| i64::from(offer.max_tasks)).sum();
+        let n_wanted: i64 = asked.iter().map(|asking| i64::from(asking.offer.max_tasks)).sum();
         let lists = lists(tenants, asked);
         let is_kept = lists.iter().filter(|list| !matches!(list, List::Session(..))).count() <= MAX_KEPT_LISTS;
         let mut read = Self::default();
@@ -97,22 +106,25 @@ impl ReadyLists {
     }
 
     /// All that one who asks may choose from; a task may be there more than once.
-    pub(super) fn of<'a>(&'a self, tenants: &[Tenant], session: &str, offer: &Offer) -> impl Iterator<Item = &'a Ready> + use<'a> {
-        lists_of(tenants, session, offer).into_iter().filter_map(|list| self.0.get(&list)).flatten()
+    pub(super) fn of<'a>(&'a self, tenants: &[Tenant], asking: &Asking<'_>) -> impl Iterator<Item = &'a Ready> + use<'a> {
+        lists_of(tenants, asking).into_iter().filter_map(|list| self.0.get(&list)).flatten()
     }
 }
 
 /// The lists of all who ask, each once.
-fn lists(tenants: &[Tenant], asked: &[(&str, &Offer)]) -> Vec<List> {
+fn lists(tenants: &[Tenant], asked: &[Asking<'_>]) -> Vec<List> {
     let mut known = HashSet::new();
-    asked.iter().flat_map(|(session, offer)| lists_of(tenants, session, offer)).filter(|list| known.insert(list.clone())).collect()
+    asked.iter().flat_map(|asking| lists_of(tenants, asking)).filter(|list| known.insert(list.clone())).collect()
 }
 
-fn lists_of(tenants: &[Tenant], session: &str, offer: &Offer) -> Vec<List> {
-    let free = i64::try_from(offer.free_device_bytes).unwrap_or(i64::MAX);
-    let of_tenants = tenants.iter().map(|tenant| List::Tenant(tenant.name.clone(), free));
+fn lists_of(tenants: &[Tenant], asking: &Asking<'_>) -> Vec<List> {
+    let &Asking { session, offer, free_bytes } = asking;
+    let [free, all] = [free_bytes, offer.device_bytes].map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+    let of_tenants = |bytes: i64| tenants.iter().map(move |tenant| List::Tenant(tenant.name.clone(), bytes));
+    // What does not fit now may have waited so long that the device is kept free for it.
+    let starving = (free < all).then(|| of_tenants(all));
     let of_models = offer.cached_models.iter().take(MAX_MODELS).map(|model| List::Model(*model, free));
-    of_tenants.chain(of_models).chain([List::Session(session.to_owned(), free)]).collect()
+    of_tenants(free).chain(of_models).chain([List::Session(session.to_owned(), free)]).chain(starving.into_iter().flatten()).collect()
 }
 
 fn number(row: &AnyRow, column: &str) -> Result<u64, sqlx::Error> {
@@ -142,8 +154,8 @@ fn ready_task(row: &AnyRow, now_ms: i64) -> Result<Ready, EngineError> {
         need_device_bytes: number(row, "device_bytes")?,
         need_host_bytes: 0,
         pool: Pool::Any,
-        // A task that a worker died with runs alone: a second death tells the guilty from its neighbours.
-        sharing: if number(row, "deaths")? > 0 { Sharing::Alone } else { Sharing::Shared },
+        // A task that a worker died with, or that found no memory, runs alone: the next time tells the guilty from its neighbours.
+        sharing: if number(row, "deaths")? + number(row, "failed_memory")? > 0 { Sharing::Alone } else { Sharing::Shared },
         weights,
         n_holders: 0,
         sibling: sibling.as_deref().map(device_of),

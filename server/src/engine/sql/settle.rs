@@ -12,6 +12,7 @@ use super::artifact_records::{id_of, record_and_require};
 use super::garbage::{REFERENCES, Referrer, reference_rows};
 use super::held::{Held, hold};
 use super::many::{Part, row};
+use super::memory::largest_device;
 use super::remake::{make_again, wait_for_needs};
 use super::spending::{spend, spend_running, stage_time};
 use super::stopping::{Stop, cancel_all, end_if_idle};
@@ -125,8 +126,7 @@ impl SqlEngine {
     pub(super) async fn fail_task(&self, lease: &Lease, failed: &FailedAttempt, usage: &Usage) -> Result<(), EngineError> {
         let mut writing = self.begin().await?;
         let mut held = hold(&mut writing, lease).await?;
-        // What is told of device memory is the most since the process's start: other tasks may have taken it.
-        let (history, verdict) = decide(failed, &held.failed(), &self.rules.budgets);
+        let (history, verdict) = self.judge(&mut writing, &held, failed, usage).await?;
         held.history = history;
         spend(&mut writing, &mut held, usage, None).await?;
         end_attempt(&mut writing, &held, failed.cause.as_str(), usage).await?;
@@ -136,6 +136,23 @@ impl SqlEngine {
             make_again(&mut writing, &mut held, &failed.damaged).await?;
         }
         self.commit(writing).await
+    }
+
+    /// Decides, after what the attempt took and what there is, if it found too little memory.
+    async fn judge(
+        &self,
+        writing: &mut Writing,
+        held: &Held,
+        failed: &FailedAttempt,
+        usage: &Usage,
+    ) -> Result<(History, Verdict), EngineError> {
+        let mut task = held.failed();
+        if failed.cause == FailureCause::DeviceMemory {
+            // What others took beside it does not make it larger.
+            task.peak_device_bytes = if usage.is_shared { 0 } else { u64::try_from(usage.peak_device_bytes).unwrap_or(0) };
+            task.largest_device_bytes = largest_device(writing, self.rules.lease_ms).await?;
+        }
+        Ok(decide(failed, &task, &self.rules.budgets))
     }
 
     pub(super) async fn release_task(&self, lease: &Lease, usage: &Usage) -> Result<(), EngineError> {
