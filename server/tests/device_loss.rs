@@ -52,6 +52,10 @@ impl ModelMaterial for Material {
 }
 
 fn register(prover: &LocalProver<Backend>, peaks: &Peaks) -> Material {
+    try_register(prover, peaks).unwrap()
+}
+
+fn try_register(prover: &LocalProver<Backend>, peaks: &Peaks) -> Result<Material, ProverError> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/mlp-breast-cancer/model_uint8_per_channel_qdq.onnx");
     let source = fs::read(file).unwrap();
     let request = RegisterRequest {
@@ -62,7 +66,7 @@ fn register(prover: &LocalProver<Backend>, peaks: &Peaks) -> Material {
         salt: &[0; 32],
         seed: &[1; 32],
     };
-    Material(prover.register(&request, peaks).unwrap())
+    prover.register(&request, peaks).map(Material)
 }
 
 fn prove(prover: &LocalProver<Backend>, model: &Material, peaks: &Peaks) -> Result<ProvedJob, ProverError> {
@@ -116,4 +120,51 @@ fn a_job_without_device_memory_tells_so_and_is_proved_on_the_cpu_by_the_next_att
     let error = prove(&prover, &model, &peaks).map(drop).unwrap_err();
     assert!(matches!(error, ProverError::DeviceMemory(_)), "{error}");
     prove(&prover, &model, &peaks).unwrap();
+}
+
+/// Every value of the extensions of a saved oracle changed, under a right checksum: what commitments and openings at a point do not show.
+fn with_another_extension(oracle: &[u8]) -> Vec<u8> {
+    let word = |index: usize| u64::from_le_bytes(oracle[8 * index..8 * index + 8].try_into().unwrap()) as usize;
+    let (n_rows, n_columns) = (1 << word(1), word(4));
+    let coefficients_end = 5 + n_rows * n_columns;
+    let extension_end = coefficients_end + (n_rows << word(2)) * n_columns;
+    let mut content = oracle[..oracle.len() - blake3::OUT_LEN].to_vec();
+    (coefficients_end..extension_end).for_each(|index| content[8 * index] ^= 1);
+    let mut hasher = blake3::Hasher::new();
+    for chunk in content.chunks(1 << 17) {
+        hasher.update(blake3::hash(chunk).as_bytes());
+    }
+    [&content[..], hasher.finalize().as_bytes()].concat()
+}
+
+fn spoil_cache(cache: &Path) {
+    let files = fs::read_dir(cache).unwrap().map(|entry| entry.unwrap().path());
+    let mut n_spoilt = 0;
+    for path in files.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("weights-")) {
+        fs::write(&path, with_another_extension(&fs::read(&path).unwrap())).unwrap();
+        n_spoilt += 1;
+    }
+    assert!(n_spoilt > 0);
+}
+
+#[test]
+fn a_cache_whose_oracles_give_no_proofs_costs_one_attempt() {
+    let cache = tempfile::tempdir().unwrap();
+    let prover = || LocalProver::new(FallbackBackend::new(None, CpuBackend::new()), "a test".to_owned(), cache.path()).unwrap();
+    let peaks = Peaks::default();
+    register(&prover(), &peaks);
+    spoil_cache(cache.path());
+    let prover_of_spoilt = prover();
+    let refused = try_register(&prover_of_spoilt, &peaks).map(drop);
+    assert!(matches!(refused, Err(ProverError::ProofInvalid(_))), "{refused:?}");
+    let model = register(&prover_of_spoilt, &peaks);
+
+    spoil_cache(cache.path());
+    let prover = prover();
+    let refused = prove(&prover, &model, &peaks).map(drop);
+    assert!(matches!(refused, Err(ProverError::ProofInvalid(_))), "{refused:?}");
+    // As workers do.
+    prover.doubt(model.id());
+    let job = prove(&prover, &model, &peaks).unwrap();
+    prover.verify(&model.0.verifier_key, &job.statement, &job.proof).unwrap();
 }

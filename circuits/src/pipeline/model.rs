@@ -86,6 +86,11 @@ impl<B: Backend> CommittedModel<B> {
             commitment,
         })
     }
+
+    /// The names of the oracles of its weights in a store.
+    pub fn oracle_names(&self) -> impl Iterator<Item = String> {
+        self.layers.iter().map(|layer| oracle_name(&layer.shape, weight_columns(&layer.spec, &layer.constants).as_flat()))
+    }
 }
 
 impl<B: Backend> CommittedLayer<B> {

@@ -47,6 +47,15 @@ impl Case<'_> {
         }
     }
 
+    /// What must be done again before the task can be.
+    fn to_do_again(&self, task: TaskId, results: &Stored) -> Vec<TaskId> {
+        match self.run(task, results) {
+            Err(PipelineError::Result(error)) => error.to_do_again(),
+            Err(other) => panic!("{task}: {other}"),
+            Ok(_) => panic!("{task} was done"),
+        }
+    }
+
     fn refusal(&self, task: TaskId, results: &Stored) -> String {
         match self.run(task, results) {
             Err(error @ PipelineError::Result(_)) => error.to_string(),
@@ -98,6 +107,7 @@ fn tasks_give_the_same_bytes_in_any_order_and_refuse_what_is_not_theirs() {
     refuses_missing_and_damaged_results(&case, &nodes, &results);
     refuses_foreign_results(&case, &results);
     hands_on_no_layer_that_does_not_verify(&case, &results);
+    tells_which_results_are_to_be_made_again(&case, &nodes, &results);
 }
 
 fn refuses_missing_and_damaged_results(case: &Case<'_>, nodes: &[TaskNode], results: &Stored) {
@@ -137,6 +147,34 @@ fn hands_on_no_layer_that_does_not_verify(case: &Case<'_>, results: &Stored) {
         Err(error) => panic!("{error}"),
         Ok(_) => panic!("it was handed on"),
     }
+}
+
+/// What was made from something else than it is read with is named, and nothing else is.
+fn tells_which_results_are_to_be_made_again(case: &Case<'_>, nodes: &[TaskNode], results: &Stored) {
+    let input: Vec<u8> = case.input.iter().map(|byte| byte ^ 0x55).collect();
+    let other = Case { input: &input, ..*case };
+    let (of_other, _) = run_in_order(&other);
+    let with = |changed: &[TaskId]| {
+        let mut mixed = results.clone();
+        changed.iter().for_each(|task| drop(mixed.0.insert(*task, of_other.0[task].clone())));
+        mixed
+    };
+
+    // A device committed other tensors; whoever proves the layer elsewhere finds out.
+    let mut wrong = with(&[TaskId::Commit(1)]);
+    wrong.0.insert(TaskId::Bind, case.internal(TaskId::Bind, &wrong));
+    assert_eq!(case.to_do_again(TaskId::Layer(1), &wrong), [TaskId::Commit(1), TaskId::Bind]);
+    // Layers proved before that are proofs under other challenges.
+    let leaf = nodes.iter().find(|node| node.needs.contains(&TaskId::Layer(1))).unwrap();
+    let layers = leaf.needs.iter().copied().filter(|need| matches!(need, TaskId::Layer(_)));
+    assert_eq!(case.to_do_again(leaf.id, &wrong), layers.collect::<Vec<_>>());
+    assert_eq!(case.to_do_again(leaf.id, &with(&[TaskId::Layer(1)])), [TaskId::Layer(1)]);
+
+    let join = nodes.iter().find(|node| matches!(node.id, TaskId::Join { .. })).unwrap();
+    assert_eq!(case.to_do_again(join.id, &with(&join.needs[..1])), join.needs);
+    let mut swapped = results.clone();
+    swapped.0.insert(join.needs[0], results.0[&join.needs[1]].clone());
+    assert_eq!(case.to_do_again(join.id, &swapped), join.needs);
 }
 
 /// Results of another input of the same model: some of them, and all.

@@ -6,7 +6,8 @@ use zkinfer_circuits::backend::Backend;
 use zkinfer_circuits::encoding::Canonical as _;
 use zkinfer_circuits::key::VerifierKey;
 use zkinfer_circuits::pipeline::{CommittedModel, ModelSecret, Unobserved};
-use zkinfer_circuits::recursion::prover::CircuitStore;
+use zkinfer_circuits::recursion::prover::{CircuitStore, NoStore};
+use zkinfer_kernels::CpuBackend;
 
 use super::local::{LocalProver, describe, failed, failure};
 use super::places::Place;
@@ -17,7 +18,7 @@ impl<B: Backend> LocalProver<B> {
     /// The committed model, from memory if it was used lately.
     ///
     /// A model with another commitment than its verifier key's is of no use: nobody would accept its proofs. If the cache gave it, it is committed again
-    /// without the cache.
+    /// without the cache. If that gives another still, the CPU tells whether the device or what is stored is at fault.
     pub(super) fn model(&self, place: &Place<B>, material: &dyn ModelMaterial) -> Result<Arc<CommittedModel<B>>, ProverError> {
         let id = material.id();
         if let Some(model) = place.model(id) {
@@ -25,6 +26,7 @@ impl<B: Backend> LocalProver<B> {
         }
         let private = material.private()?;
         let key = VerifierKey::from_bytes(&material.verifier_key()?).map_err(|error| ProverError::Storage(describe(&error)))?;
+        self.check_parameters(&key)?;
         let commit = |store: &dyn CircuitStore| {
             let secret = ModelSecret::from_secret_bytes(&private).map_err(failure)?;
             CommittedModel::commit(&place.backend, secret, store, &Unobserved).map_err(|error| failed(place, error))
@@ -35,12 +37,39 @@ impl<B: Backend> LocalProver<B> {
             model = commit(&Anew(&self.store))?;
         }
         if model.commitment != key.model_commitment {
-            let message = "the model's private bytes do not give the commitment of its verifier key; register the model again";
-            return Err(ProverError::Storage(message.to_owned()));
+            self.forget_oracles(&model);
+            return Err(whose_fault(&private, &key));
         }
         let model = Arc::new(model);
         place.remember(id, &model);
         Ok(model)
+    }
+
+    /// What was made with a model does not verify: the next attempt commits it again, whatever is in memory and in the cache.
+    pub(super) fn distrust(&self, place: &Place<B>, model: &CommittedModel<B>) {
+        place.forget();
+        self.forget_oracles(model);
+    }
+
+    fn forget_oracles(&self, model: &CommittedModel<B>) {
+        model.oracle_names().for_each(|name| self.store.remove(&name));
+    }
+}
+
+/// Why a model that was committed anew has not the commitment of its key: what the CPU makes of it tells.
+fn whose_fault(private: &[u8], key: &VerifierKey) -> ProverError {
+    let on_cpu = ModelSecret::from_secret_bytes(private)
+        .and_then(|secret| CommittedModel::commit(&CpuBackend::new(), secret, &NoStore, &Unobserved))
+        .map(|model| model.commitment);
+    match on_cpu {
+        Ok(commitment) if commitment == key.model_commitment => {
+            ProverError::ProofInvalid("the device does not give the commitment of the model, which the CPU gives".to_owned())
+        }
+        Ok(_) => {
+            let message = "the model's private bytes do not give the commitment of its verifier key; register the model again";
+            ProverError::Storage(message.to_owned())
+        }
+        Err(error) => failure(error),
     }
 }
 
@@ -49,15 +78,15 @@ mod tests {
     use std::path::Path;
 
     use zeroize::Zeroizing;
+    use zkinfer_circuits::columns::Columns;
     use zkinfer_circuits::compile::{Compiled, compile};
     use zkinfer_circuits::recursion::parameters::Parameters;
-    use zkinfer_circuits::recursion::prover::NoStore;
     use zkinfer_circuits::recursion::salt::Salt;
     use zkinfer_circuits::security::ProfileName;
-    use zkinfer_kernels::CpuBackend;
+    use zkinfer_kernels::faulty::{Fault, FaultSwitch, FaultyBackend, Spoilers};
 
     use super::super::local::quantized;
-    use super::super::{DigestBytes, Quantization};
+    use super::super::{DigestBytes, Prover as _, Quantization, Rejection};
     use super::*;
 
     struct Material {
@@ -138,6 +167,60 @@ mod tests {
         }
         assert_eq!(commitment(&prover(folder.path())), material.key.model_commitment);
         assert!(oracles(folder.path()) == good, "the cache is as it was");
+    }
+
+    type Device = FaultyBackend<CpuBackend>;
+
+    /// A device whose commitments are those of zeros, of the right sizes.
+    fn wrong_device(switch: &FaultSwitch) -> Device {
+        let spoilers = Spoilers::<CpuBackend> {
+            oracle: |oracle| {
+                let cpu = CpuBackend::new();
+                let sizes = cpu.sizes(oracle);
+                *oracle = cpu.commit(&Columns::zero(1 << sizes.log_rows, sizes.n_columns), sizes.shape).unwrap();
+            },
+            combination: |_| {},
+            codeword: |_| {},
+            fold_tree: |_| {},
+        };
+        FaultyBackend::with_spoilers(CpuBackend::new(), switch.clone(), spoilers)
+    }
+
+    #[test]
+    fn a_device_that_commits_wrongly_is_blamed_and_leaves_nothing_in_the_cache() {
+        let (folder, material, switch) = (tempfile::tempdir().unwrap(), material(), FaultSwitch::default());
+        let prover: LocalProver<Device> = LocalProver::new(wrong_device(&switch), "a test".to_owned(), folder.path()).unwrap();
+        switch.spoil_all("commit");
+        let refused = prover.model(&prover.places.take(None), &material).map(drop);
+        assert!(matches!(&refused, Err(ProverError::ProofInvalid(message)) if message.contains("device")), "{refused:?}");
+        assert!(prover.places.cached().is_empty() && oracles(folder.path()).is_empty());
+        // A single mistake costs time only.
+        let (folder, switch) = (tempfile::tempdir().unwrap(), FaultSwitch::default());
+        let prover: LocalProver<Device> = LocalProver::new(wrong_device(&switch), "a test".to_owned(), folder.path()).unwrap();
+        switch.fail_at("commit", Fault::Wrong);
+        let model = prover.model(&prover.places.take(None), &material).unwrap();
+        assert_eq!(model.commitment, material.key.model_commitment);
+    }
+
+    #[test]
+    fn what_does_not_verify_is_committed_again_wherever_it_came_from() {
+        let (folder, material) = (tempfile::tempdir().unwrap(), material());
+        let prover = prover(folder.path());
+        prover.model(&prover.places.take(None), &material).unwrap();
+        assert!(!oracles(folder.path()).is_empty());
+        prover.doubt([0; 32]);
+        assert_eq!((prover.places.cached(), oracles(folder.path()).is_empty()), (vec![material.id()], false), "another model");
+        prover.doubt(material.id());
+        assert!(prover.places.cached().is_empty() && oracles(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn a_model_of_other_parameters_is_refused_before_anything_is_done() {
+        let (folder, mut material) = (tempfile::tempdir().unwrap(), material());
+        material.key.parameters_id = material.key.model_commitment;
+        let prover = prover(folder.path());
+        let refused = prover.model(&prover.places.take(None), &material).map(drop);
+        assert!(matches!(&refused, Err(ProverError::Rejected { rejection: Rejection::ModelInvalid, .. })), "{refused:?}");
     }
 
     #[test]

@@ -14,9 +14,9 @@ use zkinfer_circuits::model::{
     quantize, quantize_qdq, read_npy,
 };
 use zkinfer_circuits::pipeline::registration::registration_stages;
-use zkinfer_circuits::pipeline::tasks::{InferenceTasks, NotATask, Results, TaskId, TaskOutput};
+use zkinfer_circuits::pipeline::tasks::{InferenceTasks, NotATask, TaskId, TaskOutput};
 use zkinfer_circuits::pipeline::{
-    Cancelled, CommittedModel, InferenceRequest, LayerAggregator, ModelSecret, Observer, PipelineError, ProvedInference, Stage,
+    Cancelled, CommittedModel, InferenceRequest, LayerAggregator, ModelSecret, Observer, PipelineError, ProvedInference,
     prove_inference_unverified, register,
 };
 use zkinfer_circuits::recursion::kinds::leaf_kinds;
@@ -30,7 +30,7 @@ use zkinfer_circuits::verify::{AcceptableParams, verify_bytes};
 use super::kept::job_key;
 use super::observer::Reporter;
 use super::places::{Place, Places};
-use super::steps::steps;
+use super::steps::{Named, steps};
 use super::store::FileStore;
 use super::{
     BackendInfo, Cost, DigestBytes, InputEncoding, ModelFacts, ModelMaterial, ProgressSink, ProveRequest, ProvedJob, Prover, ProverError,
@@ -155,7 +155,7 @@ impl<B: Backend> LocalProver<B> {
         let model = self.model(place, material)?;
         let set = self.set(model.profile)?;
         let kept = place.kept.of(step.job);
-        let stage = stage(step.task);
+        let (stage, _) = step.task.stage();
         reporter.plan(&[(stage, 1)]);
         let stopped = |Cancelled| ProverError::Stopped(super::Stopped);
         reporter.begin(stage, 0).map_err(stopped)?;
@@ -182,6 +182,15 @@ impl<B: Backend> LocalProver<B> {
         set.ok_or_else(|| ProverError::Internal(format!("profile {profile:?} is not set up")))
     }
 
+    /// Models are of the parameters that they were registered with.
+    pub(super) fn check_parameters(&self, key: &VerifierKey) -> Result<(), ProverError> {
+        if self.set(key.profile)?.parameters.id() == key.parameters_id {
+            return Ok(());
+        }
+        let message = "the model was registered with parameters that this version does not have; register it again";
+        Err(rejected(Rejection::ModelInvalid, message.to_owned()))
+    }
+
     fn parse_parameter_set(name: &str) -> Result<ProfileName, ProverError> {
         let profile = PARAMETER_SETS.iter().find(|(known, _)| *known == name).map(|(_, profile)| *profile);
         profile.ok_or_else(|| {
@@ -197,27 +206,6 @@ struct Step<'a> {
     job: DigestBytes,
     task: TaskId,
     results: &'a dyn StepResults,
-}
-
-/// Results by the names of their tasks.
-struct Named<'a>(&'a dyn StepResults);
-
-impl Results for Named<'_> {
-    fn result(&self, task: TaskId) -> Option<&[u8]> {
-        self.0.result(&task.to_string())
-    }
-}
-
-fn stage(task: TaskId) -> Stage {
-    match task {
-        TaskId::Witness => Stage::Witness,
-        TaskId::Commit(_) => Stage::Commit,
-        TaskId::Bind => Stage::Bind,
-        TaskId::Layer(_) => Stage::Layer,
-        TaskId::Leaf(_) => Stage::Leaf,
-        TaskId::Join { .. } => Stage::Join,
-        TaskId::Outer => Stage::Outer,
-    }
 }
 
 fn proved_job(proved: ProvedInference) -> Result<ProvedJob, ProverError> {
@@ -261,7 +249,11 @@ pub(super) fn failure(error: PipelineError) -> ProverError {
         PipelineError::Program(_) | PipelineError::Size(_) | PipelineError::Plan(_) => rejected(Rejection::ModelInvalid, text),
         // A device that computed a layer wrongly shows as a circuit that cannot be satisfied.
         PipelineError::SelfCheck(_) | PipelineError::Aggregate(ProveError::Unsatisfied { .. }) => ProverError::ProofInvalid(text),
-        PipelineError::Secret(_) | PipelineError::Result(_) => ProverError::Storage(text),
+        PipelineError::Result(error) => match error.to_do_again() {
+            tasks if tasks.is_empty() => ProverError::Storage(text),
+            tasks => ProverError::ResultsDamaged(tasks.iter().map(TaskId::to_string).collect()),
+        },
+        PipelineError::Secret(_) => ProverError::Storage(text),
         PipelineError::Aggregate(_) => ProverError::Internal(text),
     }
 }
@@ -371,8 +363,11 @@ impl<B: Backend> Prover for LocalProver<B> {
         let place = self.places.take(None);
         let (model, registration_proof) = self.at(&place, progress, || {
             let model = Arc::new(self.commit(&place, secret, &reporter)?);
-            let proof = register(&place.backend, &set.aggregator, &model, &reporter).map_err(|error| failed(&place, error))?;
-            Ok((model, proof))
+            let proof = register(&place.backend, &set.aggregator, &model, &reporter).map_err(|error| failed(&place, error));
+            if matches!(proof, Err(ProverError::ProofInvalid(_))) {
+                self.distrust(&place, &model);
+            }
+            Ok((model, proof?))
         })?;
         let key = VerifierKey {
             profile: set.profile,
@@ -435,6 +430,12 @@ impl<B: Backend> Prover for LocalProver<B> {
 
     fn cached_models(&self) -> Vec<DigestBytes> {
         self.places.cached()
+    }
+
+    fn doubt(&self, model: DigestBytes) {
+        for (place, committed) in self.places.with_model(model) {
+            self.distrust(place, &committed);
+        }
     }
 
     fn is_degraded(&self) -> bool {

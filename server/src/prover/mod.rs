@@ -421,6 +421,9 @@ pub trait Prover: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What was made with a model does not verify: nothing that is kept of it is to be believed.
+    fn doubt(&self, _model: DigestBytes) {}
+
     /// Whether a device has failed, so that something slower computes in its stead from then on.
     fn is_degraded(&self) -> bool {
         false

@@ -122,6 +122,11 @@ impl<B: Backend> Places<B> {
         self.places.iter().any(|place| place.backend.is_degraded())
     }
 
+    /// The places that have a model in memory, with it.
+    pub(super) fn with_model(&self, id: DigestBytes) -> impl Iterator<Item = (&Place<B>, Arc<CommittedModel<B>>)> {
+        self.places.iter().filter_map(move |place| Some((place, place.model(id)?)))
+    }
+
     /// The models in memory, on any place.
     pub(super) fn cached(&self) -> Vec<DigestBytes> {
         let mut models: Vec<DigestBytes> = self.places.iter().flat_map(Place::cached).collect();

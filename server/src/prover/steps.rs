@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use zkinfer_circuits::kind::LayerKind;
 use zkinfer_circuits::pipeline::PipelineError;
-use zkinfer_circuits::pipeline::tasks::{TaskId, TaskNode, inference_tasks};
+use zkinfer_circuits::pipeline::tasks::{Results, TaskId, TaskNode, inference_tasks};
 use zkinfer_circuits::program::Program;
 use zkinfer_circuits::recursion::plan::plan;
 
-use super::StepPlan;
+use super::{StepPlan, StepResults};
 use crate::placement::cost::{self, Estimate, LayerSize};
 
 /// The steps, each after those that it needs.
@@ -24,7 +24,7 @@ pub(super) fn steps(program: &Program) -> Result<Vec<StepPlan>, PipelineError> {
         let Estimate { micros, device_bytes, .. } = estimate(task.id, &sizes);
         StepPlan {
             name: task.id.to_string(),
-            kind: kind(task.id),
+            kind: task.id.stage().0.name(),
             needs: task.needs.iter().map(|id| places[id]).collect(),
             estimated_ms: micros.div_ceil(1_000),
             device_bytes,
@@ -33,15 +33,12 @@ pub(super) fn steps(program: &Program) -> Result<Vec<StepPlan>, PipelineError> {
     Ok(tasks.iter().map(step).collect())
 }
 
-fn kind(task: TaskId) -> &'static str {
-    match task {
-        TaskId::Witness => "witness",
-        TaskId::Commit(_) => "commit",
-        TaskId::Bind => "bind",
-        TaskId::Layer(_) => "layer",
-        TaskId::Leaf(_) => "leaf",
-        TaskId::Join { .. } => "join",
-        TaskId::Outer => "outer",
+/// Results by the names of their tasks.
+pub(super) struct Named<'a>(pub(super) &'a dyn StepResults);
+
+impl Results for Named<'_> {
+    fn result(&self, task: TaskId) -> Option<&[u8]> {
+        self.0.result(&task.to_string())
     }
 }
 

@@ -40,6 +40,14 @@ impl FileStore {
         self.folder.join(name)
     }
 
+    /// Removes an entry, if it is there.
+    pub(super) fn remove(&self, key: &str) {
+        match fs::remove_file(self.path(key)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => tracing::warn!(%error, key, "a cache entry was not removed"),
+            Ok(()) | Err(_) => {}
+        }
+    }
+
     fn write(&self, key: &str, bytes: &[u8]) -> std::io::Result<()> {
         let path = self.path(key);
         let temporary = self.folder.join(format!(".{}.partial", uuid::Uuid::new_v4()));
@@ -109,8 +117,12 @@ mod tests {
             store.store(key, key.as_bytes());
             assert_eq!(store.load(key), Some(key.as_bytes().to_vec()));
         }
+        store.remove("plain-1");
+        store.remove("plain-1");
+        assert_eq!((store.load("plain-1"), store.load("a/b").is_some()), (None, true));
         assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1);
     }
+
     #[test]
     fn what_a_dead_process_left_half_written_is_removed_and_nothing_else() {
         let folder = tempfile::tempdir().expect("a folder");

@@ -143,9 +143,11 @@ impl Worker {
         }
     }
 
-    /// Whether the device is to be tested again before it gets another task. Attempts that gave no output tell nothing of it.
+    /// Whether the device is to be tested again before it gets another task. Attempts that gave no output tell nothing of it, and neither do outputs that
+    /// nobody has verified.
     fn suspects_device(&self, task: &TaskKey, outcome: &Result<Output, ProverError>) -> bool {
         match outcome {
+            Ok(Output::Result(_)) if !is_verified(&task.name) => false,
             Ok(_) => self.suspicion.after(task, false),
             Err(ProverError::ProofInvalid(_)) => self.suspicion.after(task, true),
             Err(_) => false,
@@ -213,17 +215,31 @@ impl Worker {
             nonce: &nonce,
             seed: &work.seed,
         };
+        let done = self.prove_verified((desk, results), &material, &request, reporter);
+        if matches!(done, Err(ProverError::ProofInvalid(_))) {
+            self.prover.doubt(material.id());
+        }
+        done
+    }
+
+    fn prove_verified(
+        &self,
+        (desk, results): (Desk<'_>, Option<&Vec<(String, DigestBytes)>>),
+        material: &Material<'_>,
+        request: &ProveRequest<'_>,
+        reporter: &Reporter,
+    ) -> Result<Output, ProverError> {
         let proved = match results {
-            None => Box::new(self.prover.prove(&material, &request, reporter)?),
+            None => Box::new(self.prover.prove(material, request, reporter)?),
             Some(results) => {
                 let results = desk.results(results)?;
-                match self.prover.prove_step(&material, &request, &desk.holding.lease.task.name, &results, reporter)? {
+                match self.prover.prove_step(material, request, &desk.holding.lease.task.name, &results, reporter)? {
                     StepOutput::Internal(bytes) => return Ok(Output::Result(bytes)),
                     StepOutput::Proved(proved) => proved,
                 }
             }
         };
-        self.verify(&material, &proved, reporter)?;
+        self.verify(material, &proved, reporter)?;
         Ok(Output::Proved(proved))
     }
 
@@ -247,6 +263,11 @@ fn is_published(work: &Work, task: &str) -> bool {
         Work::Prove(_) => true,
         Work::Step { .. } => task == LAST_STEP,
     }
+}
+
+/// Whether what a step gives was verified before it is handed on. Tensors, commitments and challenges show only in what is proved of them.
+fn is_verified(step: &str) -> bool {
+    !matches!(step.split('-').next(), Some("witness" | "commit" | "bind"))
 }
 
 /// Only a literal message is kept: a formatted one may hold values of the witness.

@@ -113,6 +113,7 @@ conformance! {
     remake::who_was_not_heard_is_heard_when_it_is_given_out_anew,
     remake::several_are_made_again_and_what_they_read_is_found_out_by_them,
     remake::a_task_that_is_to_be_made_again_waits_for_what_is_made_again,
+    remake::what_is_needed_through_others_is_made_again_with_them,
     remake::lies_and_stale_words_take_nothing_back,
     remake::a_result_that_is_damaged_again_and_again_ends_the_job,
     remake::readers_are_given_the_new_result_and_the_job_gives_both_back_at_its_end,

@@ -201,6 +201,18 @@ pub(crate) async fn a_task_that_is_to_be_made_again_waits_for_what_is_made_again
     world.events(&job).await;
 }
 
+pub(crate) async fn what_is_needed_through_others_is_made_again_with_them(world: World) {
+    let (job, session) = a_job(&world).await;
+    do_next(&world, &session, &["first", "right", "left"]).await;
+    let last = lease(&world, &session, "last").await.lease;
+    cannot_read(&world, &last, &["right", "first"]).await;
+    assert_eq!(states(&world, &job).await, "READY DONE WAITING WAITING");
+    do_next(&world, &session, &["first", "right"]).await;
+    finish(&world, &lease(&world, &session, "last").await.lease).await.unwrap();
+    assert_eq!(world.get(&job).await.state(), State::Succeeded);
+    world.events(&job).await;
+}
+
 pub(crate) async fn lies_and_stale_words_take_nothing_back(world: World) {
     let (job, session) = a_job(&world).await;
     let first = lease(&world, &session, "first").await.lease;

@@ -15,9 +15,9 @@ use zeroize::Zeroizing;
 use zkinfer_circuits::backend::{Condition, DeviceMemory};
 use zkinfer_server::observe::DeviceReport;
 use zkinfer_server::prover::{
-    BackendInfo, Cost, ModelFacts, ModelMaterial, Privacy, ProgressSink, ProveRequest, ProvedJob, Prover, ProverError, RegisterRequest,
-    RegisteredModel, Rejection, StageEdge, StageEvent, StagePlan, StatementFields, StepOutput, StepPlan, StepResults, TensorFacts,
-    VerifyFailure,
+    BackendInfo, Cost, DigestBytes, ModelFacts, ModelMaterial, Privacy, ProgressSink, ProveRequest, ProvedJob, Prover, ProverError,
+    RegisterRequest, RegisteredModel, Rejection, StageEdge, StageEvent, StagePlan, StatementFields, StepOutput, StepPlan, StepResults,
+    TensorFacts, VerifyFailure,
 };
 
 pub(crate) const PRIVATE_MARK: &[u8] = b"private material of the model";
@@ -27,6 +27,8 @@ pub(crate) struct ScriptedProver {
     seen: Mutex<HashSet<Vec<u8>>>,
     /// Whole proofs and steps that were begun.
     pub(crate) n_begun: AtomicUsize,
+    /// How often it was told that what it made of a model does not verify.
+    pub(crate) n_doubted: AtomicUsize,
     running: AtomicUsize,
 }
 
@@ -145,6 +147,10 @@ impl Prover for ScriptedProver {
         let memory = DeviceMemory { used_bytes: 10, peak_bytes: 100, limit_bytes: 1000 };
         let condition = Condition { memory: Some(memory), n_fallbacks_memory: 3, n_fallbacks_device: 0 };
         vec![DeviceReport { jobs: self.running.load(Ordering::Relaxed), is_degraded: false, condition }]
+    }
+
+    fn doubt(&self, _: DigestBytes) {
+        self.n_doubted.fetch_add(1, Ordering::Relaxed);
     }
 
     fn parameter_sets(&self) -> Vec<String> {

@@ -110,9 +110,11 @@ async fn the_loop_gives_the_same_elsewhere() {
     let folder = tempfile::tempdir().unwrap();
     let (config, address) = config_for_workers(folder.path(), any_port(), LEASE);
     let service = Service::start(config).await;
-    let worker = worker(address, Arc::default());
+    let prover: Arc<ScriptedProver> = Arc::default();
+    let worker = worker(address, prover.clone());
     conforms(&mut service.client().await).await;
     end(worker).await;
+    assert_eq!(prover.n_doubted.load(Ordering::Relaxed), 3, "after each proof that does not verify, and nothing else");
     service.stop().await;
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::pipeline::Stage;
 use crate::recursion::plan::NodePlan;
 
 /// One task. Its text is a stable name: `witness`, `commit-0007`, `bind`, `layer-0007`, `leaf-0003`, `join-1-0000`, `outer`.
@@ -27,6 +28,21 @@ pub enum TaskId {
     },
     /// Makes the published proof.
     Outer,
+}
+
+impl TaskId {
+    /// The stage that the task belongs to, and its number there.
+    pub const fn stage(self) -> (Stage, usize) {
+        match self {
+            Self::Witness => (Stage::Witness, 0),
+            Self::Commit(index) => (Stage::Commit, index),
+            Self::Bind => (Stage::Bind, 0),
+            Self::Layer(index) => (Stage::Layer, index),
+            Self::Leaf(index) => (Stage::Leaf, index),
+            Self::Join { index, .. } => (Stage::Join, index),
+            Self::Outer => (Stage::Outer, 0),
+        }
+    }
 }
 
 /// Not the name of a task.

@@ -2,7 +2,7 @@
 //!
 //! All tasks but the last are deterministic: done again, anywhere, they give the same bytes. What a task reads is what others wrote, so it is
 //! checked where it is used: lists by the model's sizes, the challenges by deriving them again from the request's own input, the oracle committed again
-//! by its link, nodes by verifying them, and the end by verifying the published proof. What a device computed is verified before it is handed on as well:
+//! by its link, layers where their leaf finds that they do not fit, nodes by verifying them, and the end by verifying the published proof. What a device computed is verified before it is handed on as well:
 //! proofs of layers, nodes (by the aggregator), and what is published. A commitment is verified with the proof of its layer, which opens it.
 
 mod artifacts;
@@ -10,13 +10,13 @@ mod graph;
 mod oracles;
 
 use super::aggregation::leaf_job;
-use super::stage::{Stage, span};
+use super::stage::span;
 use super::steps::{Bound, Inference, Tensors};
 use super::{CommittedModel, InferenceRequest, LayerAggregator, PipelineError, ProvedInference};
 use crate::backend::Backend;
 use crate::encoding::{Canonical, DecodeError};
 use crate::recursion::layers::ProvedLayer;
-use crate::recursion::prover::NodeProof;
+use crate::recursion::prover::{NodeProof, ProveError};
 use artifacts::Link;
 
 pub use graph::{NotATask, TaskId, TaskNode, inference_tasks};
@@ -39,12 +39,35 @@ pub enum ResultError {
     /// It is of another model or input.
     #[error("the result of {0} does not fit the model and input")]
     Foreign(TaskId),
+    /// A layer's tensors, committed again, have another link than its commitment gave.
+    #[error("the result of {} is not the link of the layer's tensors", TaskId::Commit(*.0))]
+    Link(usize),
+    /// They are proofs of something else, such as of challenges that were bound anew since.
+    #[error("the results of {} do not prove what is read with them", names(.0))]
+    Stale(Vec<TaskId>),
     /// The model has no such task.
     #[error("this inference has no task {0}")]
     NoSuchTask(TaskId),
     /// plonky2 cannot write a node.
     #[error("the result of {0} cannot be written")]
     Unwritable(TaskId),
+}
+
+impl ResultError {
+    /// The tasks that must be done again before the result can be used; none if that would not help.
+    pub fn to_do_again(&self) -> Vec<TaskId> {
+        match self {
+            Self::Missing(task) | Self::Unreadable { task, .. } | Self::Foreign(task) => vec![*task],
+            // What was bound to the wrong link is wrong with it.
+            Self::Link(index) => vec![TaskId::Commit(*index), TaskId::Bind],
+            Self::Stale(tasks) => tasks.clone(),
+            Self::NoSuchTask(_) | Self::Unwritable(_) => Vec::new(),
+        }
+    }
+}
+
+fn names(tasks: &[TaskId]) -> String {
+    tasks.iter().map(TaskId::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The results that a task may read.
@@ -94,7 +117,7 @@ impl<'a, B: Backend> InferenceTasks<'a, B> {
     /// [`PipelineError::Result`] if a result is missing or damaged; [`PipelineError::SelfCheck`] if what was computed does not verify; else what the step
     /// says.
     pub fn run(&self, task: TaskId, results: &dyn Results) -> Result<TaskOutput, PipelineError> {
-        let (stage, index) = stage_of(task);
+        let (stage, index) = task.stage();
         let _span = span(stage.name(), index).entered();
         let bytes = match task {
             TaskId::Witness => self.inference.evaluate()?.0.to_bytes(),
@@ -135,7 +158,7 @@ impl<'a, B: Backend> InferenceTasks<'a, B> {
             None => self.commit_again(&tensors, index)?,
         };
         if main.link != bound.links[index] {
-            return Err(ResultError::Foreign(TaskId::Bind).into());
+            return Err(ResultError::Link(index).into());
         }
         let proved = self.inference.prove_layer(&tensors, &bound, index, &main)?;
         self.inference.verify_layer(&tensors, &bound, index, &proved)?;
@@ -150,14 +173,23 @@ impl<'a, B: Backend> InferenceTasks<'a, B> {
         let chains = self.inference.chains(&bound.links[..node.layers.start]);
         let boundary = self.inference.boundary(&tensors);
         let job = leaf_job(node, chains, bound.challenges, layers.iter().collect(), Some(&boundary));
-        Ok(self.inference.aggregator.prove_leaf(self.inference.backend, &job)?)
+        self.inference.aggregator.prove_leaf(self.inference.backend, &job).map_err(|error| {
+            let is_stale = |(layer, proved): &(usize, &ProvedLayer)| self.inference.verify_layer(&tensors, &bound, *layer, proved).is_err();
+            let stale = node.layers.clone().zip(&layers).filter(is_stale).map(|(layer, _)| TaskId::Layer(layer));
+            blame(error, stale.collect())
+        })
     }
 
     fn join(&self, task: TaskId, results: &dyn Results) -> Result<NodeProof, PipelineError> {
         let graph = self.graph();
         let needs = graph.iter().find(|node| node.id == task).map(|node| node.needs.as_slice());
         let Some(&[left, right]) = needs else { return Err(ResultError::NoSuchTask(task).into()) };
-        let (left, right) = (self.node(left, results)?, self.node(right, results)?);
+        let nodes = [self.node(left, results)?, self.node(right, results)?];
+        if !follow_each_other(&nodes) {
+            // Each verifies. Which of them is older than what is bound now, whoever does them again finds out.
+            return Err(ResultError::Stale(vec![left, right]).into());
+        }
+        let [left, right] = nodes;
         Ok(self.inference.aggregator.prove_join(self.inference.backend, &left, &right)?)
     }
 
@@ -204,16 +236,17 @@ impl<'a, B: Backend> InferenceTasks<'a, B> {
     }
 }
 
-/// The stage that a task belongs to, and its number there.
-fn stage_of(task: TaskId) -> (Stage, usize) {
-    match task {
-        TaskId::Witness => (Stage::Witness, 0),
-        TaskId::Commit(index) => (Stage::Commit, index),
-        TaskId::Bind => (Stage::Bind, 0),
-        TaskId::Layer(index) => (Stage::Layer, index),
-        TaskId::Leaf(index) => (Stage::Leaf, index),
-        TaskId::Join { index, .. } => (Stage::Join, index),
-        TaskId::Outer => (Stage::Outer, 0),
+/// Whether two nodes are of one run, and of layers that follow each other.
+fn follow_each_other(nodes: &[NodeProof; 2]) -> bool {
+    let [Some(left), Some(right)] = nodes.each_ref().map(NodeProof::public) else { return false };
+    (left.kind, left.end, left.gamma_prime, left.delta) == (right.kind, right.start, right.gamma_prime, right.delta)
+}
+
+/// The error of a leaf's circuit: if it cannot be satisfied, and there are results to blame, that it is they.
+fn blame(error: ProveError, stale: Vec<TaskId>) -> PipelineError {
+    match error {
+        ProveError::Unsatisfied { .. } if !stale.is_empty() => ResultError::Stale(stale).into(),
+        other => other.into(),
     }
 }
 

@@ -27,8 +27,8 @@ struct Maker {
     attempts: u32,
 }
 
-/// Takes back what a reader could not read, after its attempt has ended. Tasks that it does not need, that are not done, or that were done again since the
-/// reader was given out are left alone, whatever it says.
+/// Takes back what a reader could not read, after its attempt has ended. Tasks that it does not need, by itself or through others, that are not done, or
+/// that were done again since the reader was given out are left alone, whatever it says.
 pub(super) async fn make_again(writing: &mut Writing, held: &mut Held, damaged: &[String]) -> Result<(), EngineError> {
     if damaged.is_empty() || held.is_outdated {
         return Ok(());
@@ -52,12 +52,15 @@ pub(super) async fn make_again(writing: &mut Writing, held: &mut Held, damaged: 
     Ok(())
 }
 
-/// Of the named tasks, those that the reader needs and that are done.
+/// Of the named tasks, those that the reader needs, by itself or through others, and that are done.
 async fn done_makers(writing: &mut Writing, held: &Held, names: &[String]) -> Result<Vec<Maker>, EngineError> {
     let rows: Vec<(i64, String, i64, i64)> = sqlx::query_as(
-        "SELECT tasks.ordinal, tasks.name, tasks.epoch, tasks.attempts FROM deps \
-           JOIN tasks ON tasks.kind = 'PROVE' AND tasks.tenant = deps.tenant AND tasks.subject = deps.job AND tasks.ordinal = deps.needs \
-         WHERE deps.tenant = $1 AND deps.job = $2 AND deps.task = $3 AND tasks.state = 'DONE' ORDER BY deps.needs",
+        "WITH RECURSIVE needed(ordinal) AS ( \
+           SELECT needs FROM deps WHERE tenant = $1 AND job = $2 AND task = $3 \
+           UNION SELECT deps.needs FROM needed JOIN deps ON deps.tenant = $1 AND deps.job = $2 AND deps.task = needed.ordinal) \
+         SELECT tasks.ordinal, tasks.name, tasks.epoch, tasks.attempts FROM needed \
+           JOIN tasks ON tasks.kind = 'PROVE' AND tasks.tenant = $1 AND tasks.subject = $2 AND tasks.ordinal = needed.ordinal \
+         WHERE tasks.state = 'DONE' ORDER BY tasks.ordinal",
     )
     .bind(&held.subject.tenant)
     .bind(&held.subject.id)
