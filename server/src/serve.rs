@@ -18,7 +18,7 @@ use crate::database::{Database, DatabaseError, forward_notices};
 use crate::directory::make_private_directory;
 use crate::engine::{Engine, EngineError, NewSession, TaskEngine};
 use crate::exposure::{Lacks, check_exposure};
-use crate::grpc::{self, App, ByteBudget, CreateRate, GuardLayer};
+use crate::grpc::{self, App, ByteBudget, CreateRate, GuardLayer, Places};
 use crate::limits::{Limits, LimitsError};
 use crate::listeners::{Joined, Listeners};
 use crate::observe::{self, Health, HttpPort, Metrics, Observed, RpcLayer, Side};
@@ -196,13 +196,14 @@ pub async fn run(
     let (health, health_service) = tonic_health::server::health_reporter();
     service.health.announce(&health).await;
     tokio::spawn(service.health.clone().keep_announced(health));
-    let _side = service.show(config.http.clone(), &config.authentication);
+    let authentication = config.authentication.clone().with_token_bytes(config.limits.token_bytes);
+    let _side = service.show(config.http.clone(), &authentication);
     let routes = Routes::new(health_service).add_service(reflection()?);
     let routes = if config.role == Role::Scheduler { routes } else { grpc::add_services(routes, &service.app) };
     let closing = service.app.closing.clone();
     let server = builder(&config.limits)
         .layer(RpcLayer::new(service.metrics.clone()))
-        .layer(GuardLayer::new(config.authentication.clone(), &config.limits))
+        .layer(GuardLayer::new(authentication, &config.limits))
         .add_routes(routes)
         .serve_with_incoming_shutdown(
             observe::counted(grpc::incoming(listener, &config.transport, &config.limits), service.metrics.clone()),
@@ -296,8 +297,8 @@ fn builder(limits: &Limits) -> Server {
         .max_concurrent_streams(limits.streams_per_connection)
         .http2_keepalive_interval(Some(limits.keepalive_interval))
         .http2_keepalive_timeout(Some(limits.keepalive_timeout))
-        .http2_max_pending_accept_reset_streams(Some(20))
-        .http2_max_local_error_reset_streams(Some(1024))
+        .http2_max_pending_accept_reset_streams(Some(limits.pending_accept_reset_streams))
+        .http2_max_local_error_reset_streams(Some(limits.local_error_reset_streams))
         .http2_max_header_list_size(limits.header_list_bytes)
         .max_connection_age(limits.connection_age)
         .max_connection_age_grace(limits.connection_age_grace)
@@ -395,8 +396,8 @@ impl Service {
             hub,
             running,
             limits: limits.clone(),
-            watchers: Arc::new(Semaphore::new(limits.watchers)),
-            downloads: Arc::new(Semaphore::new(limits.downloads)),
+            watchers: Places::of_watchers(limits),
+            downloads: Places::of_downloads(limits),
             task_downloads: Arc::new(Semaphore::new(limits.downloads)),
             creates: CreateRate::new(limits),
             draining,
@@ -421,7 +422,7 @@ impl Service {
             metrics: self.metrics.clone(),
             engine: self.watched.clone(),
             health: self.health.clone(),
-            watchers: self.app.watchers.clone(),
+            watchers: self.app.watchers.all(),
             most_watchers: self.app.limits.watchers,
             dashboard: dashboard::router(dashboard),
         };

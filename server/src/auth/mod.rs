@@ -22,6 +22,7 @@ pub use line::LineError;
 pub use scope::{Scope, Scopes, UnknownScope};
 pub use tokens::{TokenClaims, TokenKeyError, Tokens};
 
+use crate::limits::Limits;
 use crate::reload::Reloaded;
 
 /// The tenant of every caller when there is no authentication.
@@ -82,17 +83,25 @@ pub enum AccessFileError {
 }
 
 /// How callers are recognised. Cheap to clone; the clones share their files.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Authentication {
     keys: Option<Arc<Reloaded<ApiKeys>>>,
     tokens: Option<Arc<Tokens>>,
     certificates: Option<Arc<Reloaded<CertificateMap>>>,
+    /// Longest token.
+    token_bytes: usize,
 }
 
 impl Authentication {
     /// Everybody is the default tenant and may do everything. Accepted on loopback addresses only.
     pub fn none() -> Self {
-        Self::default()
+        Self { keys: None, tokens: None, certificates: None, token_bytes: Limits::default().token_bytes }
+    }
+
+    /// Reads no token that is longer; without this, none that is longer than the default of [`Limits`].
+    pub fn with_token_bytes(mut self, token_bytes: usize) -> Self {
+        self.token_bytes = token_bytes;
+        self
     }
 
     /// Whether everybody may do everything.
@@ -178,6 +187,9 @@ impl Authentication {
             return keys.get().find(credentials, std::time::SystemTime::now()).cloned();
         }
         let tokens = self.tokens.as_ref().ok_or(Refused("tokens are not accepted"))?;
+        if credentials.len() > self.token_bytes {
+            return Err(Refused("the token is too long"));
+        }
         tokens.verify(credentials)
     }
 

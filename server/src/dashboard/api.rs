@@ -14,9 +14,8 @@ use super::view::{JobPage, JobView, ModelView, OverviewPage};
 use super::{Shared, access, live};
 use crate::engine::{JobFilter, Page, PageRequest, Subject, SubjectKind};
 
-/// Entries of a page, unless another number is asked for, and at most.
+/// Entries of a page, unless another number is asked for.
 const PAGE: u32 = 50;
-const MAX_PAGE: u32 = 200;
 /// Running tasks that the overview names.
 const RUNNING_SHOWN: u32 = 1000;
 
@@ -68,8 +67,9 @@ impl ListQuery {
         Ok(parsed)
     }
 
-    fn page(&self) -> Result<PageRequest, Failure> {
-        Ok(PageRequest { size: self.size.unwrap_or(PAGE).clamp(1, MAX_PAGE), after: parse_cursor(&self.after)? })
+    /// At most `max_size` entries.
+    fn page(&self, max_size: u32) -> Result<PageRequest, Failure> {
+        Ok(PageRequest { size: self.size.unwrap_or(PAGE).clamp(1, max_size), after: parse_cursor(&self.after)? })
     }
 
     fn filter(&self) -> Result<JobFilter, Failure> {
@@ -130,7 +130,7 @@ pub(super) async fn read_overview(shared: &Shared) -> Result<OverviewPage, Failu
 async fn jobs(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Result<Response, Failure> {
     let _place = shared.place()?;
     let query = ListQuery::parse(query.as_deref())?;
-    let (filter, page) = (query.filter()?, query.page()?);
+    let (filter, page) = (query.filter()?, query.page(shared.dashboard_page_size())?);
     let engine = shared.engine()?;
     let found = match query.tenant.as_str() {
         "" => engine.recent_jobs(filter, page),
@@ -157,7 +157,7 @@ pub(super) async fn read_job(shared: &Shared, subject: &Subject) -> Result<JobPa
 async fn models(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Result<Response, Failure> {
     let _place = shared.place()?;
     let query = ListQuery::parse(query.as_deref())?;
-    let page = query.page()?;
+    let page = query.page(shared.dashboard_page_size())?;
     let engine = shared.engine()?;
     let found = match query.tenant.as_str() {
         "" => engine.recent_models(page),
@@ -166,4 +166,16 @@ async fn models(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Resu
     let Page { items, next } = shared.timely(async { Ok(found.await?) }).await?;
     let models: Vec<ModelView> = items.iter().map(ModelView::new).collect();
     json(&serde_json::json!({ "now_ms": engine.now().await?, "models": models, "next": cursor(next) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_have_as_many_entries_as_are_asked_for_and_no_more_than_they_may() {
+        let size = |query: &str, max_size| ListQuery::parse(Some(query)).unwrap().page(max_size).unwrap().size;
+        assert_eq!((size("", 200), size("", 3)), (PAGE, 3));
+        assert_eq!((size("size=200", 200), size("size=201", 200), size("size=0", 200)), (200, 200, 1));
+    }
 }

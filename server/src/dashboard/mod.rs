@@ -30,10 +30,6 @@ use crate::observe::Latest;
 use crate::scheduler::Hub;
 use failure::Failure;
 
-/// Requests that are answered at a time.
-const AT_A_TIME: usize = 16;
-/// Pages that follow something at a time.
-const STREAMS: usize = 64;
 /// The census reads an index from end to end: it is made at most this often, however many look. And seldom, if that takes long: the one before is shown.
 const CENSUS_EVERY: Duration = Duration::from_secs(2);
 /// How long a count is waited for.
@@ -68,6 +64,17 @@ struct Inner {
 }
 
 impl Shared {
+    fn new(dashboard: Dashboard) -> Self {
+        Self(Arc::new(Inner {
+            at_a_time: Semaphore::new(dashboard.limits.http_requests),
+            streams: Arc::new(Semaphore::new(dashboard.limits.dashboard_streams)),
+            dashboard,
+            census: Latest::new(CENSUS_EVERY),
+            // As often as it can be, since it is to be seen moving.
+            queue: Latest::new(Duration::ZERO),
+        }))
+    }
+
     fn engine(&self) -> Result<Arc<dyn Engine>, Failure> {
         self.0.dashboard.engine.upgrade().ok_or(Failure::Ending)
     }
@@ -94,6 +101,11 @@ impl Shared {
         latest.look(COUNT_PATIENCE, work).await.map(|(_, figure)| figure).ok_or(Failure::Slow)
     }
 
+    /// Entries of a page, at most.
+    fn dashboard_page_size(&self) -> u32 {
+        self.0.dashboard.limits.dashboard_page_size
+    }
+
     fn place(&self) -> Result<SemaphorePermit<'_>, Failure> {
         self.0.at_a_time.try_acquire().map_err(|_| Failure::TooMany)
     }
@@ -110,14 +122,7 @@ impl Shared {
 
 /// Everything below `/dashboard`, with full paths: to be merged into the router of a port.
 pub fn router(dashboard: Dashboard) -> Router {
-    let shared = Shared(Arc::new(Inner {
-        dashboard,
-        at_a_time: Semaphore::new(AT_A_TIME),
-        streams: Arc::new(Semaphore::new(STREAMS)),
-        census: Latest::new(CENSUS_EVERY),
-        // As often as it can be, since it is to be seen moving.
-        queue: Latest::new(Duration::ZERO),
-    }));
+    let shared = Shared::new(dashboard);
     Router::new()
         .merge(api::routes(&shared))
         .route("/dashboard", get(async || Redirect::permanent("/dashboard/")))
@@ -147,4 +152,31 @@ async fn guarded(mut response: Response) -> Response {
     }
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::sql::SqlEngine;
+
+    #[test]
+    fn requests_and_streams_have_as_many_places_as_the_limits_say() {
+        let shared = Shared::new(Dashboard {
+            engine: Weak::<SqlEngine>::new(),
+            hub: Arc::default(),
+            authentication: Authentication::none(),
+            is_loopback: true,
+            limits: Limits { http_requests: 2, dashboard_streams: 1, dashboard_page_size: 7, ..Limits::default() },
+            closing: CancellationToken::new(),
+        });
+        let (first, second) = (shared.place().unwrap(), shared.place().unwrap());
+        assert!(matches!(shared.place(), Err(Failure::TooMany)));
+        drop(first);
+        let third = shared.place().unwrap();
+        let stream = shared.stream_place().unwrap();
+        assert!(matches!(shared.stream_place(), Err(Failure::TooMany)));
+        drop((second, third, stream));
+        drop(shared.stream_place().unwrap());
+        assert_eq!(shared.dashboard_page_size(), 7);
+    }
 }

@@ -33,7 +33,7 @@ impl AdminService for Admin {
         let app = &self.0;
         app.unary(request, async |_: Caller, message: v1::CordonWorkerRequest| {
             let mut fields = Fields::default();
-            fields.text("session", &message.session);
+            fields.text("session", &message.session, &app.limits);
             fields.finish()?;
             match app.operations.cordon(&message.session, message.cordoned).await? {
                 true => Ok(v1::CordonWorkerResponse {}),

@@ -137,7 +137,7 @@ fn check(app: &App, fields: &mut Fields, request: &v1::CreateJobRequest) -> Opti
     let asked = request.job.clone().unwrap_or_default();
     fields.require("job", request.job.is_some(), "is required");
     fields.parse("job.model", ModelName::parse(&asked.model));
-    fields.labels("job.labels", &asked.labels, app.limits.labels);
+    fields.labels("job.labels", &asked.labels, &app.limits);
     fields.require("job.priority", (-100..=100).contains(&asked.priority), "must be from -100 to 100");
     if !asked.context_nonce.is_empty() {
         fields.field_words("job.context_nonce", &asked.context_nonce);

@@ -98,7 +98,7 @@ async fn begin(app: &App, caller: Caller, mut request: v1::BeginUploadRequest) -
     let key = request_key(&request_id, &request);
     let mut fields = Fields::default();
     fields.request_id(&request_id);
-    fields.text("media_type", &request.media_type);
+    fields.text("media_type", &request.media_type, &app.limits);
     let digest = fields.hash("blake3", &request.blake3);
     let max_bytes = app.limits.largest_upload_bytes();
     let size_bytes = u64::try_from(request.size_bytes).unwrap_or(0);
@@ -224,7 +224,7 @@ async fn read(
         let size_bytes = facts.size_bytes;
         return Err(ApiError::OutOfRange { reason: "OFFSET_PAST_END", message: format!("the artifact has {size_bytes} bytes") });
     }
-    let place = app.downloads.clone().try_acquire_owned().map_err(|_| ApiError::too_many_downloads(app.limits.downloads))?;
+    let place = app.downloads.take(&caller.tenant)?;
     // Not one byte leaves before the whole was checked.
     app.artifacts.check(&facts).await.map_err(|error| ApiError::bytes(error, &name))?;
     let end = match limit {

@@ -16,7 +16,7 @@ use zkinfer_proto::v1;
 use super::caller::{App, Caller};
 use super::error::ApiError;
 use super::fields::Fields;
-use super::watch::{WatchStream, watch_permit};
+use super::watch::WatchStream;
 
 /// How often a watched batch is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -41,13 +41,13 @@ pub(super) async fn get(app: &App, caller: Caller, message: v1::GetBatchRequest)
 
 pub(super) async fn watch(app: &Arc<App>, caller: Caller, message: v1::WatchBatchRequest) -> Result<WatchStream<v1::BatchEvent>, ApiError> {
     let name = parse_name(&caller, "name", &message.name)?;
-    let permit = watch_permit(app)?;
+    let place = app.watchers.take(&name.tenant)?;
     app.engine.batch(&name.tenant, &name.batch_id).await?.ok_or_else(|| not_found(&message.name))?;
     let (sender, receiver) = mpsc::channel(4);
     let watcher = Watcher { app: app.clone(), name, told: BTreeSet::new(), last: None, sender };
     tokio::spawn(async move {
         watcher.run().await;
-        drop(permit);
+        drop(place);
     });
     Ok(ReceiverStream::new(receiver))
 }

@@ -11,6 +11,7 @@ use zkinfer_proto::name::{ArtifactName, parse_tenant};
 use super::budget::ByteBudget;
 use super::error::ApiError;
 use super::fields::Fields;
+use super::places::Places;
 use super::rate::CreateRate;
 use crate::artifacts::{PublicArtifacts, Uploads};
 use crate::auth::Principal;
@@ -42,8 +43,8 @@ pub(crate) struct App {
     pub(crate) hub: Arc<Hub>,
     pub(crate) running: Arc<Running>,
     pub(crate) limits: Limits,
-    pub(crate) watchers: Arc<Semaphore>,
-    pub(crate) downloads: Arc<Semaphore>,
+    pub(crate) watchers: Places,
+    pub(crate) downloads: Places,
     /// Those of workers.
     pub(crate) task_downloads: Arc<Semaphore>,
     pub(crate) creates: CreateRate,

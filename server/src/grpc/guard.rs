@@ -11,7 +11,7 @@ use tower::{Layer, Service};
 
 use super::connection::Peer;
 use super::error::ApiError;
-use super::{proofs, status};
+use super::status;
 use crate::auth::methods::{self, Access};
 use crate::auth::{Authentication, Presented, Principal};
 use crate::limits::Limits;
@@ -21,19 +21,19 @@ use crate::observe;
 const STREAMING: [&str; 2] = ["/zkinfer.v1.ArtifactService/WriteChunks", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"];
 /// A call that compares all bytes of an artifact with its hash before it sends the first.
 const CHECKING: &str = "/zkinfer.v1.ArtifactService/ReadArtifact";
-/// A call that waits for as long as its message says, at most [`proofs::MAX_WAIT`].
+/// A call that waits for as long as its message says, at most `wait` of the limits.
 const WAITING: &str = "/zkinfer.v1.ProofService/WaitJob";
 
 /// Makes a [`Guard`] around a service.
 #[derive(Clone)]
 pub(crate) struct GuardLayer {
     authentication: Arc<Authentication>,
-    unary: Duration,
+    patience: Patience,
 }
 
 impl GuardLayer {
     pub(crate) fn new(authentication: Authentication, limits: &Limits) -> Self {
-        Self { authentication: Arc::new(authentication), unary: limits.unary }
+        Self { authentication: Arc::new(authentication), patience: Patience { unary: limits.unary, wait: limits.wait } }
     }
 }
 
@@ -41,7 +41,7 @@ impl<S> Layer<S> for GuardLayer {
     type Service = Guard<S>;
 
     fn layer(&self, inner: S) -> Guard<S> {
-        Guard { inner, authentication: self.authentication.clone(), unary: self.unary }
+        Guard { inner, authentication: self.authentication.clone(), patience: self.patience }
     }
 }
 
@@ -50,7 +50,7 @@ impl<S> Layer<S> for GuardLayer {
 pub(crate) struct Guard<S> {
     inner: S,
     authentication: Arc<Authentication>,
-    unary: Duration,
+    patience: Patience,
 }
 
 impl<S> Service<http::Request<Body>> for Guard<S>
@@ -81,7 +81,7 @@ where
                 return Box::pin(async move { Ok(response) });
             }
         }
-        let patience = patience(request.uri().path(), self.unary);
+        let patience = self.patience.of(request.uri().path());
         let answer = self.inner.call(request);
         Box::pin(async move {
             match tokio::time::timeout(patience, answer).await {
@@ -105,13 +105,22 @@ impl<S> Guard<S> {
     }
 }
 
-/// How long a call may take until its answer begins, from the first byte of its headers: its message must arrive within that, too.
-fn patience(path: &str, unary: Duration) -> Duration {
-    match path {
-        WAITING => unary.saturating_add(proofs::MAX_WAIT),
-        CHECKING => unary.saturating_mul(10),
-        path if STREAMING.contains(&path) => Duration::MAX,
-        _ => unary,
+/// How long calls may take.
+#[derive(Clone, Copy)]
+struct Patience {
+    unary: Duration,
+    wait: Duration,
+}
+
+impl Patience {
+    /// How long a call may take until its answer begins, from the first byte of its headers: its message must arrive within that, too.
+    fn of(self, path: &str) -> Duration {
+        match path {
+            WAITING => self.unary.saturating_add(self.wait),
+            CHECKING => self.unary.saturating_mul(10),
+            path if STREAMING.contains(&path) => Duration::MAX,
+            _ => self.unary,
+        }
     }
 }
 

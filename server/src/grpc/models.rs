@@ -99,8 +99,8 @@ fn check(app: &App, request: &v1::CreateModelRequest, request_id: &str) -> Resul
     fields.request_id(request_id);
     fields.require("model_id", is_resource_id(&request.model_id), "must be of the form [a-z]([a-z0-9-]{0,61}[a-z0-9])?");
     let asked = request.model.clone().unwrap_or_default();
-    fields.text("model.display_name", &asked.display_name);
-    fields.labels("model.labels", &asked.labels, app.limits.labels);
+    fields.text("model.display_name", &asked.display_name, &app.limits);
+    fields.labels("model.labels", &asked.labels, &app.limits);
     fields.parse("model.source_artifact", ArtifactName::parse(&asked.source_artifact));
     if !asked.calibration_artifact.is_empty() {
         fields.parse("model.calibration_artifact", ArtifactName::parse(&asked.calibration_artifact));

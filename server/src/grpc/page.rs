@@ -22,9 +22,9 @@ pub(crate) fn parse(page_size: i32, page_token: &str, limits: &Limits) -> Result
     fields.finish()?;
     let size = match page_size.unsigned_abs() {
         0 => limits.default_page_size,
-        size => size.min(limits.page_size),
+        size => size,
     };
-    Ok(PageRequest { size, after })
+    Ok(PageRequest { size: size.min(limits.page_size), after })
 }
 
 pub(crate) fn token(next: Option<(i64, String)>) -> String {
@@ -52,6 +52,8 @@ mod tests {
         assert_eq!(page.after, Some((7, "a-b".into())));
         assert_eq!(page.size, limits.page_size);
         assert_eq!(parse(0, "", &limits).unwrap().size, limits.default_page_size);
+        let small = Limits { page_size: 3, ..Limits::default() };
+        assert_eq!((parse(3, "", &small).unwrap().size, parse(4, "", &small).unwrap().size, parse(0, "", &small).unwrap().size), (3, 3, 3));
         assert!(matches!(parse(-1, "zz", &limits), Err(ApiError::Invalid(v)) if v.len() == 2));
         let unstorable = token(Some((7, "a\0b".into())));
         assert!(matches!(parse(0, &unstorable, &limits), Err(ApiError::Invalid(v)) if v[0].field == "page_token"));

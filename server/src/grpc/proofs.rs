@@ -1,5 +1,6 @@
 //! `ProofService`: jobs. Their admission is in `admission.rs`, verification and estimates are in `verify.rs`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +16,6 @@ use super::watch::{JobWatch, WatchStream, is_final_job, watch};
 use super::{admission, batches, models, page, verify};
 use crate::engine::{Deletion, JobFilter, Subject, SubjectKind, TaskFacts, timestamp};
 use crate::worker::StopReason;
-
-/// Longest wait of WaitJob.
-pub(super) const MAX_WAIT: Duration = Duration::from_secs(60);
-const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 
 /// The service.
 pub(crate) struct Proofs(pub(crate) Arc<App>);
@@ -119,7 +116,7 @@ async fn find(app: &App, name: &JobName) -> Result<v1::Job, ApiError> {
 async fn list(app: &App, caller: Caller, request: v1::ListJobsRequest) -> Result<v1::ListJobsResponse, ApiError> {
     caller.check_parent(&request.parent)?;
     let mut fields = Fields::default();
-    fields.labels("labels", &request.labels, app.limits.labels);
+    fields.labels("labels", &request.labels, &app.limits);
     for state in &request.states {
         fields.known::<v1::job::State>("states", *state);
     }
@@ -133,17 +130,22 @@ async fn list(app: &App, caller: Caller, request: v1::ListJobsRequest) -> Result
         name => Some(batches::parse_name(&caller, "batch", name)?.batch_id),
     };
     let page = page::parse(request.page_size, &request.page_token, &app.limits)?;
-    let states = request.states().collect();
+    let states = states(&request);
     let filter = JobFilter { model_id, states, labels: request.labels.into_iter().collect(), batch_id };
     let found = app.engine.list_jobs(&caller.tenant, filter, page).await?;
     let next_page_token = page::token(found.next);
     Ok(v1::ListJobsResponse { jobs: found.items, next_page_token })
 }
 
+/// Each state once, however often the request names it: it would make the question to the database as long as a message may be.
+fn states(request: &v1::ListJobsRequest) -> Vec<v1::job::State> {
+    request.states().collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 async fn cancel(app: &App, caller: Caller, request: v1::CancelJobRequest) -> Result<v1::Job, ApiError> {
     let name = parse_name(&caller, &request.name)?;
     let mut fields = Fields::default();
-    fields.text("reason", &request.reason);
+    fields.text("reason", &request.reason, &app.limits);
     fields.finish()?;
     let note = match request.reason.as_str() {
         "" => "cancelled",
@@ -183,9 +185,10 @@ fn subject(name: &JobName) -> Subject {
 async fn wait(app: &App, caller: Caller, request: v1::WaitJobRequest) -> Result<v1::Job, ApiError> {
     let name = parse_name(&caller, &request.name)?;
     let timeout = match request.timeout {
-        None => DEFAULT_WAIT,
-        Some(given) => Duration::try_from(given).map_err(|_| ApiError::invalid("timeout", "must not be negative"))?.min(MAX_WAIT),
+        None => app.limits.default_wait,
+        Some(given) => Duration::try_from(given).map_err(|_| ApiError::invalid("timeout", "must not be negative"))?,
     };
+    let timeout = timeout.min(app.limits.wait);
     let end = tokio::time::Instant::now() + timeout;
     let mut subscription = app.hub.subscribe(subject(&name));
     let mut is_over = false;
@@ -217,5 +220,18 @@ fn job_task(facts: TaskFacts) -> v1::JobTask {
         state: facts.state,
         needs: facts.needs,
         attempts: facts.attempts.into_iter().map(attempt).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_a_filter_names_a_million_times_is_asked_for_once() {
+        use v1::job::State;
+        let named = [State::Running, State::Queued].map(|state| state as i32).repeat(1_000_000);
+        let request = v1::ListJobsRequest { states: named, ..Default::default() };
+        assert_eq!(states(&request), [State::Queued, State::Running]);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -146,16 +146,6 @@ pub(crate) fn is_final_job(job: &v1::Job) -> bool {
     is_final_state(job.state())
 }
 
-/// A place among those who watch.
-pub(super) fn watch_permit(app: &App) -> Result<OwnedSemaphorePermit, ApiError> {
-    app.watchers.clone().try_acquire_owned().map_err(|_| ApiError::Exhausted {
-        reason: "TOO_MANY_WATCHERS",
-        subject: "watchers".into(),
-        message: format!("at most {} streams watch at a time", app.limits.watchers),
-        retry: Some(Duration::from_secs(5)),
-    })
-}
-
 /// Starts a watcher.
 pub(crate) async fn watch<W: Watch>(
     app: &Arc<App>,
@@ -163,7 +153,7 @@ pub(crate) async fn watch<W: Watch>(
     id: String,
     from_sequence: i64,
 ) -> Result<WatchStream<W::Event>, ApiError> {
-    let permit = watch_permit(app)?;
+    let place = app.watchers.take(&tenant)?;
     let subject = Subject { kind: W::KIND, tenant, id };
     // Before the snapshot is read, so that no change falls between.
     let subscription = app.hub.subscribe(subject.clone());
@@ -188,7 +178,7 @@ pub(crate) async fn watch<W: Watch>(
     };
     tokio::spawn(async move {
         follower.run(subscription, last).await;
-        drop(permit);
+        drop(place);
     });
     Ok(ReceiverStream::new(receiver))
 }

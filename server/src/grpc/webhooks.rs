@@ -13,9 +13,6 @@ use super::fields::Fields;
 use crate::engine::NewWebhook;
 use crate::webhooks::{SecretText, check_url};
 
-/// Webhooks of a tenant.
-const MAX_WEBHOOKS: u32 = 16;
-
 /// The service.
 pub(crate) struct Hooks(pub(crate) Arc<App>);
 
@@ -54,14 +51,19 @@ async fn create(app: &App, caller: Caller, message: v1::CreateWebhookRequest) ->
     app.check_admission()?;
     caller.check_parent(&message.parent)?;
     let mut fields = Fields::default();
-    fields.parse("url", check_url(&message.url, app.reach));
+    let (url_bytes, max_bytes) = (message.url.len(), app.limits.webhook_url_bytes);
+    if url_bytes > max_bytes {
+        fields.wrong("url", format!("has {url_bytes} bytes; at most {max_bytes} are taken"));
+    } else {
+        fields.parse("url", check_url(&message.url, app.reach));
+    }
     fields.finish()?;
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(|error| ApiError::Internal { context: "no random bytes", source: error.to_string().into() })?;
     let name = WebhookName { tenant: caller.tenant, webhook_id: uuid::Uuid::now_v7().to_string() };
     let parent = format!("tenants/{}", name.tenant);
     let new = NewWebhook { tenant: name.tenant, id: name.webhook_id, url: message.url, secret };
-    let created = app.webhooks.create_webhook(new, MAX_WEBHOOKS).await;
+    let created = app.webhooks.create_webhook(new, app.limits.webhooks_per_tenant).await;
     let webhook = created.map_err(|error| ApiError::engine(error, "webhook", &parent))?;
     Ok(v1::CreateWebhookResponse { webhook: Some(webhook), secret: SecretText(&secret).to_string() })
 }

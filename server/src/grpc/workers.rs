@@ -22,10 +22,6 @@ use crate::engine::{FailedAttempt, FailureCause, Lease, NewSession, Offer, Outco
 use crate::worker::wire::{self, WireError};
 use crate::worker::{Holding, LocalSource, SourceError, TaskSource as _};
 
-/// Names and texts that a worker gives.
-const MAX_TEXT_BYTES: usize = 4096;
-/// Devices that a worker names, and models that it holds.
-const MAX_LISTED: usize = 1024;
 /// Messages of a download on their way.
 const IN_FLIGHT: usize = 2;
 /// Leases that are known to be held, before all are looked up again.
@@ -61,26 +57,9 @@ impl From<SourceError> for ApiError {
     }
 }
 
-fn text(value: &str, field: &'static str) -> Result<(), ApiError> {
-    let holds = value.len() <= MAX_TEXT_BYTES && is_printable(value);
-    if holds {
-        Ok(())
-    } else {
-        Err(ApiError::invalid(field, format!("must have at most {MAX_TEXT_BYTES} bytes and no control characters")))
-    }
-}
-
-/// What an attempt took, as a worker tells it. Its texts are for people: what cannot be stored of them must not cost the outcome.
-fn usage(message: Option<v1::TaskUsage>) -> Usage {
-    let mut usage = wire::usage(message);
-    usage.device = told(usage.device);
-    usage.fallback = told(usage.fallback);
-    usage
-}
-
 /// A worker's text for people, cut and without control characters but for line ends.
-fn told(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+fn told(mut text: String, max_bytes: usize) -> String {
+    text.truncate(text.floor_char_boundary(max_bytes));
     text.retain(|c| c == '\n' || !c.is_control());
     text
 }
@@ -94,6 +73,23 @@ fn message_duration(time: Duration) -> Option<prost_types::Duration> {
 }
 
 impl Workers {
+    fn text(&self, value: &str, field: &'static str) -> Result<(), ApiError> {
+        let max_bytes = self.app.limits.worker_text_bytes;
+        if value.len() <= max_bytes && is_printable(value) {
+            return Ok(());
+        }
+        Err(ApiError::invalid(field, format!("must have at most {max_bytes} bytes and no control characters")))
+    }
+
+    /// What an attempt took, as a worker tells it. Its texts are for people: what cannot be stored of them must not cost the outcome.
+    fn usage(&self, message: Option<v1::TaskUsage>) -> Usage {
+        let max_bytes = self.app.limits.worker_text_bytes;
+        let mut usage = wire::usage(message);
+        usage.device = told(usage.device, max_bytes);
+        usage.fallback = told(usage.fallback, max_bytes);
+        usage
+    }
+
     async fn unary<R>(&self, answer: impl Future<Output = Result<R, ApiError>>) -> Result<Response<R>, Status> {
         match tokio::time::timeout(self.app.limits.unary, answer).await {
             Ok(answer) => Ok(Response::new(answer?)),
@@ -102,9 +98,9 @@ impl Workers {
     }
 
     async fn open(&self, request: v1::OpenSessionRequest) -> Result<v1::OpenSessionResponse, ApiError> {
-        text(&request.worker, "worker")?;
-        count(request.devices.len(), MAX_LISTED, "devices")?;
-        request.devices.iter().try_for_each(|device| text(device, "devices"))?;
+        self.text(&request.worker, "worker")?;
+        count(request.devices.len(), self.app.limits.worker_entries, "devices")?;
+        request.devices.iter().try_for_each(|device| self.text(device, "devices"))?;
         let terms = self.source.open(NewSession { worker: request.worker, is_local: self.are_own, devices: request.devices }).await?;
         Ok(v1::OpenSessionResponse {
             session: terms.session,
@@ -116,12 +112,12 @@ impl Workers {
     }
 
     async fn lease(&self, request: v1::LeaseTasksRequest) -> Result<v1::LeaseTasksResponse, ApiError> {
-        text(&request.session, "session")?;
+        self.text(&request.session, "session")?;
         let limit = self.app.limits.tasks_per_worker;
         if request.max_tasks == 0 || request.max_tasks as usize > limit {
             return Err(ApiError::invalid("max_tasks", format!("must be from 1 to {limit}")));
         }
-        count(request.cached_models.len(), MAX_LISTED, "cached_models")?;
+        count(request.cached_models.len(), self.app.limits.worker_entries, "cached_models")?;
         let models = request.cached_models.iter().map(|digest| wire::digest(digest, "cached_models"));
         let offer = Offer {
             max_tasks: request.max_tasks,
@@ -138,7 +134,7 @@ impl Workers {
     }
 
     async fn renew(&self, request: v1::RenewLeasesRequest) -> Result<v1::RenewLeasesResponse, ApiError> {
-        text(&request.session, "session")?;
+        self.text(&request.session, "session")?;
         let limit = self.app.limits.tasks_per_worker;
         count(request.held.len(), limit, "held")?;
         count(request.progress.len(), limit, "progress")?;
@@ -159,7 +155,7 @@ impl Workers {
     async fn complete(&self, request: v1::CompleteTaskRequest) -> Result<v1::SettleResponse, ApiError> {
         let lease = wire::lease(request.lease)?;
         let outcome = wire::outcome(request.outcome, &lease.task.subject.tenant)?;
-        let usage = usage(request.usage);
+        let usage = self.usage(request.usage);
         let holding = Holding { session: &request.session, lease: &lease };
         match self.check_proof(holding, &outcome).await? {
             None => accepted(self.source.complete(holding, outcome, usage).await),
@@ -207,10 +203,15 @@ impl Workers {
 
     async fn fail(&self, request: v1::FailTaskRequest) -> Result<v1::SettleResponse, ApiError> {
         let lease = wire::lease(request.lease)?;
-        text(&request.reason, "reason")?;
-        let failed = wire::failed(&request.cause, request.reason, told(request.message), request.damaged_results)?;
+        self.text(&request.reason, "reason")?;
+        let failed = wire::failed(
+            &request.cause,
+            request.reason,
+            told(request.message, self.app.limits.worker_text_bytes),
+            request.damaged_results,
+        )?;
         let holding = Holding { session: &request.session, lease: &lease };
-        accepted(self.source.fail(holding, failed, usage(request.usage)).await)
+        accepted(self.source.fail(holding, failed, self.usage(request.usage)).await)
     }
 
     /// Whether the session holds the task, as far as the last look at the database goes.
@@ -239,7 +240,7 @@ impl Workers {
         let lease = wire::lease(request.lease)?;
         let (class, digest) = (wire::class(request.class)?, wire::digest(&request.blake3, "blake3")?);
         let holding = Holding { session: &request.session, lease: &lease };
-        text(&request.session, "session")?;
+        self.text(&request.session, "session")?;
         self.hold(holding).await?;
         let place = self.place().await?;
         let reader = self.source.reader(holding, class, digest).await?;
@@ -274,7 +275,7 @@ impl Workers {
         let limit = self.app.limits.task_artifact_bytes;
         let size = usize::try_from(first.size_bytes).ok().filter(|_| first.size_bytes <= limit);
         let size = size.ok_or_else(|| ApiError::invalid("size_bytes", format!("must be at most {limit}")))?;
-        text(&first.session, "session")?;
+        self.text(&first.session, "session")?;
         let holding = Holding { session: &first.session, lease: &lease };
         self.hold(holding).await.map_err(ApiError::from)?;
         let memory = tokio::time::timeout(self.app.limits.unary, self.app.task_writes.take(first.size_bytes)).await;
@@ -360,7 +361,7 @@ impl WorkerService for Workers {
         let v1::ReleaseTaskRequest { session, lease, usage: taken } = request.into_inner();
         self.unary(async {
             let lease = wire::lease(lease)?;
-            accepted(self.source.release(Holding { session: &session, lease: &lease }, usage(taken)).await)
+            accepted(self.source.release(Holding { session: &session, lease: &lease }, self.usage(taken)).await)
         })
         .await
     }
@@ -368,7 +369,7 @@ impl WorkerService for Workers {
     async fn close_session(&self, request: Request<v1::CloseSessionRequest>) -> Result<Response<v1::CloseSessionResponse>, Status> {
         let v1::CloseSessionRequest { session, crashed } = request.into_inner();
         self.unary(async {
-            text(&session, "session")?;
+            self.text(&session, "session")?;
             self.source.close(&session, crashed).await?;
             Ok(v1::CloseSessionResponse {})
         })

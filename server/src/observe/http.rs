@@ -28,8 +28,6 @@ use crate::limits::Limits;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The database is asked at most this often, however many read the metrics.
 const ASK_EVERY: Duration = Duration::from_secs(1);
-/// Requests that are answered at a time.
-const AT_A_TIME: usize = 16;
 
 /// From where the port may be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +110,7 @@ impl Side {
     /// Serves until the task is dropped: probes want an answer as long as there is a process.
     pub(crate) async fn serve(self, port: HttpPort, limits: Limits) {
         match port.listener() {
-            Ok(listener) => serve(listener, router(Arc::new(self)), &limits).await,
+            Ok(listener) => serve(listener, router(Arc::new(self), &limits), &limits).await,
             Err(error) => tracing::error!(%error, "the HTTP port failed"),
         }
     }
@@ -133,7 +131,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(side: Arc<Side>) -> Self {
+    fn new(side: Arc<Side>, limits: &Limits) -> Self {
         let engine = side.engine.clone();
         Self {
             side,
@@ -141,13 +139,13 @@ impl Shared {
             queue: Arc::new(Latest::new(ASK_EVERY)),
             count: Arc::new(move || Box::pin(count_queue(engine.clone()))),
             patience: PATIENCE,
-            at_a_time: Arc::new(Semaphore::new(AT_A_TIME)),
+            at_a_time: Arc::new(Semaphore::new(limits.http_requests)),
         }
     }
 }
 
-fn router(side: Arc<Side>) -> Router {
-    let shared = Shared::new(side);
+fn router(side: Arc<Side>, limits: &Limits) -> Router {
+    let shared = Shared::new(side, limits);
     let dashboard = shared.side.dashboard.clone();
     Router::new()
         .route("/", get(async || Redirect::temporary("/dashboard/")))
@@ -224,6 +222,10 @@ mod tests {
 
     /// With a database that answers.
     fn shared(count: Count) -> Shared {
+        shared_within(&Limits::default(), count)
+    }
+
+    fn shared_within(limits: &Limits, count: Count) -> Shared {
         let side = Side {
             metrics: Arc::new(Metrics::new(Vec::new())),
             engine: Weak::<SqlEngine>::new(),
@@ -232,7 +234,7 @@ mod tests {
             most_watchers: 1,
             dashboard: Router::new(),
         };
-        Shared { count, queue: Arc::new(Latest::new(Duration::ZERO)), patience: Duration::ZERO, ..Shared::new(Arc::new(side)) }
+        Shared { count, queue: Arc::new(Latest::new(Duration::ZERO)), patience: Duration::ZERO, ..Shared::new(Arc::new(side), limits) }
     }
 
     async fn shown(shared: &Shared) -> String {
@@ -264,6 +266,23 @@ mod tests {
             assert!(text.contains(line), "{text}");
         }
         assert!(!text.contains("zkinfer_tasks_age_seconds 0.0\n"), "it has an age: {text}");
+    }
+
+    #[tokio::test]
+    async fn the_metrics_are_read_by_as_many_at_a_time_as_may_be() {
+        let limits = Limits { http_requests: 1, ..Limits::default() };
+        let never = shared_within(&limits, Arc::new(|| Box::pin(std::future::pending())));
+        let never = Shared { patience: Duration::from_secs(3600), ..never };
+        let first = tokio::spawn(metrics(State(never.clone())));
+        while never.at_a_time.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(metrics(State(never.clone())).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        first.abort();
+        drop(first.await);
+        assert_eq!(never.at_a_time.available_permits(), 1);
+        let shown = Shared { patience: Duration::ZERO, ..never };
+        assert_eq!(metrics(State(shown)).await.status(), StatusCode::OK);
     }
 
     #[tokio::test]
