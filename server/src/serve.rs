@@ -300,8 +300,8 @@ fn builder(limits: &Limits) -> Server {
         .http2_max_pending_accept_reset_streams(Some(limits.pending_accept_reset_streams))
         .http2_max_local_error_reset_streams(Some(limits.local_error_reset_streams))
         .http2_max_header_list_size(limits.header_list_bytes)
+        // Not its grace as well: with that the library cuts connections that it never told to go away. `grpc::incoming` cuts them.
         .max_connection_age(limits.connection_age)
-        .max_connection_age_grace(limits.connection_age_grace)
 }
 
 /// The service without its transport.

@@ -1,5 +1,5 @@
 //! Connections: at most so many, and each must begin to speak soon. A client that connects and says nothing, that does not finish the TLS
-//! handshake, or that sends the HTTP/2 preface a byte at a time, is closed.
+//! handshake, or that sends the HTTP/2 preface a byte at a time, is closed. So is a connection that goes on long after it was told to go away.
 
 use std::io;
 use std::pin::Pin;
@@ -30,6 +30,8 @@ pub(crate) struct Connection {
     peer: Peer,
     // While the preface is not there: bytes so far, and the end of patience.
     preface: Option<(usize, Pin<Box<Sleep>>)>,
+    // The end of its life: of its age and the grace after.
+    end: Pin<Box<Sleep>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -57,7 +59,8 @@ pub(crate) fn incoming(
         Transport::Tls(tls) => Some(tls.clone()),
     };
     let permits = Arc::new(Semaphore::new(limits.connections));
-    let acceptor = Acceptor { listener, tls, permits, patience: limits.first_byte, handshakes: JoinSet::new() };
+    let times = Times { patience: limits.first_byte, life: limits.connection_age.saturating_add(limits.connection_age_grace) };
+    let acceptor = Acceptor { listener, tls, permits, times, handshakes: JoinSet::new() };
     futures::stream::unfold(acceptor, |mut acceptor| async move {
         let connection = acceptor.next().await;
         Some((Ok(connection), acceptor))
@@ -68,10 +71,18 @@ struct Acceptor {
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
     permits: Arc<Semaphore>,
-    /// For the TLS handshake, and again for the preface.
-    patience: Duration,
+    times: Times,
     // Each on its own, so that a slow one holds up nobody; they end with the acceptor.
     handshakes: JoinSet<Option<Connection>>,
+}
+
+/// How long a connection may take.
+#[derive(Clone, Copy)]
+struct Times {
+    /// For the TLS handshake, and again for the preface.
+    patience: Duration,
+    /// For all that is done on it, after its handshake.
+    life: Duration,
 }
 
 impl Acceptor {
@@ -85,9 +96,9 @@ impl Acceptor {
                     Err(error) => tracing::error!(%error, "a TLS handshake did not end"),
                 },
                 (stream, permit) = accept(&self.listener, &self.permits) => match &self.tls {
-                    None => return Connection::new(Bytes::Plain(stream), Peer::default(), permit, self.patience),
+                    None => return Connection::new(Bytes::Plain(stream), Peer::default(), permit, self.times),
                     Some(tls) => {
-                        self.handshakes.spawn(handshake(TlsAcceptor::from(tls.config()), stream, permit, self.patience));
+                        self.handshakes.spawn(handshake(TlsAcceptor::from(tls.config()), stream, permit, self.times));
                     }
                 },
             }
@@ -119,8 +130,8 @@ pub(crate) async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> 
 }
 
 /// `None`: the client did not do its part, in time or at all.
-async fn handshake(acceptor: TlsAcceptor, stream: TcpStream, permit: OwnedSemaphorePermit, patience: Duration) -> Option<Connection> {
-    let stream = match tokio::time::timeout(patience, acceptor.accept(stream)).await {
+async fn handshake(acceptor: TlsAcceptor, stream: TcpStream, permit: OwnedSemaphorePermit, times: Times) -> Option<Connection> {
+    let stream = match tokio::time::timeout(times.patience, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::debug!(%error, "a TLS handshake failed");
@@ -134,13 +145,22 @@ async fn handshake(acceptor: TlsAcceptor, stream: TcpStream, permit: OwnedSemaph
     // Whether an authority signed it was checked in the handshake.
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let identity = certificate.and_then(ClientIdentity::of).map(Arc::new);
-    Some(Connection::new(Bytes::Tls(Box::new(stream)), Peer { identity }, permit, patience))
+    Some(Connection::new(Bytes::Tls(Box::new(stream)), Peer { identity }, permit, times))
 }
 
 impl Connection {
-    fn new(stream: Bytes, peer: Peer, permit: OwnedSemaphorePermit, patience: Duration) -> Self {
-        let preface = Some((0, Box::pin(tokio::time::sleep(patience))));
-        Self { stream, peer, preface, _permit: permit }
+    fn new(stream: Bytes, peer: Peer, permit: OwnedSemaphorePermit, times: Times) -> Self {
+        let preface = Some((0, Box::pin(tokio::time::sleep(times.patience))));
+        let end = Box::pin(tokio::time::sleep(times.life));
+        Self { stream, peer, preface, end, _permit: permit }
+    }
+
+    /// What is read or written after the end of its life: an error, upon which all that runs on the connection ends.
+    fn check_life(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        match self.end.as_mut().poll(context) {
+            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
+            Poll::Pending => Ok(()),
+        }
     }
 }
 
@@ -154,6 +174,7 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.check_life(context)?;
         let before = buffer.filled().len();
         let read = match &mut self.stream {
             Bytes::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
@@ -172,6 +193,7 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.check_life(context)?;
         match &mut self.stream {
             Bytes::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Bytes::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
@@ -179,6 +201,7 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check_life(context)?;
         match &mut self.stream {
             Bytes::Plain(stream) => Pin::new(stream).poll_flush(context),
             Bytes::Tls(stream) => Pin::new(stream).poll_flush(context),
