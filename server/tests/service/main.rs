@@ -12,6 +12,7 @@ mod faulty_store;
 mod harness;
 mod hostile;
 mod jobs;
+mod limits;
 mod models;
 mod observe;
 mod operations;

@@ -1,6 +1,6 @@
 //! Floods of HTTP/2 frames: streams that are opened and reset, streams that the service is made to reset, headers without end.
 
-use super::frames::{CONTINUATION, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, Raw, WINDOW_UPDATE, call_headers, frame};
+use super::frames::{CANCEL, CONTINUATION, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, Raw, call_headers, frame, literal};
 use super::{ROOM, is_served, peak_bytes};
 use crate::crash::Process;
 
@@ -36,7 +36,6 @@ fn streams(count: u32) -> impl Iterator<Item = u32> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_that_are_opened_and_reset_at_once_end_the_connection() {
-    const CANCEL: [u8; 4] = 8u32.to_be_bytes();
     let headers = call_headers(PATH);
     a_flood_is_ended(|| {
         let open_and_reset =
@@ -49,12 +48,10 @@ async fn streams_that_are_opened_and_reset_at_once_end_the_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_that_the_service_is_made_to_reset_end_the_connection() {
-    let headers = call_headers(PATH);
+    // What a header says about the connection is an error of the stream.
+    let headers = [call_headers(PATH), literal("connection", "close")].concat();
     a_flood_is_ended(|| {
-        // A window that grows by nothing is an error of the stream.
-        let open_and_err =
-            |stream| [frame(HEADERS, END_HEADERS, stream, &headers), frame(WINDOW_UPDATE, 0, stream, &0u32.to_be_bytes())].concat();
-        let all: Vec<Vec<u8>> = streams(5_000).map(open_and_err).collect();
+        let all: Vec<Vec<u8>> = streams(5_000).map(|stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &headers)).collect();
         all.chunks(500).map(<[_]>::concat).collect()
     })
     .await;

@@ -12,13 +12,16 @@ pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
 pub(super) const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-pub(super) const WINDOW_UPDATE: u8 = 8;
+pub(super) const PING: u8 = 6;
+pub(super) const GOAWAY: u8 = 7;
 pub(super) const CONTINUATION: u8 = 9;
 
 pub(super) const END_STREAM: u8 = 1;
 pub(super) const END_HEADERS: u8 = 4;
-const ACK: u8 = 1;
+pub(super) const ACK: u8 = 1;
+
+/// Why a client resets a stream.
+pub(super) const CANCEL: [u8; 4] = 8u32.to_be_bytes();
 
 pub(super) const INITIAL_WINDOW_SIZE: u16 = 4;
 
@@ -28,7 +31,7 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 }
 
 /// A header that is in no table.
-fn literal(name: &str, value: &str) -> Vec<u8> {
+pub(super) fn literal(name: &str, value: &str) -> Vec<u8> {
     let length = |text: &str| u8::try_from(text.len()).ok().filter(|length| *length < 127).unwrap();
     [&[0, length(name)], name.as_bytes(), &[length(value)], value.as_bytes()].concat()
 }
@@ -53,6 +56,14 @@ pub(super) fn call(stream: u32, path: &str, message: &[u8]) -> Vec<u8> {
     [frame(HEADERS, END_HEADERS, stream, &call_headers(path)), frame(DATA, END_STREAM, stream, &body)].concat()
 }
 
+/// What came over a connection.
+pub(super) struct Frame {
+    pub(super) kind: u8,
+    pub(super) flags: u8,
+    pub(super) stream: u32,
+    pub(super) payload: Vec<u8>,
+}
+
 /// A connection that has sent its preface.
 pub(super) struct Raw {
     stream: TcpStream,
@@ -73,20 +84,29 @@ impl Raw {
         tokio::time::timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("the service reads or closes")
     }
 
+    async fn read(&mut self) -> Option<Frame> {
+        let mut head = [0; 9];
+        self.stream.read_exact(&mut head).await.ok()?;
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        self.stream.read_exact(&mut payload).await.ok()?;
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        Some(Frame { kind: head[3], flags: head[4], stream, payload })
+    }
+
+    /// The next frame; `None`: the connection is closed.
+    pub(super) async fn next(&mut self) -> Option<Frame> {
+        tokio::time::timeout(PATIENCE, self.read()).await.expect("a frame comes, or the end")
+    }
+
     /// Reads until the service says GOAWAY or closes; `false`: it does neither.
     pub(super) async fn is_ended(&mut self) -> bool {
-        let ended = async {
-            loop {
-                let mut head = [0; 9];
-                if self.stream.read_exact(&mut head).await.is_err() || head[3] == GOAWAY {
-                    return;
-                }
-                let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-                if self.stream.read_exact(&mut payload).await.is_err() {
-                    return;
-                }
-            }
-        };
+        let ended = async { while self.read().await.is_some_and(|frame| frame.kind != GOAWAY) {} };
         tokio::time::timeout(PATIENCE, ended).await.is_ok()
+    }
+
+    /// Reads until the service closes; `false`: it does not.
+    pub(super) async fn is_closed(&mut self) -> bool {
+        let closed = async { while self.read().await.is_some() {} };
+        tokio::time::timeout(PATIENCE, closed).await.is_ok()
     }
 }

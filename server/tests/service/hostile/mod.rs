@@ -1,6 +1,7 @@
 //! Clients that mean harm, or behave as if: each is refused or bounded, and others are served meanwhile.
 //! All traffic stays on loopback, and ends after a bounded number of bytes.
 
+mod connections;
 mod floods;
 mod frames;
 mod http;

@@ -1,0 +1,157 @@
+//! What a tenant may have: its places beside those of others, its uploads, its credentials.
+
+use jsonwebtoken::Algorithm;
+use secrecy::ExposeSecret as _;
+use tonic::{Code, Status, Streaming};
+use zkinfer_proto::v1;
+use zkinfer_server::auth::{Authentication, KeyFile, Scopes, TokenClaims};
+
+use super::PATIENCE;
+use crate::harness::{Client, Service, chunks, config, expect_error, with_bearer};
+use crate::tokens::{AUDIENCE, ISSUER, Signer, claims_with};
+
+/// A tenant with a key, on a connection of its own.
+struct Tenant {
+    client: Client,
+    key: String,
+}
+
+impl Tenant {
+    async fn upload(&mut self, bytes: &[u8]) -> String {
+        let blake3 = blake3::hash(bytes).as_bytes().to_vec();
+        let request = v1::BeginUploadRequest { size_bytes: bytes.len() as i64, blake3, ..Default::default() };
+        let upload = self.client.artifacts.begin_upload(with_bearer(request, &self.key)).await.unwrap().into_inner().upload;
+        let stream = with_bearer(tokio_stream::iter(chunks(&upload, bytes, 0, 1 << 20)), &self.key);
+        self.client.artifacts.write_chunks(stream).await.unwrap().into_inner().artifact.unwrap().name
+    }
+
+    async fn model(&mut self) -> String {
+        let source_artifact = self.upload(b"steps=1").await;
+        let model = Some(v1::Model { source_artifact, ..Default::default() });
+        let request = v1::CreateModelRequest { model_id: "mlp".into(), model, ..Default::default() };
+        self.client.models.create_model(with_bearer(request, &self.key)).await.unwrap().into_inner().name
+    }
+
+    async fn watch(&mut self, model: &str) -> Result<Streaming<v1::ModelEvent>, Status> {
+        let request = v1::WatchModelRequest { name: model.into(), from_sequence: 0 };
+        Ok(self.client.models.watch_model(with_bearer(request, &self.key)).await?.into_inner())
+    }
+
+    async fn download(&mut self, name: &str) -> Result<Streaming<v1::ReadArtifactResponse>, Status> {
+        let request = v1::ReadArtifactRequest { name: name.into(), ..Default::default() };
+        Ok(self.client.artifacts.read_artifact(with_bearer(request, &self.key)).await?.into_inner())
+    }
+}
+
+/// A service with tenants, each with a connection of its own.
+async fn service_of_two(mut config: zkinfer_server::Config) -> (Service, [Tenant; 2]) {
+    let path = config.data_dir.join("keys");
+    let keys = ["acme", "rival"].map(|tenant| KeyFile::at(&path).create(tenant, "key", Scopes::of_tenant(), None).unwrap().secret);
+    config.authentication = Authentication::none().with_keys(&path).unwrap();
+    let service = Service::start(config).await;
+    let [acme, rival] = keys.map(|key| key.expose_secret().to_owned());
+    let tenants = [Tenant { client: service.client().await, key: acme }, Tenant { client: service.client().await, key: rival }];
+    (service, tenants)
+}
+
+/// Asserts that there is no place, and of whom there are too many.
+fn has_no_place<T>(answer: Result<T, Status>, reason: &str, subject: &str) {
+    let Err(status) = answer else { panic!("there is a place") };
+    let details = expect_error(&status, Code::ResourceExhausted, reason);
+    assert_eq!(details.quota_failure().unwrap().violations[0].subject, subject);
+    assert!(details.retry_info().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_that_watches_much_leaves_places_to_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    // Its models stay as they are.
+    config.workers = 0;
+    (config.limits.watchers, config.limits.watchers_per_tenant) = (3, 2);
+    let (service, [mut acme, mut rival]) = service_of_two(config).await;
+    let (of_acme, of_rival) = (acme.model().await, rival.model().await);
+    let first = acme.watch(&of_acme).await.unwrap();
+    let second = acme.watch(&of_acme).await.unwrap();
+    has_no_place(acme.watch(&of_acme).await, "TOO_MANY_WATCHERS", "tenants/acme");
+    let mut third = rival.watch(&of_rival).await.unwrap();
+    assert!(third.message().await.unwrap().is_some());
+    has_no_place(rival.watch(&of_rival).await, "TOO_MANY_WATCHERS", "watchers");
+    drop(first);
+    let free = async { while acme.watch(&of_acme).await.is_err() {} };
+    tokio::time::timeout(PATIENCE, free).await.expect("the place is free again");
+    drop((second, third));
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_that_downloads_much_leaves_places_to_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    (config.limits.downloads, config.limits.downloads_per_tenant) = (2, 1);
+    let (service, [mut acme, mut rival]) = service_of_two(config).await;
+    let bytes = vec![7; 8_000_000];
+    let (of_acme, of_rival) = (acme.upload(&bytes).await, rival.upload(&bytes).await);
+    // On a connection of its own, whose window is soon full.
+    let mut other = Tenant { client: service.client().await, key: acme.key.clone() };
+    let stalled = other.download(&of_acme).await.unwrap();
+    has_no_place(acme.download(&of_acme).await, "TOO_MANY_DOWNLOADS", "tenants/acme");
+    let mut served = rival.download(&of_rival).await.unwrap();
+    let mut n_bytes = 0;
+    while let Some(chunk) = served.message().await.unwrap() {
+        n_bytes += chunk.data.len();
+    }
+    assert_eq!(n_bytes, bytes.len());
+    drop(stalled);
+    let free = async { while acme.download(&of_acme).await.is_err() {} };
+    tokio::time::timeout(PATIENCE, free).await.expect("the place is free again");
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unfinished_uploads_are_counted_and_those_that_are_there_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.limits.uploads_per_tenant = 2;
+    let (service, [mut acme, mut rival]) = service_of_two(config).await;
+    let begin = |bytes: &[u8]| {
+        let blake3 = blake3::hash(bytes).as_bytes().to_vec();
+        v1::BeginUploadRequest { size_bytes: bytes.len() as i64, blake3, ..Default::default() }
+    };
+    let mut uploads = Vec::new();
+    for bytes in [b"one", b"two"] {
+        let request = with_bearer(begin(bytes), &acme.key);
+        uploads.push(acme.client.artifacts.begin_upload(request).await.unwrap().into_inner().upload);
+    }
+    let status = acme.client.artifacts.begin_upload(with_bearer(begin(b"three"), &acme.key)).await.unwrap_err();
+    expect_error(&status, Code::ResourceExhausted, "QUOTA_EXCEEDED");
+    rival.upload(b"three").await;
+    let stream = with_bearer(tokio_stream::iter(chunks(&uploads[0], b"one", 0, 10)), &acme.key);
+    assert!(acme.client.artifacts.write_chunks(stream).await.unwrap().into_inner().complete);
+    acme.upload(b"three").await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_read_up_to_its_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let signer = Signer::new("of the test", Algorithm::EdDSA);
+    let path = folder.path().join("keys.pem");
+    std::fs::write(&path, &signer.public_pem).unwrap();
+    let token = signer.sign(&claims_with("scope", "jobs.read".into()));
+    for (too_few, is_read) in [(0, true), (1, false)] {
+        let mut config = config(folder.path());
+        config.limits.token_bytes = token.len() - too_few;
+        config.authentication = Authentication::none().with_tokens(&path, TokenClaims::new(ISSUER, AUDIENCE)).unwrap();
+        let service = Service::start(config).await;
+        let mut client = service.client().await;
+        match client.proofs.list_jobs(with_bearer(v1::ListJobsRequest::default(), &token)).await {
+            Ok(_) => assert!(is_read),
+            Err(status) => {
+                expect_error(&status, Code::Unauthenticated, "UNAUTHENTICATED");
+                assert!(!is_read);
+            }
+        }
+        service.stop().await;
+    }
+}
