@@ -1,6 +1,7 @@
 //! TLS of the listener: the certificate, and which clients' certificates are accepted. The files are read again when they change; open
 //! connections keep what they began with, and files that are wrong change nothing.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,11 +11,16 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ServerConfig, VerifierBuilderError, WebPkiClientVerifier};
+use zeroize::Zeroizing;
 
 use crate::reload::Reloaded;
 
 /// HTTP/2, the only protocol that gRPC speaks.
 const PROTOCOL: &[u8] = b"h2";
+/// What is read of a PEM file, at most.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+/// What a PEM file has, mostly.
+const USUAL_FILE_BYTES: usize = 64 << 10;
 
 /// How bytes travel.
 #[derive(Debug, Clone)]
@@ -165,8 +171,8 @@ fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
-    let chain = certificates(&files.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|source| TlsError::Read { path: files.key.clone(), source })?;
+    let chain = certificates(&files.certificate, &read(&files.certificate)?)?;
+    let key = private_key(&files.key, &read(&files.key)?)?;
     let pair = |source| TlsError::Pair { certificate: files.certificate.clone(), key: files.key.clone(), source };
     let mut config = builder.with_single_cert(chain, key).map_err(pair)?;
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
@@ -180,10 +186,7 @@ fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
 
 fn client_verifier(clients: &ClientCertificates, provider: Arc<CryptoProvider>) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
     let Some(path) = clients.authority() else { return Ok(None) };
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        roots.add(certificate).map_err(|source| TlsError::Authority { path: path.into(), source })?;
-    }
+    let roots = authorities(path, &read(path)?)?;
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     let builder = match clients {
         ClientCertificates::Optional(_) => builder.allow_unauthenticated(),
@@ -192,9 +195,33 @@ fn client_verifier(clients: &ClientCertificates, provider: Arc<CryptoProvider>) 
     builder.build().map(Some).map_err(|source| TlsError::Verifier { path: path.into(), source })
 }
 
-/// The certificates of a PEM file, at least one.
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// The bytes of a PEM file, which are erased when they are dropped: it may hold a private key.
+pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    let failed = |source| TlsError::Read { path: path.into(), source: pem::Error::Io(source) };
+    let file = std::fs::File::open(path).map_err(failed)?;
+    // Room for usual files from the start: what a growing buffer leaves behind is not erased.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(USUAL_FILE_BYTES));
+    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+/// The certificates of the PEM file `path`, at least one.
+pub(crate) fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = |source| TlsError::Read { path: path.into(), source };
-    let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(read)?;
+    let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(read)?;
     if certificates.is_empty() { Err(TlsError::NoCertificate { path: path.into() }) } else { Ok(certificates) }
+}
+
+/// The authorities of the PEM file `path`.
+pub(crate) fn authorities(path: &Path, pem: &[u8]) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path, pem)? {
+        roots.add(certificate).map_err(|source| TlsError::Authority { path: path.into(), source })?;
+    }
+    Ok(roots)
+}
+
+/// The private key of the PEM file `path`.
+pub(crate) fn private_key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|source| TlsError::Read { path: path.into(), source })
 }

@@ -69,7 +69,8 @@ async fn run(arguments: ServeArguments) -> anyhow::Result<Ended> {
     if let (Some(file), Some(workers)) = (&arguments.worker_address_file, config.worker_listeners.first()) {
         write_address(file, workers.socket.local_addr()?)?;
     }
-    tokio::spawn(reload_at_hangup(signal_of(SignalKind::hangup())?, config.clone()));
+    let reloaded = config.clone();
+    tokio::spawn(reload_at_hangup(signal_of(SignalKind::hangup())?, move || reloaded.reload_changed()));
     let shutdown = async move {
         signal.await;
         if let Some(devices) = devices {
@@ -112,7 +113,7 @@ impl DeviceWorkers {
             child: false,
         };
         let children = worker::children(&of_worker, ordinals, Some(token.secret()))?;
-        let options = RemoteOptions { server, authorities: None, identity: None, token: Some(token.secret().clone()) };
+        let options = RemoteOptions { token: Some(token.secret().clone()), ..RemoteOptions::new(server) };
         let told = Arc::new(Children::default());
         config.children = Some(told.clone());
         let supervisor = Supervisor {
@@ -178,10 +179,9 @@ fn write_address(file: &Path, address: SocketAddr) -> anyhow::Result<()> {
 }
 
 /// Looks at once whether certificates and keys have changed, whenever SIGHUP asks for it.
-async fn reload_at_hangup(mut hangup: Signal, config: Config) {
+pub(super) async fn reload_at_hangup(mut hangup: Signal, reload_changed: impl Fn() + Clone + Send + 'static) {
     while hangup.recv().await.is_some() {
-        let config = config.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || config.reload_changed()).await {
+        if let Err(error) = tokio::task::spawn_blocking(reload_changed.clone()).await {
             tracing::error!(%error, "changed files were not read");
         }
     }

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use clap::Args;
 use secrecy::SecretString;
 use tokio::io::AsyncReadExt as _;
+use tokio::signal::unix::{SignalKind, signal as signal_of};
 use tokio_util::sync::CancellationToken;
 use zkinfer_kernels::FallbackBackend;
 use zkinfer_kernels::devices::devices;
@@ -24,11 +25,11 @@ use zkinfer_server::prover::Prover;
 use zkinfer_server::prover::local::LocalProver;
 use zkinfer_server::supervisor::health::{DeviceHealth, NvmlHealth, Unwatched};
 use zkinfer_server::supervisor::{ChildSpec, Children, DEVICE_LOST, MakeCommand, Patience, Supervisor, Word, WorkReport};
-use zkinfer_server::worker::{AfterDeviceLoss, RemoteOptions, RemoteSource, Running, WorkDone, WorkerParts, WorkerPool};
+use zkinfer_server::worker::{AfterDeviceLoss, RemoteFiles, RemoteOptions, RemoteSource, Running, WorkDone, WorkerParts, WorkerPool};
 
 use super::arguments::HttpArguments;
 use super::logging::LogArguments;
-use super::serve::{FORCED, shutdown_signal};
+use super::serve::{FORCED, reload_at_hangup, shutdown_signal};
 
 /// The environment's variable with the token; no option, which all users of the machine could read.
 pub(super) const TOKEN: &str = "ZKINFER_WORKER_TOKEN";
@@ -99,18 +100,11 @@ pub(super) fn worker(arguments: &WorkerArguments) -> anyhow::Result<ExitCode> {
 }
 
 impl WorkerArguments {
-    fn options(&self) -> anyhow::Result<RemoteOptions> {
-        let read = |file: &PathBuf| std::fs::read(file).with_context(|| format!("cannot read {}", file.display()));
-        let authorities = self.tls_ca.as_ref().map(read).transpose()?;
-        let identity = match (&self.tls_cert, &self.tls_key) {
-            (Some(certificate), Some(key)) => {
-                let text = std::fs::read_to_string(key).with_context(|| format!("cannot read {}", key.display()))?;
-                Some((read(certificate)?, SecretString::from(text)))
-            }
-            _ => None,
-        };
+    fn options(&self) -> RemoteOptions {
+        let identity = self.tls_cert.clone().zip(self.tls_key.clone());
+        let files = RemoteFiles { authorities: self.tls_ca.clone(), identity };
         let token = std::env::var(TOKEN).ok().filter(|token| !token.is_empty()).map(SecretString::from);
-        Ok(RemoteOptions { server: self.server.clone(), authorities, identity, token })
+        RemoteOptions { files, token, ..RemoteOptions::new(&self.server) }
     }
 
     fn memory_limit_bytes(&self) -> u64 {
@@ -218,9 +212,17 @@ pub(super) fn health(ordinals: &[usize]) -> Arc<dyn DeviceHealth> {
     }
 }
 
+/// Tasks of the service. Its certificates are looked at again at once whenever SIGHUP asks for it.
+fn source(arguments: &WorkerArguments) -> anyhow::Result<Arc<RemoteSource>> {
+    let source = Arc::new(RemoteSource::new(&arguments.options())?);
+    let reloaded = source.clone();
+    tokio::spawn(reload_at_hangup(signal_of(SignalKind::hangup())?, move || reloaded.reload_changed()));
+    Ok(source)
+}
+
 async fn supervise(arguments: &WorkerArguments) -> anyhow::Result<ExitCode> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), server = arguments.server, "zkinferd worker");
-    let source = Arc::new(RemoteSource::new(&arguments.options()?)?);
+    let source = source(arguments)?;
     let signal = shutdown_signal()?;
     let ordinals = ordinals(&arguments.device).await?;
     let children = children(arguments, &ordinals, None)?;
@@ -250,7 +252,7 @@ async fn child(arguments: &WorkerArguments) -> anyhow::Result<ExitCode> {
     let devices = vec![device_name(&arguments.device)];
     let running = Arc::new(Running::default());
     let parts = WorkerParts {
-        source: Arc::new(RemoteSource::new(&arguments.options()?)?),
+        source: source(arguments)?,
         prover: prover.clone(),
         running: running.clone(),
         session: NewSession { worker: arguments.name.clone(), is_local: false, devices },

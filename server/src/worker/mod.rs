@@ -8,6 +8,7 @@
 mod attempt;
 mod cause;
 mod heartbeat;
+mod link;
 mod local;
 mod material;
 mod remote;
@@ -26,8 +27,9 @@ use attempt::Worker;
 pub(crate) use cause::rejection_reason;
 use heartbeat::Heartbeat;
 pub use heartbeat::OnBeat;
+pub use link::{RemoteError, RemoteFiles, RemoteOptions};
 pub use local::LocalSource;
-pub use remote::{RemoteError, RemoteOptions, RemoteSource};
+pub use remote::RemoteSource;
 pub use running::{Running, StopReason, WorkDone};
 pub use session::OnSession;
 use session::Session;

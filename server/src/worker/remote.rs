@@ -1,20 +1,16 @@
 //! Tasks from a service elsewhere, over gRPC.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use secrecy::{ExposeSecret as _, SecretString};
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::service::Interceptor;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Code, Request, Status};
+use tonic::transport::Endpoint;
+use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use zkinfer_proto::v1;
-use zkinfer_proto::v1::worker_service_client::WorkerServiceClient;
 
+use super::link::{Client, Link, RemoteError, RemoteOptions};
 use super::source::{Holding, SourceError, SourceFuture, TaskSource, Terms};
 use super::wire;
 use crate::artifacts::Class;
@@ -22,74 +18,28 @@ use crate::engine::{ArtifactFacts, Digest, FailedAttempt, Lease, Leased, NewSess
 
 /// Progress is sent at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
-/// A connection is there within this.
-const CONNECT: Duration = Duration::from_secs(5);
 /// A call is answered within this, and the next message of a stream there.
 const ANSWER: Duration = Duration::from_secs(20);
 /// The service waits for tasks for a while of its own.
 const TASKS: Duration = Duration::from_secs(30);
 /// Large artifacts take their time.
 const UPLOAD: Duration = Duration::from_secs(600);
-/// Pings that find out whether the service is there.
-const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Bytes of data in a message until the service says how many.
 const FIRST_CHUNK_BYTES: usize = 64 << 10;
-/// Largest message that is accepted.
-const MAX_MESSAGE_BYTES: usize = 64 << 20;
 /// Largest artifact that is accepted.
 const MAX_ARTIFACT_BYTES: usize = 4 << 30;
 
-/// A service that has tasks, and what it is shown.
-#[derive(Debug, Clone)]
-pub struct RemoteOptions {
-    /// `http://HOST:PORT` or `https://HOST:PORT` of the listener for workers.
-    pub server: String,
-    /// Authorities, as PEM, one of which signed the service's certificate.
-    pub authorities: Option<Vec<u8>>,
-    /// Client certificate and its private key, as PEM.
-    pub identity: Option<(Vec<u8>, SecretString)>,
-    /// What the service gave to workers that it started itself.
-    pub token: Option<SecretString>,
-}
-
-/// Why a service cannot be spoken to.
-#[derive(Debug, thiserror::Error)]
-pub enum RemoteError {
-    /// The address.
-    #[error("{server} is no address such as https://host:50062, or its certificates cannot be read")]
-    Address {
-        /// What was given.
-        server: String,
-        /// Why.
-        #[source]
-        source: tonic::transport::Error,
-    },
-    /// A token with characters that a header cannot hold.
-    #[error("the token has characters that are not visible ASCII")]
-    Token,
-}
-
-/// Adds the token to each call.
-#[derive(Debug, Clone)]
-struct Token(Option<MetadataValue<Ascii>>);
-
-impl Interceptor for Token {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(token) = &self.0 {
-            request.metadata_mut().insert("authorization", token.clone());
-        }
-        Ok(request)
-    }
-}
-
-type Client = WorkerServiceClient<InterceptedService<Channel, Token>>;
-
-/// The tasks of a service elsewhere. It connects when it is asked for something, and again when the connection is lost.
+/// The tasks of a service elsewhere. It connects when it is asked for something, and again when the connection is lost or its certificates have changed.
 pub struct RemoteSource {
-    endpoint: Endpoint,
-    token: Token,
-    client: Client,
+    link: Arc<Link>,
+    connected: Mutex<Connected>,
     chunk_bytes: Arc<AtomicUsize>,
+}
+
+/// A client, and how it was connected.
+struct Connected {
+    endpoint: Arc<Endpoint>,
+    client: Client,
 }
 
 impl RemoteSource {
@@ -98,42 +48,35 @@ impl RemoteSource {
     /// # Errors
     /// An address or certificates that make no sense.
     pub fn new(options: &RemoteOptions) -> Result<Self, RemoteError> {
-        let wrong = |source| RemoteError::Address { server: options.server.clone(), source };
-        let mut endpoint = Endpoint::from_shared(options.server.clone())
-            .map_err(wrong)?
-            .connect_timeout(CONNECT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE)
-            .keep_alive_while_idle(true);
-        if options.server.starts_with("https://") {
-            let mut tls = ClientTlsConfig::new();
-            if let Some(authorities) = &options.authorities {
-                tls = tls.ca_certificate(Certificate::from_pem(authorities));
-            }
-            if let Some((certificate, key)) = &options.identity {
-                tls = tls.identity(Identity::from_pem(certificate, key.expose_secret()));
-            }
-            endpoint = endpoint.tls_config(tls).map_err(wrong)?;
-        }
-        let token = options.token.as_ref().map(|token| format!("Bearer {}", token.expose_secret()).parse::<MetadataValue<Ascii>>());
-        let mut token = token.transpose().map_err(|_| RemoteError::Token)?;
-        if let Some(token) = &mut token {
-            token.set_sensitive(true);
-        }
-        Ok(Self::over(endpoint, Token(token), Arc::new(AtomicUsize::new(FIRST_CHUNK_BYTES))))
+        let link = Arc::new(Link::open(options)?);
+        link.keep_reloaded(options.reload);
+        Ok(Self::over(link, Arc::new(AtomicUsize::new(FIRST_CHUNK_BYTES))))
     }
 
-    fn over(endpoint: Endpoint, token: Token, chunk_bytes: Arc<AtomicUsize>) -> Self {
-        let channel = endpoint.connect_lazy();
-        let client = WorkerServiceClient::with_interceptor(channel, token.clone())
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        Self { endpoint, token, client, chunk_bytes }
+    fn over(link: Arc<Link>, chunk_bytes: Arc<AtomicUsize>) -> Self {
+        let endpoint = link.endpoint();
+        let client = link.connect(&endpoint);
+        Self { link, connected: Mutex::new(Connected { endpoint, client }), chunk_bytes }
+    }
+
+    /// Reads the certificates again that have changed. Files that are wrong now change nothing, and the log says why.
+    pub fn reload_changed(&self) {
+        self.link.reload_changed();
+    }
+
+    /// For one call. Called on the runtime that the source is used on: a new connection becomes one of that.
+    fn client(&self) -> Client {
+        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        let endpoint = self.link.endpoint();
+        if !Arc::ptr_eq(&endpoint, &connected.endpoint) {
+            let client = self.link.connect(&endpoint);
+            *connected = Connected { endpoint, client };
+        }
+        connected.client.clone()
     }
 
     async fn read_all(&self, request: v1::ReadTaskArtifactRequest, digest: Digest) -> Result<Bytes, SourceError> {
-        let mut client = self.client.clone();
+        let mut client = self.client();
         let mut stream = answer(ANSWER, client.read_task_artifact(request)).await?;
         let mut all = BytesMut::new();
         while let Some(message) = within(ANSWER, stream.message()).await? {
@@ -154,7 +97,7 @@ impl RemoteSource {
     }
 
     async fn renewed(&self, request: v1::RenewLeasesRequest) -> Result<Renewal, SourceError> {
-        let answer = answer(ANSWER, self.client.clone().renew_leases(request)).await?;
+        let answer = answer(ANSWER, self.client().renew_leases(request)).await?;
         Ok(Renewal { lost: wire::leases(answer.lost)?, stop: wire::leases(answer.stop)? })
     }
 }
@@ -201,7 +144,7 @@ impl TaskSource for RemoteSource {
     fn open(&self, new: NewSession) -> SourceFuture<'_, Terms> {
         Box::pin(async move {
             let request = v1::OpenSessionRequest { worker: new.worker, devices: new.devices };
-            let opened = answer(ANSWER, self.client.clone().open_session(request)).await?;
+            let opened = answer(ANSWER, self.client().open_session(request)).await?;
             self.chunk_bytes.store((opened.chunk_bytes as usize).max(1), Ordering::Relaxed);
             Ok(Terms {
                 session: opened.session,
@@ -221,7 +164,7 @@ impl TaskSource for RemoteSource {
                 device_bytes: (offer.device_bytes != u64::MAX).then_some(offer.device_bytes),
                 cached_models: offer.cached_models.iter().map(|digest| digest.to_vec()).collect(),
             };
-            let answer = answer(TASKS, self.client.clone().lease_tasks(request)).await?;
+            let answer = answer(TASKS, self.client().lease_tasks(request)).await?;
             Ok(answer.tasks.into_iter().map(wire::leased).collect::<Result<_, _>>()?)
         })
     }
@@ -259,7 +202,7 @@ impl TaskSource for RemoteSource {
             outcome: Some(wire::outcome_message(outcome)),
             usage: Some(wire::usage_message(usage)),
         };
-        Box::pin(async move { self.settle(self.client.clone().complete_task(request)).await })
+        Box::pin(async move { self.settle(self.client().complete_task(request)).await })
     }
 
     fn fail<'a>(&'a self, holding: Holding<'a>, failed: FailedAttempt, usage: Usage) -> SourceFuture<'a, ()> {
@@ -272,7 +215,7 @@ impl TaskSource for RemoteSource {
             usage: Some(wire::usage_message(usage)),
             damaged_results: failed.damaged.into_iter().take(wire::MAX_DAMAGED).collect(),
         };
-        Box::pin(async move { self.settle(self.client.clone().fail_task(request)).await })
+        Box::pin(async move { self.settle(self.client().fail_task(request)).await })
     }
 
     fn release<'a>(&'a self, holding: Holding<'a>, usage: Usage) -> SourceFuture<'a, ()> {
@@ -281,12 +224,12 @@ impl TaskSource for RemoteSource {
             lease: Some(wire::lease_message(holding.lease)),
             usage: Some(wire::usage_message(usage)),
         };
-        Box::pin(async move { self.settle(self.client.clone().release_task(request)).await })
+        Box::pin(async move { self.settle(self.client().release_task(request)).await })
     }
 
     fn close<'a>(&'a self, session: &'a str, crashed: bool) -> SourceFuture<'a, ()> {
         let request = v1::CloseSessionRequest { session: session.to_owned(), crashed };
-        Box::pin(async move { answer(ANSWER, self.client.clone().close_session(request)).await.map(drop) })
+        Box::pin(async move { answer(ANSWER, self.client().close_session(request)).await.map(drop) })
     }
 
     fn read<'a>(&'a self, holding: Holding<'a>, class: Class, digest: Digest) -> SourceFuture<'a, Bytes> {
@@ -318,7 +261,7 @@ impl TaskSource for RemoteSource {
                 ..Default::default()
             });
             let messages = tokio_stream::iter(std::iter::once(first).chain(rest));
-            let stored = answer(UPLOAD, self.client.clone().write_task_artifact(messages)).await?;
+            let stored = answer(UPLOAD, self.client().write_task_artifact(messages)).await?;
             if stored.blake3 != digest {
                 return Err(SourceError::Unavailable("an artifact arrived damaged".to_owned()));
             }
@@ -328,6 +271,6 @@ impl TaskSource for RemoteSource {
     }
 
     fn beside(&self) -> Arc<dyn TaskSource> {
-        Arc::new(Self::over(self.endpoint.clone(), self.token.clone(), self.chunk_bytes.clone()))
+        Arc::new(Self::over(self.link.clone(), self.chunk_bytes.clone()))
     }
 }

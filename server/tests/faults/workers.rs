@@ -31,7 +31,7 @@ pub(crate) fn config_for_workers(data_dir: &Path) -> (Config, SocketAddr) {
 
 /// A worker of the service there, in this process.
 pub(crate) fn worker(address: SocketAddr, name: &str) -> WorkerPool {
-    let options = RemoteOptions { server: format!("http://{address}"), authorities: None, identity: None, token: None };
+    let options = RemoteOptions::new(format!("http://{address}"));
     let parts = WorkerParts {
         source: Arc::new(RemoteSource::new(&options).unwrap()),
         prover: Arc::new(ScriptedProver::default()),

@@ -18,6 +18,7 @@ mod observe;
 mod operations;
 mod places;
 mod refusals;
+mod rotation;
 mod scripted_prover;
 mod storage_faults;
 mod tls;

@@ -20,17 +20,17 @@ use zkinfer_proto::v1::system_service_client::SystemServiceClient;
 use zkinfer_proto::v1::worker_service_client::WorkerServiceClient;
 use zkinfer_server::auth::{Authentication, KeyFile, Scopes};
 use zkinfer_server::tls::{ClientCertificates, Tls, TlsError, TlsFiles, Transport};
-use zkinfer_server::worker::{RemoteOptions, RemoteSource};
+use zkinfer_server::worker::{RemoteFiles, RemoteOptions, RemoteSource};
 use zkinfer_server::{Config, Ended, ServeError};
 
 use crate::harness::{Client, Service, config, expect_error, with_bearer};
 use crate::workers::{any_port, config_for_workers, end, worker_over};
 
 /// An authority that signs in memory.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
@@ -45,11 +45,11 @@ impl Authority {
         (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
     }
 
-    fn server(&self) -> (String, String) {
+    pub(crate) fn server(&self) -> (String, String) {
         self.sign(|_| {})
     }
 
-    fn client(&self, common_name: &str) -> Identity {
+    pub(crate) fn client(&self, common_name: &str) -> Identity {
         let (certificate, key) = self.sign(|params| params.distinguished_name.push(DnType::CommonName, common_name));
         Identity::from_pem(certificate, key)
     }
@@ -59,39 +59,46 @@ impl Authority {
         Identity::from_pem(certificate, key)
     }
 
-    fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }
 }
 
-/// The files of a service.
-struct Files {
+/// The files of a service, and of a worker beside it.
+pub(crate) struct Files {
     folder: tempfile::TempDir,
 }
 
 impl Files {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Puts a file in the place of another one.
-    fn put(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn put(&self, name: &str, text: &str) -> PathBuf {
         let partial = self.path("partial");
         std::fs::write(&partial, text).unwrap();
         std::fs::rename(&partial, self.path(name)).unwrap();
         self.path(name)
     }
 
-    fn put_pair(&self, (certificate, key): &(String, String)) {
+    pub(crate) fn put_pair(&self, (certificate, key): &(String, String)) {
         self.put("server.pem", certificate);
         self.put("server-key.pem", key);
     }
 
-    fn tls(&self, clients: ClientCertificates) -> Result<Tls, TlsError> {
+    /// Those of a worker that an authority signed, which believes a service by the same.
+    pub(crate) fn of_worker(&self, authority: &Authority) -> RemoteFiles {
+        let (certificate, key) = authority.sign(|_| {});
+        let identity = (self.put("worker.pem", &certificate), self.put("worker-key.pem", &key));
+        RemoteFiles { authorities: Some(self.put("service-ca.pem", &authority.pem())), identity: Some(identity) }
+    }
+
+    pub(crate) fn tls(&self, clients: ClientCertificates) -> Result<Tls, TlsError> {
         Tls::open(TlsFiles { certificate: self.path("server.pem"), key: self.path("server-key.pem"), clients })
     }
 
@@ -101,7 +108,11 @@ impl Files {
     }
 }
 
-async fn connect(address: SocketAddr, authority: &Authority, identity: Option<Identity>) -> Result<Client, tonic::transport::Error> {
+pub(crate) async fn connect(
+    address: SocketAddr,
+    authority: &Authority,
+    identity: Option<Identity>,
+) -> Result<Client, tonic::transport::Error> {
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem())).domain_name("localhost");
     let tls = identity.into_iter().fold(tls, ClientTlsConfig::identity);
     let endpoint = Channel::from_shared(format!("https://{address}")).unwrap().tls_config(tls)?;
@@ -205,13 +216,8 @@ async fn workers_are_let_in_by_their_certificates_alone() {
         };
         assert!(refused);
     }
-    let (certificate, key) = authority.sign(|_| {});
-    let options = RemoteOptions {
-        server: format!("https://localhost:{}", address.port()),
-        authorities: Some(authority.pem().into_bytes()),
-        identity: Some((certificate.into_bytes(), key.into())),
-        token: None,
-    };
+    let options =
+        RemoteOptions { files: files.of_worker(&authority), ..RemoteOptions::new(format!("https://localhost:{}", address.port())) };
     let worker = worker_over(Arc::new(RemoteSource::new(&options).unwrap()), Arc::default());
     let mut client = service.client().await;
     let model = client.ready_model("mlp").await.name;

@@ -37,7 +37,7 @@ pub(crate) fn any_port() -> SocketAddr {
 
 /// Tasks of the service there.
 pub(crate) fn remote(address: SocketAddr) -> RemoteSource {
-    let options = RemoteOptions { server: format!("http://{address}"), authorities: None, identity: None, token: None };
+    let options = RemoteOptions::new(format!("http://{address}"));
     RemoteSource::new(&options).unwrap()
 }
 
