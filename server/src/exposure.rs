@@ -20,7 +20,7 @@ pub enum Lacks {
 /// With the options of the daemon that mend it.
 impl fmt::Display for Lacks {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let authentication = "authentication (--keys, --jwt-keys, or --tls-client-ca with --tls-client-map)";
+        let authentication = "authentication (--keys, --jwt-keys, --jwks-url, or --tls-client-ca with --tls-client-map)";
         let tls = "TLS (--tls-cert with --tls-key, or --insecure-plaintext behind a proxy that ends TLS)";
         match self {
             Self::Authentication => formatter.write_str(authentication),

@@ -211,7 +211,9 @@ pub async fn run(
         );
     let mut server = tokio::spawn(server);
     let workers = serve_workers(&config, &service)?;
-    tokio::spawn(reload(config.clone(), closing));
+    tokio::spawn(reload(config.clone(), closing.clone()));
+    let authentication = config.authentication.clone();
+    tokio::spawn(async move { authentication.keep_fresh(closing).await });
     tracing::info!(%address, "serving");
     tokio::select! {
         () = shutdown => {}
@@ -380,7 +382,7 @@ impl Service {
             keepers.spawn(sender.run(draining.clone()));
         }
         let watched: Weak<dyn Engine> = Arc::downgrade(&(engine.clone() as Arc<dyn Engine>));
-        let health = Health::new(watched.clone(), leaving.clone());
+        let health = Health::new(watched.clone(), config.authentication.clone(), leaving.clone());
         let app = Arc::new(App {
             artifacts: PublicArtifacts::new(engine.clone(), bytes, limits.artifact_grace),
             webhooks: engine.clone(),

@@ -20,7 +20,8 @@ pub use key_file::{KeyFile, KeyFileError, ListedKey};
 pub use keys::{ApiKeys, KeyState, NewKey};
 pub use line::LineError;
 pub use scope::{Scope, Scopes, UnknownScope};
-pub use tokens::{TokenClaims, TokenKeyError, Tokens};
+pub use tokens::{KeySet, KeySetUrl, KeySetUrlError, TokenClaims, TokenKeyError, Tokens};
+use tokio_util::sync::CancellationToken;
 
 use crate::limits::Limits;
 use crate::reload::Reloaded;
@@ -131,6 +132,16 @@ impl Authentication {
         Ok(self)
     }
 
+    /// Accepts signed tokens (JWT) too, that verify with a key that their issuer publishes and make the claims that are asked for. Keys are fetched while
+    /// [`Authentication::keep_fresh`] runs.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub fn with_key_set(mut self, set: KeySet, claims: TokenClaims) -> Result<Self, reqwest::Error> {
+        self.tokens = Some(Arc::new(Tokens::fetched(set, claims)?));
+        Ok(self)
+    }
+
     /// Accepts client certificates too: of those that the listener's authority signed, the ones that the file at `path` names, see
     /// [`CertificateMap`].
     ///
@@ -163,21 +174,33 @@ impl Authentication {
         }
     }
 
+    /// Keeps keys that are fetched from elsewhere fresh, until `closing`.
+    pub async fn keep_fresh(&self, closing: CancellationToken) {
+        if let Some(tokens) = &self.tokens {
+            tokens.keep_fresh(closing).await;
+        }
+    }
+
+    /// Whether somebody can be recognised now: not, if all that there is are the tokens of an issuer whose keys could not be fetched, or are too old.
+    pub fn is_able(&self) -> bool {
+        self.keys.is_some() || self.certificates.is_some() || self.tokens.as_ref().is_none_or(|tokens| tokens.has_keys())
+    }
+
     /// The caller, from the values of the `authorization` header and the connection's certificate. Why there is none goes to the log
-    /// only: who has no valid credentials must not learn which part of them was wrong.
-    pub fn authenticate(&self, authorization: Presented<'_>, certificate: Option<&ClientIdentity>) -> Option<Principal> {
+    /// only: who has no valid credentials must not learn which part of them was wrong. Waits for seconds at most, and only for the keys of an issuer.
+    pub async fn authenticate(&self, authorization: Presented<'_>, certificate: Option<&ClientIdentity>) -> Option<Principal> {
         if self.is_none() {
             return Some(Principal { tenant: DEFAULT_TENANT.to_owned(), name: "anonymous".to_owned(), scopes: Scopes::every() });
         }
         let caller = match authorization {
             Presented::Nothing => self.by_certificate(certificate),
-            Presented::Header(header) => self.by_header(header),
+            Presented::Header(header) => self.by_header(header).await,
             Presented::Several => Err(Refused("more than one authorization header")),
         };
         caller.inspect_err(|why| tracing::debug!(%why, "a caller is not recognised")).ok()
     }
 
-    fn by_header(&self, header: &[u8]) -> Result<Principal, Refused> {
+    async fn by_header(&self, header: &[u8]) -> Result<Principal, Refused> {
         let (scheme, credentials) = header.split_at_checked(BEARER.len()).ok_or(Refused("no bearer credentials"))?;
         if !scheme.eq_ignore_ascii_case(BEARER) {
             return Err(Refused("no bearer credentials"));
@@ -190,7 +213,7 @@ impl Authentication {
         if credentials.len() > self.token_bytes {
             return Err(Refused("the token is too long"));
         }
-        tokens.verify(credentials)
+        tokens.verify(credentials).await
     }
 
     fn by_certificate(&self, certificate: Option<&ClientIdentity>) -> Result<Principal, Refused> {
@@ -245,8 +268,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn finds_the_tenant_of_a_key_and_nobody_for_another() {
+    #[tokio::test]
+    async fn finds_the_tenant_of_a_key_and_nobody_for_another() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys");
         let file = KeyFile::at(&path);
@@ -254,19 +277,19 @@ mod tests {
         let key = file.create("acme", "laptop", Scopes::from_iter([Scope::Verify]), None).unwrap();
         let authentication = Authentication::none().with_keys(&path).unwrap();
         let header = format!("Bearer {}", key.secret.expose_secret());
-        let principal = authentication.authenticate(Presented::Header(header.as_bytes()), None).unwrap();
+        let principal = authentication.authenticate(Presented::Header(header.as_bytes()), None).await.unwrap();
         assert_eq!((principal.tenant.as_str(), principal.scopes.to_string().as_str()), ("acme", "verify"));
         let lower = header.replacen("Bearer", "bearer", 1);
-        assert_eq!(authentication.authenticate(Presented::Header(lower.as_bytes()), None), Some(principal));
+        assert_eq!(authentication.authenticate(Presented::Header(lower.as_bytes()), None).await, Some(principal));
         for wrong in ["", "Bearer", "Bearer ", "Bearer zki_", "Basic eDp5", &header[..header.len() - 1], key.secret.expose_secret()] {
-            assert_eq!(authentication.authenticate(Presented::Header(wrong.as_bytes()), None), None, "{wrong}");
+            assert_eq!(authentication.authenticate(Presented::Header(wrong.as_bytes()), None).await, None, "{wrong}");
         }
-        assert_eq!(authentication.authenticate(Presented::Nothing, None), None);
-        assert_eq!(authentication.authenticate(Presented::Several, None), None);
+        assert_eq!(authentication.authenticate(Presented::Nothing, None).await, None);
+        assert_eq!(authentication.authenticate(Presented::Several, None).await, None);
     }
 
-    #[test]
-    fn a_file_without_keys_is_refused_at_first_and_locks_everybody_out_later() {
+    #[tokio::test]
+    async fn a_file_without_keys_is_refused_at_first_and_locks_everybody_out_later() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys");
         std::fs::write(&path, "# nobody\n").unwrap();
@@ -275,9 +298,9 @@ mod tests {
         let key = KeyFile::at(&path).create("acme", "laptop", Scopes::of_tenant(), None).unwrap();
         let authentication = Authentication::none().with_keys(&path).unwrap();
         let header = format!("Bearer {}", key.secret.expose_secret());
-        assert!(authentication.authenticate(Presented::Header(header.as_bytes()), None).is_some());
+        assert!(authentication.authenticate(Presented::Header(header.as_bytes()), None).await.is_some());
         std::fs::write(&path, "# nobody any more\n").unwrap();
         authentication.reload_changed();
-        assert_eq!(authentication.authenticate(Presented::Header(header.as_bytes()), None), None);
+        assert_eq!(authentication.authenticate(Presented::Header(header.as_bytes()), None).await, None);
     }
 }

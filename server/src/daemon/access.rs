@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use clap::Args;
-use zkinfer_server::auth::{Authentication, TokenClaims};
+use zkinfer_server::auth::{Authentication, KeySet, TokenClaims};
 use zkinfer_server::tls::{ClientCertificates, Tls, TlsFiles, Transport};
 
 /// Beyond loopback, authentication and TLS are needed.
@@ -14,13 +15,17 @@ pub(super) struct AccessArguments {
     #[arg(long, env = "ZKINFER_KEYS", value_name = "FILE")]
     keys: Option<PathBuf>,
     /// Signed tokens (JWT): public keys that they verify with, as JWKS or PEM.
-    #[arg(long, env = "ZKINFER_JWT_KEYS", value_name = "FILE", requires_all = ["jwt_issuer", "jwt_audience"])]
+    #[arg(long, env = "ZKINFER_JWT_KEYS", value_name = "FILE", group = "token_keys", requires_all = ["jwt_issuer", "jwt_audience"])]
     jwt_keys: Option<PathBuf>,
+    /// Signed tokens (JWT): where their issuer publishes its public keys (JWKS); https, or http of this machine. Fetched every five minutes.
+    #[arg(long, env = "ZKINFER_JWKS_URL", value_name = "URL", group = "token_keys", requires_all = ["jwt_issuer", "jwt_audience"],
+        value_parser = KeySet::at)]
+    jwks_url: Option<KeySet>,
     /// Who must have issued a token (claim `iss`).
-    #[arg(long, env = "ZKINFER_JWT_ISSUER", requires = "jwt_keys")]
+    #[arg(long, env = "ZKINFER_JWT_ISSUER", requires = "token_keys")]
     jwt_issuer: Option<String>,
     /// Whom a token must be meant for (claim `aud`).
-    #[arg(long, env = "ZKINFER_JWT_AUDIENCE", requires = "jwt_keys")]
+    #[arg(long, env = "ZKINFER_JWT_AUDIENCE", requires = "token_keys")]
     jwt_audience: Option<String>,
     /// Claim that is the tenant.
     #[arg(long, env = "ZKINFER_JWT_TENANT_CLAIM", value_name = "CLAIM", default_value = "tenant")]
@@ -70,10 +75,14 @@ impl AccessArguments {
         if let Some(file) = &self.keys {
             authentication = authentication.with_keys(file)?;
         }
-        if let (Some(file), Some(issuer), Some(audience)) = (&self.jwt_keys, &self.jwt_issuer, &self.jwt_audience) {
+        if let (Some(issuer), Some(audience)) = (&self.jwt_issuer, &self.jwt_audience) {
             let (tenant_claim, scope_claim) = (self.jwt_tenant_claim.clone(), self.jwt_scope_claim.clone());
             let claims = TokenClaims { tenant_claim, scope_claim, ..TokenClaims::new(issuer, audience) };
-            authentication = authentication.with_tokens(file, claims)?;
+            if let Some(file) = &self.jwt_keys {
+                authentication = authentication.with_tokens(file, claims)?;
+            } else if let Some(set) = &self.jwks_url {
+                authentication = authentication.with_key_set(set.clone(), claims).context("TLS cannot be set up for --jwks-url")?;
+            }
         }
         if let Some(file) = &self.tls_client_map {
             authentication = authentication.with_certificates(file)?;

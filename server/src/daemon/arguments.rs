@@ -268,6 +268,11 @@ mod tests {
             ("--tls-cert c --tls-key k --insecure-plaintext", false),
             ("--jwt-keys k --jwt-issuer i", false),
             ("--jwt-audience a", false),
+            ("--jwks-url https://login.example/keys --jwt-issuer i --jwt-audience a", true),
+            ("--jwks-url http://127.0.0.1:1/keys --jwt-issuer i --jwt-audience a", true),
+            ("--jwks-url http://login.example/keys --jwt-issuer i --jwt-audience a", false),
+            ("--jwks-url https://login.example/keys", false),
+            ("--jwks-url https://login.example/keys --jwt-keys k --jwt-issuer i --jwt-audience a", false),
         ] {
             let line = ["zkinferd", "serve"].into_iter().chain(options.split(' '));
             assert_eq!(Arguments::try_parse_from(line).is_ok(), is_right, "{options}");

@@ -11,7 +11,7 @@ use crate::auth::{Presented, Scope};
 
 /// Lets operators through.
 pub(super) async fn admit(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
-    if let Err(failure) = check(&shared.0.dashboard, request.headers()) {
+    if let Err(failure) = check(&shared.0.dashboard, request.headers()).await {
         return failure.into_response();
     }
     // No handler, and nothing that a handler may log, sees the key.
@@ -19,7 +19,7 @@ pub(super) async fn admit(State(shared): State<Shared>, mut request: Request, ne
     next.run(request).await
 }
 
-fn check(dashboard: &Dashboard, headers: &HeaderMap) -> Result<(), Failure> {
+async fn check(dashboard: &Dashboard, headers: &HeaderMap) -> Result<(), Failure> {
     if dashboard.authentication.is_none() {
         return match (dashboard.is_loopback, is_for_this_machine(headers)) {
             (false, _) => Err(Failure::Exposed),
@@ -34,7 +34,7 @@ fn check(dashboard: &Dashboard, headers: &HeaderMap) -> Result<(), Failure> {
         (Some(_), Some(_)) => Presented::Several,
     };
     // The port has no TLS, so that there is no certificate.
-    match dashboard.authentication.authenticate(presented, None) {
+    match dashboard.authentication.authenticate(presented, None).await {
         Some(principal) if principal.scopes.contains(Scope::Admin) => Ok(()),
         Some(_) | None => Err(Failure::NoOperator),
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tonic::Status;
 use tonic::body::Body;
+use tonic::codegen::http::HeaderValue;
 use tonic::codegen::{BoxFuture, http};
 use tower::{Layer, Service};
 
@@ -13,7 +14,7 @@ use super::connection::Peer;
 use super::error::ApiError;
 use super::status;
 use crate::auth::methods::{self, Access};
-use crate::auth::{Authentication, Presented, Principal};
+use crate::auth::{Authentication, ClientIdentity, Presented, Principal};
 use crate::limits::Limits;
 use crate::observe;
 
@@ -67,24 +68,25 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        let principal = self.principal(&request);
+        let shown = Shown::of(&request);
         // No handler, and nothing that a handler may log, sees the key.
         request.headers_mut().remove(http::header::AUTHORIZATION);
-        match check(request.uri().path(), principal) {
-            Ok(Some(principal)) => {
-                observe::is_of_tenant(&principal.tenant);
-                request.extensions_mut().insert(principal);
-            }
-            Ok(None) => {}
-            Err(error) => {
-                let response = Status::from(error).into_http();
-                return Box::pin(async move { Ok(response) });
-            }
-        }
-        let patience = self.patience.of(request.uri().path());
-        let answer = self.inner.call(request);
+        // The one that is ready answers; the other takes its place.
+        let fresh = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, fresh);
+        let (authentication, patience) = (self.authentication.clone(), self.patience.of(request.uri().path()));
         Box::pin(async move {
-            match tokio::time::timeout(patience, answer).await {
+            let principal = authentication.authenticate(shown.presented(), shown.identity.as_deref()).await;
+            drop(shown);
+            match check(request.uri().path(), principal) {
+                Ok(Some(principal)) => {
+                    observe::is_of_tenant(&principal.tenant);
+                    request.extensions_mut().insert(principal);
+                }
+                Ok(None) => {}
+                Err(error) => return Ok(Status::from(error).into_http()),
+            }
+            match tokio::time::timeout(patience, inner.call(request)).await {
                 Ok(answer) => Ok(completed(answer?)),
                 Err(_) => Ok(Status::from(ApiError::Deadline).into_http()),
             }
@@ -92,16 +94,27 @@ where
     }
 }
 
-impl<S> Guard<S> {
-    fn principal(&self, request: &http::Request<Body>) -> Option<Principal> {
-        let mut headers = request.headers().get_all(http::header::AUTHORIZATION).iter();
-        let presented = match (headers.next(), headers.next()) {
-            (None, _) => Presented::Nothing,
-            (Some(value), None) => Presented::Header(value.as_bytes()),
-            (Some(_), Some(_)) => Presented::Several,
-        };
-        let certificate = request.extensions().get::<Peer>().and_then(|peer| peer.identity.as_deref());
-        self.authentication.authenticate(presented, certificate)
+/// What a call shows of who makes it.
+struct Shown {
+    authorization: Option<HeaderValue>,
+    is_several: bool,
+    identity: Option<Arc<ClientIdentity>>,
+}
+
+impl Shown {
+    fn of(request: &http::Request<Body>) -> Self {
+        let mut headers = request.headers().get_all(http::header::AUTHORIZATION).iter().cloned();
+        let (authorization, is_several) = (headers.next(), headers.next().is_some());
+        let identity = request.extensions().get::<Peer>().and_then(|peer| peer.identity.clone());
+        Self { authorization, is_several, identity }
+    }
+
+    fn presented(&self) -> Presented<'_> {
+        match &self.authorization {
+            None => Presented::Nothing,
+            Some(_) if self.is_several => Presented::Several,
+            Some(value) => Presented::Header(value.as_bytes()),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Liveness and readiness, one judgement for the gRPC health service and for the HTTP port.
 //!
 //! *Live*: the process answers. Nothing else, so that a database that is down does not make an orchestrator kill what would recover by itself.
-//! *Ready*: the database answers, and the service does not shut down; only then should new calls come here.
+//! *Ready*: the database answers, callers can be told from each other, and the service does not shut down; only then should new calls come here.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::auth::Authentication;
 use crate::engine::{Engine, EngineError};
 
 /// Health service names: alive at all, and ready for work.
@@ -30,6 +31,8 @@ pub(crate) enum Readiness {
     Draining,
     /// With what is wrong, for people who see the port; no more than that.
     NoDatabase(&'static str),
+    /// Every call would be refused.
+    NoTokenKeys,
 }
 
 impl fmt::Display for Readiness {
@@ -38,6 +41,9 @@ impl fmt::Display for Readiness {
             Self::Ready => formatter.write_str("ready"),
             Self::Draining => formatter.write_str("draining: the service is shutting down"),
             Self::NoDatabase(problem) => write!(formatter, "the database {problem}"),
+            Self::NoTokenKeys => {
+                formatter.write_str("the keys of tokens could not be fetched from their issuer; the service's log has the error")
+            }
         }
     }
 }
@@ -51,11 +57,12 @@ pub(crate) struct Health {
     probe: Probe,
     patience: Duration,
     draining: CancellationToken,
+    authentication: Authentication,
 }
 
 impl Health {
     /// Does not hold the engine: its files are free as soon as the service has ended.
-    pub(crate) fn new(engine: Weak<dyn Engine>, draining: CancellationToken) -> Self {
+    pub(crate) fn new(engine: Weak<dyn Engine>, authentication: Authentication, draining: CancellationToken) -> Self {
         let probe = move || -> BoxFuture<'static, Result<(), EngineError>> {
             let engine = engine.upgrade();
             // Any question shows whether it answers; this one touches one page of an index.
@@ -66,13 +73,13 @@ impl Health {
                 }
             })
         };
-        Self { probe: Arc::new(probe), patience: PATIENCE, draining }
+        Self { probe: Arc::new(probe), patience: PATIENCE, draining, authentication }
     }
 
     /// Judges by a question of a test's.
     #[cfg(test)]
     pub(super) fn asking(probe: Probe) -> Self {
-        Self { probe, patience: PATIENCE, draining: CancellationToken::new() }
+        Self { probe, patience: PATIENCE, draining: CancellationToken::new(), authentication: Authentication::none() }
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -82,6 +89,9 @@ impl Health {
     pub(crate) async fn readiness(&self) -> Readiness {
         if self.draining.is_cancelled() {
             return Readiness::Draining;
+        }
+        if !self.authentication.is_able() {
+            return Readiness::NoTokenKeys;
         }
         self.database().await.map_or_else(Readiness::NoDatabase, |()| Readiness::Ready)
     }
@@ -103,7 +113,7 @@ impl Health {
         reporter.set_service_status(LIVE, ServingStatus::Serving).await;
         let status = match self.readiness().await {
             Readiness::Ready => ServingStatus::Serving,
-            Readiness::Draining | Readiness::NoDatabase(_) => ServingStatus::NotServing,
+            Readiness::Draining | Readiness::NoDatabase(_) | Readiness::NoTokenKeys => ServingStatus::NotServing,
         };
         // The empty name is the whole server.
         for name in ["", READY] {
@@ -125,7 +135,7 @@ mod tests {
     use super::*;
 
     fn health(probe: impl Fn() -> BoxFuture<'static, Result<(), EngineError>> + Send + Sync + 'static) -> Health {
-        Health { probe: Arc::new(probe), patience: Duration::from_millis(20), draining: CancellationToken::new() }
+        Health { patience: Duration::from_millis(20), ..Health::asking(Arc::new(probe)) }
     }
 
     #[tokio::test]

@@ -161,7 +161,7 @@ async fn readyz(State(shared): State<Shared>) -> Response {
     let readiness = shared.side.health.readiness().await;
     let code = match readiness {
         Readiness::Ready => StatusCode::OK,
-        Readiness::Draining | Readiness::NoDatabase(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Readiness::Draining | Readiness::NoDatabase(_) | Readiness::NoTokenKeys => StatusCode::SERVICE_UNAVAILABLE,
     };
     (code, format!("{readiness}\n")).into_response()
 }

@@ -11,6 +11,7 @@ mod errors;
 mod faulty_store;
 mod harness;
 mod hostile;
+mod issuer;
 mod jobs;
 mod limits;
 mod models;

@@ -44,7 +44,7 @@ impl Signer {
         Self { kid, algorithm, key: key.unwrap(), public_pem: pair.public_key_pem(), public_raw: pair.public_key_raw().to_vec() }
     }
 
-    fn jwk(&self) -> Value {
+    pub(crate) fn jwk(&self) -> Value {
         if self.algorithm == Algorithm::EdDSA {
             return json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": self.kid, "x": base64(&self.public_raw) });
         }
@@ -66,7 +66,7 @@ fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
 }
 
-fn claims() -> Value {
+pub(crate) fn claims() -> Value {
     json!({ "iss": ISSUER, "aud": AUDIENCE, "exp": now() + 300, "sub": "ann", "tenant": "acme", "scope": "openid jobs.read" })
 }
 
@@ -96,7 +96,7 @@ async fn start(folder: &Path, keys: &Path) -> Service {
 }
 
 /// The tenant that a token is taken for; `None`: it is refused, and nothing says why.
-async fn tenant(client: &Client, token: &str) -> Option<String> {
+pub(crate) async fn tenant(client: &Client, token: &str) -> Option<String> {
     let mut system = SystemServiceClient::new(client.channel.clone());
     match system.get_server_info(with_bearer(v1::GetServerInfoRequest {}, token)).await {
         Ok(info) => Some(info.into_inner().tenant),

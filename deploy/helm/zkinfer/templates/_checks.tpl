@@ -7,10 +7,13 @@
 {{- if and $v.tls.existingSecret $v.tls.insecurePlaintext -}}
 {{- fail "tls.existingSecret and tls.insecurePlaintext exclude each other: leave one out" -}}
 {{- end -}}
-{{- if not (or $v.access.keys.existingSecret $v.access.tokens.existingConfigMap $v.access.certificates.existingConfigMap) -}}
-{{- fail "nobody could call: set access.keys.existingSecret, access.tokens.existingConfigMap or access.certificates.existingConfigMap" -}}
+{{- if not (or $v.access.keys.existingSecret $v.access.tokens.existingConfigMap $v.access.tokens.jwksUrl $v.access.certificates.existingConfigMap) -}}
+{{- fail "nobody could call: set access.keys.existingSecret, access.tokens.existingConfigMap, access.tokens.jwksUrl or access.certificates.existingConfigMap" -}}
 {{- end -}}
-{{- if and $v.access.tokens.existingConfigMap (not (and $v.access.tokens.issuer $v.access.tokens.audience)) -}}
+{{- if and $v.access.tokens.existingConfigMap $v.access.tokens.jwksUrl -}}
+{{- fail "access.tokens.existingConfigMap and access.tokens.jwksUrl exclude each other" -}}
+{{- end -}}
+{{- if and (or $v.access.tokens.existingConfigMap $v.access.tokens.jwksUrl) (not (and $v.access.tokens.issuer $v.access.tokens.audience)) -}}
 {{- fail "access.tokens needs issuer and audience" -}}
 {{- end -}}
 {{- if and $v.access.certificates.existingConfigMap $v.tls.insecurePlaintext -}}

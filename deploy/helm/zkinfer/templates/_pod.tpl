@@ -165,9 +165,14 @@ artifacts:
 - name: ZKINFER_KEYS
   value: /etc/zkinfer/keys/{{ .keys.key }}
 {{- end }}
-{{- if .tokens.existingConfigMap }}
+{{- if or .tokens.existingConfigMap .tokens.jwksUrl }}
+{{- if .tokens.jwksUrl }}
+- name: ZKINFER_JWKS_URL
+  value: {{ .tokens.jwksUrl | quote }}
+{{- else }}
 - name: ZKINFER_JWT_KEYS
   value: /etc/zkinfer/tokens/{{ .tokens.key }}
+{{- end }}
 - name: ZKINFER_JWT_ISSUER
   value: {{ .tokens.issuer | quote }}
 - name: ZKINFER_JWT_AUDIENCE

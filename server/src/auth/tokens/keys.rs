@@ -15,6 +15,9 @@ use super::Refused;
 
 const MIN_RSA_BITS: usize = 2048;
 
+/// A token's key is none of these: a newer set may have it.
+pub(super) const UNKNOWN_KEY: Refused = Refused("the token's key is not known");
+
 /// Why a file holds no keys to verify tokens with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenKeyError {
@@ -52,7 +55,15 @@ pub(super) struct VerifyingKeys(Vec<VerifyingKey>);
 impl VerifyingKeys {
     /// Parses a key set, or public keys as PEM.
     pub(super) fn parse(text: &str) -> Result<Self, TokenKeyError> {
-        let keys = if text.trim_start().starts_with('{') { parse_set(text)? } else { parse_pem(text)? };
+        if text.trim_start().starts_with('{') { Self::parse_set(text) } else { Self::of(parse_pem(text)?) }
+    }
+
+    /// Parses a key set.
+    pub(super) fn parse_set(text: &str) -> Result<Self, TokenKeyError> {
+        Self::of(parse_set(text)?)
+    }
+
+    fn of(keys: Vec<VerifyingKey>) -> Result<Self, TokenKeyError> {
         if keys.is_empty() {
             return Err(TokenKeyError::None);
         }
@@ -63,12 +74,17 @@ impl VerifyingKeys {
         }
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The key that a token's header names. A key without id (PEM has none) may be the key of any token, if no other one may.
     pub(super) fn select(&self, id: Option<&str>, algorithm: Algorithm) -> Result<&VerifyingKey, Refused> {
         let may_be = |key: &&VerifyingKey| id.is_none() || key.id.is_none() || key.id.as_deref() == id;
         let mut named = self.0.iter().filter(may_be).peekable();
         if named.peek().is_none() {
-            return Err(Refused("the token's key is not known"));
+            return Err(UNKNOWN_KEY);
         }
         let mut fitting = named.filter(|key| key.algorithm == algorithm);
         match (fitting.next(), fitting.next()) {
@@ -90,7 +106,7 @@ fn parse_set(text: &str) -> Result<Vec<VerifyingKey>, TokenKeyError> {
     for (i, value) in list.iter().enumerate() {
         let number = i + 1;
         if value.get("d").is_some() || value.get("kty").and_then(Value::as_str) == Some("oct") {
-            return Err(TokenKeyError::Key { number, problem: "is secret: only public keys belong into this file" });
+            return Err(TokenKeyError::Key { number, problem: "is secret: only public keys belong into a key set" });
         }
         let jwk = serde_json::from_value::<Jwk>(value.clone()).ok();
         match jwk.and_then(|jwk| algorithm(&jwk).map(|algorithm| (jwk, algorithm))) {

@@ -3,17 +3,23 @@
 //! Which algorithm a signature is verified with is said by the key, never by the token alone; a token names its key by `kid`. Required
 //! claims are `exp`, `iss`, `aud` and the tenant's; `nbf` counts where it is there; clocks may differ by a minute.
 
+mod issuer;
 mod keys;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Validation, decode, decode_header};
 use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
 use zkinfer_proto::name::is_resource_id;
 
+use issuer::Issuer;
+pub use issuer::{KeySet, KeySetUrl, KeySetUrlError};
 pub use keys::TokenKeyError;
-use keys::VerifyingKeys;
+use keys::{UNKNOWN_KEY, VerifyingKeys};
 
 use super::scope::{Scope, Scopes};
 use super::{AccessFileError, Principal, Refused, read_text};
@@ -45,8 +51,15 @@ impl TokenClaims {
 /// Verifies tokens.
 #[derive(Debug)]
 pub struct Tokens {
-    keys: Reloaded<VerifyingKeys>,
+    keys: Keys,
     claims: TokenClaims,
+}
+
+/// Where the keys come from.
+#[derive(Debug)]
+enum Keys {
+    File(Reloaded<VerifyingKeys>),
+    Issuer(Arc<Issuer>),
 }
 
 impl Tokens {
@@ -60,20 +73,64 @@ impl Tokens {
             let text = read_text(&file)?;
             VerifyingKeys::parse(&text).map_err(|source| AccessFileError::TokenKeys { path: file.clone(), source })
         };
-        Ok(Self { keys: Reloaded::open("keys of tokens", vec![path.to_owned()], read)?, claims })
+        Ok(Self { keys: Keys::File(Reloaded::open("keys of tokens", vec![path.to_owned()], read)?), claims })
+    }
+
+    /// Fetches keys from an issuer, once the service runs.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
+    pub fn fetched(set: KeySet, claims: TokenClaims) -> Result<Self, reqwest::Error> {
+        Ok(Self { keys: Keys::Issuer(Arc::new(Issuer::new(set)?)), claims })
     }
 
     pub(super) fn reload_changed(&self) {
-        self.keys.reload_changed();
+        match &self.keys {
+            Keys::File(keys) => keys.reload_changed(),
+            Keys::Issuer(_) => {}
+        }
     }
 
-    /// Who the token says is calling, if all of it is right.
-    pub(super) fn verify(&self, token: &[u8]) -> Result<Principal, Refused> {
+    /// Keeps keys that are fetched fresh until `closing`.
+    pub(super) async fn keep_fresh(&self, closing: CancellationToken) {
+        match &self.keys {
+            Keys::File(_) => {}
+            Keys::Issuer(issuer) => issuer.keep_fresh(closing).await,
+        }
+    }
+
+    /// Whether there are keys now.
+    pub(super) fn has_keys(&self) -> bool {
+        match &self.keys {
+            Keys::File(_) => true,
+            Keys::Issuer(issuer) => issuer.keys(Instant::now()).is_some(),
+        }
+    }
+
+    /// Who the token says is calling, if all of it is right. If its key is unknown, a newer set is fetched, if that may be.
+    pub(super) async fn verify(&self, token: &[u8]) -> Result<Principal, Refused> {
+        let issuer = match &self.keys {
+            Keys::File(keys) => return self.verify_with(&keys.get(), token),
+            Keys::Issuer(issuer) => issuer,
+        };
+        let verify = || match issuer.keys(Instant::now()) {
+            Some(keys) => self.verify_with(&keys, token),
+            None => Err(UNKNOWN_KEY),
+        };
+        match verify() {
+            Err(UNKNOWN_KEY) => {
+                issuer.look_for_unknown().await;
+                verify()
+            }
+            verdict => verdict,
+        }
+    }
+
+    fn verify_with(&self, keys: &VerifyingKeys, token: &[u8]) -> Result<Principal, Refused> {
         let header = decode_header(token).map_err(|error| refused(error.kind()))?;
         if header.crit.is_some() {
             return Err(Refused("the token has critical headers, of which none is known"));
         }
-        let keys = self.keys.get();
         let key = keys.select(header.kid.as_deref(), header.alg)?;
         let mut validation = Validation::new(key.algorithm);
         validation.leeway = LEEWAY_SECONDS;
