@@ -18,8 +18,18 @@ const FILES: [&str; 10] = [
 ];
 /// Not for clients: what workers speak, on a listener of its own.
 const WORKER: &str = "zkinfer/v1/worker.proto";
-/// Messages with secrets of more than a field: `src/secret.rs` prints the rest of them.
-const SECRET: [&str; 2] = ["zkinfer.v1.RegisterWork", "zkinfer.v1.ProofWork"];
+/// Messages with secrets, inputs or weights: `src/secret.rs` prints the rest of them.
+const SECRET: [&str; 9] = [
+    "zkinfer.v1.RegisterWork",
+    "zkinfer.v1.ProofWork",
+    "zkinfer.v1.Input",
+    "zkinfer.v1.CreateJobRequest",
+    "zkinfer.v1.CreateWebhookResponse",
+    "zkinfer.v1.WriteChunksRequest",
+    "zkinfer.v1.ReadArtifactResponse",
+    "zkinfer.v1.ReadTaskArtifactResponse",
+    "zkinfer.v1.WriteTaskArtifactRequest",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     for file in FILES {

@@ -33,6 +33,7 @@ pub mod prover;
 mod reload;
 mod role;
 pub mod scheduler;
+pub mod secret;
 mod serve;
 pub mod supervisor;
 pub mod tls;

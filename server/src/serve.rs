@@ -27,7 +27,7 @@ use crate::role::Role;
 use crate::scheduler::{CpuPool, Hub, Scheduler};
 use crate::supervisor::Children;
 use crate::tls::Transport;
-use crate::webhooks::{Reach, Sender};
+use crate::webhooks::{Reach, Sender, WebhookSeal};
 use crate::worker::{AfterDeviceLoss, LocalSource, Running, WorkerParts, WorkerPool};
 use crate::worker_listener::{WorkerListener, WorkerListenerError};
 
@@ -38,7 +38,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where artifacts are kept.
     pub artifacts: ArtifactPlace,
-    /// What artifacts are encrypted with there; `None`: they are not.
+    /// What artifacts are encrypted with there, and secrets of webhooks in the database; `None`: they are not.
     pub artifact_keys: Option<ArtifactKeys>,
     /// Who may call.
     pub authentication: Authentication,
@@ -374,11 +374,12 @@ impl Service {
         let (leaving, draining) = (CancellationToken::new(), CancellationToken::new());
         let (closing, cutting) = (CancellationToken::new(), CancellationToken::new());
         forward_notices(&*engine, hub.clone(), closing.clone());
+        let webhook_seal = WebhookSeal::new(config.artifact_keys.clone());
         let mut keepers = tokio::task::JoinSet::new();
         keepers.spawn(uploads.clone().keep_swept(limits.upload_file, draining.clone()));
         if config.role.keeps_time() {
             keepers.spawn(keeper.run(draining.clone()));
-            let sender = Sender::new(engine.clone(), config.reach).map_err(ServeError::Webhooks)?;
+            let sender = Sender::new(engine.clone(), config.reach).map_err(ServeError::Webhooks)?.opening(webhook_seal.clone());
             keepers.spawn(sender.run(draining.clone()));
         }
         let watched: Weak<dyn Engine> = Arc::downgrade(&(engine.clone() as Arc<dyn Engine>));
@@ -388,6 +389,7 @@ impl Service {
             webhooks: engine.clone(),
             operations: engine.clone(),
             reach: config.reach,
+            webhook_seal,
             engine,
             uploads,
             prover,

@@ -10,7 +10,7 @@ use tonic::metadata::MetadataMap;
 
 use crate::tls::Transport;
 
-const BEARER: &str = "Bearer ";
+const BEARER: &[u8] = b"Bearer ";
 
 /// Where workers connect, and what they must show.
 #[derive(Debug, Clone)]
@@ -60,8 +60,8 @@ impl WorkerToken {
     pub(crate) fn is_shown(&self, metadata: &MetadataMap) -> bool {
         let mut shown = metadata.get_all("authorization").iter();
         let (Some(value), None) = (shown.next(), shown.next()) else { return false };
-        let expected = format!("{BEARER}{}", self.0.expose_secret());
-        value.as_bytes().ct_eq(expected.as_bytes()).into()
+        let Some(shown) = value.as_bytes().strip_prefix(BEARER) else { return false };
+        shown.ct_eq(self.0.expose_secret().as_bytes()).into()
     }
 }
 

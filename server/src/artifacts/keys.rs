@@ -1,8 +1,8 @@
 //! The keys under which artifacts lie encrypted, if they do.
 //!
 //! A key file has one key a line, 32 bytes in hexadecimal digits or in base64; empty lines and lines that begin with `#` are skipped. The first key
-//! encrypts, all decrypt: a key is replaced by putting another one before it. From each key come, by BLAKE3's key derivation, three values that tell
-//! nothing of one another: the id that is written down, the key of names, and the key of contents.
+//! encrypts, all decrypt: a key is replaced by putting another one before it. From each key come, by BLAKE3's key derivation, four values that tell
+//! nothing of one another: the id that is written down, the key of names, the key of contents, and the key of secrets that lie in the database.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
@@ -22,6 +22,7 @@ const MAX_FILE_BYTES: u64 = 64 << 10;
 const OF_IDS: &str = "zkinfer artifacts v1: id of a key";
 const OF_NAMES: &str = "zkinfer artifacts v1: key of names";
 const OF_CONTENTS: &str = "zkinfer artifacts v1: key of contents";
+const OF_RECORDS: &str = "zkinfer artifacts v1: key of secrets in the database";
 
 /// Why a key file cannot be used. No message holds anything of a key.
 #[derive(Debug, thiserror::Error)]
@@ -73,10 +74,11 @@ pub enum ArtifactKeysError {
 }
 
 /// One key and what is derived from it.
-pub(super) struct ArtifactKey {
-    pub(super) id: [u8; 8],
+pub(crate) struct ArtifactKey {
+    pub(crate) id: [u8; 8],
     pub(super) of_names: Zeroizing<[u8; 32]>,
     pub(super) of_contents: Zeroizing<[u8; 32]>,
+    pub(crate) of_records: Zeroizing<[u8; 32]>,
 }
 
 impl ArtifactKey {
@@ -89,6 +91,7 @@ impl ArtifactKey {
             id,
             of_names: Zeroizing::new(blake3::derive_key(OF_NAMES, secret)),
             of_contents: Zeroizing::new(blake3::derive_key(OF_CONTENTS, secret)),
+            of_records: Zeroizing::new(blake3::derive_key(OF_RECORDS, secret)),
         }
     }
 }
@@ -145,7 +148,7 @@ impl ArtifactKeys {
         Ok(Self { keys: keys.into() })
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<ArtifactKey>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<ArtifactKey>> {
         self.keys.iter()
     }
 }

@@ -24,6 +24,9 @@ pub use bytes_store::ArtifactBytes;
 pub use error::BytesError;
 pub use garbage::{ArtifactId, Collector, Doomed, GarbageRecords, QUARANTINE};
 pub use held::HeldBytes;
+pub(crate) use keys::ArtifactKey;
+#[cfg(test)]
+pub(crate) use keys::tests::keys as numbered_keys;
 pub use keys::{ArtifactKeys, ArtifactKeysError};
 pub use place::{ArtifactPlace, ArtifactPlaceError, ArtifactUrl, ArtifactUrlError};
 pub use reader::ArtifactReader;

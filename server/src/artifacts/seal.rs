@@ -10,6 +10,7 @@
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 use bytes::{Bytes, BytesMut};
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::Class;
 use super::keys::ArtifactKey;
@@ -70,7 +71,7 @@ impl ObjectSeal {
     pub(super) fn new(key: &ArtifactKey, class: Class, tenant: &str, digest: Digest) -> Self {
         let mut object_key = *blake3::keyed_hash(&key.of_contents, &identity(class, tenant, digest)).as_bytes();
         let unbound = UnboundKey::new(&AES_256_GCM_SIV, &object_key).expect("the key has the length that the cipher takes");
-        zeroize::Zeroize::zeroize(&mut object_key);
+        object_key.zeroize();
         let mut header = [0; HEADER_BYTES as usize];
         header[..8].copy_from_slice(MAGIC);
         header[8..].copy_from_slice(&key.id);
@@ -171,6 +172,8 @@ impl Opener {
     fn open_next(&mut self, segment: &mut [u8], plain: &mut Vec<u8>) -> Result<(), Unopened> {
         let index = self.next.filter(|index| *index < self.n_segments).ok_or(Unopened)?;
         plain.extend_from_slice(self.seal.open_segment(index, self.n_segments, segment)?);
+        // It was opened where it lay.
+        segment.zeroize();
         self.next = Some(index + 1);
         Ok(())
     }
@@ -182,10 +185,10 @@ pub(super) fn open(seal: ObjectSeal, sealed: &[u8]) -> Result<Bytes, Unopened> {
     let mut plain = Vec::with_capacity(sealed.len());
     // In pieces, so that no third copy of the whole is made.
     for piece in sealed.chunks(1 << 20) {
-        plain.extend_from_slice(&opener.push(piece)?);
+        plain.extend_from_slice(&Zeroizing::new(opener.push(piece)?));
     }
-    plain.extend_from_slice(&opener.finish()?);
-    Ok(plain.into())
+    plain.extend_from_slice(&Zeroizing::new(opener.finish()?));
+    Ok(crate::secret::erased(plain))
 }
 
 #[cfg(test)]

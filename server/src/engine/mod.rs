@@ -18,6 +18,8 @@ pub mod sql;
 mod tasks;
 mod verdict;
 
+use std::fmt;
+
 use futures::future::BoxFuture;
 pub use overview::{Census, Overview, RunningTask};
 pub use records::{ArtifactFacts, JobFilter, NewBatch, NewJob, NewModel, Page, PageRequest, RequestKey, StoredEvent, UploadFacts};
@@ -25,6 +27,7 @@ pub use tasks::{
     Ended, FailedAttempt, FailureCause, Lease, Leased, NewSession, Offer, Outcome, ProofWork, Reaped, Renewal, SessionId, Subject,
     SubjectKind, TaskKey, Usage, Work,
 };
+use zeroize::Zeroizing;
 use zkinfer_proto::v1;
 
 use crate::artifacts::{Class, GarbageRecords};
@@ -332,7 +335,6 @@ pub struct Postponed {
 }
 
 /// A webhook to keep.
-#[derive(Clone)]
 pub struct NewWebhook {
     /// Owner.
     pub tenant: String,
@@ -340,8 +342,14 @@ pub struct NewWebhook {
     pub id: String,
     /// Where to send.
     pub url: String,
-    /// Key of the signatures.
-    pub secret: [u8; 32],
+    /// Key of the signatures, as it is stored: see [`WebhookSeal`](crate::webhooks::WebhookSeal).
+    pub secret: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for NewWebhook {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("NewWebhook").field("tenant", &self.tenant).field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// Names what is sent to whom.
@@ -358,20 +366,25 @@ pub struct DeliveryKey {
 }
 
 /// What is to be sent to a webhook.
-#[derive(Clone)]
 pub struct Delivery {
     /// Its name.
     pub key: DeliveryKey,
     /// Where to.
     pub url: String,
-    /// Key of the signature.
-    pub secret: [u8; 32],
+    /// Key of the signature, as it is stored.
+    pub secret: Zeroizing<Vec<u8>>,
     /// The job as it is.
     pub job: v1::Job,
     /// Tries before this one.
     pub tries: u32,
     /// Deliveries to this webhook that failed since it last heard.
     pub failures: u32,
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Delivery").field("key", &self.key).field("tries", &self.tries).finish_non_exhaustive()
+    }
 }
 
 /// What operators see and set.

@@ -4,6 +4,7 @@ use zkinfer_proto::v1;
 
 use super::Digest;
 use crate::artifacts::Class;
+use crate::secret::Secret;
 
 /// Makes a create idempotent.
 #[derive(Debug, Clone)]
@@ -19,9 +20,9 @@ pub struct NewModel {
     /// As it will be answered, in COMPILING; its creation time is the engine's.
     pub model: v1::Model,
     /// Salt of its commitment.
-    pub salt: [u8; 32],
+    pub salt: Secret,
     /// Seed of the rest.
-    pub seed: [u8; 32],
+    pub seed: Secret,
     /// Request id, if the client gave one.
     pub key: Option<RequestKey>,
 }
@@ -33,9 +34,9 @@ pub struct NewJob {
     /// The artifact that it names as its input, if it was stored for it and is to be recorded with it.
     pub input: Option<ArtifactFacts>,
     /// Salt of the input commitment.
-    pub input_salt: [u8; 32],
+    pub input_salt: Secret,
     /// Seed of the rest.
-    pub seed: [u8; 32],
+    pub seed: Secret,
     /// Request id, if the client gave one.
     pub key: Option<RequestKey>,
 }

@@ -3,6 +3,7 @@
 use zkinfer_proto::v1;
 
 use super::{ArtifactFacts, Digest};
+use crate::secret::Secret;
 
 /// What a task works for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,9 +61,9 @@ pub enum Work {
         /// The model.
         model: Box<v1::Model>,
         /// Salt of its commitment.
-        salt: [u8; 32],
+        salt: Secret,
         /// Seed of the rest.
-        seed: [u8; 32],
+        seed: Secret,
     },
     /// Proves a job from its first step to its last.
     Prove(Box<ProofWork>),
@@ -84,9 +85,9 @@ pub struct ProofWork {
     /// Internal artifact of the model.
     pub private_digest: Digest,
     /// Salt of the input commitment.
-    pub input_salt: [u8; 32],
+    pub input_salt: Secret,
     /// Seed of the rest.
-    pub seed: [u8; 32],
+    pub seed: Secret,
 }
 
 impl Work {

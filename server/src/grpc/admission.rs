@@ -2,6 +2,7 @@
 
 use futures::StreamExt as _;
 use prost::Message as _;
+use zeroize::Zeroize as _;
 use zkinfer_proto::name::{ArtifactName, JobName, ModelName};
 use zkinfer_proto::v1;
 
@@ -12,6 +13,7 @@ use super::idempotency::{create_error, request_key};
 use super::models;
 use crate::engine::{ArtifactFacts, EngineError, NewBatch, NewJob};
 use crate::observe;
+use crate::secret::{Secret, erased};
 
 /// Seconds of the year 9999's end, the largest time of the wire format.
 const MAX_SECONDS: i64 = 253_402_300_799;
@@ -21,13 +23,15 @@ const JOB_OVERHEAD_BYTES: usize = 256;
 const INPUTS_AT_ONCE: usize = 16;
 
 /// Random field words: 63 bits each.
-pub(crate) fn random_words() -> Result<[u8; 32], ApiError> {
-    let mut words = [0; 32];
-    getrandom::fill(&mut words).map_err(|error| ApiError::Internal { context: "no random bytes", source: error.to_string().into() })?;
-    for word in words.chunks_exact_mut(8) {
-        word[7] &= 0x7f;
-    }
-    Ok(words)
+pub(crate) fn random_words() -> Result<Secret, ApiError> {
+    let made = Secret::make::<getrandom::Error>(|words| {
+        getrandom::fill(words)?;
+        for word in words.chunks_exact_mut(8) {
+            word[7] &= 0x7f;
+        }
+        Ok(())
+    });
+    made.map_err(|error| ApiError::Internal { context: "no random bytes", source: error.to_string().into() })
 }
 
 pub(super) async fn create(app: &App, caller: Caller, mut request: v1::CreateJobRequest) -> Result<v1::Job, ApiError> {
@@ -40,6 +44,7 @@ pub(super) async fn create(app: &App, caller: Caller, mut request: v1::CreateJob
     let salt = check(app, &mut fields, &request);
     fields.finish()?;
     let key = request_key(&request_id, &request);
+    request.input_salt.zeroize();
     let asked = request.job.unwrap_or_default();
     let model = asked.model.clone();
     let new = NewJob { key, ..prepare(app, &caller, asked, salt).await? };
@@ -63,7 +68,10 @@ pub(super) async fn create_batch(
     let mut batch = Vec::with_capacity(request.requests.len());
     let singles = request.requests.into_iter().zip(salts);
     let mut preparing = futures::stream::iter(singles)
-        .map(|(single, salt)| prepare(app, &caller, single.job.unwrap_or_default(), salt))
+        .map(|(mut single, salt)| {
+            single.input_salt.zeroize();
+            prepare(app, &caller, single.job.unwrap_or_default(), salt)
+        })
         .buffered(INPUTS_AT_ONCE)
         .enumerate();
     while let Some((index, new)) = preparing.next().await {
@@ -101,7 +109,7 @@ fn place(index: usize) -> String {
 }
 
 /// Checks all jobs of a batch; answers the salts that the client gave.
-fn check_batch(app: &App, request: &v1::BatchCreateJobsRequest, request_id: &str) -> Result<Vec<Option<[u8; 32]>>, ApiError> {
+fn check_batch(app: &App, request: &v1::BatchCreateJobsRequest, request_id: &str) -> Result<Vec<Option<Secret>>, ApiError> {
     let mut fields = Fields::default();
     fields.request_id(request_id);
     let (count, limit) = (request.requests.len(), app.limits.jobs_at_once());
@@ -121,10 +129,10 @@ fn check_batch(app: &App, request: &v1::BatchCreateJobsRequest, request_id: &str
 }
 
 /// The job to be admitted, its input stored.
-async fn prepare(app: &App, caller: &Caller, asked: v1::Job, given_salt: Option<[u8; 32]>) -> Result<NewJob, ApiError> {
+async fn prepare(app: &App, caller: &Caller, asked: v1::Job, given_salt: Option<Secret>) -> Result<NewJob, ApiError> {
     models::parse_name(caller, "job.model", &asked.model)?;
     let input_salt = match (asked.privacy(), given_salt) {
-        (v1::Privacy::InputPublic, _) => [0; 32],
+        (v1::Privacy::InputPublic, _) => Secret::zero(),
         (_, Some(salt)) => salt,
         (_, None) => random_words()?,
     };
@@ -133,8 +141,10 @@ async fn prepare(app: &App, caller: &Caller, asked: v1::Job, given_salt: Option<
 }
 
 /// Checks all that can be checked without looking anything up; answers the salt if the client gave one.
-fn check(app: &App, fields: &mut Fields, request: &v1::CreateJobRequest) -> Option<[u8; 32]> {
-    let asked = request.job.clone().unwrap_or_default();
+fn check(app: &App, fields: &mut Fields, request: &v1::CreateJobRequest) -> Option<Secret> {
+    // Not a copy of what was asked: it may hold the input.
+    let nothing = v1::Job::default();
+    let asked = request.job.as_ref().unwrap_or(&nothing);
     fields.require("job", request.job.is_some(), "is required");
     fields.parse("job.model", ModelName::parse(&asked.model));
     fields.labels("job.labels", &asked.labels, &app.limits);
@@ -171,14 +181,14 @@ fn check_input(app: &App, fields: &mut Fields, input: Option<&v1::Input>) {
     }
 }
 
-fn check_salt(fields: &mut Fields, salt: &[u8], privacy: v1::Privacy) -> Option<[u8; 32]> {
+fn check_salt(fields: &mut Fields, salt: &[u8], privacy: v1::Privacy) -> Option<Secret> {
     if salt.is_empty() {
         return None;
     }
     fields.require("input_salt", privacy == v1::Privacy::InputCommitted, "is taken only with PRIVACY_INPUT_COMMITTED");
     let salt = fields.field_words("input_salt", salt)?;
     fields.require("input_salt", salt != [0; 32], "must not be all zero");
-    Some(salt)
+    Some(salt.into())
 }
 
 /// A job, and its input if it was stored for it.
@@ -225,7 +235,7 @@ async fn store_input(app: &App, caller: &Caller, input: v1::Input) -> Result<(St
             Ok((name, None))
         }
         Some(v1::input::Source::Inline(bytes)) => {
-            let facts = app.artifacts.put_unrecorded(&caller.tenant, media_type, bytes.into()).await?;
+            let facts = app.artifacts.put_unrecorded(&caller.tenant, media_type, erased(bytes)).await?;
             let name = ArtifactName { tenant: facts.tenant.clone(), blake3: facts.digest };
             Ok((name.to_string(), Some(facts)))
         }

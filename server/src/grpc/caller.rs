@@ -19,7 +19,7 @@ use crate::engine::{ArtifactFacts, Operations, Resources, Webhooks};
 use crate::limits::Limits;
 use crate::prover::Prover;
 use crate::scheduler::{CpuPool, Hub};
-use crate::webhooks::Reach;
+use crate::webhooks::{Reach, WebhookSeal};
 use crate::worker::Running;
 
 /// The service, as handlers see it. Internal artifacts and the queue are out of reach.
@@ -29,6 +29,7 @@ pub(crate) struct App {
     pub(crate) operations: Arc<dyn Operations>,
     /// Where webhooks may be sent.
     pub(crate) reach: Reach,
+    pub(crate) webhook_seal: WebhookSeal,
     pub(crate) artifacts: PublicArtifacts,
     pub(crate) uploads: Uploads,
     pub(crate) prover: Arc<dyn Prover>,

@@ -1,14 +1,17 @@
 //! Request ids.
 
 use prost::Message;
+use zeroize::Zeroizing;
 
 use super::error::ApiError;
 use crate::engine::{EngineError, RequestKey};
 
 /// The key of a request. `request` is the request without its id; its encoding is canonical, because maps are ordered.
 pub(crate) fn request_key(request_id: &str, request: &impl Message) -> Option<RequestKey> {
-    (!request_id.is_empty())
-        .then(|| RequestKey { request_id: request_id.to_owned(), request_hash: *blake3::hash(&request.encode_to_vec()).as_bytes() })
+    (!request_id.is_empty()).then(|| RequestKey {
+        request_id: request_id.to_owned(),
+        request_hash: *blake3::hash(&Zeroizing::new(request.encode_to_vec())).as_bytes(),
+    })
 }
 
 /// As [`ApiError::engine`], and names a request id that was used before.

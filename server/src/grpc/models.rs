@@ -15,6 +15,7 @@ use super::watch::{ModelWatch, WatchStream, watch};
 use super::{admission, page};
 use crate::engine::NewModel;
 use crate::observe;
+use crate::secret::Secret;
 
 /// The service.
 pub(crate) struct Models(pub(crate) Arc<App>);
@@ -86,7 +87,7 @@ async fn create(app: &App, caller: Caller, mut request: v1::CreateModelRequest) 
     let is_public = asked.weights_visibility() == v1::model::Visibility::Public;
     let model = new_model(&caller, &request.model_id, asked, parameter_set);
     let name = model.name.clone();
-    let salt = if is_public { [0; 32] } else { admission::random_words()? };
+    let salt = if is_public { Secret::zero() } else { admission::random_words()? };
     let new = NewModel { model, salt, seed: admission::random_words()?, key };
     let created = app.engine.create_model(new).await.map_err(|error| create_error(error, &request_id, "model", &name))?;
     app.hub.task_ready();

@@ -11,6 +11,7 @@ use super::caller::{App, Caller};
 use super::error::ApiError;
 use super::fields::Fields;
 use crate::engine::NewWebhook;
+use crate::secret::Secret;
 use crate::webhooks::{SecretText, check_url};
 
 /// The service.
@@ -58,12 +59,13 @@ async fn create(app: &App, caller: Caller, message: v1::CreateWebhookRequest) ->
         fields.parse("url", check_url(&message.url, app.reach));
     }
     fields.finish()?;
-    let mut secret = [0; 32];
-    getrandom::fill(&mut secret).map_err(|error| ApiError::Internal { context: "no random bytes", source: error.to_string().into() })?;
+    let no_random = |error: getrandom::Error| ApiError::Internal { context: "no random bytes", source: error.to_string().into() };
+    let secret = Secret::random().map_err(no_random)?;
     let name = WebhookName { tenant: caller.tenant, webhook_id: uuid::Uuid::now_v7().to_string() };
     let parent = format!("tenants/{}", name.tenant);
-    let new = NewWebhook { tenant: name.tenant, id: name.webhook_id, url: message.url, secret };
+    let stored = app.webhook_seal.seal(&secret, &name.tenant, &name.webhook_id).map_err(no_random)?;
+    let new = NewWebhook { tenant: name.tenant, id: name.webhook_id, url: message.url, secret: stored };
     let created = app.webhooks.create_webhook(new, app.limits.webhooks_per_tenant).await;
     let webhook = created.map_err(|error| ApiError::engine(error, "webhook", &parent))?;
-    Ok(v1::CreateWebhookResponse { webhook: Some(webhook), secret: SecretText(&secret).to_string() })
+    Ok(v1::CreateWebhookResponse { webhook: Some(webhook), secret: SecretText(secret.expose()).to_string() })
 }

@@ -19,6 +19,7 @@ use super::fields::is_printable;
 use super::status;
 use crate::artifacts::{ArtifactReader, BytesError, Class};
 use crate::engine::{FailedAttempt, FailureCause, Lease, NewSession, Offer, Outcome, TaskFlow, Usage};
+use crate::secret::Growing;
 use crate::worker::wire::{self, WireError};
 use crate::worker::{Holding, LocalSource, SourceError, TaskSource as _};
 
@@ -281,9 +282,10 @@ impl Workers {
         let memory = tokio::time::timeout(self.app.limits.unary, self.app.task_writes.take(first.size_bytes)).await;
         let _memory = memory.map_err(|_| ApiError::Deadline)??;
         // Grows with what comes, not with what is announced.
-        let mut bytes = BytesMut::from(&first.data[..]);
+        let mut bytes = Growing::default();
+        bytes.push(&first.data);
         while let Some(message) = self.next_chunk(&mut stream).await? {
-            bytes.extend_from_slice(&message.data);
+            bytes.push(&message.data);
             if bytes.len() > size {
                 break;
             }

@@ -6,6 +6,7 @@
 
 mod address;
 mod body;
+mod seal;
 mod signature;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 
 pub use address::{Reach, UrlError, check_url};
+pub use seal::{Unsealed, WebhookSeal};
 pub use signature::{SecretText, sign};
 
 use crate::engine::{Delivery, EngineError, Postponed, Webhooks, now_ms};
@@ -39,10 +41,11 @@ pub struct Sender {
     outbox: Arc<dyn Webhooks>,
     client: reqwest::Client,
     reach: Reach,
+    seal: WebhookSeal,
 }
 
 impl Sender {
-    /// A sender to addresses within `reach`.
+    /// A sender to addresses within `reach`, of secrets that are not encrypted.
     ///
     /// # Errors
     /// TLS cannot be set up.
@@ -55,7 +58,13 @@ impl Sender {
             .user_agent(concat!("zkinfer/", env!("CARGO_PKG_VERSION")))
             .dns_resolver(Arc::new(reach))
             .build()?;
-        Ok(Self { outbox, client, reach })
+        Ok(Self { outbox, client, reach, seal: WebhookSeal::default() })
+    }
+
+    /// Opens secrets that are encrypted, too.
+    #[must_use]
+    pub fn opening(self, seal: WebhookSeal) -> Self {
+        Self { seal, ..self }
     }
 
     /// Sends until `closing`.
@@ -120,6 +129,11 @@ impl Sender {
     /// Sends once. The reason of a failure holds nothing of what was sent.
     async fn send(&self, delivery: &Delivery) -> Result<(), String> {
         let url = check_url(&delivery.url, self.reach).map_err(|error| error.to_string())?;
+        let (tenant, webhook) = (&delivery.key.tenant, &delivery.key.webhook);
+        let secret = self.seal.open(&delivery.secret, tenant, webhook).map_err(|error| {
+            tracing::error!(tenant, webhook, %error, "a webhook cannot be told anything");
+            error.to_string()
+        })?;
         let body = body::json(&delivery.job);
         let id = format!("{}.{}.{}", delivery.key.webhook, delivery.key.job, delivery.key.sequence);
         let seconds = now_ms() / 1000;
@@ -129,7 +143,7 @@ impl Sender {
             .header("content-type", "application/json")
             .header("webhook-id", &id)
             .header("webhook-timestamp", seconds.to_string())
-            .header("webhook-signature", sign(&delivery.secret, &id, seconds, &body))
+            .header("webhook-signature", sign(secret.expose(), &id, seconds, &body))
             .body(body)
             .send()
             .await

@@ -25,6 +25,7 @@ use crate::prover::{
     DigestBytes, InputEncoding, LAST_STEP, ModelMaterial as _, Privacy, ProgressSink as _, ProveRequest, ProvedJob, Prover, ProverError,
     RegisterRequest, RegisteredModel, StageEdge, StageEvent, StagePlan, StepOutput,
 };
+use crate::secret::erased;
 
 /// How long an outcome is tried to be written while the service or the disk does not take it.
 const PERSIST_FOR: Duration = Duration::from_secs(600);
@@ -156,7 +157,7 @@ impl Worker {
 
     fn work(&self, desk: Desk<'_>, work: &Work, reporter: &Reporter) -> Result<Output, ProverError> {
         match work {
-            Work::Register { model, salt, seed } => self.register(desk, model, salt, seed, reporter),
+            Work::Register { model, salt, seed } => self.register(desk, model, salt.expose(), seed.expose(), reporter),
             Work::Prove(proof) => self.prove(desk, proof, None, reporter),
             Work::Step { proof, results } => self.prove(desk, proof, Some(results), reporter),
         }
@@ -211,9 +212,9 @@ impl Worker {
                 v1::Privacy::InputPublic => Privacy::InputPublic,
                 v1::Privacy::InputCommitted | v1::Privacy::Unspecified => Privacy::InputCommitted,
             },
-            input_salt: &work.input_salt,
+            input_salt: work.input_salt.expose(),
             nonce: &nonce,
-            seed: &work.seed,
+            seed: work.seed.expose(),
         };
         let done = self.prove_verified((desk, results), &material, &request, reporter);
         if matches!(done, Err(ProverError::ProofInvalid(_))) {
@@ -374,7 +375,7 @@ impl Settling<'_> {
     }
 
     fn write(&self, class: Class, media_type: &str, bytes: &[u8]) -> Result<ArtifactFacts, SourceError> {
-        let content = bytes::Bytes::copy_from_slice(bytes);
+        let content = erased(bytes.to_vec());
         self.persist(|| self.desk.source.write(self.desk.holding, class, media_type, content.clone()))
     }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -15,6 +15,7 @@ use super::source::{Holding, SourceError, SourceFuture, TaskSource, Terms};
 use super::wire;
 use crate::artifacts::Class;
 use crate::engine::{ArtifactFacts, Digest, FailedAttempt, Lease, Leased, NewSession, Offer, Outcome, Renewal, TaskFlow, Usage, now_ms};
+use crate::secret::Growing;
 
 /// Progress is sent at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
@@ -78,14 +79,14 @@ impl RemoteSource {
     async fn read_all(&self, request: v1::ReadTaskArtifactRequest, digest: Digest) -> Result<Bytes, SourceError> {
         let mut client = self.client();
         let mut stream = answer(ANSWER, client.read_task_artifact(request)).await?;
-        let mut all = BytesMut::new();
+        let mut all = Growing::default();
         while let Some(message) = within(ANSWER, stream.message()).await? {
-            all.extend_from_slice(&message.data);
+            all.push(&message.data);
             if all.len() > MAX_ARTIFACT_BYTES {
                 return Err(SourceError::Refused(format!("an artifact has more than {MAX_ARTIFACT_BYTES} bytes")));
             }
         }
-        if *blake3::hash(&all).as_bytes() == digest {
+        if *blake3::hash(all.as_slice()).as_bytes() == digest {
             Ok(all.freeze())
         } else {
             Err(SourceError::Unavailable("an artifact arrived damaged".to_owned()))

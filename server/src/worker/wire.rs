@@ -1,5 +1,6 @@
 //! Tasks and results between the engine's types and the messages of `WorkerService`. What is read was written by the other side: all of it is checked.
 
+use zeroize::Zeroizing;
 use zkinfer_proto::name::{JobName, ModelName};
 use zkinfer_proto::v1;
 
@@ -8,6 +9,7 @@ use crate::engine::{
     ArtifactFacts, Digest, FailedAttempt, FailureCause, Lease, Leased, Outcome, ProofWork, Subject, SubjectKind, TaskKey, Usage, Work,
     now_ms,
 };
+use crate::secret::Secret;
 
 /// A field of a message that is missing or wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -56,13 +58,18 @@ pub(crate) fn lease_messages(leases: &[Lease]) -> Vec<v1::TaskLease> {
     leases.iter().map(lease_message).collect()
 }
 
+/// Erases what it is given.
+fn secret(bytes: Vec<u8>, field: &'static str) -> Result<Secret, WireError> {
+    digest(&Zeroizing::new(bytes), field).map(Secret::from)
+}
+
 fn proof_message(proof: ProofWork) -> v1::ProofWork {
     v1::ProofWork {
         job: Some(proof.job),
         model: Some(proof.model),
         private_digest: proof.private_digest.to_vec(),
-        input_salt: proof.input_salt.to_vec(),
-        seed: proof.seed.to_vec(),
+        input_salt: proof.input_salt.expose().to_vec(),
+        seed: proof.seed.expose().to_vec(),
     }
 }
 
@@ -71,8 +78,8 @@ fn proof(message: v1::ProofWork) -> Result<ProofWork, WireError> {
         job: message.job.ok_or(WireError("job"))?,
         model: message.model.ok_or(WireError("model"))?,
         private_digest: digest(&message.private_digest, "private_digest")?,
-        input_salt: digest(&message.input_salt, "input_salt")?,
-        seed: digest(&message.seed, "seed")?,
+        input_salt: secret(message.input_salt, "input_salt")?,
+        seed: secret(message.seed, "seed")?,
     })
 }
 
@@ -80,7 +87,7 @@ pub(crate) fn leased_message(leased: Leased) -> v1::LeasedTask {
     use v1::leased_task::Work as Message;
     let work = match leased.work {
         Work::Register { model, salt, seed } => {
-            Message::Register(v1::RegisterWork { model: Some(*model), salt: salt.to_vec(), seed: seed.to_vec() })
+            Message::Register(v1::RegisterWork { model: Some(*model), salt: salt.expose().to_vec(), seed: seed.expose().to_vec() })
         }
         Work::Prove(proof) => Message::Prove(proof_message(*proof)),
         Work::Step { proof, results } => {
@@ -96,8 +103,8 @@ pub(super) fn leased(message: v1::LeasedTask) -> Result<Leased, WireError> {
     let work = match message.work.ok_or(WireError("work"))? {
         Message::Register(register) => Work::Register {
             model: Box::new(register.model.ok_or(WireError("model"))?),
-            salt: digest(&register.salt, "salt")?,
-            seed: digest(&register.seed, "seed")?,
+            salt: secret(register.salt, "salt")?,
+            seed: secret(register.seed, "seed")?,
         },
         Message::Prove(message) => Work::Prove(Box::new(proof(message)?)),
         Message::Step(step) => {
@@ -255,14 +262,17 @@ mod tests {
             job: v1::Job { name: "j".into(), ..Default::default() },
             model: v1::Model { name: "m".into(), ..Default::default() },
             private_digest: [1; 32],
-            input_salt: [2; 32],
-            seed: [3; 32],
+            input_salt: [2; 32].into(),
+            seed: [3; 32].into(),
         };
         let work = Work::Step { proof: Box::new(proof), results: vec![("witness".into(), [4; 32])] };
         let message = leased_message(Leased { lease: a_lease(SubjectKind::Job), attempt: 2, work });
         let back = leased(message.clone()).unwrap();
         let Work::Step { proof, results } = &back.work else { panic!("a step") };
-        assert_eq!((proof.job.name.as_str(), proof.seed, results.as_slice()), ("j", [3; 32], &[("witness".to_owned(), [4; 32])][..]));
+        assert_eq!(
+            (proof.job.name.as_str(), *proof.seed.expose(), results.as_slice()),
+            ("j", [3; 32], &[("witness".to_owned(), [4; 32])][..])
+        );
         assert_eq!(leased_message(back), message);
         let mut short = message;
         if let Some(v1::leased_task::Work::Step(step)) = &mut short.work {

@@ -80,7 +80,7 @@ impl Site {
             create_time: Some(timestamp(now_ms())),
             ..Default::default()
         };
-        self.engine.create_model(NewModel { model, salt: SECRET, seed: SECRET, key: None }).await.unwrap();
+        self.engine.create_model(NewModel { model, salt: SECRET.into(), seed: SECRET.into(), key: None }).await.unwrap();
         let session = self.session("registrar", &[]).await;
         let leased = self.lease(&session).await;
         let private = artifact(tenant, b"private");
@@ -111,7 +111,7 @@ impl Site {
             create_time: Some(timestamp(now_ms())),
             ..Default::default()
         };
-        self.engine.create_job(NewJob { job, input: None, input_salt: SECRET, seed: SECRET, key: None }).await.unwrap();
+        self.engine.create_job(NewJob { job, input: None, input_salt: SECRET.into(), seed: SECRET.into(), key: None }).await.unwrap();
         let subject = Subject { kind: SubjectKind::Job, tenant: tenant.into(), id };
         self.hub.changed(&subject);
         subject

@@ -54,7 +54,7 @@ fn job_of(input: &ArtifactFacts) -> NewJob {
 }
 
 fn webhook(id: &str) -> NewWebhook {
-    NewWebhook { tenant: "acme".into(), id: id.into(), url: format!("https://{id}.example/"), secret: [9; 32] }
+    NewWebhook { tenant: "acme".into(), id: id.into(), url: format!("https://{id}.example/"), secret: vec![9; 32].into() }
 }
 
 async fn delete(world: &World, job: &Subject) -> Deletion {

@@ -1,13 +1,17 @@
 //! What a receiver of webhooks sees.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use zkinfer_server::artifacts::ArtifactKeys;
 use zkinfer_server::engine::{Engine, NewWebhook, Webhooks};
-use zkinfer_server::webhooks::{Reach, Sender, sign};
+use zkinfer_server::webhooks::{Reach, Sender, WebhookSeal, sign};
 
 use crate::world::{World, finish, whole};
 
@@ -51,7 +55,11 @@ pub(crate) async fn a_receiver_gets_the_signed_end_of_a_job_again_until_it_answe
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (url, secret) = (format!("http://{}/hook", listener.local_addr().unwrap()), [7; 32]);
     world.ready_model("acme", "net", whole()).await;
-    world.engine.create_webhook(NewWebhook { tenant: "acme".into(), id: "hook".into(), url, secret }, 16).await.unwrap();
+    world
+        .engine
+        .create_webhook(NewWebhook { tenant: "acme".into(), id: "hook".into(), url, secret: secret.to_vec().into() }, 16)
+        .await
+        .unwrap();
     let job = world.job("acme", "net").await;
     let session = world.session().await;
     finish(&world, &world.lease(&session).await.lease).await.unwrap();
@@ -83,7 +91,7 @@ async fn hear(world: &World, tenant: &str, listener: &TcpListener, n_jobs: usize
     world.ready_model(tenant, "net", whole()).await;
     world
         .engine
-        .create_webhook(NewWebhook { tenant: tenant.into(), id: format!("hook-{tenant}"), url, secret: [7; 32] }, 16)
+        .create_webhook(NewWebhook { tenant: tenant.into(), id: format!("hook-{tenant}"), url, secret: vec![7; 32].into() }, 16)
         .await
         .unwrap();
     let session = world.session().await;
@@ -122,4 +130,44 @@ pub(crate) async fn one_failure_counts_for_all_that_a_webhook_was_to_hear(world:
         make_due(&world).await;
     }
     assert_eq!(sender.send_due().await.unwrap(), 0, "about a day: all of it is given up");
+}
+
+/// Keys of artifacts, as an operator makes them.
+fn artifact_keys() -> ArtifactKeys {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys");
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path).unwrap();
+    writeln!(file, "{}", blake3::hash(b"a key of artifacts").to_hex()).unwrap();
+    ArtifactKeys::read(&path).unwrap()
+}
+
+pub(crate) async fn secrets_lie_encrypted_and_those_from_before_stay_readable(world: World) {
+    let seal = WebhookSeal::new(Some(artifact_keys()));
+    let [before, now] = ["made without keys", "made with keys"].map(|text| *blake3::hash(text.as_bytes()).as_bytes());
+    world.ready_model("acme", "net", whole()).await;
+    let (old, new) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let stored = seal.seal(&now.into(), "acme", "new").unwrap();
+    for (id, listener, secret) in [("old", &old, before.to_vec().into()), ("new", &new, stored)] {
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        world.engine.create_webhook(NewWebhook { tenant: "acme".into(), id: id.into(), url, secret }, 16).await.unwrap();
+    }
+    assert!(world.tells(&before).await && !world.tells(&now).await);
+    world.job("acme", "net").await;
+    let session = world.session().await;
+    finish(&world, &world.lease(&session).await.lease).await.unwrap();
+
+    let is_signed = |(head, body): (String, String), secret: &[u8; 32]| {
+        let (id, seconds) = (header(&head, "webhook-id"), header(&head, "webhook-timestamp").parse().unwrap());
+        header(&head, "webhook-signature") == sign(secret, id, seconds, &body)
+    };
+    // Whose key is not there is not told, and holds up nobody else.
+    let without_keys = Sender::new(outbox(&world), Reach::Anywhere).unwrap();
+    let (heard, tried) = tokio::join!(receive(&old, "204 No Content"), without_keys.send_due());
+    assert!(is_signed(heard, &before));
+    assert_eq!(tried.unwrap(), 2);
+    make_due(&world).await;
+    let sender = Sender::new(outbox(&world), Reach::Anywhere).unwrap().opening(seal);
+    let (heard, tried) = tokio::join!(receive(&new, "204 No Content"), sender.send_due());
+    assert!(is_signed(heard, &now));
+    assert_eq!(tried.unwrap(), 1);
 }

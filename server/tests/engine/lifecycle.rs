@@ -18,7 +18,7 @@ pub(crate) async fn a_model_and_a_job_end_with_their_results_and_counted_events(
     let session = world.session().await;
     let leased = world.lease(&session).await;
     let Work::Prove(work) = &leased.work else { panic!("a graph of one task is proved as a whole") };
-    assert_eq!((work.input_salt, work.seed, leased.attempt), ([3; 32], [4; 32], 1));
+    assert_eq!((*work.input_salt.expose(), *work.seed.expose(), leased.attempt), ([3; 32], [4; 32], 1));
     world.engine.progress(&leased.lease, v1::Progress { fraction: 0.5, ..Default::default() }).await.unwrap();
     finish(&world, &leased.lease).await.unwrap();
     let ended = world.get(&job).await;
@@ -79,7 +79,8 @@ pub(crate) async fn a_batch_counts_its_jobs(world: World) {
 
 pub(crate) async fn the_end_of_a_job_is_told_until_it_was_heard(world: World) {
     world.ready_model("acme", "net", whole()).await;
-    let new = |id: &str| NewWebhook { tenant: "acme".into(), id: id.into(), url: format!("https://{id}.example/"), secret: [9; 32] };
+    let new =
+        |id: &str| NewWebhook { tenant: "acme".into(), id: id.into(), url: format!("https://{id}.example/"), secret: vec![9; 32].into() };
     world.engine.create_webhook(new("one"), 2).await.unwrap();
     world.engine.create_webhook(new("two"), 2).await.unwrap();
     assert!(matches!(world.engine.create_webhook(new("three"), 2).await, Err(EngineError::QuotaExceeded { limit: 2, .. })));
@@ -112,7 +113,7 @@ pub(crate) async fn the_end_of_a_job_is_told_until_it_was_heard(world: World) {
 pub(crate) async fn what_was_to_be_told_to_a_deleted_webhook_stops_no_other(world: World) {
     world.ready_model("acme", "net", whole()).await;
     for id in ["a-deleted", "b-there"] {
-        let new = NewWebhook { tenant: "acme".into(), id: id.into(), url: format!("https://{id}.example/"), secret: [9; 32] };
+        let new = NewWebhook { tenant: "acme".into(), id: id.into(), url: format!("https://{id}.example/"), secret: vec![9; 32].into() };
         world.engine.create_webhook(new, 16).await.unwrap();
     }
     let session = world.session().await;

@@ -148,5 +148,6 @@ conformance! {
     hooks::a_receiver_gets_the_signed_end_of_a_job_again_until_it_answers_well,
     hooks::a_receiver_that_never_answers_delays_nobody_else,
     hooks::one_failure_counts_for_all_that_a_webhook_was_to_hear,
+    hooks::secrets_lie_encrypted_and_those_from_before_stay_readable,
     chaos::crashing_workers_lose_and_double_nothing,
 }

@@ -1,9 +1,14 @@
 //! Batches, tasks, webhooks and what operators see, over the wire.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
 use tonic::Code;
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::admin_service_client::AdminServiceClient;
 use zkinfer_proto::v1::webhook_service_client::WebhookServiceClient;
+use zkinfer_server::Config;
+use zkinfer_server::artifacts::ArtifactKeys;
 
 use crate::harness::{Service, config, expect_error, fields, job_request};
 
@@ -78,6 +83,38 @@ async fn webhooks_are_made_listed_and_deleted_and_reach_nothing_within() {
     let again = hooks.delete_webhook(v1::DeleteWebhookRequest { name }).await.unwrap_err();
     expect_error(&again, Code::NotFound, "NOT_FOUND");
     service.stop().await;
+}
+
+/// Whether a file below the folder holds these bytes.
+fn is_on_disk(folder: &Path, bytes: &[u8]) -> bool {
+    std::fs::read_dir(folder).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => is_on_disk(&path, bytes),
+            false => std::fs::read(&path).unwrap().windows(bytes.len()).any(|window| window == bytes),
+        }
+    })
+}
+
+#[tokio::test]
+async fn the_secret_of_a_webhook_is_on_disk_as_it_is_only_without_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys");
+    std::fs::write(&path, blake3::hash(b"a key of artifacts").to_hex().as_str()).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    for (name, keys, is_clear) in [("clear", None, true), ("sealed", Some(ArtifactKeys::read(&path).unwrap()), false)] {
+        let data = folder.path().join(name);
+        let service = Service::start(Config { artifact_keys: keys, ..config(&data) }).await;
+        let client = service.client().await;
+        let request = v1::CreateWebhookRequest { url: "https://example.com/hook".into(), ..Default::default() };
+        let made = WebhookServiceClient::new(client.channel.clone()).create_webhook(request).await.unwrap().into_inner();
+        let text = made.secret.strip_prefix("whsec_").unwrap();
+        let secret = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).unwrap();
+        assert_eq!(is_on_disk(&data, &secret), is_clear, "{name}");
+        drop(client);
+        service.stop().await;
+        assert_eq!(is_on_disk(&data, &secret), is_clear, "{name}, at the end");
+    }
 }
 
 #[tokio::test]

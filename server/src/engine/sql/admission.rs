@@ -18,6 +18,7 @@ use super::many::{Many, Part, Value, row};
 use super::{SqlEngine, Writing, idempotency, load, subject};
 use crate::artifacts::{ArtifactId, Class};
 use crate::placement;
+use crate::secret::Secret;
 
 /// The method whose request ids jobs of their own have.
 pub(super) const CREATE_JOB: &str = "CreateJob";
@@ -48,8 +49,8 @@ impl SqlEngine {
             .bind(created_ms)
             .bind(document.last_sequence())
             .bind(document.encode())
-            .bind(new.salt.to_vec())
-            .bind(new.seed.to_vec())
+            .bind(new.salt.expose().to_vec())
+            .bind(new.seed.expose().to_vec())
             .execute(writing.connection())
             .await?;
         let mut admitted = Admitted::default();
@@ -212,8 +213,8 @@ pub(super) struct Prepared {
     pub(super) job: v1::Job,
     key: Option<RequestKey>,
     input: Option<ArtifactFacts>,
-    input_salt: [u8; 32],
-    seed: [u8; 32],
+    input_salt: Secret,
+    seed: Secret,
 }
 
 // Its salt and seed are secrets.
@@ -318,8 +319,8 @@ impl Admitted {
             priority,
             job.last_sequence,
             job.encode_to_vec(),
-            new.input_salt,
-            new.seed,
+            &new.input_salt,
+            &new.seed,
             BatchName::parse(&job.batch).ok().map(|name| name.batch_id),
         ]);
         self.records.extend(new.input.clone());

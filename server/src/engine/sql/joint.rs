@@ -209,7 +209,7 @@ mod tests {
             state: v1::job::State::Queued.into(),
             ..Default::default()
         };
-        Prepared::new(NewJob { job, input: None, input_salt: [1; 32], seed: [2; 32], key: None }).unwrap()
+        Prepared::new(NewJob { job, input: None, input_salt: [1; 32].into(), seed: [2; 32].into(), key: None }).unwrap()
     }
 
     /// What admitted it failed before it could tell.

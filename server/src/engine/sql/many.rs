@@ -5,6 +5,7 @@ use sqlx::{AnyConnection, Arguments as _, AssertSqlSafe, Row as _};
 
 use super::super::EngineError;
 use super::Dialect;
+use crate::secret::Secret;
 
 /// Values of one statement, at most: databases take 32,766 or more.
 const MAX_VALUES: usize = 16_000;
@@ -17,6 +18,7 @@ pub(super) enum Value {
     Number(Option<i64>),
     Text(Option<String>),
     Bytes(Option<Vec<u8>>),
+    Secret(Secret),
 }
 
 impl From<i64> for Value {
@@ -52,6 +54,12 @@ impl From<Option<String>> for Value {
 impl From<[u8; 32]> for Value {
     fn from(bytes: [u8; 32]) -> Self {
         Self::Bytes(Some(bytes.to_vec()))
+    }
+}
+
+impl From<&Secret> for Value {
+    fn from(secret: &Secret) -> Self {
+        Self::Secret(secret.clone())
     }
 }
 
@@ -138,10 +146,11 @@ fn append(sql: &mut String, values: &mut AnyArguments, text: &str, row: &[Value]
     sql.push_str(texts.next().unwrap_or_default());
     for (value, text) in row.iter().zip(texts) {
         // Adding one of these to the list of values cannot fail.
-        let _ = match value.clone() {
-            Value::Number(number) => values.add(number),
-            Value::Text(text) => values.add(text),
-            Value::Bytes(bytes) => values.add(bytes),
+        let _ = match value {
+            Value::Number(number) => values.add(*number),
+            Value::Text(text) => values.add(text.clone()),
+            Value::Bytes(bytes) => values.add(bytes.clone()),
+            Value::Secret(secret) => values.add(secret.expose().to_vec()),
         };
         sql.push('$');
         sql.push_str(&values.len().to_string());

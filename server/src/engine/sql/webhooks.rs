@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use prost::Message as _;
+use zeroize::Zeroizing;
 use zkinfer_proto::name::WebhookName;
 use zkinfer_proto::v1;
 
 use super::super::{Delivery, DeliveryKey, EngineError, EngineFuture, NewWebhook, Postponed, Webhooks, timestamp};
-use super::{SqlEngine, Writing, fixed};
+use super::{SqlEngine, Writing};
 
 /// Webhooks whose turn it is and that are to be told something, those first that waited longest.
 macro_rules! turns {
@@ -153,7 +154,7 @@ struct Turn {
     tenant: String,
     webhook: String,
     url: String,
-    secret: [u8; 32],
+    secret: Zeroizing<Vec<u8>>,
     failures: u32,
 }
 
@@ -178,10 +179,14 @@ async fn turns(writing: &mut Writing, limit: u32) -> Result<Vec<Turn>, EngineErr
     let (sql, now_ms) = (writing.dialect.pick(TURNS, TURNS_LOCKED), writing.now_ms);
     let rows: Vec<(String, String, String, Vec<u8>, i64)> =
         sqlx::query_as(sql).bind(now_ms).bind(i64::from(limit)).fetch_all(writing.connection()).await?;
-    let turn = |(tenant, webhook, url, secret, failures): (String, String, String, Vec<u8>, i64)| {
-        Ok(Turn { tenant, webhook, url, secret: fixed(&secret)?, failures: u32::try_from(failures).unwrap_or(u32::MAX) })
+    let turn = |(tenant, webhook, url, secret, failures): (String, String, String, Vec<u8>, i64)| Turn {
+        tenant,
+        webhook,
+        url,
+        secret: Zeroizing::new(secret),
+        failures: u32::try_from(failures).unwrap_or(u32::MAX),
     };
-    rows.into_iter().map(turn).collect()
+    Ok(rows.into_iter().map(turn).collect())
 }
 
 /// The oldest that a webhook is to be told; until the hold ends, nobody sends it anything.

@@ -1,6 +1,7 @@
 //! What a worker is given with a task: read with the lock of its subject.
 
 use prost::Message as _;
+use zeroize::Zeroizing;
 use zkinfer_proto::v1;
 
 use super::super::document::Document;
@@ -8,6 +9,7 @@ use super::super::{EngineError, ProofWork, Subject, SubjectKind, TaskKey, Work, 
 use super::lease::get;
 use super::ready::Ready;
 use super::{Writing, fixed};
+use crate::secret::Secret;
 
 /// A subject whose row is locked.
 pub(super) struct Taken {
@@ -19,8 +21,8 @@ pub(super) struct Taken {
 
 /// What a subject's work needs beside its document.
 pub(super) struct Material {
-    salt: Option<Vec<u8>>,
-    seed: Option<Vec<u8>>,
+    salt: Option<Zeroizing<Vec<u8>>>,
+    seed: Option<Zeroizing<Vec<u8>>>,
     /// Of a job: its model, and what proving needs of it.
     model: Option<Vec<u8>>,
     private_digest: Option<Vec<u8>>,
@@ -64,11 +66,9 @@ pub(super) async fn try_lock(writing: &mut Writing, ready: &Ready) -> Result<Opt
         SubjectKind::Model => (None, None),
         SubjectKind::Job => (get(&row, "model")?, get(&row, "private_digest")?),
     };
-    Ok(Some(Taken {
-        document,
-        is_stopped,
-        material: Material { salt: get(&row, "salt")?, seed: get(&row, "seed")?, model, private_digest },
-    }))
+    let secret = |column: &str| get::<Option<Vec<u8>>>(&row, column).map(|bytes| bytes.map(Zeroizing::new));
+    let material = Material { salt: secret("salt")?, seed: secret("seed")?, model, private_digest };
+    Ok(Some(Taken { document, is_stopped, material }))
 }
 
 /// What a worker is to do.
@@ -81,7 +81,8 @@ pub(super) async fn work(
 ) -> Result<Work, EngineError> {
     let Material { salt, seed, model, private_digest } = material;
     // They are erased only with the end of the subject.
-    let (salt, seed) = (fixed(&salt.unwrap_or_default())?, fixed(&seed.unwrap_or_default())?);
+    let secret = |stored: Option<Zeroizing<Vec<u8>>>| fixed(&stored.unwrap_or_default()).map(Secret::from);
+    let (salt, seed) = (secret(salt)?, secret(seed)?);
     match document {
         Document::Model(model) => Ok(Work::Register { model, salt, seed }),
         Document::Job(job) => {
