@@ -9,10 +9,11 @@ from concurrent import futures
 from typing import Any
 
 import grpc
+import pytest
 from google.protobuf import duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from zkinfer import _verify
+from zkinfer import _transfer, _verify, retry
 from zkinfer.v1 import artifact_pb2, artifact_pb2_grpc, proof_pb2, proof_pb2_grpc, system_pb2, system_pb2_grpc
 
 # A silent stream ends by itself if nobody ends it before.
@@ -37,13 +38,30 @@ def refuse(
     context.abort(code, "scripted")
 
 
+class Clock:
+    """In place of the module `time`, for those who ask how long a call took."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        """Stands still but for what a test adds."""
+        return self.seconds
+
+
 class Artifacts(artifact_pb2_grpc.ArtifactServiceServicer):
-    """Keeps uploads in memory; breaks off after the bytes that `breaks` names, one a call, and forgets them when more is to come."""
+    """Keeps uploads in memory; breaks off after the bytes that `breaks` names, one a call, and forgets them when more is to come.
+
+    A call that breaks off takes `break_seconds` by the clock, if there is one.
+    """
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.size = 0
         self.breaks: list[int] = []
+        self.break_code = grpc.StatusCode.UNAVAILABLE
+        self.break_seconds = 0.0
+        self.clock: Clock | None = None
         self.offsets: list[int] = []
         self.is_forgetful = False
         self.stored: dict[str, bytes] = {}
@@ -70,6 +88,8 @@ class Artifacts(artifact_pb2_grpc.ArtifactServiceServicer):
         if self.is_forgetful and self.data:
             self.data.clear()
             refuse(context, grpc.StatusCode.ABORTED, "UPLOAD_STARTS_AGAIN", 0.0)
+        if left == 0:
+            self._break_off(context)
         for position, request in enumerate(requests):
             assert (request.upload != "") == (position == 0)
             assert request.write_offset == len(self.data) and request.crc32c == _verify.crc32c(request.data)
@@ -77,8 +97,13 @@ class Artifacts(artifact_pb2_grpc.ArtifactServiceServicer):
                 self.offsets.append(request.write_offset)
             self.data += request.data
             if left is not None and (left := left - len(request.data)) <= 0:
-                refuse(context, grpc.StatusCode.UNAVAILABLE, "DRAINING", 0.0)
+                self._break_off(context)
         return self._session()
+
+    def _break_off(self, context: Any) -> None:
+        if self.clock is not None:
+            self.clock.seconds += self.break_seconds
+        refuse(context, self.break_code, "BROKEN_OFF", 0.0)
 
     def store(self, data: bytes) -> str:
         """Keeps bytes under their name."""
@@ -105,6 +130,8 @@ class Proofs(proof_pb2_grpc.ProofServiceServicer):
 
     def __init__(self) -> None:
         self.errors: list[tuple[grpc.StatusCode, float | None]] = []
+        # Errors without details, as something between the client and the service gives them.
+        self.bare_errors: list[grpc.StatusCode] = []
         self.requests: list[Any] = []
         self.metadata: dict[str, Any] = {}
         # For each stream: its events as (sequence, state, detail).
@@ -117,6 +144,8 @@ class Proofs(proof_pb2_grpc.ProofServiceServicer):
     def CreateJob(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
         self.metadata = dict(context.invocation_metadata())
+        if self.bare_errors:
+            context.abort(self.bare_errors.pop(0), "bare")
         if self.errors:
             code, retry_seconds = self.errors.pop(0)
             refuse(context, code, "SCRIPTED", retry_seconds)
@@ -172,3 +201,13 @@ class Scripted:
     def stop(self) -> None:
         """Ends it, and all calls."""
         self._server.stop(None).wait(10)
+
+
+def run_out_of_time(service: Scripted, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Bytes that need more calls than a client has attempts, of which all but the last run out of their time: longer than any budget."""
+    monkeypatch.setattr(_transfer, "CHUNK_BYTES", 1000)
+    service.artifacts.break_code = grpc.StatusCode.DEADLINE_EXCEEDED
+    service.artifacts.breaks = [1000] * 7
+    service.artifacts.clock, service.artifacts.break_seconds = Clock(), 75.0
+    monkeypatch.setattr(retry, "time", service.artifacts.clock)
+    return bytes(range(200)) * 40

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
-from typing import TypeVar
+from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 import grpc
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 import zkinfer
 from conftest import CANCER
 from daemon import Daemon, Proxy
-from scripted import Scripted
+from scripted import Scripted, run_out_of_time
 from zkinfer import JobRequest, JobState, _aio, _transfer
 from zkinfer._connection import Options
 from zkinfer.aio import AsyncClient, AsyncJob
@@ -154,6 +156,40 @@ def test_transfers_are_resumed_where_they_broke_off(service: Scripted) -> None:
     assert asyncio.run(run()) == data == bytes(service.artifacts.data)
     assert service.artifacts.offsets == [0, _transfer.CHUNK_BYTES]
     assert service.artifacts.reads == [0, 3000]
+
+
+def test_an_upload_that_gets_on_outlasts_calls_that_run_out_of_their_time(service: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = run_out_of_time(service, monkeypatch)
+
+    async def run() -> None:
+        connection = _aio.Connection(service.address, Options(retry=POLICY))
+        await connection.run(_transfer.upload, data, _transfer.NPY)
+        await connection.close()
+
+    asyncio.run(run())
+    assert bytes(service.artifacts.data) == data
+    assert service.artifacts.offsets == list(range(0, len(data), 1000))
+
+
+def test_files_are_not_read_in_the_event_loop(service: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(bytes(5000))
+    readers: list[int] = []
+    opened = _transfer._open
+
+    def open_and_tell(source: _transfer.Source) -> BinaryIO:
+        readers.append(threading.get_ident())
+        return opened(source)
+
+    monkeypatch.setattr(_transfer, "_open", open_and_tell)
+
+    async def run() -> None:
+        connection = _aio.Connection(service.address, Options(retry=POLICY))
+        await connection.run(_transfer.upload, tmp_path / "file", _transfer.ONNX)
+        await connection.close()
+
+    asyncio.run(run())
+    # Once for the hash, once to be sent.
+    assert len(readers) == 2 and threading.get_ident() not in readers
 
 
 def watched(service: Scripted, *streams: list[tuple[int, int, str]]) -> list[int]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import zkinfer
-from scripted import Scripted
+from scripted import Scripted, run_out_of_time
 from zkinfer import _transfer
 from zkinfer._blocking import Connection
 from zkinfer._connection import Options, call_metadata, parse_address
@@ -96,6 +96,31 @@ def test_only_what_may_succeed_is_repeated(
     assert str(caught.value).endswith("; try again in 30 s") == (retry_seconds == 30.0)
 
 
+@pytest.mark.parametrize(
+    ("code", "n_calls"),
+    [
+        (UNAVAILABLE, 3),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, 3),
+        (grpc.StatusCode.INTERNAL, 3),
+        (grpc.StatusCode.UNKNOWN, 3),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, 1),
+        (grpc.StatusCode.ABORTED, 1),
+        (grpc.StatusCode.CANCELLED, 1),
+        (grpc.StatusCode.DATA_LOSS, 1),
+        (grpc.StatusCode.NOT_FOUND, 1),
+    ],
+)
+def test_an_error_that_is_not_the_services_is_a_connection_that_broke(
+    service: Scripted, client: zkinfer.Client, code: grpc.StatusCode, n_calls: int
+) -> None:
+    service.proofs.bare_errors = [code] * 5
+    with pytest.raises(zkinfer.CallError) as caught:
+        client.submit("m", IMAGE)
+    assert len(service.proofs.requests) == n_calls
+    assert caught.value.code is code
+    assert isinstance(caught.value, zkinfer.UnavailableError) == (code in (UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN))
+
+
 def test_attempts_that_ran_out_of_their_time_use_up_the_budget(service: Scripted) -> None:
     service.proofs.errors = [(grpc.StatusCode.DEADLINE_EXCEEDED, None)] * 5
     with zkinfer.Client(service.address, retry=replace(POLICY, budget=0.0)) as client, pytest.raises(zkinfer.InterruptedCallError):
@@ -114,6 +139,35 @@ def test_an_upload_is_resumed_where_it_broke_off(service: Scripted, connection: 
     connection.run(_transfer.upload, data, _transfer.NPY)
     assert bytes(service.artifacts.data) == data
     assert service.artifacts.offsets == [0, _transfer.CHUNK_BYTES, 3 * _transfer.CHUNK_BYTES]
+
+
+def test_an_upload_that_gets_on_outlasts_calls_that_run_out_of_their_time(
+    service: Scripted, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = run_out_of_time(service, monkeypatch)
+    connection.run(_transfer.upload, data, _transfer.NPY)
+    assert bytes(service.artifacts.data) == data
+    assert service.artifacts.offsets == list(range(0, len(data), 1000))
+    # Whoever does not get on is given up.
+    service.artifacts.data.clear()
+    service.artifacts.breaks = [0]
+    with pytest.raises(zkinfer.InterruptedCallError):
+        connection.run(_transfer.upload, data, _transfer.NPY)
+    assert not service.artifacts.data and not service.artifacts.breaks
+
+
+def test_an_upload_that_got_on_has_all_its_attempts_again(
+    service: Scripted, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_transfer, "CHUNK_BYTES", 1000)
+    # The third failure would be the last, had it not got on.
+    service.artifacts.breaks = [0, 0, 1000, 0, 0, 1000, 0]
+    connection.run(_transfer.upload, bytes(3000), _transfer.NPY)
+    assert bytes(service.artifacts.data) == bytes(3000) and not service.artifacts.breaks
+    service.artifacts.data.clear()
+    service.artifacts.breaks = [1000, 0, 0, 0]
+    with pytest.raises(zkinfer.UnavailableError):
+        connection.run(_transfer.upload, bytes(3000), _transfer.NPY)
 
 
 def test_an_upload_that_is_forgotten_again_and_again_is_given_up(

@@ -27,8 +27,8 @@ OCTET_STREAM = "application/octet-stream"
 MAX_DOCUMENT_BYTES = 64 << 20
 # Bytes of a chunk: well below the service's limit.
 CHUNK_BYTES = 512 << 10
-# Bytes that one call sends, so that each call can have a deadline.
-CALL_BYTES = 16 << 20
+# Bytes that one call sends: few enough for its deadline on a slow link.
+CALL_BYTES = 2 << 20
 
 _NAME = re.compile(r"tenants/[^/]+/artifacts/([0-9a-f]{64})")
 
@@ -47,7 +47,7 @@ def _open(source: Source) -> BinaryIO:
     return io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")
 
 
-def chunks(source: Source, upload_name: str, offset: int) -> Iterator[artifact_pb2.WriteChunksRequest]:
+def _chunks(source: Source, upload_name: str, offset: int) -> Iterator[artifact_pb2.WriteChunksRequest]:
     """What one call sends, from an offset on. Where nothing is left, one empty chunk finishes the upload."""
     end = offset + CALL_BYTES
     with _open(source) as file:
@@ -56,6 +56,14 @@ def chunks(source: Source, upload_name: str, offset: int) -> Iterator[artifact_p
             yield artifact_pb2.WriteChunksRequest(upload=upload_name, write_offset=offset, data=data, crc32c=_verify.crc32c(data))
             upload_name = ""
             offset += len(data)
+
+
+def _send(services: Services, source: Source, session: artifact_pb2.UploadSession) -> Steps[artifact_pb2.UploadSession]:
+    """One attempt at the call that sends what is next; answers how far the upload is."""
+    # Read before the call, where reading does not hold up an event loop.
+    messages = yield Compute(lambda: list(_chunks(source, session.upload, session.committed_bytes)))
+    answer: artifact_pb2.UploadSession = yield Ask(services.artifacts.WriteChunks, iter(messages))
+    return answer
 
 
 def upload(services: Services, source: Source, media_type: str) -> Steps[str]:
@@ -70,12 +78,20 @@ def upload(services: Services, source: Source, media_type: str) -> Steps[str]:
     while not session.complete:
         before, cause = session.committed_bytes, None
         try:
-            session = yield Ask(services.artifacts.WriteChunks, chunks(source, session.upload, before))
+            session = yield from _send(services, source, session)
         except CallError as error:
+            if not error.is_transient:
+                raise
             cause = error
-            yield Pause(repetition.wait_after(error))
             left = artifact_pb2.GetUploadRequest(upload=session.upload)
             session = yield from call(services, services.artifacts.GetUpload, left)
+            # First how far it got: an attempt that took all of its time, and got on, was not in vain.
+            if session.committed_bytes > before:
+                repetition.reset()
+            if not session.complete:
+                yield Pause(repetition.wait_after(error))
+                # What was on its way has arrived since, and where the upload goes on must be right.
+                session = yield from call(services, services.artifacts.GetUpload, left)
         if session.committed_bytes > before:
             repetition.reset()
         elif session.committed_bytes < before:

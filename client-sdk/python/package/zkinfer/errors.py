@@ -210,17 +210,17 @@ _CLASSES: dict[grpc.StatusCode, type[CallError]] = {
     grpc.StatusCode.CANCELLED: InterruptedCallError,
 }
 
-# The service gives details with every error; these codes without details are of the connection, which broke.
+# The service gives details with every error; these codes without details are of the connection, which broke, or of a proxy.
 _BROKEN = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
 
 
 def call_error(error: grpc.Call) -> CallError:
     """The error of a call that gRPC reports as failed."""
     code = error.code() or grpc.StatusCode.UNKNOWN
-    details = _details(code, error.details() or "", _status(error))
-    is_broken = code in _BROKEN and not details.request_id
+    status = _status(error)
+    is_broken = code in _BROKEN and not status.details
     kind = UnavailableError if is_broken else _CLASSES.get(code, InternalError)
-    return kind(details)
+    return kind(_details(code, error.details() or "", status))
 
 
 def _status(error: grpc.Call) -> status_pb2.Status:

@@ -15,9 +15,9 @@ from .errors import CallError
 class RetryPolicy:
     """How often and how fast a call is repeated while the service is unavailable.
 
-    Repeated is what was answered UNAVAILABLE or DEADLINE_EXCEEDED, and what the service asks to repeat (RetryInfo) after ABORTED or
-    RESOURCE_EXHAUSTED. Where the service says when another attempt makes sense, none is made earlier; if that does not fit `budget` any
-    more, the call fails at once, with `retry_after` in its error.
+    Repeated is what was answered UNAVAILABLE or DEADLINE_EXCEEDED, what broke on its way, and what the service asks to repeat (RetryInfo)
+    after ABORTED or RESOURCE_EXHAUSTED. Where the service says when another attempt makes sense, none is made earlier; if that does not fit
+    `budget` any more, the call fails at once, with `retry_after` in its error.
     """
 
     # Attempts in all; 1: none is repeated.
