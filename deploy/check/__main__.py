@@ -14,6 +14,7 @@ PARTS = [
     ("values", chart.value_problems),
     ("rendered objects", chart.object_problems),
     ("refusals", chart.refusal_problems),
+    ("reach of the pods", chart.reach_problems),
     ("README of the chart", readme.problems),
     ("documents", documents.problems),
     ("metrics, board and alerts", metrics.problems),

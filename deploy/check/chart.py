@@ -43,6 +43,22 @@ REFUSED = [
     ({"unknown": 1}, "unknown"),
 ]
 
+IDENTITY = {"networkPolicy": {"identity": [{"ipBlock": {"cidr": "169.254.170.23/32"}}]}}
+
+# Over ci/default-values.yaml: whether policies let pods of a component out to an address and port.
+REACH = [
+    ({}, "worker-cpu", "169.254.20.10", 53, True),
+    ({}, "api", "169.254.20.10", 53, True),
+    ({}, "api", "203.0.113.7", 53, False),
+    ({}, "api", "203.0.113.7", 443, True),
+    ({}, "api", "169.254.170.23", 80, False),
+    (IDENTITY, "api", "169.254.170.23", 80, True),
+    (IDENTITY, "scheduler", "169.254.170.23", 80, True),
+    (IDENTITY, "api", "169.254.169.254", 80, False),
+    (IDENTITY, "worker-cpu", "169.254.170.23", 80, False),
+    (IDENTITY, "migrations", "169.254.170.23", 80, False),
+]
+
 
 def value_sets():
     """The value sets of the folder ci, by name."""
@@ -123,3 +139,15 @@ def refusal_problems():
                 yield f"{changes} is refused without {expected!r}: {error}"
         else:
             yield f"{changes} is not refused"
+
+
+def reach_problems():
+    """What the policies let out, and what they do not."""
+    base = value_sets()["default"]
+    for changes, component, address, port, is_let_out in REACH:
+        documents = [document for _, document in render(over(base, changes))]
+        policies = [document["spec"] for document in documents if document["kind"] == "NetworkPolicy"]
+        pods = [objects.pod_of(document)[0] for document in documents if document["kind"] in objects.POD_KINDS]
+        found = [objects.lets_out(labels, policies, address, port) for labels in pods if labels[objects.COMPONENT] == component]
+        if found != [is_let_out]:
+            yield f"{changes}: {component} to {address}:{port}: {found}, not {[is_let_out]}"

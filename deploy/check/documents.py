@@ -27,8 +27,8 @@ def shown_values():
     yield "tutorial", first
     yield "tutorial, one pod", standalone
     yield "tutorial, GPUs", chart.over(first, gpu)
-    (pools,) = (yaml.safe_load(text) for text in BLOCK.findall((CHART / "README.md").read_text()))
-    yield "README.md of the chart", chart.over(chart.value_sets()["gpu"], pools)
+    for block in BLOCK.findall((CHART / "README.md").read_text()):
+        yield "README.md of the chart", chart.over(chart.value_sets()["gpu"], yaml.safe_load(block))
 
 
 def problems():

@@ -1,5 +1,7 @@
 """What must be true of the objects that the chart makes, taken together."""
 
+import ipaddress
+
 POD_KINDS = {"Deployment", "StatefulSet", "Job", "Pod"}
 COMPONENT = "app.kubernetes.io/component"
 # A label's 63 less a hyphen and a hash of ten.
@@ -117,6 +119,22 @@ def reach_problems(labels, policies):
     ports = {port["port"] for policy in own for rule in policy.get("egress", []) for port in rule["ports"]}
     if labels[COMPONENT] in KEEP_TIME and own and HTTPS not in ports:
         yield "sends webhooks, and no policy lets them out"
+
+
+def lets_out(labels, policies, address, port):
+    """Whether policies let a pod with these labels out to an address that is no pod's."""
+    rules = [rule for policy in policies if selects(policy["podSelector"], labels) for rule in policy.get("egress", [])]
+    return any(
+        any(allowed["port"] == port for allowed in rule["ports"]) and ("to" not in rule or any(holds(peer, address) for peer in rule["to"]))
+        for rule in rules
+    )
+
+
+def holds(peer, address):
+    """Whether a peer is a block that has the address."""
+    block = peer.get("ipBlock")
+    inside = lambda cidr: ipaddress.ip_address(address) in ipaddress.ip_network(cidr)
+    return block is not None and inside(block["cidr"]) and not any(inside(cidr) for cidr in block.get("except", []))
 
 
 def selects(selector, labels):
