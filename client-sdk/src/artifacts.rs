@@ -166,10 +166,7 @@ impl Client {
             let before = committed(&session)?;
             let (next, cause) = match self.send(source, &session.upload, before).await {
                 Ok(next) => (next, None),
-                Err(error) => {
-                    let healed = repetition.pause(error).await?;
-                    (self.upload_session(&session.upload).await?, Some(healed))
-                }
+                Err(error) => self.resume(&session.upload, before, error, &mut repetition).await?,
             };
             session = next;
             let after = committed(&session)?;
@@ -182,6 +179,33 @@ impl Client {
             }
         }
         session.artifact.ok_or_else(|| ClientError::Answer("a complete upload names no artifact".to_owned()))
+    }
+
+    /// After a call that failed: waits, unless nothing is left to send, and answers where the upload goes on, with the error that this may heal.
+    ///
+    /// # Errors
+    /// The same error, where another attempt has no sense; an error that repeating does not heal.
+    async fn resume(
+        &self,
+        upload: &str,
+        before: u64,
+        error: ClientError,
+        repetition: &mut Repetition,
+    ) -> Result<(UploadSession, Option<ClientError>), ClientError> {
+        if error.transient().is_none() {
+            return Err(error);
+        }
+        // First how far it got: an attempt that took long or was the last, and got on, was not in vain.
+        let session = self.upload_session(upload).await?;
+        if committed(&session)? > before {
+            repetition.reset();
+        }
+        if session.complete {
+            return Ok((session, Some(error)));
+        }
+        let healed = repetition.pause(error).await?;
+        // What was on its way has arrived since, and where the upload goes on must be right.
+        Ok((self.upload_session(upload).await?, Some(healed)))
     }
 
     async fn upload_session(&self, upload: &str) -> Result<UploadSession, ClientError> {

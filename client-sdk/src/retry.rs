@@ -157,8 +157,10 @@ mod tests {
             (Code::Aborted, 3, 1),
             (Code::DeadlineExceeded, 3, 3),
             (Code::Cancelled, 1, 1),
-            (Code::Internal, 1, 1),
-            (Code::Unknown, 1, 1),
+            // A service's error has details, of which RetryInfo is one.
+            (Code::Internal, 1, 3),
+            (Code::Unknown, 1, 3),
+            (Code::DataLoss, 1, 1),
             (Code::InvalidArgument, 1, 1),
             (Code::NotFound, 1, 1),
             (Code::FailedPrecondition, 1, 1),

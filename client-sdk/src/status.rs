@@ -188,15 +188,19 @@ fn kind(code: Code) -> RefusalKind {
     }
 }
 
-/// What is wrong. Where the transport below failed, rather than the service, there are no details and a source: the code is then the transport's guess.
+/// What is wrong. The service gives details with every error. An error without them is of the transport below, if it has a source, whatever its code says;
+/// and `INTERNAL` and `UNKNOWN` without them are of the connection, which broke, or of a proxy.
 fn kind_of(status: &Status) -> RefusalKind {
-    let source = std::error::Error::source(status).filter(|_| status.details().is_empty());
+    if !status.details().is_empty() {
+        return kind(status.code());
+    }
+    let source = std::error::Error::source(status);
     let mut causes = std::iter::successors(source, |cause| cause.source());
-    match source {
-        None => kind(status.code()),
+    match (source, status.code()) {
         // The client's own deadline, which tonic calls a cancellation.
-        Some(_) if causes.any(|cause| cause.is::<TimeoutExpired>()) => RefusalKind::Deadline,
-        Some(_) => RefusalKind::Unavailable,
+        (Some(_), _) if causes.any(|cause| cause.is::<TimeoutExpired>()) => RefusalKind::Deadline,
+        (Some(_), _) | (None, Code::Internal | Code::Unknown) => RefusalKind::Unavailable,
+        (None, code) => kind(code),
     }
 }
 
@@ -301,7 +305,13 @@ mod tests {
         let kind_from = |source: Box<dyn std::error::Error + Send + Sync>| Refusal::from(Status::from_error(source)).kind;
         assert_eq!(kind_from(Box::new(TimeoutExpired(()))), RefusalKind::Deadline, "the own time is over");
         assert_eq!(kind_from(Box::new(std::io::Error::other("broken pipe"))), RefusalKind::Unavailable);
-        assert_eq!(Refusal::from(Status::cancelled("by the service")).kind, RefusalKind::Interrupted);
-        assert_eq!(Refusal::from(Status::unknown("by the service")).kind, RefusalKind::Internal);
+        for code in [Code::Internal, Code::Unknown] {
+            let mut details = ErrorDetails::new();
+            details.set_request_info("r-1", "");
+            assert_eq!(Refusal::from(Status::with_error_details(code, "by the service", details)).kind, RefusalKind::Internal);
+            assert_eq!(Refusal::from(Status::new(code, "by a proxy")).kind, RefusalKind::Unavailable);
+        }
+        assert_eq!(Refusal::from(Status::cancelled("")).kind, RefusalKind::Interrupted);
+        assert_eq!(Refusal::from(Status::data_loss("")).kind, RefusalKind::Internal);
     }
 }
