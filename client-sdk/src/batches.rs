@@ -29,19 +29,21 @@ impl Client {
         self.repeat(async || Ok(self.proof_service().get_batch(self.request(message.clone())).await?.into_inner())).await
     }
 
-    /// Follows a batch until all its jobs have ended; `on_event` sees how far it is, and each job's end once. Broken streams are opened again.
+    /// Follows a batch until all its jobs have ended; `on_event` sees how far it is whenever that has changed, and each job's end once. Broken streams are
+    /// opened again.
     ///
     /// # Errors
     /// See [`ClientError`].
     pub async fn finish_batch(&self, name: &str, mut on_event: impl FnMut(&BatchEvent)) -> Result<Batch, ClientError> {
-        let mut watch = BatchWatch { client: self, name, told: HashSet::new(), repetition: Repetition::new(self.options.retry) };
+        let repetition = Repetition::new(self.options.retry);
+        let mut watch = BatchWatch { client: self, name, told: HashSet::new(), last: None, repetition };
         loop {
             if let Err(error) = watch.follow(&mut on_event).await {
                 watch.repetition.pause(error).await?;
                 continue;
             }
             let batch = self.batch(name).await?;
-            if batch.succeeded + batch.failed + batch.cancelled + batch.expired == batch.total {
+            if watch.is_over(&batch) {
                 return Ok(batch);
             }
             if !watch.repetition.fail() {
@@ -68,6 +70,8 @@ struct BatchWatch<'a> {
     name: &'a str,
     /// Names of the jobs whose end the caller was told. Each stream begins with all that have ended.
     told: HashSet<String>,
+    /// How far the batch was in the last event.
+    last: Option<Batch>,
     repetition: Repetition,
 }
 
@@ -82,7 +86,17 @@ impl BatchWatch<'_> {
             let Some(mut event) = next? else { return Ok(()) };
             self.repetition.reset();
             event.ended.retain(|job| self.told.insert(job.clone()));
-            on_event(&event);
+            // A new stream, and a sign of life, repeat what is known.
+            if event.batch != self.last || !event.ended.is_empty() {
+                self.last.clone_from(&event.batch);
+                on_event(&event);
+            }
         }
+    }
+
+    /// Whether the end of each job was told. Those that were deleted were told, and do not count any more.
+    fn is_over(&self, batch: &Batch) -> bool {
+        let n_ended = batch.succeeded + batch.failed + batch.cancelled + batch.expired;
+        n_ended == batch.total && usize::try_from(batch.total).is_ok_and(|total| total <= self.told.len())
     }
 }

@@ -19,10 +19,12 @@ const TOTAL: usize = 8;
 /// How the streams of a [`Scripted`] service go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Script {
-    /// Each tells of one job more, then breaks; after the last job it ends.
+    /// Each begins with what the one before told, tells of one job more, twice, and breaks; after the last job it ends.
     Break,
     /// Each ends without a word.
     SayNothing,
+    /// All jobs have ended; the first stream ends before it tells so.
+    SayLate,
 }
 
 /// A service with one batch.
@@ -44,9 +46,21 @@ impl Scripted {
     }
 
     fn batch(&self) -> v1::Batch {
-        let n_ended = if self.script == Script::Break { self.streams.load(Ordering::SeqCst).min(TOTAL) } else { 0 };
-        v1::Batch { total: TOTAL as i32, succeeded: n_ended as i32, queued: (TOTAL - n_ended) as i32, ..Default::default() }
+        batch(match self.script {
+            Script::Break => self.streams.load(Ordering::SeqCst).min(TOTAL),
+            Script::SayNothing => 0,
+            Script::SayLate => TOTAL,
+        })
     }
+}
+
+fn batch(n_ended: usize) -> v1::Batch {
+    v1::Batch { total: TOTAL as i32, succeeded: n_ended as i32, queued: (TOTAL - n_ended) as i32, ..Default::default() }
+}
+
+/// The first event of a stream: so many jobs have ended.
+fn first_event(n_ended: usize) -> v1::BatchEvent {
+    v1::BatchEvent { batch: Some(batch(n_ended)), ended: (0..n_ended).map(|job| format!("job-{job}")).collect() }
 }
 
 fn not_scripted<T>() -> Result<Response<T>, Status> {
@@ -65,12 +79,18 @@ impl ProofService for Scripted {
     async fn watch_batch(&self, _: Request<v1::WatchBatchRequest>) -> Result<Response<Self::WatchBatchStream>, Status> {
         let n_streams = self.streams.fetch_add(1, Ordering::SeqCst) + 1;
         let mut events = Vec::new();
-        if self.script == Script::Break {
-            let ended = (0..n_streams.min(TOTAL)).map(|job| format!("job-{job}")).collect();
-            events.push(Ok(v1::BatchEvent { batch: Some(self.batch()), ended }));
-            if n_streams < TOTAL {
-                events.push(Err(Status::unavailable("broken")));
+        match self.script {
+            Script::Break => {
+                let n_ended = n_streams.min(TOTAL);
+                events.push(Ok(first_event(n_ended - 1)));
+                events.push(Ok(v1::BatchEvent { batch: Some(batch(n_ended)), ended: vec![format!("job-{}", n_ended - 1)] }));
+                events.push(Ok(v1::BatchEvent { batch: Some(batch(n_ended)), ended: Vec::new() }));
+                if n_streams < TOTAL {
+                    events.push(Err(Status::unavailable("broken")));
+                }
             }
+            Script::SayLate if n_streams > 1 => events.push(Ok(first_event(TOTAL))),
+            Script::SayNothing | Script::SayLate => {}
         }
         Ok(Response::new(tokio_stream::iter(events)))
     }
@@ -123,10 +143,23 @@ impl ProofService for Scripted {
 #[tokio::test]
 async fn a_batch_that_gets_on_is_followed_through_more_broken_streams_than_there_are_attempts() {
     let (client, streams) = Scripted::start(Script::Break).await;
-    let mut ended = Vec::new();
-    let batch = client.finish_batch("tenants/t/batches/b", |event| ended.extend(event.ended.clone())).await.unwrap();
+    let (mut ended, mut succeeded) = (Vec::new(), Vec::new());
+    let on_event = |event: &v1::BatchEvent| {
+        ended.extend(event.ended.clone());
+        succeeded.push(event.batch.clone().unwrap_or_default().succeeded as usize);
+    };
+    let batch = client.finish_batch("tenants/t/batches/b", on_event).await.unwrap();
     assert_eq!((batch.succeeded as usize, streams.load(Ordering::SeqCst)), (TOTAL, TOTAL));
-    assert_eq!(ended, (0..TOTAL).map(|job| format!("job-{job}")).collect::<Vec<_>>(), "each once");
+    assert_eq!(ended, first_event(TOTAL).ended, "each once");
+    assert_eq!(succeeded, (0..=TOTAL).collect::<Vec<_>>(), "nothing is told twice");
+}
+
+#[tokio::test]
+async fn ends_that_a_broken_stream_did_not_tell_are_told_by_the_next() {
+    let (client, streams) = Scripted::start(Script::SayLate).await;
+    let mut ended = Vec::new();
+    client.finish_batch("tenants/t/batches/b", |event| ended.extend(event.ended.clone())).await.unwrap();
+    assert_eq!((ended, streams.load(Ordering::SeqCst)), (first_event(TOTAL).ended, 2));
 }
 
 #[tokio::test]
