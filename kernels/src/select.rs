@@ -111,7 +111,7 @@ pub fn select_backend() -> (SelectedBackend, String) {
 pub fn select(selection: &Selection) -> Result<Selected, SelectError> {
     match &selection.device {
         DeviceChoice::Auto => Ok(select_automatically(selection.memory_limit_bytes, usize::MAX)),
-        DeviceChoice::Cpu => Ok(on_cpu("as chosen")),
+        DeviceChoice::Cpu => Ok(select_cpu("as chosen")),
         DeviceChoice::Ordinals(ordinals) => {
             let opened = ordinals.iter().map(|&ordinal| open_chosen(ordinal, selection.memory_limit_bytes));
             Ok(on_devices(opened.collect::<Result<_, _>>()?, &[]))
@@ -131,7 +131,7 @@ fn open_chosen(ordinal: usize, memory_limit_bytes: u64) -> Result<Accelerator, S
 fn select_automatically(memory_limit_bytes: u64, max_devices: usize) -> Selected {
     let found = match devices() {
         Ok(found) => found,
-        Err(none) => return on_cpu(&none.to_string()),
+        Err(none) => return select_cpu(&none.to_string()),
     };
     let (mut accelerators, mut remarks) = (Vec::new(), Vec::new());
     for device in &found {
@@ -144,7 +144,7 @@ fn select_automatically(memory_limit_bytes: u64, max_devices: usize) -> Selected
             Err(error) => remarks.push(format!("{} cannot be used: {error}", title(device))),
         }
     }
-    if accelerators.is_empty() { on_cpu(&remarks.join("; ")) } else { on_devices(accelerators, &remarks) }
+    if accelerators.is_empty() { select_cpu(&remarks.join("; ")) } else { on_devices(accelerators, &remarks) }
 }
 
 fn title(device: &Device) -> String {
@@ -155,7 +155,8 @@ fn cpu_place(cpu: &CpuBackend) -> String {
     format!("the CPU ({}, {} threads)", cpu.level().name(), rayon::current_num_threads())
 }
 
-fn on_cpu(why: &str) -> Selected {
+/// The CPU alone; `why` ends the reason.
+pub fn select_cpu(why: &str) -> Selected {
     let cpu = CpuBackend::new();
     let reason = format!("this build's kernels run on {}; {why}", cpu_place(&cpu));
     Selected { backends: vec![FallbackBackend::new(None, cpu)], reason }

@@ -25,7 +25,7 @@ use crate::observe::{self, Health, HttpPort, Metrics, Observed, RpcLayer, Side};
 use crate::prover::Prover;
 use crate::role::Role;
 use crate::scheduler::{CpuPool, Hub, Scheduler};
-use crate::supervisor::Children;
+use crate::supervisor::Supervised;
 use crate::tls::Transport;
 use crate::webhooks::{Reach, Sender, WebhookSeal};
 use crate::worker::{AfterDeviceLoss, LocalSource, Running, WorkerParts, WorkerPool};
@@ -70,8 +70,8 @@ pub struct Config {
     pub worker_name: String,
     /// Metrics and health over HTTP, if wanted.
     pub http: Option<HttpPort>,
-    /// Children of this process that compute in its stead: the metrics of devices are theirs.
-    pub children: Option<Arc<Children>>,
+    /// Children of this process that compute in its stead: the metrics of devices are theirs. They drain when the service does.
+    pub children: Option<Supervised>,
 }
 
 impl Config {
@@ -218,7 +218,8 @@ pub async fn run(
     tokio::select! {
         () = shutdown => {}
         ended = &mut server => {
-            service.drain(Duration::ZERO, config.drain_grace).await;
+            // Its children end with the process.
+            service.drain(Duration::ZERO, config.drain_grace, None).await;
             service.app.cutting.cancel();
             service.end(config.drain_grace).await;
             return flatten(ended).map(|()| Ended::Drained);
@@ -230,13 +231,13 @@ pub async fn run(
     Ok(ended)
 }
 
-/// Takes at most the pause, the patience and twice the grace.
+/// Takes at most the pause, the patience and twice the grace; or the pause, the patience of the children's supervisor and the grace.
 async fn end(config: &Config, mut service: Service, listeners: Listeners) -> Result<Ended, ServeError> {
     service.leave(config.drain_pause).await;
     // Where there are workers, transfers run on while these end.
     let has_workers = service.workers.is_some() || config.children.is_some();
     let for_transfers = if has_workers { Duration::ZERO } else { config.drain };
-    let is_idle = service.drain(config.drain, config.drain_grace).await;
+    let is_idle = service.drain(config.drain, config.drain_grace, config.children.as_ref()).await;
     let cutting = service.app.cutting.clone();
     let patience = for_transfers + config.drain_grace;
     let ((), closed) = tokio::join!(service.end(patience), listeners.close(for_transfers, config.drain_grace, cutting));
@@ -338,7 +339,8 @@ impl Service {
         if config.database.is_own() && config.role != Role::All {
             return Err(ServeError::RoleNeedsPostgres);
         }
-        let metrics = Arc::new(Metrics::of_service(prover.clone(), config.children.clone()));
+        let children = config.children.as_ref().map(|supervised| supervised.children().clone());
+        let metrics = Arc::new(Metrics::of_service(prover.clone(), children.clone()));
         let engine = Arc::new(Observed::new(config.database.open(&config.data_dir, limits).await?, metrics.clone()));
         let artifacts_dir = config.data_dir.join("artifacts");
         let bytes = ArtifactBytes::open(&config.artifacts, config.artifact_keys.as_ref(), &artifacts_dir).await?;
@@ -393,6 +395,7 @@ impl Service {
             engine,
             uploads,
             prover,
+            children,
             cpu: CpuPool::start(1, limits.cpu_queue)?,
             checks: CpuPool::start(1, limits.cpu_queue)?,
             computing: ByteBudget::new(limits.computation_bytes, limits.cpu_queue),
@@ -426,6 +429,7 @@ impl Service {
             metrics: self.metrics.clone(),
             engine: self.watched.clone(),
             health: self.health.clone(),
+            children: self.app.children.clone(),
             watchers: self.app.watchers.all(),
             most_watchers: self.app.limits.watchers,
             dashboard: dashboard::router(dashboard),
@@ -440,14 +444,24 @@ impl Service {
         tokio::time::sleep(pause).await;
     }
 
-    /// Admits nothing more, ends the workers, then the listeners and what watches. Answers whether all workers have ended.
-    async fn drain(&mut self, patience: Duration, grace: Duration) -> bool {
+    /// Admits nothing more, ends the workers, then the listeners and what watches. Answers whether all workers of this process have ended.
+    async fn drain(&mut self, patience: Duration, grace: Duration, children: Option<&Supervised>) -> bool {
         self.leaving.cancel();
         self.app.draining.cancel();
-        let is_idle = match self.workers.take() {
-            Some(workers) => workers.drain(patience, grace).await,
-            None => true,
+        let own = self.workers.take();
+        let own_end = async {
+            match own {
+                Some(workers) => workers.drain(patience, grace).await,
+                None => true,
+            }
         };
+        // They settle what they do with this service, whose listeners therefore close after their end.
+        let children_end = async {
+            if let Some(children) = children {
+                children.drain().await;
+            }
+        };
+        let (is_idle, ()) = tokio::join!(own_end, children_end);
         self.app.closing.cancel();
         is_idle
     }

@@ -18,7 +18,7 @@ use zkinfer_server::engine::{ArtifactFacts, Digest, FailedAttempt, Lease, Leased
 use zkinfer_server::limits::Limits;
 use zkinfer_server::observe::{Exposure, HttpPort, Metrics, WORKER_CATALOGUE, WorkerPages};
 use zkinfer_server::supervisor::health::{DeviceHealth, Unwatched};
-use zkinfer_server::supervisor::{ChildSpec, Children, Patience, Supervisor};
+use zkinfer_server::supervisor::{ChildSpec, ChildState, Children, Patience, Supervisor};
 use zkinfer_server::worker::{Holding, SourceError, SourceFuture, TaskSource, Terms};
 
 use scripted_prover::ScriptedProver;
@@ -80,7 +80,7 @@ fn script(folder: &Path, text: &str) -> ChildSpec {
         command.args(["-c", &text]).current_dir(&folder);
         command
     };
-    ChildSpec { name: "a script".into(), ordinal: Some(0), command: Arc::new(command) }
+    ChildSpec { name: "a script".into(), title: "a script (of a test)".into(), ordinal: Some(0), command: Arc::new(command) }
 }
 
 fn runs(folder: &Path) -> usize {
@@ -96,6 +96,11 @@ fn patience() -> Patience {
         health: Duration::from_millis(10),
         ..Patience::default()
     }
+}
+
+/// For children that must not be killed, however slow the machine is.
+fn calm() -> Patience {
+    Patience { silence: Duration::from_secs(60), drain: Duration::from_secs(60), ..patience() }
 }
 
 /// Keeps the script until `is_enough`; answers whether it drained, and which sessions were told as crashed.
@@ -153,6 +158,9 @@ impl DeviceHealth for Sick {
         assert_eq!(ordinal, 0);
         Some("Xid 79".into())
     }
+    fn is_watched(&self, _: usize) -> bool {
+        true
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,6 +170,110 @@ async fn a_sick_device_is_given_no_new_child() {
     let text = "cat > /dev/null; echo > ended; exit 0";
     let (drained, told) = keep(folder.path(), text, Arc::new(Sick), |_| ended.exists()).await;
     assert_eq!((drained, told, runs(folder.path())), (true, vec![], 1));
+}
+
+/// Keeps the script until `is_enough`; answers how it was then.
+async fn state_once(spec: ChildSpec, health: Arc<dyn DeviceHealth>, is_enough: impl Fn(&ChildState) -> bool) -> ChildState {
+    let (draining, children, name) = (CancellationToken::new(), Arc::new(Children::default()), spec.name.clone());
+    let supervisor = Supervisor { source: Arc::new(Told::default()), health, patience: calm(), children: children.clone() };
+    let kept = tokio::spawn(supervisor.run(vec![spec], draining.clone()));
+    let waiting = async {
+        loop {
+            match children.states().remove(&name) {
+                Some(state) if is_enough(&state) => return state,
+                _ => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    let state = tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("enough happens");
+    draining.cancel();
+    assert!(kept.await.unwrap());
+    state
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_suspected_again_and_again_is_cordoned_and_a_processor_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = script(folder.path(), "echo session s-$n; exit 5");
+    let state = state_once(spec, Arc::new(Unwatched), |child| child.cordoned.is_some()).await;
+    assert!(state.cordoned.unwrap().starts_with("it was suspected again and again"));
+    assert_eq!((state.n_starts, runs(folder.path())), (3, 3));
+    assert!(state.work.device.is_degraded && !state.has_session);
+
+    let folder = tempfile::tempdir().unwrap();
+    let spec = ChildSpec { ordinal: None, ..script(folder.path(), "exit 5") };
+    let state = state_once(spec, Arc::new(Unwatched), |child| child.n_starts >= 5).await;
+    assert_eq!(state.cordoned, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sick_device_is_told_as_cordoned_with_the_cause() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = script(folder.path(), "cat > /dev/null; exit 0");
+    let state = state_once(spec, Arc::new(Sick), |child| child.cordoned.is_some()).await;
+    assert_eq!((state.cordoned.as_deref(), state.is_watched), (Some("Xid 79"), Some(true)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_is_given_up_while_its_process_that_lost_it_is_not_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = script(folder.path(), "[ $n = 1 ] && exit 4; cat > /dev/null; exit 0");
+    let told = state_once(spec, Arc::new(Unwatched), |child| child.n_starts == 2).await;
+    assert!(told.work.device.is_degraded, "the second process has not said otherwise");
+    let folder = tempfile::tempdir().unwrap();
+    let spec = script(folder.path(), "[ $n = 1 ] && exit 4; echo work 0 0 4096 0 0 0 0; cat > /dev/null; exit 0");
+    let told = state_once(spec, Arc::new(Unwatched), |child| child.work.resident_bytes == 4096).await;
+    assert_eq!((told.n_starts, told.work.device.is_degraded), (2, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_cannot_be_started_is_known_all_the_same() {
+    let command = || tokio::process::Command::new("/does/not/exist");
+    let spec = ChildSpec { name: "cuda:0".into(), title: "cuda:0 (A)".into(), ordinal: Some(0), command: Arc::new(command) };
+    let state = state_once(spec, Arc::new(Unwatched), |_| true).await;
+    assert_eq!((state.is_kept, state.n_starts, state.has_session), (true, 0, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_devices_are_all_cordoned_is_not_ready_and_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let (draining, children) = (CancellationToken::new(), Arc::new(Children::default()));
+    children.pass_over("cuda:1", "cuda:1 (B)", "it failed its self-test: out of memory");
+    let port = HttpPort::bind("127.0.0.1:0".parse().unwrap(), Exposure::Loopback).unwrap();
+    let address = port.address();
+    let pages = WorkerPages { children: children.clone(), draining: draining.clone() };
+    let shown = tokio::spawn(async move { pages.serve(port, &Limits::default()).await });
+    let supervisor = Supervisor { source: Arc::new(Told::default()), health: Arc::new(Sick), patience: calm(), children: children.clone() };
+    let kept = tokio::spawn(supervisor.run(vec![script(folder.path(), "echo session s; cat > /dev/null; exit 0")], draining.clone()));
+    let cordoned = async {
+        while get(address, "/readyz").await != (503, "every device is cordoned: a script (of a test): Xid 79\n".into()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), cordoned).await.expect("the cause is told");
+    let (_, of_worker) = get(address, "/metrics").await;
+    let of_service = Metrics::of_service(Arc::<ScriptedProver>::default(), Some(children.clone())).exposition();
+    for text in [of_worker, of_service] {
+        for sample in
+            ["device_cordoned{device=\"a script\"} 1", "device_cordoned{device=\"cuda:1\"} 1", "device_watched{device=\"a script\"} 1"]
+        {
+            assert!(text.contains(&format!("\nzkinfer_{sample}\n")), "{sample} in\n{text}");
+        }
+        assert!(!text.contains("zkinfer_worker_up{device=\"cuda:1\"}"), "nothing was started there: {text}");
+    }
+    draining.cancel();
+    assert!(kept.await.unwrap());
+    shown.abort();
+}
+
+#[test]
+fn a_service_that_passed_all_devices_over_tells_of_them_and_of_its_own_processor() {
+    let children = Arc::new(Children::default());
+    children.pass_over("cuda:0", "cuda:0 (A)", "it failed its self-test: out of memory");
+    let text = Metrics::of_service(Arc::<ScriptedProver>::default(), Some(children)).exposition();
+    assert!(text.contains("\nzkinfer_device_cordoned{device=\"cuda:0\"} 1\n"), "{text}");
+    assert!(text.contains("\nzkinfer_device_jobs{device=\"0\"} 0\n"), "{text}");
+    assert!(!text.contains("zkinfer_worker_up"), "{text}");
 }
 
 /// Status and body of an answer.
@@ -211,6 +323,8 @@ async fn what_children_tell_is_shown_over_http() {
         concat!("build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         "device_jobs{device=\"a script\"} 1",
         "device_degraded{device=\"a script\"} 0",
+        "device_cordoned{device=\"a script\"} 0",
+        "device_watched{device=\"a script\"} 0",
         "backend_fallbacks_total{device=\"a script\",reason=\"memory\"} 2",
         "backend_fallbacks_total{device=\"a script\",reason=\"device\"} 0",
         "device_memory_bytes{device=\"a script\",kind=\"limit\"} 1000",
@@ -225,7 +339,9 @@ async fn what_children_tell_is_shown_over_http() {
     assert!(of_service.contains("\nzkinfer_device_memory_bytes{device=\"a script\",kind=\"limit\"} 1000\n"), "{of_service}");
     assert!(!of_service.contains("device=\"0\""), "{of_service}");
     for described in WORKER_CATALOGUE {
-        assert!(text.contains(&format!("# TYPE {} {}\n", described.name, described.kind.name())), "{text}");
+        for text in [&text, &of_service] {
+            assert!(text.contains(&format!("# TYPE {} {}\n", described.name, described.kind.name())), "{text}");
+        }
     }
     assert_eq!(get(address, "/readyz").await, (200, "ready\n".into()));
     draining.cancel();

@@ -91,12 +91,11 @@ pub(super) struct ServeArguments {
     /// Computes on devices in this process, and not in one of its own for each: an error of a device's driver can then end the service.
     #[arg(long, env = "ZKINFER_WORKERS_IN_PROCESS")]
     pub(super) workers_in_process: bool,
-    /// Proofs at a time; default: one for each device, or one on the CPU, whose cores each proof uses all. 0: none in this process, all by workers
-    /// elsewhere.
+    /// Proofs at a time on each device, or on the CPU, whose cores each proof uses all; default: 1. 0: none in this process, all by workers elsewhere.
     #[arg(long, env = "ZKINFER_WORKERS", value_parser = clap::value_parser!(u16).range(..=64))]
     pub(super) workers: Option<u16>,
     /// Where proofs are made: `auto` (on all devices that pass their test, or else on the CPU), `cpu`, or the numbers of devices as `devices` lists
-    /// them, such as `0,2`. Each proof takes one device; what that cannot do is done on the CPU.
+    /// them, such as `0,2`, all of which must pass. Each proof takes one device; what that cannot do is done on the CPU.
     #[arg(long, env = "ZKINFER_DEVICE", default_value = "auto", value_name = "auto|cpu|ORDINAL,...")]
     pub(super) device: DeviceChoice,
     /// Memory in MiB that buffers on each device take at most; default: all that it has.
@@ -214,9 +213,15 @@ pub(super) struct DevicesArguments {
     /// Prints a JSON object.
     #[arg(long)]
     pub(super) json: bool,
-    /// Prints the numbers of the devices only, as a JSON array, and opens none.
+    /// Prints numbers and names of the devices only, as JSON, and opens none.
     #[arg(long, hide = true)]
     pub(super) list: bool,
+    /// Tests one device, with as much memory as is given, and prints as JSON what is wrong.
+    #[arg(long, hide = true, value_name = "ORDINAL")]
+    pub(super) test: Option<usize>,
+    /// As for `serve`.
+    #[arg(long, hide = true, requires = "test", value_name = "MIB")]
+    pub(super) device_memory_mib: Option<u32>,
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use zkinfer_kernels::select::{Selected, Selection, select};
 use zkinfer_kernels::{CpuBackend, Level, conformance};
 
 use super::arguments::DevicesArguments;
+use super::found::{Listing, Tested};
 use super::print;
 
 /// What a self-test said.
@@ -27,8 +28,12 @@ struct Report {
 /// Exit code 1 if a test failed.
 pub(super) fn devices_command(arguments: &DevicesArguments) -> anyhow::Result<ExitCode> {
     if arguments.list {
-        let ordinals: Vec<usize> = devices().map(|found| found.iter().map(|device| device.ordinal).collect()).unwrap_or_default();
-        return print(&serde_json::to_string(&ordinals)?);
+        return print(&serde_json::to_string(&Listing::of(devices()))?);
+    }
+    if let Some(ordinal) = arguments.test {
+        let limit = arguments.device_memory_mib.map_or(u64::MAX, |mebibytes| u64::from(mebibytes) << 20);
+        let error = open_tested(ordinal, limit).err().map(|error| error.to_string());
+        return print(&serde_json::to_string(&Tested { error })?);
     }
     let report = Report::make(arguments.self_test)?;
     let printed = if arguments.json { print(&serde_json::to_string_pretty(&report.json())?)? } else { print(&report.text())? };

@@ -4,6 +4,7 @@ mod access;
 mod arguments;
 mod certs;
 mod devices;
+mod found;
 mod health;
 mod keys;
 mod logging;

@@ -9,13 +9,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal as signal_of};
-use tokio_util::sync::CancellationToken;
 use zkinfer_kernels::FallbackBackend;
-use zkinfer_kernels::select::{DeviceChoice, Selected, select};
+use zkinfer_kernels::select::{DeviceChoice, Selected, select, select_cpu};
 use zkinfer_server::artifacts::{ArtifactKeys, ArtifactPlace};
 use zkinfer_server::limits::Limits;
 use zkinfer_server::prover::local::LocalProver;
-use zkinfer_server::supervisor::{Children, Supervisor};
+use zkinfer_server::supervisor::{Children, Supervised, Supervisor};
 use zkinfer_server::tls::Transport;
 use zkinfer_server::webhooks::Reach;
 use zkinfer_server::worker::{RemoteOptions, RemoteSource};
@@ -23,6 +22,7 @@ use zkinfer_server::worker_listener::{WorkerListener, WorkerToken};
 use zkinfer_server::{Config, Ended, Role};
 
 use super::arguments::{HttpArguments, ServeArguments};
+use super::found::{Found, Looker};
 use super::worker::{self, WorkerArguments};
 
 pub(super) const FORCED: u8 = 3;
@@ -46,22 +46,24 @@ pub(super) fn serve(arguments: ServeArguments) -> anyhow::Result<ExitCode> {
 
 async fn run(arguments: ServeArguments) -> anyhow::Result<Ended> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "zkinferd");
-    let signal = shutdown_signal()?;
+    let mut signal = Box::pin(shutdown_signal()?);
     let mut config = config(&arguments)?;
     let cache_dir = arguments.cache_dir.clone().unwrap_or_else(|| arguments.data_dir.join("cache"));
-    let ordinals = if has_children(&arguments) { worker::ordinals(&arguments.device).await? } else { Vec::new() };
-    let mut selection = arguments.selection();
-    if !ordinals.is_empty() {
-        // Devices are their children's: this process verifies, which the CPU does.
-        selection.device = DeviceChoice::Cpu;
-    }
-    let Selected { backends, reason } = select(&selection)?;
-    config.workers = if ordinals.is_empty() { arguments.workers.map_or(backends.len(), usize::from) } else { 0 };
-    let prover = LocalProver::over(backends, reason, &cache_dir)?.with_fallbacks(FallbackBackend::reasons);
-    let devices = match ordinals.as_slice() {
-        [] => None,
-        ordinals => Some(DeviceWorkers::start(&arguments, ordinals, cache_dir, &mut config)?),
+    let found = tokio::select! {
+        found = devices_of_children(&arguments) => found?,
+        () = &mut signal => return Ok(Ended::Drained),
     };
+    let Selected { backends, reason } = match &found {
+        // Devices are their children's: this process verifies, which the CPU does.
+        Some(found) => select_cpu(&found.why_cpu()),
+        None => select(&arguments.selection())?,
+    };
+    let has_children = found.as_ref().is_some_and(|found| !found.usable.is_empty());
+    config.workers = if has_children { 0 } else { proofs_at_a_time(arguments.workers, backends.len()) };
+    let prover = LocalProver::over(backends, reason, &cache_dir)?.with_fallbacks(FallbackBackend::reasons);
+    if let Some(found) = found {
+        start_children(&arguments, &found, cache_dir, &mut config)?;
+    }
     let listener = TcpListener::bind(arguments.listen).await.with_context(|| format!("cannot listen on {}", arguments.listen))?;
     if let Some(file) = &arguments.address_file {
         write_address(file, listener.local_addr()?)?;
@@ -71,69 +73,63 @@ async fn run(arguments: ServeArguments) -> anyhow::Result<Ended> {
     }
     let reloaded = config.clone();
     tokio::spawn(reload_at_hangup(signal_of(SignalKind::hangup())?, move || reloaded.reload_changed()));
-    let shutdown = async move {
-        signal.await;
-        if let Some(devices) = devices {
-            // They settle what they do with this service, which therefore ends after them.
-            devices.drain().await;
-        }
+    Ok(zkinfer_server::run(config, Arc::new(prover), listener, signal).await?)
+}
+
+/// The devices that are given to processes of their own; `None` if that was not asked for.
+async fn devices_of_children(arguments: &ServeArguments) -> anyhow::Result<Option<Found>> {
+    let is_asked = arguments.role == Role::All
+        && !arguments.workers_in_process
+        && arguments.workers != Some(0)
+        && arguments.device != DeviceChoice::Cpu;
+    if !is_asked {
+        return Ok(None);
+    }
+    Ok(Some(Looker::of_this_program(arguments.device_memory_mib)?.find(&arguments.device).await?))
+}
+
+/// Of all backends together.
+fn proofs_at_a_time(of_each: Option<u16>, n_backends: usize) -> usize {
+    usize::from(of_each.unwrap_or(1)) * n_backends
+}
+
+/// Starts a worker for each device, in a process of its own; where there is none, that is told.
+fn start_children(arguments: &ServeArguments, found: &Found, cache_dir: PathBuf, config: &mut Config) -> anyhow::Result<()> {
+    let told = Arc::new(Children::default());
+    found.tell(&told);
+    if found.usable.is_empty() {
+        config.children = found.has_failed().then(|| Supervised::nobody(told));
+        return Ok(());
+    }
+    let socket = Arc::new(std::net::TcpListener::bind("127.0.0.1:0").context("cannot listen for workers")?);
+    let server = format!("http://{}", socket.local_addr()?);
+    let token = WorkerToken::random().context("no random bytes")?;
+    let of_worker = WorkerArguments {
+        server: server.clone(),
+        tls_ca: None,
+        tls_cert: None,
+        tls_key: None,
+        name: arguments.worker_name.clone(),
+        cache_dir,
+        device: arguments.device.clone(),
+        device_memory_mib: arguments.device_memory_mib,
+        workers: arguments.workers.unwrap_or(1).max(1),
+        drain_seconds: arguments.drain_seconds,
+        http: HttpArguments::default(),
+        logging: arguments.logging.clone(),
+        child: false,
     };
-    Ok(zkinfer_server::run(config, Arc::new(prover), listener, shutdown).await?)
-}
-
-/// Whether devices are given to processes of their own.
-fn has_children(arguments: &ServeArguments) -> bool {
-    arguments.role == Role::All && !arguments.workers_in_process && arguments.workers != Some(0) && arguments.device != DeviceChoice::Cpu
-}
-
-/// One worker for each device, in a process of its own.
-struct DeviceWorkers {
-    draining: CancellationToken,
-    kept: tokio::task::JoinHandle<bool>,
-}
-
-impl DeviceWorkers {
-    fn start(arguments: &ServeArguments, ordinals: &[usize], cache_dir: PathBuf, config: &mut Config) -> anyhow::Result<Self> {
-        let socket = Arc::new(std::net::TcpListener::bind("127.0.0.1:0").context("cannot listen for workers")?);
-        let server = format!("http://{}", socket.local_addr()?);
-        let token = WorkerToken::random().context("no random bytes")?;
-        let of_worker = WorkerArguments {
-            server: server.clone(),
-            tls_ca: None,
-            tls_cert: None,
-            tls_key: None,
-            name: arguments.worker_name.clone(),
-            cache_dir,
-            device: arguments.device.clone(),
-            device_memory_mib: arguments.device_memory_mib,
-            workers: arguments.workers.unwrap_or(1).max(1),
-            drain_seconds: arguments.drain_seconds,
-            http: HttpArguments::default(),
-            logging: arguments.logging.clone(),
-            child: false,
-        };
-        let children = worker::children(&of_worker, ordinals, Some(token.secret()))?;
-        let options = RemoteOptions { token: Some(token.secret().clone()), ..RemoteOptions::new(server) };
-        let told = Arc::new(Children::default());
-        config.children = Some(told.clone());
-        let supervisor = Supervisor {
-            source: Arc::new(RemoteSource::new(&options)?),
-            health: worker::health(ordinals),
-            patience: of_worker.patience(),
-            children: told,
-        };
-        config.worker_listeners.push(WorkerListener { socket, transport: Transport::Plaintext, token: Some(token), is_own: true });
-        let draining = CancellationToken::new();
-        let kept = tokio::spawn(supervisor.run(children, draining.clone()));
-        Ok(Self { draining, kept })
-    }
-
-    async fn drain(self) {
-        self.draining.cancel();
-        if !matches!(self.kept.await, Ok(true)) {
-            tracing::warn!("a worker of a device had to be killed");
-        }
-    }
+    let children = worker::children(&of_worker, &found.usable, Some(token.secret()))?;
+    let options = RemoteOptions { token: Some(token.secret().clone()), ..RemoteOptions::new(server) };
+    let supervisor = Supervisor {
+        source: Arc::new(RemoteSource::new(&options)?),
+        health: worker::health(&found.usable),
+        patience: of_worker.patience(),
+        children: told,
+    };
+    config.worker_listeners.push(WorkerListener { socket, transport: Transport::Plaintext, token: Some(token), is_own: true });
+    config.children = Some(supervisor.start(children));
+    Ok(())
 }
 
 fn config(arguments: &ServeArguments) -> anyhow::Result<Config> {
@@ -204,5 +200,18 @@ async fn next(terminate: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::proofs_at_a_time;
+
+    #[test]
+    fn proofs_are_counted_for_each_device() {
+        assert_eq!(
+            [(None, 1), (None, 2), (Some(1), 2), (Some(3), 2), (Some(0), 2)].map(|(of_each, n)| proofs_at_a_time(of_each, n)),
+            [1, 2, 2, 6, 0]
+        );
     }
 }

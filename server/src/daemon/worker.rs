@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::{ExitCode, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,17 +25,16 @@ use zkinfer_server::process;
 use zkinfer_server::prover::Prover;
 use zkinfer_server::prover::local::LocalProver;
 use zkinfer_server::supervisor::health::{DeviceHealth, NvmlHealth, Unwatched};
-use zkinfer_server::supervisor::{ChildSpec, Children, DEVICE_LOST, MakeCommand, Patience, Supervisor, Word, WorkReport};
+use zkinfer_server::supervisor::{ChildSpec, Children, DEVICE_LOST, DEVICE_SUSPECTED, MakeCommand, Patience, Supervisor, Word, WorkReport};
 use zkinfer_server::worker::{AfterDeviceLoss, RemoteFiles, RemoteOptions, RemoteSource, Running, WorkDone, WorkerParts, WorkerPool};
 
 use super::arguments::HttpArguments;
+use super::found::{Found, Listed, Looker, number_devices};
 use super::logging::LogArguments;
 use super::serve::{FORCED, reload_at_hangup, shutdown_signal};
 
 /// The environment's variable with the token; no option, which all users of the machine could read.
 pub(super) const TOKEN: &str = "ZKINFER_WORKER_TOKEN";
-/// Devices are numbered as the management library does.
-const DEVICE_ORDER: (&str, &str) = ("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
 /// A child that was told to stop may take this long to notice.
 const GRACE: Duration = Duration::from_secs(5);
 /// Beyond a child's own patience.
@@ -64,14 +64,14 @@ pub(super) struct WorkerArguments {
     /// Circuits and committed weights that can be rebuilt.
     #[arg(long, env = "ZKINFER_CACHE_DIR", default_value = "zkinfer-cache")]
     pub(super) cache_dir: PathBuf,
-    /// Where tasks are done: `auto` (a process for each device, or one on the CPU if there are none), `cpu`, or the numbers of devices as `devices` lists
-    /// them, such as `0,2`.
+    /// Where tasks are done: `auto` (a process for each device that passes its test, or one on the CPU if none does), `cpu`, or the numbers of devices as
+    /// `devices` lists them, such as `0,2`: a process for each of these, which is started again until its device passes.
     #[arg(long, env = "ZKINFER_DEVICE", default_value = "auto", value_name = "auto|cpu|ORDINAL,...")]
     pub(super) device: DeviceChoice,
     /// Memory in MiB that buffers on each device take at most; default: all that it has.
     #[arg(long, env = "ZKINFER_DEVICE_MEMORY_MIB", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) device_memory_mib: Option<u32>,
-    /// Tasks at a time, for each process.
+    /// Tasks at a time on each device, or on the CPU.
     #[arg(long, env = "ZKINFER_WORKERS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(super) workers: u16,
     /// At SIGTERM, running tasks may finish within this many seconds; then they are given back.
@@ -153,9 +153,7 @@ fn command(line: Vec<OsString>, token: Option<SecretString>) -> anyhow::Result<M
     Ok(Arc::new(move || {
         let mut command = tokio::process::Command::new(&program);
         command.args(&line).stderr(Stdio::inherit());
-        if std::env::var_os(DEVICE_ORDER.0).is_none() {
-            command.env(DEVICE_ORDER.0, DEVICE_ORDER.1);
-        }
+        number_devices(&mut command);
         if let Some(token) = &token {
             // What the environment says of TLS is about the public listener.
             ["ZKINFER_TLS_CA", "ZKINFER_TLS_CERT", "ZKINFER_TLS_KEY"].iter().for_each(|name| {
@@ -167,43 +165,26 @@ fn command(line: Vec<OsString>, token: Option<SecretString>) -> anyhow::Result<M
     }))
 }
 
-/// The numbers of the devices that are to be used: none for the CPU.
-///
-/// A process of its own looks at the driver, so that whatever the driver does happens to nobody else.
-pub(super) async fn ordinals(choice: &DeviceChoice) -> anyhow::Result<Vec<usize>> {
-    if *choice == DeviceChoice::Cpu {
-        return Ok(Vec::new());
-    }
-    let make = command(vec!["devices".into(), "--list".into()], None)?;
-    let listing = make().stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = tokio::time::timeout(Duration::from_secs(60), listing).await.context("the devices cannot be listed in time")??;
-    anyhow::ensure!(output.status.success(), "the devices cannot be listed");
-    let there: Vec<usize> = serde_json::from_slice(&output.stdout)?;
-    let DeviceChoice::Ordinals(asked) = choice else { return Ok(there) };
-    if let Some(missing) = asked.iter().find(|ordinal| !there.contains(ordinal)) {
-        anyhow::bail!("device {missing} was asked for, but it is not there; `zkinferd devices` tells which are, and why");
-    }
-    Ok(asked.clone())
-}
-
 /// A child for each device, or one on the CPU.
-pub(super) fn children(arguments: &WorkerArguments, ordinals: &[usize], token: Option<&SecretString>) -> anyhow::Result<Vec<ChildSpec>> {
-    let spec = |name: String, ordinal: Option<usize>| {
-        let device = ordinal.map_or("cpu".to_owned(), |ordinal| ordinal.to_string());
-        Ok(ChildSpec { name, ordinal, command: command(arguments.child_line(&device), token.cloned())? })
-    };
-    if ordinals.is_empty() {
-        return Ok(vec![spec("cpu".to_owned(), None)?]);
+pub(super) fn children(arguments: &WorkerArguments, devices: &[Listed], token: Option<&SecretString>) -> anyhow::Result<Vec<ChildSpec>> {
+    let line = |device: &str| command(arguments.child_line(device), token.cloned());
+    if devices.is_empty() {
+        return Ok(vec![ChildSpec { name: "cpu".to_owned(), title: "cpu".to_owned(), ordinal: None, command: line("cpu")? }]);
     }
-    ordinals.iter().map(|&ordinal| spec(format!("cuda:{ordinal}"), Some(ordinal))).collect()
+    let spec = |device: &Listed| {
+        let command = line(&device.ordinal.to_string())?;
+        Ok(ChildSpec { name: device.short_name(), title: device.title(), ordinal: Some(device.ordinal), command })
+    };
+    devices.iter().map(spec).collect()
 }
 
 /// Health of the devices, as far as it can be told.
-pub(super) fn health(ordinals: &[usize]) -> Arc<dyn DeviceHealth> {
-    if ordinals.is_empty() {
+pub(super) fn health(devices: &[Listed]) -> Arc<dyn DeviceHealth> {
+    if devices.is_empty() {
         return Arc::new(Unwatched);
     }
-    match NvmlHealth::start(ordinals) {
+    let ordinals: Vec<usize> = devices.iter().map(|device| device.ordinal).collect();
+    match NvmlHealth::start(&ordinals) {
         Ok(health) => Arc::new(health),
         Err(error) => {
             tracing::warn!(%error, "the health of devices is not watched");
@@ -220,17 +201,31 @@ fn source(arguments: &WorkerArguments) -> anyhow::Result<Arc<RemoteSource>> {
     Ok(source)
 }
 
+/// Those that were named are used whatever their test says: their processes are started again until it says otherwise.
+async fn devices_to_use(arguments: &WorkerArguments) -> anyhow::Result<Found> {
+    let looker = Looker::of_this_program(arguments.device_memory_mib)?;
+    match &arguments.device {
+        DeviceChoice::Cpu => Ok(Found::default()),
+        DeviceChoice::Auto => looker.tested().await,
+        DeviceChoice::Ordinals(asked) => looker.listed(asked).await,
+    }
+}
+
 async fn supervise(arguments: &WorkerArguments) -> anyhow::Result<ExitCode> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), server = arguments.server, "zkinferd worker");
     let source = source(arguments)?;
-    let signal = shutdown_signal()?;
-    let ordinals = ordinals(&arguments.device).await?;
-    let children = children(arguments, &ordinals, None)?;
+    let mut signal = pin!(shutdown_signal()?);
     let (draining, told) = (CancellationToken::new(), Arc::new(Children::default()));
     let port = arguments.http.port()?;
     let pages = WorkerPages { children: told.clone(), draining: draining.clone() };
     let shown = port.map(|port| tokio::spawn(async move { pages.serve(port, &Limits::default()).await }));
-    let supervisor = Supervisor { source, health: health(&ordinals), patience: arguments.patience(), children: told };
+    let found = tokio::select! {
+        found = devices_to_use(arguments) => found?,
+        () = &mut signal => return Ok(ExitCode::SUCCESS),
+    };
+    found.tell(&told);
+    let children = children(arguments, &found.usable, None)?;
+    let supervisor = Supervisor { source, health: health(&found.usable), patience: arguments.patience(), children: told };
     let kept = tokio::spawn(supervisor.run(children, draining.clone()));
     signal.await;
     tracing::info!("draining");
@@ -259,7 +254,7 @@ async fn child(arguments: &WorkerArguments) -> anyhow::Result<ExitCode> {
         device_bytes: device_bytes(arguments),
         after_device_loss: AfterDeviceLoss::End,
         on_session: Some(Box::new(|session| say(&Word::Session(session.to_owned())))),
-        on_beat: Some(beat(prover, running)),
+        on_beat: Some(beat(prover.clone(), running)),
     };
     let mut pool = WorkerPool::start(parts, arguments.workers.into())?;
     tokio::select! {
@@ -267,12 +262,13 @@ async fn child(arguments: &WorkerArguments) -> anyhow::Result<ExitCode> {
         () = end_of_orders() => {}
         () = pool.ended() => {}
     }
-    let has_lost_device = pool.has_lost_device();
+    // One that did not fail was suspected.
+    let lost = pool.has_lost_device().then(|| if prover.is_degraded() { DEVICE_LOST } else { DEVICE_SUSPECTED });
     let has_drained = pool.drain(Duration::from_secs(arguments.drain_seconds.into()), GRACE).await;
-    Ok(match (has_lost_device, has_drained) {
-        (true, _) => ExitCode::from(DEVICE_LOST),
-        (false, true) => ExitCode::SUCCESS,
-        (false, false) => ExitCode::from(FORCED),
+    Ok(match (lost, has_drained) {
+        (Some(code), _) => ExitCode::from(code),
+        (None, true) => ExitCode::SUCCESS,
+        (None, false) => ExitCode::from(FORCED),
     })
 }
 

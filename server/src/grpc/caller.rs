@@ -19,6 +19,7 @@ use crate::engine::{ArtifactFacts, Operations, Resources, Webhooks};
 use crate::limits::Limits;
 use crate::prover::Prover;
 use crate::scheduler::{CpuPool, Hub};
+use crate::supervisor::Children;
 use crate::webhooks::{Reach, WebhookSeal};
 use crate::worker::Running;
 
@@ -33,6 +34,8 @@ pub(crate) struct App {
     pub(crate) artifacts: PublicArtifacts,
     pub(crate) uploads: Uploads,
     pub(crate) prover: Arc<dyn Prover>,
+    /// Who computes in its stead, if anybody does.
+    pub(crate) children: Option<Arc<Children>>,
     /// For computations that clients wait for.
     pub(crate) cpu: CpuPool,
     /// For checks of workers' proofs, which clients that verify must not hold up, nor the other way round.

@@ -16,7 +16,8 @@ impl SystemService for System {
     async fn get_server_info(&self, request: Request<v1::GetServerInfoRequest>) -> Result<Response<v1::ServerInfo>, Status> {
         let app = &self.0;
         app.unary(request, async |caller: Caller, _| {
-            let backend = app.prover.backend();
+            let of_children = app.children.as_ref().and_then(|children| children.backend());
+            let backend = of_children.unwrap_or_else(|| app.prover.backend());
             Ok(v1::ServerInfo {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 backend: backend.name,

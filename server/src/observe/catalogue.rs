@@ -115,8 +115,8 @@ pub const CATALOGUE: &[Described] = &[
     gauge("process_start_time_seconds", &[], "When the process started, in seconds since 1970"),
 ];
 
-/// Metrics of a worker elsewhere, beside those of its devices, its process and its version, which are the service's. Its devices go by name, such as
-/// `cuda:0`.
+/// Metrics of processes for devices, which a worker elsewhere and a service with devices keep, beside those of devices, process and version, which all tell.
+/// Devices go by name, such as `cuda:0`.
 pub const WORKER_CATALOGUE: &[Described] = &[
     gauge("zkinfer_worker_up", &["device"], "Whether the device's process runs and has a session with the service"),
     counter("zkinfer_worker_starts_total", &["device"], "Processes that were started for the device"),
@@ -127,6 +127,13 @@ pub const WORKER_CATALOGUE: &[Described] = &[
         &["device"],
         "Resident memory of the device's process, as it told last; 0 while there is none",
     ),
+    gauge(
+        "zkinfer_device_cordoned",
+        &["device"],
+        "Whether nothing is started on a device any more: it failed its self-test, its driver called it broken, or it was suspected again and \
+         again",
+    ),
+    gauge("zkinfer_device_watched", &["device"], "Whether NVML tells at once when a device breaks; else its process finds out"),
 ];
 
 /// The entry of a metric.

@@ -9,6 +9,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeG
 use prometheus_client::metrics::MetricType;
 
 use super::catalogue::{Kind, described};
+use super::children::Told;
 use super::devices::DeviceReport;
 use super::process;
 use crate::prover::Prover;
@@ -78,11 +79,16 @@ impl fmt::Debug for DeviceCollector {
 }
 
 impl Collector for DeviceCollector {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let reports: NamedReports = match &self.children {
-            Some(children) => children.states().into_iter().map(|(name, child)| (name, child.work.device)).collect(),
-            None => self.prover.devices().into_iter().enumerate().map(|(device, report)| (device.to_string(), report)).collect(),
-        };
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        if let Some(children) = &self.children {
+            let told = Told(children.states());
+            if told.has_children() {
+                return told.encode(encoder);
+            }
+            // Its devices were all passed over: it computes itself.
+            told.encode_cordoned(&mut encoder)?;
+        }
+        let reports = self.prover.devices().into_iter().enumerate().map(|(device, report)| (device.to_string(), report)).collect();
         encode_devices(&reports, encoder)
     }
 }

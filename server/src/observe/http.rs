@@ -23,6 +23,7 @@ use super::latest::Latest;
 use super::metrics::{Metrics, StateLabel};
 use crate::engine::{Engine, QueueFacts};
 use crate::limits::Limits;
+use crate::supervisor::Children;
 
 /// How long a count of the queue is waited for before the metrics are shown with the one before.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -100,6 +101,8 @@ pub(crate) struct Side {
     /// Not held: its files are free as soon as the service has ended.
     pub(crate) engine: Weak<dyn Engine>,
     pub(crate) health: Health,
+    /// Who computes in this process's stead, if anybody does.
+    pub(crate) children: Option<Arc<Children>>,
     pub(crate) watchers: Arc<Semaphore>,
     pub(crate) most_watchers: usize,
     /// The pages below `/dashboard/`.
@@ -163,7 +166,15 @@ async fn readyz(State(shared): State<Shared>) -> Response {
         Readiness::Ready => StatusCode::OK,
         Readiness::Draining | Readiness::NoDatabase(_) | Readiness::NoTokenKeys => StatusCode::SERVICE_UNAVAILABLE,
     };
-    (code, format!("{readiness}\n")).into_response()
+    (code, format!("{readiness}{}\n", remark(&shared.side, &readiness))).into_response()
+}
+
+/// A service whose devices are all gone takes calls none the less: results are read, and jobs wait for whoever computes next.
+fn remark(side: &Side, readiness: &Readiness) -> String {
+    match side.children.as_ref().and_then(|children| children.none_left()) {
+        Some(cause) if *readiness == Readiness::Ready => format!("; but nothing is computed here, since every device is cordoned: {cause}"),
+        _ => String::new(),
+    }
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {
@@ -230,6 +241,7 @@ mod tests {
             metrics: Arc::new(Metrics::new(Vec::new())),
             engine: Weak::<SqlEngine>::new(),
             health: Health::asking(Arc::new(|| Box::pin(async { Ok(()) }))),
+            children: None,
             watchers: Arc::new(Semaphore::new(1)),
             most_watchers: 1,
             dashboard: Router::new(),

@@ -8,6 +8,7 @@
 //! - [`start_logging`] makes log lines, and sends traces to a collector.
 
 mod catalogue;
+mod children;
 mod collectors;
 mod connections;
 pub mod cost;

@@ -1,7 +1,6 @@
 //! The HTTP port of a worker: `/livez`, `/readyz` and `/metrics` of the process that keeps the children, with what each of them tells of itself, its
 //! device and its work.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,16 +10,17 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::encoding::prometheus_text::{CONTENT_TYPE, encode};
-use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, NoLabelSet};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
-use super::collectors::{ProcessCollector, begin, encode_devices};
+use super::children::Told;
+use super::collectors::{ProcessCollector, begin};
 use super::http::HttpPort;
 use super::http_server::serve;
 use crate::limits::Limits;
-use crate::supervisor::{ChildState, Children};
+use crate::supervisor::Children;
 
 /// What the port tells of.
 #[derive(Clone)]
@@ -76,13 +76,16 @@ impl Shown {
 
 /// Ready: a child has a session with the service. One whose device failed for good does not keep the others from work.
 async fn readyz(State(Shown { pages, .. }): State<Shown>) -> Response {
-    let is_connected = pages.children.states().values().any(|child| child.has_session);
-    let (code, text) = match (pages.draining.is_cancelled(), is_connected) {
-        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining: the worker is shutting down\n"),
-        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "no child has a session with the service\n"),
-        (false, true) => (StatusCode::OK, "ready\n"),
-    };
-    (code, text).into_response()
+    if pages.draining.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining: the worker is shutting down\n").into_response();
+    }
+    if let Some(cause) = pages.children.none_left() {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("every device is cordoned: {cause}\n")).into_response();
+    }
+    match pages.children.states().values().any(|child| child.has_session) {
+        true => (StatusCode::OK, "ready\n").into_response(),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "no child has a session with the service\n").into_response(),
+    }
 }
 
 async fn metrics(State(shown): State<Shown>) -> Response {
@@ -96,45 +99,5 @@ struct Version;
 impl Collector for Version {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         begin(&mut encoder, "zkinfer_build_info")?.encode_family(&[("version", env!("CARGO_PKG_VERSION"))])?.encode_gauge(&1)
-    }
-}
-
-/// Children by name: that of their device.
-#[derive(Debug)]
-struct Told(BTreeMap<String, ChildState>);
-
-impl Collector for Told {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return Ok(());
-        }
-        self.gauge(&mut encoder, "zkinfer_worker_up", |child| i64::from(child.has_session))?;
-        self.counter(&mut encoder, "zkinfer_worker_starts_total", |child| child.n_starts)?;
-        self.counter(&mut encoder, "zkinfer_worker_tasks_total", |child| child.work.n_ended)?;
-        self.counter(&mut encoder, "zkinfer_worker_busy_seconds_total", |child| child.work.busy_ms as f64 / 1000.0)?;
-        self.gauge(&mut encoder, "zkinfer_worker_resident_memory_bytes", |child| {
-            i64::try_from(child.work.resident_bytes).unwrap_or(i64::MAX)
-        })?;
-        let devices = self.0.iter().map(|(name, child)| (name.clone(), child.work.device)).collect();
-        encode_devices(&devices, encoder)
-    }
-}
-
-impl Told {
-    fn gauge(&self, encoder: &mut DescriptorEncoder<'_>, name: &'static str, value: impl Fn(&ChildState) -> i64) -> fmt::Result {
-        let mut family = begin(encoder, name)?;
-        self.0.iter().try_for_each(|(device, child)| family.encode_family(&[("device", device.as_str())])?.encode_gauge(&value(child)))
-    }
-
-    fn counter<V: EncodeCounterValue>(
-        &self,
-        encoder: &mut DescriptorEncoder<'_>,
-        name: &'static str,
-        value: impl Fn(&ChildState) -> V,
-    ) -> fmt::Result {
-        let mut family = begin(encoder, name)?;
-        self.0.iter().try_for_each(|(device, child)| {
-            family.encode_family(&[("device", device.as_str())])?.encode_counter::<NoLabelSet, _, u64>(&value(child), None)
-        })
     }
 }

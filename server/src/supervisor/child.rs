@@ -10,6 +10,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
+use super::children::Death;
+use super::suspicions::Suspicions;
 use super::words::Word;
 use super::{ChildSpec, Supervisor};
 use crate::worker::SourceError;
@@ -60,14 +62,14 @@ struct Running {
 impl Keeper {
     /// Keeps the child until the supervisor drains.
     pub(super) async fn keep(self) -> Ended {
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut suspicions) = (Backoff::default(), Suspicions::default());
         while !self.draining.is_cancelled() {
             let started = Instant::now();
             match self.start() {
                 Ok(running) => {
                     tracing::info!(child = self.spec.name, pid = running.child.id(), "started");
                     self.parts.children.started(&self.spec.name);
-                    if let Some(ended) = self.attend(running).await {
+                    if let Some(ended) = self.attend(running, &mut suspicions).await {
                         return ended;
                     }
                 }
@@ -89,29 +91,42 @@ impl Keeper {
     }
 
     /// Attends to a child until it ends. `None`: start another.
-    async fn attend(&self, mut running: Running) -> Option<Ended> {
+    async fn attend(&self, mut running: Running, suspicions: &mut Suspicions) -> Option<Ended> {
         let why = self.listen(&mut running).await;
         let (status, was_killed) = match &why {
             None => (running.child.wait().await, false),
             Some(why) => {
                 if let Why::Sick(reason) = why {
-                    tracing::error!(child = self.spec.name, reason, "its device is cordoned");
+                    self.cordon(reason);
                 }
                 self.drain(&mut running).await
             }
         };
         self.hear_last_words(&mut running).await;
-        self.parts.children.ended(&self.spec.name);
+        let code = status.as_ref().ok().and_then(ExitStatus::code).and_then(|code| u8::try_from(code).ok());
+        let is_given_up = matches!(code, Some(DEVICE_LOST | DEVICE_SUSPECTED));
+        self.parts.children.ended(&self.spec.name, if is_given_up { Death::DeviceGivenUp } else { Death::Other });
         self.settle(&running, status).await;
-        match why {
-            None => None,
-            Some(Why::Draining) => Some(if was_killed { Ended::Killed } else { Ended::Drained }),
-            Some(Why::Sick(_)) => {
-                // Nobody computes there until an operator has looked at it, and starts the supervisor again.
-                self.draining.cancelled().await;
-                Some(Ended::Drained)
-            }
+        let is_cordoned = match why {
+            Some(Why::Draining) => return Some(if was_killed { Ended::Killed } else { Ended::Drained }),
+            Some(Why::Sick(_)) => true,
+            // A processor that is suspected is not cordoned: what it did may be at fault, and nothing might be left.
+            None => code == Some(DEVICE_SUSPECTED) && self.spec.ordinal.is_some() && suspicions.are_enough(Instant::now()),
+        };
+        if !is_cordoned {
+            return None;
         }
+        if why.is_none() {
+            self.cordon("it was suspected again and again to compute wrongly, though it passes its self-test");
+        }
+        // Nobody computes there until an operator has looked at it, and starts the supervisor again.
+        self.draining.cancelled().await;
+        Some(Ended::Drained)
+    }
+
+    fn cordon(&self, reason: &str) {
+        tracing::error!(child = self.spec.name, reason, "its device is cordoned");
+        self.parts.children.cordon(&self.spec.name, reason);
     }
 
     /// Listens until the child has ended (`None`), or must.
@@ -168,7 +183,10 @@ impl Keeper {
 
     async fn sickness(&self) -> Option<String> {
         let (health, ordinal) = (self.parts.health.clone(), self.spec.ordinal?);
-        tokio::task::spawn_blocking(move || health.sickness(ordinal)).await.ok().flatten()
+        let look = move || (health.is_watched(ordinal), health.sickness(ordinal));
+        let (is_watched, sickness) = tokio::task::spawn_blocking(look).await.ok()?;
+        self.parts.children.watched(&self.spec.name, is_watched);
+        sickness
     }
 
     /// Lets the child finish or give back what it does; kills it if that takes too long. Answers whether it was killed.
@@ -198,7 +216,8 @@ impl Keeper {
 
     /// A child that ended by itself closed its session; one that was killed, or crashed, could not.
     async fn settle(&self, running: &Running, status: std::io::Result<ExitStatus>) {
-        let has_closed = status.as_ref().is_ok_and(|status| status.code().is_some_and(|code| code == 0 || code == i32::from(DEVICE_LOST)));
+        let closing = [0, i32::from(DEVICE_LOST), i32::from(DEVICE_SUSPECTED)];
+        let has_closed = status.as_ref().is_ok_and(|status| status.code().is_some_and(|code| closing.contains(&code)));
         match &status {
             Ok(status) => tracing::warn!(child = self.spec.name, %status, "ended"),
             Err(error) => tracing::error!(child = self.spec.name, %error, "its end is not known"),
@@ -221,6 +240,8 @@ impl Keeper {
 
 /// Exit code of a child whose device was lost, after it settled what it did.
 pub const DEVICE_LOST: u8 = 4;
+/// The same of one whose device did not fail, but is suspected to compute wrongly.
+pub const DEVICE_SUSPECTED: u8 = 5;
 
 async fn kill(child: &mut Child) {
     if let Err(error) = child.kill().await {

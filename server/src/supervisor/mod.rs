@@ -6,18 +6,23 @@
 
 mod backoff;
 mod child;
+mod children;
 pub mod health;
 mod report;
+mod supervised;
+mod suspicions;
 mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use child::DEVICE_LOST;
+pub use child::{DEVICE_LOST, DEVICE_SUSPECTED};
 use child::{Ended, Keeper};
+pub use children::{ChildState, Children};
 use futures::future::join_all;
 use health::DeviceHealth;
-pub use report::{ChildState, Children, WorkReport};
+pub use report::WorkReport;
+pub use supervised::Supervised;
 use tokio_util::sync::CancellationToken;
 pub use words::Word;
 
@@ -29,8 +34,10 @@ pub type MakeCommand = Arc<dyn Fn() -> tokio::process::Command + Send + Sync>;
 /// A child to keep.
 #[derive(Clone)]
 pub struct ChildSpec {
-    /// For logs, such as `cuda:0`.
+    /// For logs and metrics, such as `cuda:0`.
     pub name: String,
+    /// For people, such as `cuda:0 (NVIDIA H100)`.
+    pub title: String,
     /// Its device, as the driver numbers them; `None`: the CPU.
     pub ordinal: Option<usize>,
     /// Starts it.
@@ -87,6 +94,7 @@ impl Supervisor {
     pub async fn run(self, children: Vec<ChildSpec>, draining: CancellationToken) -> bool {
         let parts = Arc::new(self);
         let keep = |spec: ChildSpec| {
+            parts.children.keep(&spec);
             let keeper = Keeper { parts: parts.clone(), spec, draining: draining.clone() };
             tokio::spawn(keeper.keep())
         };
@@ -102,5 +110,10 @@ impl Supervisor {
             }
         }
         all_drained
+    }
+
+    /// The same, beside what runs here: the answer lets them drain.
+    pub fn start(self, children: Vec<ChildSpec>) -> Supervised {
+        Supervised::begin(self, children)
     }
 }

@@ -1,13 +1,11 @@
-//! What children have done, as they tell their supervisor, for whoever asks the supervisor.
+//! What a child has done, as it tells its supervisor.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use zkinfer_circuits::backend::{Condition, DeviceMemory};
 
-use super::words::{NoWord, Word};
+use super::words::NoWord;
 use crate::observe::DeviceReport;
 
 /// What a child has done since it started, and how its device is.
@@ -57,7 +55,7 @@ impl FromStr for WorkReport {
 
 impl WorkReport {
     /// Together with what earlier processes for the same device did. What process and device are like is what the last one says.
-    fn after(self, earlier: Self) -> Self {
+    pub(super) fn after(self, earlier: Self) -> Self {
         let (mut condition, before) = (self.device.condition, earlier.device.condition);
         condition.n_fallbacks_memory = condition.n_fallbacks_memory.saturating_add(before.n_fallbacks_memory);
         condition.n_fallbacks_device = condition.n_fallbacks_device.saturating_add(before.n_fallbacks_device);
@@ -70,66 +68,11 @@ impl WorkReport {
     }
 }
 
-/// A child as its supervisor knows it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ChildState {
-    /// Its process runs and has opened a session.
-    pub has_session: bool,
-    /// Processes that were started for it.
-    pub n_starts: u64,
-    /// What they did, all together.
-    pub work: WorkReport,
-    /// What those before this one did.
-    earlier: WorkReport,
-}
-
-/// All children, by name. What a supervisor writes and others read.
-#[derive(Debug, Default)]
-pub struct Children(Mutex<BTreeMap<String, ChildState>>);
-
-impl Children {
-    /// As they are now.
-    pub fn states(&self) -> BTreeMap<String, ChildState> {
-        self.lock().clone()
-    }
-
-    pub(super) fn started(&self, name: &str) {
-        let mut children = self.lock();
-        let child = children.entry(name.to_owned()).or_default();
-        child.n_starts += 1;
-    }
-
-    pub(super) fn heard(&self, name: &str, word: &Word) {
-        let mut children = self.lock();
-        let child = children.entry(name.to_owned()).or_default();
-        match word {
-            Word::Session(_) => child.has_session = true,
-            Word::Beat => {}
-            Word::Work(report) => child.work = report.after(child.earlier),
-        }
-    }
-
-    pub(super) fn ended(&self, name: &str) {
-        let mut children = self.lock();
-        let child = children.entry(name.to_owned()).or_default();
-        child.has_session = false;
-        // Nothing runs, and nothing lies in any memory any more.
-        child.work.resident_bytes = 0;
-        child.work.device =
-            DeviceReport { jobs: 0, condition: Condition { memory: None, ..child.work.device.condition }, ..child.work.device };
-        child.earlier = child.work;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, ChildState>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn report(n_ended: u64, memory: Option<DeviceMemory>) -> WorkReport {
+    pub(in crate::supervisor) fn report(n_ended: u64, memory: Option<DeviceMemory>) -> WorkReport {
         let condition = Condition { memory, n_fallbacks_memory: 2, n_fallbacks_device: 3 };
         WorkReport { n_ended, busy_ms: 1500, resident_bytes: 4096, device: DeviceReport { jobs: 1, is_degraded: true, condition } }
     }
@@ -144,26 +87,5 @@ mod tests {
         {
             assert_eq!(other.parse::<WorkReport>(), Err(NoWord), "{other}");
         }
-    }
-
-    #[test]
-    fn what_the_dead_have_done_is_not_forgotten() {
-        let children = Children::default();
-        for n_ended in [5, 3] {
-            children.started("cuda:0");
-            children.heard("cuda:0", &Word::Session("s".into()));
-            // Each report is the whole of one process.
-            for n_ended in 0..=n_ended {
-                children.heard("cuda:0", &Word::Work(report(n_ended, Some(DeviceMemory::default()))));
-            }
-            let child = children.states()["cuda:0"];
-            assert!(child.has_session && child.work.resident_bytes == 4096);
-            children.ended("cuda:0");
-        }
-        let child = children.states()["cuda:0"];
-        assert_eq!((child.has_session, child.n_starts, child.work.n_ended, child.work.busy_ms), (false, 2, 8, 3000));
-        assert_eq!(child.work.resident_bytes, 0);
-        let DeviceReport { jobs, condition, .. } = child.work.device;
-        assert_eq!((jobs, condition), (0, Condition { memory: None, n_fallbacks_memory: 4, n_fallbacks_device: 6 }));
     }
 }

@@ -6,6 +6,7 @@ mod batch;
 mod crash;
 mod daemon;
 mod deletion;
+mod device_processes;
 mod drain;
 mod errors;
 mod faulty_store;

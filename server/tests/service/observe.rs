@@ -13,12 +13,12 @@ use zkinfer_server::observe::{CATALOGUE, Exposure, HttpPort};
 
 use crate::harness::{Client, ENDLESS, Service, config, job_request};
 
-fn loopback() -> HttpPort {
+pub(crate) fn loopback() -> HttpPort {
     HttpPort::bind("127.0.0.1:0".parse().unwrap(), Exposure::Loopback).unwrap()
 }
 
 /// Code, head and body of an answer.
-async fn get(address: SocketAddr, path: &str) -> (u16, String, String) {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
