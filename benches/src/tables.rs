@@ -31,6 +31,7 @@ pub fn blocks(results: &Path) -> anyhow::Result<Vec<Block>> {
         Block { file: "README.md", name: "measures", text: measures(results)? },
         Block { file: "SECURITY.md", name: "figures", text: figures() },
         Block { file: "docs/RELIABILITY.md", name: "chaos", text: reliability::chaos(results)? },
+        Block { file: "docs/RELIABILITY.md", name: "faults", text: reliability::faults(results)? },
         Block { file: "docs/RELIABILITY.md", name: "horizontal", text: reliability::horizontal(results)? },
         Block { file: "docs/RELIABILITY.md", name: "load", text: reliability::load(results)? },
         Block { file: "docs/RELIABILITY.md", name: "overhead", text: reliability::overhead(results)? },

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use zkinfer_benches::chaos::{Run, limits, plan, run};
 use zkinfer_benches::cluster::postgres::Postgres;
-use zkinfer_benches::cluster::{Clocks, Layout, Network, Servers, Store};
+use zkinfer_benches::cluster::{Clocks, Disks, Layout, Network, Servers, Store};
 use zkinfer_benches::record::Record;
 
 /// Starts a service and workers, asks for proofs while processes are killed (kill -9) and started again, then checks every job: at its end, one result
@@ -101,6 +101,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         cache_dir: arguments.cache_dir.clone(),
         clocks: if arguments.skewed_clocks { Clocks::Skewed } else { Clocks::Right },
         network: if arguments.namespaces { Network::Namespaces } else { Network::Loopback },
+        disks: Disks::default(),
     };
     let strikes = plan::strikes(arguments.seed, arguments.jobs, arguments.kills, &layout);
     let name = arguments.name.clone().unwrap_or_else(|| format!("chaos-{}", arguments.store.name()));

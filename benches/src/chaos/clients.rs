@@ -14,6 +14,8 @@ use zkinfer_client::proto::{CreateJobRequest, Input, Job, Privacy, WaitJobReques
 use zkinfer_client::{ContextNonce, Refusal, RefusalKind, WireDuration};
 use zkinfer_proto::v1::proof_service_client::ProofServiceClient;
 
+use super::invariants::End;
+
 type Proofs = ProofServiceClient<Channel>;
 
 /// Elements of an input of the bundled mlp-breast-cancer.
@@ -54,6 +56,8 @@ pub struct Accepted {
     pub name: String,
     /// What its proof is bound to.
     pub nonce: ContextNonce,
+    /// How it may end.
+    pub end: End,
 }
 
 /// Many clients.
@@ -67,6 +71,8 @@ pub struct Clients {
     pub seed: u64,
     /// Jobs that are under way at a time.
     pub n_at_once: usize,
+    /// How their jobs may end.
+    pub end: End,
     /// What they see.
     pub seen: Arc<Seen>,
 }
@@ -93,9 +99,18 @@ impl Clients {
         Ok(accepted)
     }
 
+    /// Creates a job, again and again until it is acknowledged.
+    ///
+    /// # Errors
+    /// The service refuses it for good.
+    pub async fn begin(&self, index: usize) -> anyhow::Result<Accepted> {
+        let nonce = self.nonce(index);
+        let job = self.create(index, &self.request(index)).await?;
+        Ok(Accepted { name: job.name, nonce, end: self.end })
+    }
+
     async fn job(&self, index: usize) -> anyhow::Result<Accepted> {
-        let nonce = ContextNonce::of_context(format!("chaos {} {index}", self.seed).as_bytes());
-        let request = self.request(index, nonce);
+        let request = self.request(index);
         let job = self.create(index, &request).await?;
         if index.is_multiple_of(REPLAY_EVERY) {
             self.seen.n_replays.fetch_add(1, Ordering::Relaxed);
@@ -107,10 +122,16 @@ impl Clients {
         // Where it was not created, if there is more than one server.
         self.wait(index + 1, &job.name).await?;
         self.seen.n_done.fetch_add(1, Ordering::Relaxed);
-        Ok(Accepted { name: job.name, nonce })
+        Ok(Accepted { name: job.name, nonce: self.nonce(index), end: self.end })
     }
 
-    fn request(&self, index: usize, nonce: ContextNonce) -> CreateJobRequest {
+    /// What the proof of a job is bound to.
+    pub fn nonce(&self, index: usize) -> ContextNonce {
+        ContextNonce::of_context(format!("chaos {} {index}", self.seed).as_bytes())
+    }
+
+    /// Asks for a job, under a request id of its own.
+    pub fn request(&self, index: usize) -> CreateJobRequest {
         let mut random = StdRng::seed_from_u64(self.seed ^ index as u64);
         let values: Vec<u8> = (0..INPUT_BYTES).map(|_| random.r#gen()).collect();
         let input = Input { source: Some(input::Source::Inline(values)), encoding: input::Encoding::Uint8.into() };
@@ -118,7 +139,7 @@ impl Clients {
             model: self.model.clone(),
             input: Some(input),
             privacy: Privacy::InputCommitted.into(),
-            context_nonce: nonce.to_bytes().to_vec(),
+            context_nonce: self.nonce(index).to_bytes().to_vec(),
             ..Job::default()
         };
         CreateJobRequest { job: Some(job), request_id: uuid::Uuid::new_v4().to_string(), ..CreateJobRequest::default() }
@@ -132,7 +153,11 @@ impl Clients {
         self.until_answered(server, "CreateJob", call).await
     }
 
-    async fn wait(&self, server: usize, name: &str) -> anyhow::Result<()> {
+    /// Waits for the end of a job, at one server and then another.
+    ///
+    /// # Errors
+    /// The service refuses for good.
+    pub async fn wait(&self, server: usize, name: &str) -> anyhow::Result<()> {
         let timeout = Some(WireDuration { seconds: WAIT_SECONDS, nanos: 0 });
         let request = WaitJobRequest { name: name.to_owned(), timeout };
         let call = |mut proofs: Proofs| {

@@ -27,9 +27,26 @@ pub struct Findings {
 
 /// How a job may end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+pub enum End {
+    /// With a proof.
     Proven,
-    Poisoned,
+    /// With a proof, or POISONED.
+    ProvenOrPoisoned,
+    /// Failed, for this reason.
+    Failed(&'static str),
+}
+
+const POISONED: &str = "POISONED";
+
+impl End {
+    /// The one of two that a job has come to, if it failed with `reason`.
+    fn reached(self, reason: Option<&str>) -> Self {
+        match self {
+            Self::ProvenOrPoisoned if reason == Some(POISONED) => Self::Failed(POISONED),
+            Self::ProvenOrPoisoned => Self::Proven,
+            end => end,
+        }
+    }
 }
 
 impl Findings {
@@ -87,11 +104,15 @@ async fn check_job(
     let job = client.job(name).await?;
     *findings.states.entry(job.state().as_str_name()).or_default() += 1;
     findings.require(is_final(job.state()), || format!("{name} is {}", job.state().as_str_name()));
-    let is_poisoned = job.state() == job::State::Failed && job.failure.as_ref().is_some_and(|failure| failure.reason == "POISONED");
-    let end = if is_poisoned { End::Poisoned } else { End::Proven };
+    let failed_with = job.failure.as_ref().filter(|_| job.state() == job::State::Failed).map(|failure| failure.reason.as_str());
+    let end = accepted.end.reached(failed_with);
     let is_proven = job.state() == job::State::Succeeded && job.result.is_some();
-    findings.require(is_proven || is_poisoned, || format!("{name} ended {}: {:?}", job.state().as_str_name(), job.failure));
-    findings.poisoned += usize::from(is_poisoned);
+    let is_right = match end {
+        End::Failed(reason) => failed_with == Some(reason) && job.result.is_none(),
+        End::Proven | End::ProvenOrPoisoned => is_proven,
+    };
+    findings.require(is_right, || format!("{name} ended {}, not {end:?}: {:?}", job.state().as_str_name(), job.failure));
+    findings.poisoned += usize::from(failed_with == Some(POISONED));
     if is_proven {
         let documents = client.documents(&job).await?;
         let verified = verify_locally(&documents.key, &documents.statement, &documents.proof, &ALL_PROFILES, accepted.nonce);
@@ -124,16 +145,17 @@ async fn check_events(
         sequences.push(event.sequence);
     }
     findings.require(sequences == (1..=last_sequence).collect::<Vec<_>>(), || format!("{name} has the events {sequences:?}"));
-    let n_expected = usize::from(end == End::Proven);
+    let n_expected = usize::from(!matches!(end, End::Failed(_)));
     findings.require(n_results == n_expected && n_final == 1, || format!("{name} has {n_results} results and {n_final} ends"));
     Ok(())
 }
 
-/// Each task was done, and one attempt gave what was taken; or one was lost with its worker more than once.
+/// Each task was done, and one attempt gave what was taken; or one failed: of a poisoned job, after it was lost with its worker more than once.
 fn check_tasks(name: &str, tasks: &[JobTask], end: End, findings: &mut Findings) {
     findings.require(!tasks.is_empty(), || format!("{name} has no tasks"));
     for task in tasks {
-        findings.require(task.state == "DONE" || end == End::Poisoned, || format!("{name}: task {} is {}", task.name, task.state));
+        let is_ended = task.state == "DONE" || matches!(end, End::Failed(_));
+        findings.require(is_ended, || format!("{name}: task {} is {}", task.name, task.state));
         let (mut n_done, mut n_lost) = (0, 0);
         for attempt in &task.attempts {
             let outcome = if attempt.outcome.is_empty() { "RUNNING" } else { attempt.outcome.as_str() };
@@ -145,11 +167,10 @@ fn check_tasks(name: &str, tasks: &[JobTask], end: End, findings: &mut Findings)
             n_lost += usize::from(outcome == "LOST");
             findings.require(outcome != "RUNNING", || format!("{name}: an attempt at {} never ended", task.name));
         }
-        match end {
-            End::Proven => findings.require(n_done == 1, || format!("{name}: task {} was done {n_done} times", task.name)),
-            End::Poisoned => {
-                findings.require(task.state != "FAILED" || n_lost >= 2, || format!("{name}: {} was lost {n_lost} times", task.name))
-            }
+        let is_once = n_done == 1 || (n_done == 0 && matches!(end, End::Failed(_)));
+        findings.require(is_once, || format!("{name}: task {} was done {n_done} times", task.name));
+        if end == End::Failed(POISONED) {
+            findings.require(task.state != "FAILED" || n_lost >= 2, || format!("{name}: {} was lost {n_lost} times", task.name));
         }
     }
 }

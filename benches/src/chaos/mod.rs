@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clients::{Accepted, Clients, Seen};
-use invariants::Findings;
+use invariants::{End, Findings};
 use plan::Strike;
 use zkinfer_client::{Client, ClientOptions, MediaType, ModelRequest, RetryPolicy, UploadSource};
 use zkinfer_server::limits::Limits;
@@ -20,7 +20,7 @@ use crate::cluster::{Cluster, Layout, Servers, Victim};
 use crate::record::Record;
 
 /// The smallest bundled network, quantized: a proof takes less than a second.
-const NETWORK: &str = "mlp-breast-cancer/model_uint8_per_channel_qdq.onnx";
+pub const NETWORK: &str = "mlp-breast-cancer/model_uint8_per_channel_qdq.onnx";
 /// If no job ends for so long, the next kill comes nevertheless.
 const STALLED: Duration = Duration::from_secs(20);
 /// Between two looks at how many jobs are done.
@@ -76,7 +76,8 @@ pub async fn run(layout: &Layout, run: &Run, strikes: &[Strike], models: &Path, 
     let client = Client::connect_with(&cluster.addresses()[0], ClientOptions { retry, ..ClientOptions::default() }).await?;
     let model = register(&client, &models.join(NETWORK)).await?;
     let seen = Arc::new(Seen::default());
-    let clients = Clients { channels: cluster.channels()?, model, seed: run.seed, n_at_once: run.n_at_once, seen: seen.clone() };
+    let (channels, end) = (cluster.channels()?, End::ProvenOrPoisoned);
+    let clients = Clients { channels, model, seed: run.seed, n_at_once: run.n_at_once, end, seen: seen.clone() };
     let began = Instant::now();
     let asking = tokio::spawn({
         let (clients, n_jobs) = (clients.clone(), run.n_jobs);
@@ -96,7 +97,11 @@ pub async fn run(layout: &Layout, run: &Run, strikes: &[Strike], models: &Path, 
     Ok(findings)
 }
 
-async fn register(client: &Client, network: &Path) -> anyhow::Result<String> {
+/// Registers a network and answers its model's name, once it is ready.
+///
+/// # Errors
+/// No such file, or the service refuses it.
+pub async fn register(client: &Client, network: &Path) -> anyhow::Result<String> {
     let network = client.upload(&UploadSource::File(network.to_owned()), MediaType::Onnx).await?;
     let model = client.create_model(&ModelRequest::new("chaos", network.name)).await?;
     client.finish_model(&model.name, |_| {}).await?;

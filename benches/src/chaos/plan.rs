@@ -63,13 +63,14 @@ fn victim(random: &mut StdRng, layout: &Layout) -> Victim {
 mod tests {
     use super::*;
     use crate::chaos::limits;
-    use crate::cluster::{Clocks, Servers};
+    use crate::cluster::{Clocks, Disks, Servers};
 
     fn layout(store: Store, network: Network) -> Layout {
         let limits = limits(Duration::from_secs(3));
         let (program, cache_dir) = ("zkinferd".into(), None);
         let servers = Servers::Roles { n_apis: 2, n_schedulers: 2 };
-        Layout { program, store, servers, limits, workers_in_server: 1, n_workers: 2, cache_dir, clocks: Clocks::Right, network }
+        let (clocks, disks) = (Clocks::Right, Disks::default());
+        Layout { program, store, servers, limits, workers_in_server: 1, n_workers: 2, cache_dir, clocks, network, disks }
     }
 
     #[test]

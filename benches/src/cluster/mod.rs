@@ -67,6 +67,14 @@ const FAKETIME: &[&str] =
     &["/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1"];
 
 impl Clocks {
+    /// Whether this machine can have them.
+    ///
+    /// # Errors
+    /// libfaketime is not installed.
+    pub fn check(self) -> anyhow::Result<()> {
+        self.environment("+0").map(drop)
+    }
+
     /// What makes a process believe in a clock that is off by `offset`.
     fn environment(self, offset: &str) -> anyhow::Result<Environment> {
         if self == Self::Right {
@@ -128,6 +136,17 @@ pub struct Layout {
     pub clocks: Clocks,
     /// Where workers are.
     pub network: Network,
+    /// Where what must last lies.
+    pub disks: Disks,
+}
+
+/// Folders for what must last; `None`: where the cluster keeps the rest.
+#[derive(Clone, Debug, Default)]
+pub struct Disks {
+    /// Of servers: artifacts, uploads, and SQLite.
+    pub data: Option<PathBuf>,
+    /// Of PostgreSQL.
+    pub database: Option<PathBuf>,
 }
 
 /// Whom a kill meets.
@@ -172,7 +191,10 @@ impl Cluster {
         let folder = tempfile::Builder::new().prefix("zkinfer-cluster-").tempdir().context("no temporary folder")?;
         let postgres = match layout.store {
             Store::Sqlite => None,
-            Store::Postgres => Some(Postgres::start().map_err(anyhow::Error::msg)?),
+            Store::Postgres => {
+                let disk = layout.disks.database.clone().unwrap_or_else(std::env::temp_dir);
+                Some(Postgres::start_on(&disk).map_err(anyhow::Error::msg)?)
+            }
         };
         let database = postgres.as_ref().map(|postgres| migrated(&layout.program, postgres)).transpose()?;
         let cache_dir = layout.cache_dir.clone().unwrap_or_else(|| folder.path().join("cache"));
@@ -190,12 +212,13 @@ impl Cluster {
 
     fn start_server(&mut self, layout: &Layout, role: &'static str, database: Option<&str>, cache_dir: &Path) -> anyhow::Result<()> {
         let (i, folder) = (self.servers.len(), self.folder.path());
+        let data = layout.disks.data.as_deref().unwrap_or(folder);
         let (address, worker_address) = (free_address()?, free_address()?);
         let mut line = words(&["serve", "--device", "cpu", "--log", "info", "--role", role]);
         option(&mut line, "--listen", address.to_string());
         option(&mut line, "--worker-listen", worker_address.to_string());
-        option(&mut line, "--data-dir", folder.join(format!("data-{i}")));
-        option(&mut line, "--artifacts", format!("file://{}", folder.join("artifacts").display()));
+        option(&mut line, "--data-dir", data.join(format!("data-{i}")));
+        option(&mut line, "--artifacts", format!("file://{}", data.join("artifacts").display()));
         option(&mut line, "--cache-dir", cache_dir);
         option(&mut line, "--limits", folder.join("limits.json"));
         option(&mut line, "--workers", layout.workers_in_server.to_string());
@@ -253,6 +276,34 @@ impl Cluster {
     /// Where logs and data are.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Where each server listens for clients, and where for workers.
+    pub fn ports(&self) -> Vec<(SocketAddr, SocketAddr)> {
+        self.servers.iter().map(|server| (server.address, server.worker_address)).collect()
+    }
+
+    /// The process of a server.
+    pub fn server_process(&self, server: usize) -> Option<u32> {
+        self.servers.get(server).map(|server| server.process.id())
+    }
+
+    /// The namespace of a worker, if it has one.
+    pub fn namespace(&self, worker: usize) -> Option<&Namespace> {
+        self.namespaces.get(worker)
+    }
+
+    /// Starts the database again if it has ended by itself, and answers whether it had.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn mend_database(&mut self) -> anyhow::Result<bool> {
+        let Some(postgres) = self.postgres.as_mut() else { return Ok(false) };
+        let has_ended = postgres.has_ended();
+        if has_ended {
+            postgres.launch().map_err(anyhow::Error::msg)?;
+        }
+        Ok(has_ended)
     }
 
     /// Processes of a worker: the supervisor, then those that prove.

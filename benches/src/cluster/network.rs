@@ -6,12 +6,29 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 use tokio::net::{TcpListener, TcpStream};
 
+/// An address of a network card that nobody has.
+const NOBODY: &str = "02:00:00:00:00:fe";
+/// What a slow cable lets pass at once, and how long it lets the rest wait.
+const SLOW_CABLE: [&str; 6] = ["burst", "16kb", "latency", "400ms", "rate", "1mbit"];
+
 /// A namespace, and where what runs in it reaches the target. Gone when dropped.
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
     near_end: String,
+    far_end: String,
+    /// Of the near end, then of the far end.
+    hosts: [String; 2],
     address: SocketAddr,
+}
+
+/// What one direction of a cable carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the worker to the server.
+    ToServer,
+    /// From the server to the worker.
+    ToWorker,
 }
 
 impl Namespace {
@@ -24,17 +41,17 @@ impl Namespace {
         let process = std::process::id();
         let name = format!("zkinfer-{process}-{index}");
         let (near_end, far_end) = (format!("zk{process}n{index}"), format!("zk{process}f{index}"));
-        let (near, far) = (format!("10.213.{index}.1"), format!("10.213.{index}.2/30"));
+        let hosts = [1, 2].map(|host| format!("10.213.{index}.{host}"));
         ip(&["netns", "add", &name])?;
-        let address = SocketAddr::new(near.parse()?, 0);
-        let mut namespace = Self { name, near_end, address };
-        let (name, near_end) = (namespace.name.as_str(), namespace.near_end.as_str());
-        ip(&["link", "add", near_end, "type", "veth", "peer", "name", &far_end])?;
-        ip(&["link", "set", &far_end, "netns", name])?;
+        let address = SocketAddr::new(hosts[0].parse()?, 0);
+        let mut namespace = Self { name, near_end, far_end, hosts, address };
+        let Self { name, near_end, far_end, hosts: [near, far], .. } = &namespace;
+        ip(&["link", "add", near_end, "type", "veth", "peer", "name", far_end])?;
+        ip(&["link", "set", far_end, "netns", name])?;
         ip(&["addr", "add", &format!("{near}/30"), "dev", near_end])?;
         ip(&["link", "set", near_end, "up"])?;
-        ip(&["-n", name, "addr", "add", &far, "dev", &far_end])?;
-        ip(&["-n", name, "link", "set", &far_end, "up"])?;
+        ip(&["-n", name, "addr", "add", &format!("{far}/30"), "dev", far_end])?;
+        ip(&["-n", name, "link", "set", far_end, "up"])?;
         let listener = std::net::TcpListener::bind(address).context("no port at the cable's end")?;
         namespace.address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
@@ -67,6 +84,41 @@ impl Namespace {
     pub fn plug(&self) -> anyhow::Result<()> {
         ip(&["link", "set", &self.near_end, "up"])
     }
+
+    /// Nothing passes in one direction any more, and nobody is told: who sends believes that the other end has another network card.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn lose(&self, direction: Direction) -> anyhow::Result<()> {
+        self.neighbour(direction, "replace", &["lladdr", NOBODY, "nud", "permanent"])
+    }
+
+    /// That direction as before.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn find(&self, direction: Direction) -> anyhow::Result<()> {
+        self.neighbour(direction, "del", &[])
+    }
+
+    fn neighbour(&self, direction: Direction, verb: &str, rest: &[&str]) -> anyhow::Result<()> {
+        let [near, far] = &self.hosts;
+        let change = match direction {
+            Direction::ToServer => vec!["-n", &self.name, "neigh", verb, near, "dev", &self.far_end],
+            Direction::ToWorker => vec!["neigh", verb, far, "dev", &self.near_end],
+        };
+        ip(&[&change[..], rest].concat())
+    }
+
+    /// The cable carries a megabit a second from now on, each way.
+    ///
+    /// # Errors
+    /// There is no `tc`, or this system cannot slow a cable.
+    pub fn slow_down(&self) -> anyhow::Result<()> {
+        let on = |end| [&["qdisc", "add", "dev", end, "root", "tbf"][..], &SLOW_CABLE[..]].concat();
+        run("tc", &on(self.near_end.as_str()))?;
+        run("tc", &[&["-n", self.name.as_str()][..], &on(self.far_end.as_str())[..]].concat())
+    }
 }
 
 impl Drop for Namespace {
@@ -79,8 +131,13 @@ impl Drop for Namespace {
 }
 
 fn ip(arguments: &[&str]) -> anyhow::Result<()> {
-    let output = Command::new("ip").args(arguments).output().context("there is no `ip`; apt-get install iproute2")?;
-    ensure!(output.status.success(), "ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+    run("ip", arguments)
+}
+
+fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.with_context(|| format!("there is no `{program}`; apt-get install iproute2"))?;
+    ensure!(output.status.success(), "{program} {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
 

@@ -3,6 +3,9 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use clap::ValueEnum as _;
+
+use crate::faults::Fault;
 use crate::record::Record;
 
 use super::significant;
@@ -86,6 +89,31 @@ pub(super) fn chaos(results: &Path) -> anyhow::Result<String> {
     }
     runs.iter().for_each(|(_, record)| origin(&mut text, record));
     Ok(text)
+}
+
+/// What came of each fault on each database.
+pub(super) fn faults(results: &Path) -> anyhow::Result<String> {
+    let runs = [read(results, "faults-sqlite")?, read(results, "faults-postgres")?];
+    if runs.iter().all(Option::is_none) {
+        return Ok("No results are committed.\n".to_owned());
+    }
+    let mut text = String::from("| `--only` | fault | what must hold | SQLite | PostgreSQL |\n|---|---|---|---|---|\n");
+    for fault in Fault::value_variants() {
+        let name = fault.name();
+        let help = fault.to_possible_value().and_then(|value| value.get_help().map(ToString::to_string)).unwrap_or_default();
+        let cells = runs.each_ref().map(|run| run.as_ref().map_or_else(|| "–".to_owned(), |record| outcome(record, &name)));
+        let _ = writeln!(text, "| {name} | {help} | {} | {} |", fault.condition(), cells.join(" | "));
+    }
+    runs.iter().flatten().for_each(|record| origin(&mut text, record));
+    Ok(text)
+}
+
+fn outcome(record: &Record, fault: &str) -> String {
+    let Some(outcome) = record.settings.get(&format!("outcome of {fault}")) else { return "–".to_owned() };
+    match record.median(&format!("{fault}_jobs")) {
+        Some(n_jobs) => format!("{outcome}, {n_jobs:.0} jobs"),
+        None => outcome.clone(),
+    }
 }
 
 pub(super) fn horizontal(results: &Path) -> anyhow::Result<String> {

@@ -23,8 +23,13 @@ pub struct Postgres {
 impl Postgres {
     /// Starts a server, or answers why there is none on this machine.
     pub fn start() -> Result<Self, String> {
+        Self::start_on(&std::env::temp_dir())
+    }
+
+    /// The same, with its data in a folder of `disk`.
+    pub fn start_on(disk: &Path) -> Result<Self, String> {
         let bin = find_binaries()?;
-        let folder = tempfile::Builder::new().prefix("zkinfer-pg-").tempdir().map_err(|error| error.to_string())?;
+        let folder = tempfile::Builder::new().prefix("zkinfer-pg-").tempdir_in(disk).map_err(|error| error.to_string())?;
         if is_root() {
             // PostgreSQL refuses to run as root.
             run(Command::new("chown").arg("postgres").arg(folder.path()))?;
@@ -66,6 +71,12 @@ impl Postgres {
         if let Some(mut child) = self.child.take() {
             let _ = child.wait();
         }
+    }
+
+    /// Whether it has ended by itself.
+    #[allow(dead_code, reason = "only some of those who share this file ask")]
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().ok().flatten().is_some())
     }
 
     /// Starts the server again on its data.

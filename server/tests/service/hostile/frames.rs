@@ -109,4 +109,20 @@ impl Raw {
         let closed = async { while self.read().await.is_some() {} };
         tokio::time::timeout(PATIENCE, closed).await.is_ok()
     }
+
+    /// Reads until so many calls have begun to be answered; `false`: they are not, or some are refused.
+    pub(super) async fn has_answers(&mut self, count: usize) -> bool {
+        let answered = async {
+            let mut n_begun = 0;
+            while n_begun < count {
+                match self.read().await {
+                    Some(Frame { kind: HEADERS, flags, .. }) if flags & END_STREAM == 0 => n_begun += 1,
+                    None | Some(Frame { kind: HEADERS | GOAWAY, .. }) => return false,
+                    Some(_) => {}
+                }
+            }
+            true
+        };
+        tokio::time::timeout(PATIENCE, answered).await.unwrap_or(false)
+    }
 }
