@@ -59,9 +59,7 @@ impl Process {
 
     /// Process ids of its children.
     pub fn children(&self) -> Vec<u32> {
-        let id = self.child.id();
-        let listed = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
-        listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+        children_of(self.child.id())
     }
 
     /// Asks it to end (SIGTERM) and waits; answers whether it ended well.
@@ -80,6 +78,13 @@ impl Drop for Process {
     }
 }
 
+/// Those of all its threads: the kernel lists a child with the thread that started it.
+fn children_of(pid: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let listed = threads.map(|thread| std::fs::read_to_string(thread.path().join("children")).unwrap_or_default());
+    listed.flat_map(|children| children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
+}
+
 /// Sends a signal by its option of `kill`, such as `-STOP`. A process that is gone does not matter.
 pub fn signal(option: &str, pid: u32) {
     let _ = Command::new("kill").args([option, &pid.to_string()]).stderr(Stdio::null()).status();
@@ -90,4 +95,24 @@ fn spawn(program: &Path, arguments: &[OsString], environment: &Environment, log:
     let mut command = Command::new(program);
     command.args(arguments).envs(environment.iter().cloned()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     command.spawn().with_context(|| format!("cannot start {}; build it with cargo build --release --bin zkinferd", program.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn children_of_every_thread_are_found() {
+        let (started, children) = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let mut child = Command::new("sleep").arg("60").spawn().expect("there is sleep");
+                let (id, children) = (child.id(), children_of(std::process::id()));
+                child.kill().expect("it runs");
+                child.wait().expect("it ends");
+                (id, children)
+            });
+            thread.join().expect("no panic")
+        });
+        assert!(children.contains(&started), "{started} in {children:?}");
+    }
 }

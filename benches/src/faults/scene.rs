@@ -55,6 +55,7 @@ impl Scene {
         let retry = RetryPolicy { attempts: 100, first_wait, longest_wait, budget: PATIENCE };
         let client = Client::connect_with(&cluster.addresses()[0], ClientOptions { retry, ..ClientOptions::default() }).await?;
         let model = register(&client, &models.join(NETWORK)).await?;
+        has_provers(&cluster).await?;
         let channels = cluster.channels()?;
         let (accepted, seen, figures) = (Vec::new(), Arc::default(), BTreeMap::new());
         Ok(Self { cluster, client, model, accepted, channels, seen, n_rounds: 0, figures })
@@ -236,6 +237,16 @@ impl Drop for Scene {
         // A stopped prover does not notice that its supervisor is gone.
         (0..2).for_each(|worker| thaw(&self.cluster, worker).unwrap_or_default());
     }
+}
+
+/// Waits until both workers have a process that proves.
+async fn has_provers(cluster: &Cluster) -> anyhow::Result<()> {
+    let began = Instant::now();
+    while (0..2).any(|worker| cluster.worker_processes(worker).len() < 2) {
+        ensure!(began.elapsed() < PATIENCE, "a worker starts no prover");
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
 }
 
 /// Stops all processes of a worker.
