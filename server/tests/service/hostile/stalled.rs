@@ -29,7 +29,6 @@ async fn watchers_that_never_read_hold_up_no_job_and_no_other_watcher() {
         let mut raw = Raw::connect(process.address, &[(INITIAL_WINDOW_SIZE, 0)]).await;
         let calls: Vec<u8> = streams().flat_map(|stream| call(stream, "/zkinfer.v1.ProofService/WatchJob", &message)).collect();
         raw.send(&calls).await.unwrap();
-        assert!(raw.has_answers(streams().count()).await, "all of them are served");
         stalled.push(raw);
     }
     let request = v1::WatchJobRequest { name: name.clone(), from_sequence: 1 };
