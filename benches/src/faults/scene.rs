@@ -189,7 +189,7 @@ impl Scene {
         while began.elapsed() < PATIENCE {
             let n_before = self.accepted.len();
             self.serve(4).await?;
-            for job in self.accepted[n_before..].to_vec() {
+            for job in &self.accepted[n_before..] {
                 if self.attempts(&job.name).await?.contains(&(name.clone(), "DONE".to_owned())) {
                     return Ok(());
                 }
