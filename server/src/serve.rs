@@ -1,5 +1,6 @@
 //! Runs the service: opens the stores, starts the workers, serves, drains.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -22,7 +23,7 @@ use crate::grpc::{self, App, ByteBudget, CreateRate, GuardLayer, Places};
 use crate::limits::{Limits, LimitsError};
 use crate::listeners::{Joined, Listeners};
 use crate::observe::{self, Health, HttpPort, Metrics, Observed, RpcLayer, Side};
-use crate::prover::Prover;
+use crate::prover::{BackendInfo, Prover};
 use crate::role::Role;
 use crate::scheduler::{CpuPool, Hub, Scheduler};
 use crate::supervisor::Supervised;
@@ -330,6 +331,26 @@ impl Drop for Ending {
     }
 }
 
+/// The workers of this process, if it has any.
+fn own_workers(config: &Config, source: LocalSource, prover: &Arc<dyn Prover>, running: &Arc<Running>) -> io::Result<Option<WorkerPool>> {
+    let BackendInfo { name, reason } = prover.backend();
+    tracing::info!(backend = name, reason, "compute backend");
+    if !config.role.has_workers() || config.workers == 0 {
+        return Ok(None);
+    }
+    let parts = WorkerParts {
+        source: Arc::new(source),
+        prover: prover.clone(),
+        running: running.clone(),
+        session: NewSession { worker: config.worker_name.clone(), is_local: true, devices: vec![name] },
+        device_bytes: None,
+        after_device_loss: AfterDeviceLoss::GoOn,
+        on_session: None,
+        on_beat: None,
+    };
+    WorkerPool::start(parts, config.workers).map(Some)
+}
+
 impl Service {
     async fn start(config: &Config, prover: Arc<dyn Prover>) -> Result<Self, ServeError> {
         let folder = |name: &str| make_directory(&config.data_dir.join(name));
@@ -344,26 +365,13 @@ impl Service {
         let engine = Arc::new(Observed::new(config.database.open(&config.data_dir, limits).await?, metrics.clone()));
         let artifacts_dir = config.data_dir.join("artifacts");
         let bytes = ArtifactBytes::open(&config.artifacts, config.artifact_keys.as_ref(), &artifacts_dir).await?;
-        let backend = prover.backend();
-        tracing::info!(backend = backend.name, reason = backend.reason, "compute backend");
         if config.database.is_own() {
             take_up(&*engine).await?;
         }
         let uploads = Uploads::new(engine.clone(), bytes.clone(), limits.artifact_grace, &uploads_dir, limits.upload_disk_bytes);
         let (hub, running) = (Arc::new(Hub::default()), Arc::new(Running::default()));
         let source = LocalSource::new(engine.clone(), bytes.clone(), hub.clone(), limits.clone());
-        let parts = WorkerParts {
-            source: Arc::new(source.clone()),
-            prover: prover.clone(),
-            running: running.clone(),
-            session: NewSession { worker: config.worker_name.clone(), is_local: true, devices: vec![backend.name] },
-            device_bytes: None,
-            after_device_loss: AfterDeviceLoss::GoOn,
-            on_session: None,
-            on_beat: None,
-        };
-        let n_workers = if config.role.has_workers() { config.workers } else { 0 };
-        let workers = (n_workers > 0).then(|| WorkerPool::start(parts, n_workers)).transpose()?;
+        let workers = own_workers(config, source.clone(), &prover, &running)?;
         let keeper = Scheduler {
             engine: engine.clone(),
             uploads: uploads.clone(),

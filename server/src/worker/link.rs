@@ -76,6 +76,9 @@ pub enum RemoteError {
     /// The files.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Nobody would be believed.
+    #[error("{0} is reached over TLS: name the file of the authorities that signed its certificate (--tls-ca)")]
+    NoAuthorities(String),
     /// A token with characters that a header cannot hold.
     #[error("the token has characters that are not visible ASCII")]
     Token,
@@ -184,6 +187,9 @@ fn endpoint(server: &str, files: &RemoteFiles) -> Result<Endpoint, RemoteError> 
     if !is_tls(server) {
         return Ok(endpoint);
     }
+    if files.authorities.is_none() {
+        return Err(RemoteError::NoAuthorities(server.to_owned()));
+    }
     endpoint.tls_config(client_tls(files)?).map_err(wrong)
 }
 
@@ -221,6 +227,13 @@ mod tests {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
+    #[test]
+    fn who_would_believe_nobody_is_told_so_at_the_start() {
+        let error = Link::open(&RemoteOptions::new("https://localhost:1")).err().unwrap();
+        assert!(error.to_string().contains("--tls-ca"), "{error}");
+        assert!(Link::open(&RemoteOptions::new("http://localhost:1")).is_ok());
     }
 
     #[test]

@@ -105,7 +105,7 @@ async fn an_outcome_waits_for_no_rest_and_progress_rests_before_it_is_written() 
         let source = Refusing::new(address, 0, rest);
         let worker = worker_over(source.clone(), Arc::default());
         let model = client.ready_model(id).await.name;
-        let job = client.create_job(&model, "steps=3 ms=50").await.name;
+        let job = client.create_job(&model, "steps=20 ms=50").await.name;
         let done = client.job_end(&job).await;
         assert_eq!((done.state(), done.progress.unwrap().fraction), (v1::job::State::Succeeded, 1.0));
         assert_eq!(*source.fraction.lock().unwrap() > 0.0, is_written);
