@@ -39,16 +39,23 @@ struct Kills {
     prover: usize,
     database: usize,
     cable: usize,
+    /// Of the cables, those that stayed unplugged for longer than a lease.
+    long_cut: usize,
+    /// Strikes that found no prover to hit.
+    missed: usize,
 }
 
 impl Kills {
-    fn count(&mut self, victim: Victim) {
-        match victim {
+    fn count(&mut self, strike: &Strike, lease: Duration) {
+        match strike.victim {
             Victim::Server(_) => self.server += 1,
             Victim::Supervisor(_) => self.supervisor += 1,
             Victim::Prover(_) => self.prover += 1,
             Victim::Database => self.database += 1,
-            Victim::Cable(_) => self.cable += 1,
+            Victim::Cable(_) => {
+                self.cable += 1;
+                self.long_cut += usize::from(strike.downtime > lease);
+            }
         }
     }
 }
@@ -83,12 +90,12 @@ pub async fn run(layout: &Layout, run: &Run, strikes: &[Strike], models: &Path, 
         let (clients, n_jobs) = (clients.clone(), run.n_jobs);
         async move { clients.run(n_jobs).await }
     });
-    let kills = strike_all(&mut cluster, strikes, &seen).await?;
+    let kills = strike_all(&mut cluster, strikes, layout.limits.lease, &seen).await?;
     let accepted: Vec<Accepted> = asking.await.context("the clients panicked")??;
     let wall_s = began.elapsed().as_secs_f64();
     let mut findings = invariants::check(&clients.channels[0], &client, &accepted).await?;
-    // Only the death of a prover, or a worker that falls silent behind a cut cable, is a death of what it did; it takes two.
-    let n_deaths = kills.prover + kills.cable;
+    // Only the death of a prover, or of a worker that is silent behind a cut cable for longer than a lease, is a death of what it did; it takes two.
+    let n_deaths = kills.prover + kills.long_cut;
     if findings.poisoned * 2 > n_deaths {
         findings.violations.push(format!("{} jobs are POISONED by {n_deaths} deaths of workers", findings.poisoned));
     }
@@ -108,7 +115,7 @@ pub async fn register(client: &Client, network: &Path) -> anyhow::Result<String>
     Ok(model.name)
 }
 
-async fn strike_all(cluster: &mut Cluster, strikes: &[Strike], seen: &Seen) -> anyhow::Result<Kills> {
+async fn strike_all(cluster: &mut Cluster, strikes: &[Strike], lease: Duration, seen: &Seen) -> anyhow::Result<Kills> {
     let mut kills = Kills::default();
     for strike in strikes {
         let began = Instant::now();
@@ -116,8 +123,11 @@ async fn strike_all(cluster: &mut Cluster, strikes: &[Strike], seen: &Seen) -> a
             tokio::time::sleep(LOOK).await;
         }
         tokio::time::sleep(strike.delay).await;
-        tokio::task::block_in_place(|| cluster.strike(strike.victim, strike.downtime))?;
-        kills.count(strike.victim);
+        if tokio::task::block_in_place(|| cluster.strike(strike.victim, strike.downtime))? {
+            kills.count(strike, lease);
+        } else {
+            kills.missed += 1;
+        }
     }
     Ok(kills)
 }
@@ -134,11 +144,13 @@ fn note(layout: &Layout, accepted: &[Accepted], wall_s: f64, kills: &Kills, seen
     record.set("lease_seconds", layout.limits.lease.as_secs_f64());
     record.add_single("jobs", accepted.len() as f64);
     record.add_single("wall_s", wall_s);
-    let Kills { server, supervisor, prover, database, cable } = *kills;
+    let Kills { server, supervisor, prover, database, cable, long_cut, missed } = *kills;
     for (name, count) in [("server", server), ("worker_supervisor", supervisor), ("worker_prover", prover), ("database", database)] {
         record.add_single(&format!("kills_{name}"), count as f64);
     }
     record.add_single("network_cuts", cable as f64);
+    record.add_single("network_cuts_beyond_a_lease", long_cut as f64);
+    record.add_single("strikes_that_found_no_prover", missed as f64);
     record.add_single("calls_repeated", seen.n_repeats.load(Ordering::Relaxed) as f64);
     record.add_single("creations_replayed", seen.n_replays.load(Ordering::Relaxed) as f64);
     for (state, count) in &findings.states {

@@ -311,12 +311,13 @@ impl Cluster {
         self.workers.get(worker).map(|process| [vec![process.id()], process.children()].concat()).unwrap_or_default()
     }
 
-    /// Kills `victim` with SIGKILL, waits for `downtime`, and starts it again (a supervisor starts its prover by itself).
+    /// Kills `victim` with SIGKILL, waits for `downtime`, and starts it again (a supervisor starts its prover by itself). Answers whether anybody was
+    /// there to be hit: a worker between two provers has none.
     ///
     /// # Errors
     /// What was killed does not start again.
-    pub fn strike(&mut self, victim: Victim, downtime: Duration) -> anyhow::Result<()> {
-        match victim {
+    pub fn strike(&mut self, victim: Victim, downtime: Duration) -> anyhow::Result<bool> {
+        let struck = match victim {
             Victim::Server(i) => {
                 let server = self.servers.get_mut(i).context("no such server")?;
                 server.process.kill();
@@ -332,8 +333,9 @@ impl Cluster {
             }
             Victim::Prover(worker) => {
                 let process = self.workers.get(worker).context("no such worker")?;
-                process.children().into_iter().for_each(|pid| signal("-KILL", pid));
-                Ok(())
+                let provers = process.children();
+                provers.iter().for_each(|&pid| signal("-KILL", pid));
+                return Ok(!provers.is_empty());
             }
             Victim::Database => {
                 let postgres = self.postgres.as_mut().context("SQLite has no process of its own")?;
@@ -347,7 +349,8 @@ impl Cluster {
                 std::thread::sleep(downtime);
                 namespace.plug()
             }
-        }
+        };
+        struck.map(|()| true)
     }
 
     /// Waits until a server listens.

@@ -17,7 +17,7 @@ const N_STREAMS: u32 = 10_000;
 pub(super) async fn reset_flood(stage: &Stage) -> anyhow::Result<Told> {
     let mut scene = Scene::start(stage, &stage.layout()).await?;
     scene.serve(1).await?;
-    let before = scene.server()?;
+    let before = scene.server_from_now()?;
     let (address, _) = scene.cluster.ports()[0];
     for pieces in [resets(), endless_headers()] {
         let (flooded, served) = tokio::join!(flood(address, &pieces), scene.serve(3));

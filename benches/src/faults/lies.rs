@@ -27,7 +27,7 @@ type Artifacts = ArtifactServiceClient<Channel>;
 pub(super) async fn lying_messages(stage: &Stage) -> anyhow::Result<Told> {
     let mut scene = Scene::start(stage, &stage.layout()).await?;
     scene.serve(1).await?;
-    let before = scene.server()?;
+    let before = scene.server_from_now()?;
     let channel = scene.channel();
     let uploads = scene.cluster.folder().join("data-0/uploads");
     let (lied, served) = tokio::join!(

@@ -198,6 +198,13 @@ impl Scene {
         bail!("{name} does no task any more")
     }
 
+    /// The process of the server, and its resident memory, in bytes: from now on its peak counts, and not that of its start.
+    pub(super) fn server_from_now(&self) -> anyhow::Result<(u32, u64)> {
+        let pid = self.cluster.server_process(0).context("no server")?;
+        std::fs::write(format!("/proc/{pid}/clear_refs"), "5").context("the peak of the server's memory cannot be reset")?;
+        self.server()
+    }
+
     /// The process of the server, and the largest resident memory that it has had, in bytes.
     pub(super) fn server(&self) -> anyhow::Result<(u32, u64)> {
         let pid = self.cluster.server_process(0).context("no server")?;

@@ -92,7 +92,7 @@ pub(super) async fn slow_watchers(stage: &Stage) -> anyhow::Result<Told> {
     let mut scene = Scene::start(stage, &Layout { limits, ..stage.layout() }).await?;
     scene.serve(1).await?;
     let artifact = scene.client.upload(&UploadSource::Bytes(vec![7_u8; 8 << 20].into()), MediaType::OctetStream).await?.name;
-    let before = scene.server()?;
+    let before = scene.server_from_now()?;
     let (address, _) = scene.cluster.ports()[0];
     // Others are asked for first, so that these wait, and are watched all the time.
     let others = tokio::spawn({

@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use tower::{Service as _, ServiceExt as _};
 use zkinfer_proto::v1;
 
-use super::{ROOM, is_served, peak_bytes};
+use super::{ROOM, is_served, peak_bytes, peak_from_now};
 use crate::crash::Process;
 use crate::harness::{Service, chunks, config, expect_error};
 
@@ -64,7 +64,7 @@ async fn lengths_and_encodings_that_lie_are_refused_without_the_memory_they_ask_
     let mut process = Process::start(folder.path(), 3).await;
     is_served(&mut process.client).await;
     let channel = process.client.channel.clone();
-    let before = peak_bytes(process.id());
+    let before = peak_from_now(process.id());
     for _ in 0..20 {
         let status = refusal(&channel, None, message(0, u32::MAX, b"short"), false).await;
         let details = expect_error(&status, Code::ResourceExhausted, "MESSAGE_TOO_LARGE");
@@ -81,7 +81,7 @@ async fn lengths_and_encodings_that_lie_are_refused_without_the_memory_they_ask_
     let status = refusal(&channel, None, message(0, 3, &[0xff; 3]), true).await;
     expect_error(&status, Code::InvalidArgument, "UNDECODABLE_MESSAGE");
     is_served(&mut process.client).await;
-    let growth = peak_bytes(process.id()) - before;
+    let growth = peak_bytes(process.id()).saturating_sub(before);
     assert!(growth < ROOM, "{growth} bytes more");
 }
 
