@@ -129,7 +129,7 @@ fn with_another_extension(oracle: &[u8]) -> Vec<u8> {
     let coefficients_end = 5 + n_rows * n_columns;
     let extension_end = coefficients_end + (n_rows << word(2)) * n_columns;
     let mut content = oracle[..oracle.len() - blake3::OUT_LEN].to_vec();
-    (coefficients_end..extension_end).for_each(|index| content[8 * index] ^= 1);
+    (coefficients_end..extension_end).for_each(|index| content[8 * index + 4] ^= 1);
     let mut hasher = blake3::Hasher::new();
     for chunk in content.chunks(1 << 17) {
         hasher.update(blake3::hash(chunk).as_bytes());
@@ -137,12 +137,17 @@ fn with_another_extension(oracle: &[u8]) -> Vec<u8> {
     [&content[..], hasher.finalize().as_bytes()].concat()
 }
 
+/// Spoils what is cached of weights, and forgets what was proved of them.
 fn spoil_cache(cache: &Path) {
-    let files = fs::read_dir(cache).unwrap().map(|entry| entry.unwrap().path());
     let mut n_spoilt = 0;
-    for path in files.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("weights-")) {
-        fs::write(&path, with_another_extension(&fs::read(&path).unwrap())).unwrap();
-        n_spoilt += 1;
+    for path in fs::read_dir(cache).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name.starts_with("registration-") {
+            fs::remove_file(&path).unwrap();
+        } else if name.starts_with("weights-") {
+            fs::write(&path, with_another_extension(&fs::read(&path).unwrap())).unwrap();
+            n_spoilt += 1;
+        }
     }
     assert!(n_spoilt > 0);
 }
