@@ -55,7 +55,7 @@ class WebhookServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def CreateWebhook(self, request, context):
-        """At most 16 for a tenant.
+        """At most as many for a tenant as the service allows (16, unless it is configured otherwise).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
