@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use zkinfer_circuits::model::{NpyLimits, read_npy};
+use zkinfer_circuits::npy::{NpyLimits, read_npy};
 
 /// Pixels of an image.
 const N_PIXELS: usize = 784;

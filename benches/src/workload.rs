@@ -75,7 +75,7 @@ pub fn to_npy(rows: &[Vec<f32>]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use zkinfer_circuits::model::{NpyLimits, read_npy};
+    use zkinfer_circuits::npy::{NpyLimits, read_npy};
 
     use super::*;
 

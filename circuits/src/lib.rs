@@ -12,11 +12,13 @@ pub mod encoding;
 pub mod field;
 pub mod gadgets;
 pub mod hash;
+pub mod input;
 pub mod key;
 pub mod kind;
 pub mod layer;
 #[cfg(feature = "prover")]
 pub mod model;
+pub mod npy;
 pub mod ops;
 #[cfg(feature = "prover")]
 pub mod pipeline;

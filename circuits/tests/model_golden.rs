@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use zkinfer_circuits::model::bounds::bit_length;
 use zkinfer_circuits::model::evaluate::answer;
 use zkinfer_circuits::model::{
-    DenseLayer, Granularity, ImportError, ImportLimits, InputCoding, InputSpec, Model, NpyData, NpyLimits, OutputSpec, QuantGraph,
-    QuantLayer, QuantOp, QuantOptions, Requant, Rounding, TensorId, evaluate, execute, import_onnx, quantize, quantize_qdq, read_npy,
+    DenseLayer, Granularity, ImportError, ImportLimits, InputCoding, InputSpec, Model, OutputSpec, QuantGraph, QuantLayer, QuantOp,
+    QuantOptions, Requant, Rounding, TensorId, evaluate, execute, import_onnx, quantize, quantize_qdq,
 };
+use zkinfer_circuits::npy::{NpyArray, NpyData, NpyLimits, read_npy};
 
 fn models() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../models")
@@ -18,7 +19,7 @@ fn bytes(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn array(path: &Path) -> zkinfer_circuits::model::NpyArray {
+fn array(path: &Path) -> NpyArray {
     read_npy(&bytes(path), &NpyLimits::default()).unwrap()
 }
 

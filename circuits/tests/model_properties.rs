@@ -7,9 +7,10 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use zkinfer_circuits::model::network::{Bias, Dense, Model, Node, Op, ValueId, ValueSpec, Weights};
 use zkinfer_circuits::model::{
-    AddLayer, DenseLayer, Granularity, GraphError, ImportLimits, InputCoding, InputSpec, NpyLimits, OutputSpec, QuantError, QuantGraph,
-    QuantLayer, QuantOp, QuantOptions, Requant, TensorId, execute, import_onnx, quantize, quantize_qdq, read_npy,
+    AddLayer, DenseLayer, Granularity, GraphError, ImportLimits, InputCoding, InputSpec, OutputSpec, QuantError, QuantGraph, QuantLayer,
+    QuantOp, QuantOptions, Requant, TensorId, execute, import_onnx, quantize, quantize_qdq,
 };
+use zkinfer_circuits::npy::{NpyLimits, read_npy};
 
 static ONNX_FILES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");

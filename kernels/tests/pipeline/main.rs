@@ -11,7 +11,8 @@ use std::time::Instant;
 use zkinfer_circuits::compile::{Compiled, compile};
 use zkinfer_circuits::encoding::Canonical;
 use zkinfer_circuits::key::VerifierKey;
-use zkinfer_circuits::model::{ImportLimits, NpyLimits, QuantGraph, QuantOptions, execute, import_onnx, quantize, quantize_qdq, read_npy};
+use zkinfer_circuits::model::{ImportLimits, QuantGraph, QuantOptions, execute, import_onnx, quantize, quantize_qdq};
+use zkinfer_circuits::npy::{NpyLimits, read_npy};
 use zkinfer_circuits::pipeline::{
     Cancelled, CommittedModel, InferenceRequest, LayerAggregator, ModelSecret, Observer, Stage, Unobserved, prove_inference, register,
 };

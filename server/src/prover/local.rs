@@ -8,11 +8,13 @@ use zeroize::Zeroizing;
 use zkinfer_circuits::backend::{Backend, BackendError};
 use zkinfer_circuits::compile::{Compiled, compile};
 use zkinfer_circuits::encoding::{Canonical, digest_bytes, parse_digest};
+use zkinfer_circuits::input::input_bytes;
 use zkinfer_circuits::key::VerifierKey;
 use zkinfer_circuits::model::{
-    Granularity, ImportError, ImportLimits, InputCoding, Model, NpyLimits, QuantError, QuantGraph, QuantOptions, QuantReport, import_onnx,
-    quantize, quantize_qdq, read_npy,
+    Granularity, ImportError, ImportLimits, InputCoding, Model, QuantError, QuantGraph, QuantOptions, QuantReport, import_onnx, quantize,
+    quantize_qdq,
 };
+use zkinfer_circuits::npy::{NpyLimits, read_npy};
 use zkinfer_circuits::pipeline::registration::registration_stages;
 use zkinfer_circuits::pipeline::tasks::{InferenceTasks, NotATask, TaskId, TaskOutput};
 use zkinfer_circuits::pipeline::{
@@ -37,7 +39,6 @@ use super::{
     Quantization, RegisterRequest, RegisteredModel, Rejection, StatementFields, StepOutput, StepResults, TensorFacts, VerifyFailure,
 };
 use crate::observe::DeviceReport;
-use crate::prover::input::input_bytes;
 
 /// Full names of the parameter sets, the default first.
 pub const PARAMETER_SETS: [(&str, ProfileName); 2] =
@@ -137,7 +138,7 @@ impl<B: Backend> LocalProver<B> {
             InputEncoding::Uint8 => request.input.to_vec(),
             InputEncoding::Npy => {
                 let key = VerifierKey::from_bytes(&material.verifier_key()?).map_err(|error| ProverError::Storage(describe(&error)))?;
-                input_bytes(request.input, &key.input)?
+                input_bytes(request.input, &key.input).map_err(|error| rejected(Rejection::InputCorrupt, format!("input: {error}")))?
             }
         };
         let nonce = ContextNonce::from_bytes(request.nonce).map_err(|error| ProverError::Internal(describe(&error)))?;

@@ -5,7 +5,6 @@
 //! go on. For equal requests (seeds and salts included) all results but the outer proof are equal.
 
 mod committed;
-pub mod input;
 mod kept;
 pub mod local;
 mod observer;

@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 
 use anyhow::Context as _;
-use zkinfer_circuits::model::{NpyData, NpyLimits, read_npy};
+use zkinfer_circuits::npy::{NpyData, NpyLimits, read_npy};
 
 const IMAGES: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/mnist/test-images.npy"));
 const LABELS: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/mnist/test-labels.npy"));

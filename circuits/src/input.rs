@@ -1,35 +1,45 @@
-//! Inputs as clients send them, turned into the bytes that the network reads.
+//! Inputs as people have them, turned into the bytes that a network reads.
 
-use zkinfer_circuits::key::TensorInfo;
-use zkinfer_circuits::model::{NpyData, NpyLimits, read_npy};
+use thiserror::Error;
 
-use super::{ProverError, Rejection};
+use crate::key::TensorInfo;
+use crate::npy::{NpyData, NpyError, NpyLimits, read_npy};
 
-fn corrupt(message: String) -> ProverError {
-    ProverError::Rejected { rejection: Rejection::InputCorrupt, message: format!("input: {message}") }
+/// Why a file is not an input.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum InputError {
+    /// It is no array.
+    #[error(transparent)]
+    Npy(#[from] NpyError),
+    /// Its elements are of another type.
+    #[error("its elements are signed integers; send float32, or uint8 as the model's bytes")]
+    ElementType,
+    /// An element that no byte stands for.
+    #[error("element {index} is not a number")]
+    NotANumber {
+        /// Its place.
+        index: usize,
+    },
 }
 
 /// The bytes of an `.npy` input: uint8 as it is, floats as `clamp(round(x / scale) + zero_point, 0, 255)`, ties to even.
 ///
 /// # Errors
 /// An unreadable file, another element type, or a value that is not a number.
-pub fn input_bytes(npy: &[u8], input: &TensorInfo) -> Result<Vec<u8>, ProverError> {
-    let array = read_npy(npy, &NpyLimits::default()).map_err(|error| corrupt(error.to_string()))?;
+pub fn input_bytes(npy: &[u8], input: &TensorInfo) -> Result<Vec<u8>, InputError> {
     let quantize = |value: f64, index: usize| {
         if value.is_nan() {
-            return Err(corrupt(format!("element {index} is not a number")));
+            return Err(InputError::NotANumber { index });
         }
         let steps = (value / input.scale).round_ties_even() + input.zero_point as f64;
         // In 0 … 255 after the clamp, so the conversion is exact.
         Ok(steps.clamp(0.0, 255.0) as u8)
     };
-    match array.data {
+    match read_npy(npy, &NpyLimits::default())?.data {
         NpyData::U8(bytes) => Ok(bytes),
         NpyData::F32(values) => values.iter().enumerate().map(|(index, &value)| quantize(value.into(), index)).collect(),
         NpyData::F64(values) => values.iter().enumerate().map(|(index, &value)| quantize(value, index)).collect(),
-        NpyData::I8(_) | NpyData::I32(_) | NpyData::I64(_) => {
-            Err(corrupt("its elements are signed integers; send float32, or uint8 as the model's bytes".to_owned()))
-        }
+        NpyData::I8(_) | NpyData::I32(_) | NpyData::I64(_) => Err(InputError::ElementType),
     }
 }
 
@@ -64,10 +74,8 @@ mod tests {
     fn bytes_pass_and_other_values_are_refused() {
         assert_eq!(input_bytes(&npy("|u1", "(3,)", &[1, 2, 3]), &tensor()), Ok(vec![1, 2, 3]));
         let nan: Vec<u8> = f32::NAN.to_le_bytes().to_vec();
-        let refused = [npy("<f4", "(1,)", &nan), npy("|i1", "(1,)", &[1]), b"junk".to_vec()];
-        for bytes in refused {
-            let error = input_bytes(&bytes, &tensor()).unwrap_err();
-            assert!(matches!(error, ProverError::Rejected { rejection: Rejection::InputCorrupt, .. }), "{error}");
-        }
+        assert_eq!(input_bytes(&npy("<f4", "(1,)", &nan), &tensor()), Err(InputError::NotANumber { index: 0 }));
+        assert_eq!(input_bytes(&npy("|i1", "(1,)", &[1]), &tensor()), Err(InputError::ElementType));
+        assert!(matches!(input_bytes(b"junk", &tensor()), Err(InputError::Npy(_))));
     }
 }
