@@ -276,16 +276,10 @@ impl Client {
     async fn receive(&self, name: &str, limit: u64, bytes: &mut Vec<u8>) -> Result<(), ClientError> {
         let read_offset = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
         let message = v1::ReadArtifactRequest { name: name.to_owned(), read_offset, read_limit: 0 };
-        let mut stream = self.artifact_service().read_artifact(message).await?.into_inner();
+        let mut service = self.artifact_service();
+        let opened = tokio::time::timeout(self.options.silence, service.read_artifact(message)).await;
+        let mut stream = opened.map_err(|_| silent())??.into_inner();
         loop {
-            let silent = || Refusal {
-                kind: RefusalKind::Unavailable,
-                reason: "SILENT".to_owned(),
-                message: "a download fell silent".to_owned(),
-                fields: Vec::new(),
-                request_id: String::new(),
-                retry_after: None,
-            };
             let next = tokio::time::timeout(self.options.silence, stream.next()).await.map_err(|_| silent())?;
             let Some(chunk) = next.transpose()? else { return Ok(()) };
             let damaged = |problem| ClientError::Damaged { name: name.to_owned(), problem };
@@ -300,5 +294,16 @@ impl Client {
             }
             bytes.extend_from_slice(&chunk.data);
         }
+    }
+}
+
+fn silent() -> Refusal {
+    Refusal {
+        kind: RefusalKind::Unavailable,
+        reason: "SILENT".to_owned(),
+        message: "a download fell silent".to_owned(),
+        fields: Vec::new(),
+        request_id: String::new(),
+        retry_after: None,
     }
 }

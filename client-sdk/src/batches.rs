@@ -79,10 +79,13 @@ impl BatchWatch<'_> {
     /// To the end of one stream.
     async fn follow(&mut self, on_event: &mut impl FnMut(&BatchEvent)) -> Result<(), ClientError> {
         let message = v1::WatchBatchRequest { name: self.name.to_owned() };
-        let mut stream = self.client.proof_service().watch_batch(message).await?.into_inner();
+        // The service ends streams now and then; silence means that the connection is dead.
+        let silence = self.client.options.silence;
+        let mut service = self.client.proof_service();
+        let Ok(opened) = tokio::time::timeout(silence, service.watch_batch(message)).await else { return Ok(()) };
+        let mut stream = opened?.into_inner();
         loop {
-            // The service ends streams now and then; silence means that the connection is dead.
-            let Ok(next) = tokio::time::timeout(self.client.options.silence, stream.message()).await else { return Ok(()) };
+            let Ok(next) = tokio::time::timeout(silence, stream.message()).await else { return Ok(()) };
             let Some(mut event) = next? else { return Ok(()) };
             self.repetition.reset();
             event.ended.retain(|job| self.told.insert(job.clone()));

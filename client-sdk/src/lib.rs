@@ -18,6 +18,7 @@
 //! [`verify_locally`] needs no server and contains no prover. Calls that may be repeated without harm are: reads, and creations, which
 //! carry a request id; how often and how soon, [`RetryPolicy`] says, after which errors, docs/CLIENTS.md. The Python client has the same rules.
 
+mod answer;
 mod artifacts;
 mod batches;
 mod client;
@@ -31,6 +32,7 @@ mod verify;
 mod watch;
 mod webhooks;
 
+pub use answer::OtherAnswer;
 pub use artifacts::{MAX_DOCUMENT_BYTES, MediaType, UploadSource};
 pub use client::{Client, ClientCertificate, ClientOptions, Secret, TlsOptions};
 pub use jobs::{Documents, JobInput, JobRequest};

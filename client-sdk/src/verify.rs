@@ -47,8 +47,8 @@ pub struct Acceptance {
 
 /// Verifies a proof of a statement about the model of a key.
 ///
-/// The caller decides two more things: that the key is of the model it means (compare its commitment with one from a source it trusts),
-/// and that the nonce is its own and fresh.
+/// The caller decides two more things: that the key is of the model it means ([`Verified::check_model`]), and that the nonce is its own and
+/// fresh. Who asked for the proof compares more: [`Verified::check_answers`].
 ///
 /// # Errors
 /// The first rule of acceptance that does not hold.

@@ -185,9 +185,10 @@ impl<S: Subject> Watch<S> {
             Some(stream) => stream,
             None => {
                 let from_sequence = self.last.map_or(0, |last| last.saturating_add(1));
-                match S::open(&self.client, &self.name, from_sequence).await {
-                    Ok(stream) => self.stream.insert(stream),
-                    Err(error) => return again(error),
+                match tokio::time::timeout(self.client.options.silence, S::open(&self.client, &self.name, from_sequence)).await {
+                    Ok(Ok(stream)) => self.stream.insert(stream),
+                    Ok(Err(error)) => return again(error),
+                    Err(_) => return Ok(Outcome::Again(None)),
                 }
             }
         };

@@ -180,6 +180,14 @@ pub(crate) struct NonceArguments {
     pub(crate) context: Option<String>,
 }
 
+/// Which model a proof is to be of.
+#[derive(Debug, Args)]
+pub(crate) struct ExpectedModel {
+    /// Refuses proofs of a model with another commitment: 64 hexadecimal digits, from a source that you trust. Without it a proof of any model is accepted.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) model_commitment: Option<String>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ProveArguments {
     /// Id or full name of a registered model.
@@ -194,6 +202,8 @@ pub(crate) struct ProveArguments {
     /// Directory for proof.zkp, statement.zks and key.zkvk.
     #[arg(long, default_value = ".")]
     pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) expected: ExpectedModel,
     #[command(flatten)]
     pub(crate) nonce: NonceArguments,
     #[command(flatten)]
@@ -228,6 +238,8 @@ pub(crate) struct VerifyArguments {
     /// Refuses proofs whose parameters give fewer proven bits of security (default: 57, what every set gives).
     #[arg(long, value_name = "BITS")]
     pub(crate) min_proven_bits: Option<f64>,
+    #[command(flatten)]
+    pub(crate) expected: ExpectedModel,
     #[command(flatten)]
     pub(crate) nonce: NonceArguments,
 }

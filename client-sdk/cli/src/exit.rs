@@ -1,6 +1,6 @@
 //! Exit codes: what a script may rely on.
 
-use zkinfer_client::{ClientError, LocalVerifyError, RefusalKind, VerifyError};
+use zkinfer_client::{ClientError, LocalVerifyError, OtherAnswer, RefusalKind, VerifyError};
 
 /// Shown by `zkinfer --help`.
 pub(crate) const EXIT_CODES: &str = "\
@@ -27,6 +27,9 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
 fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = error.downcast_ref::<ClientError>() {
         return Some(code_of_client(error));
+    }
+    if error.is::<OtherAnswer>() {
+        return Some(PROOF_REFUSED);
     }
     match error.downcast_ref::<LocalVerifyError>() {
         Some(LocalVerifyError::Refused(_)) => Some(PROOF_REFUSED),
@@ -66,6 +69,9 @@ pub(crate) fn reason(error: &anyhow::Error) -> String {
     let of_error = |error: &(dyn std::error::Error + 'static)| {
         if let Some(LocalVerifyError::Refused(refused)) = error.downcast_ref::<LocalVerifyError>() {
             return Some(VerifyError::reason(refused).to_owned());
+        }
+        if let Some(other) = error.downcast_ref::<OtherAnswer>() {
+            return Some(other.reason().to_owned());
         }
         match error.downcast_ref::<ClientError>()? {
             ClientError::Refused(refusal) => Some(refusal.reason.clone()),

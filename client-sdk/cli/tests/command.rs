@@ -4,7 +4,10 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use zkinfer_client::{ContextNonce, LocalVerifyError, ProfileName, verify_locally};
+use zkinfer_client::encoding::digest_bytes;
+use zkinfer_client::{
+    ContextNonce, JobInput, JobRequest, LocalVerifyError, OtherAnswer, ProfileName, StatementInput, Verified, verify_locally,
+};
 
 const CONTEXT: &str = "zkinfer demo";
 /// Changes tried on each document.
@@ -45,6 +48,10 @@ fn the_demo_proves_a_digit_and_its_proof_verifies_without_service() {
         let weak = verify(&["--context", CONTEXT, option, bits]);
         assert_eq!((weak.status.code(), json(&weak)["reason"].as_str()), (Some(3), Some("WEAK_PARAMETERS")));
     }
+    let commitment = json(&accepted)["verified"]["model_commitment"].as_str().unwrap().to_owned();
+    assert_eq!(verify(&["--context", CONTEXT, "--model-commitment", &commitment]).status.code(), Some(0));
+    let other = verify(&["--context", CONTEXT, "--model-commitment", &"00".repeat(32)]);
+    assert_eq!((other.status.code(), json(&other)["reason"].as_str()), (Some(3), Some("OTHER_MODEL")));
     let enough = verify(&["--context", CONTEXT, "--min-proven-bits", "57.5", "--min-heuristic-bits", "89.25"]);
     assert_eq!(enough.status.code(), Some(0));
     let inspected = zkinfer(&["model", "inspect", "--json", key.to_str().unwrap()]);
@@ -52,6 +59,7 @@ fn the_demo_proves_a_digit_and_its_proof_verifies_without_service() {
 
     let documents = [&key, &statement, &proof].map(|path| std::fs::read(path).unwrap());
     refuses_changed_documents(&documents);
+    refuses_other_answers(&documents);
 }
 
 /// Each changed byte and each truncation is refused; what the key says for display only (its last bytes) is bound by nothing.
@@ -72,6 +80,41 @@ fn refuses_changed_documents(documents: &[Vec<u8>; 3]) {
             assert!(matches!(verify(&cut), Err(LocalVerifyError::Refused(_))), "document {document}, cut at {at}");
         }
     }
+}
+
+/// What is proved is compared with what was asked for.
+fn refuses_other_answers([key, statement, proof]: &[Vec<u8>; 3]) {
+    let nonce = ContextNonce::of_context(CONTEXT.as_bytes());
+    let hidden = verify_locally(key, statement, proof, &[ProfileName::Default], nonce).unwrap();
+    let commitment = digest_bytes(hidden.key.model_commitment);
+    let (input, mut other) = (vec![7; 784], vec![7; 784]);
+    other[783] = 8;
+    let mut shown = hidden.clone();
+    shown.statement.input = StatementInput::Public(input.clone());
+    let public = |input: Vec<u8>| JobRequest::new("model", JobInput::Uint8(input));
+    let private = public(input.clone()).with_private_input();
+    let floats = |bytes: &[u8]| {
+        let tensor = &hidden.key.input;
+        let real = |byte: &u8| ((f64::from(*byte) - tensor.zero_point as f64) * tensor.scale) as f32;
+        JobRequest::npy("model", npy(&bytes.iter().map(real).collect::<Vec<_>>()))
+    };
+    let check = |verified: &Verified, request: &JobRequest| verified.check_answers(request);
+    assert!(check(&hidden, &private).is_ok());
+    assert!(check(&shown, &public(input.clone())).is_ok() && check(&shown, &floats(&input)).is_ok());
+    assert!(hidden.check_model(&commitment).is_ok());
+    assert!(matches!(hidden.check_model(&[0; 32]), Err(OtherAnswer::Model)));
+    assert!(matches!(check(&shown, &private), Err(OtherAnswer::InputShown)));
+    assert!(matches!(check(&hidden, &public(input)), Err(OtherAnswer::InputHidden)));
+    assert!(matches!(check(&shown, &floats(&other)), Err(OtherAnswer::Input)));
+    assert!(matches!(check(&shown, &public(other)), Err(OtherAnswer::Input)));
+}
+
+/// A .npy file of float32.
+fn npy(values: &[f32]) -> Vec<u8> {
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({},), }}", values.len());
+    let header = format!("{header:<117}\n");
+    let start = [&b"\x93NUMPY\x01\x00"[..], &(header.len() as u16).to_le_bytes(), header.as_bytes()].concat();
+    start.into_iter().chain(values.iter().flat_map(|value| value.to_le_bytes())).collect()
 }
 
 #[test]

@@ -120,7 +120,9 @@ def test_a_service_that_answers_about_something_else_is_noticed(
         "OTHER_INPUT": dataclasses.replace(asked, input=samples[1:2]),
         "OTHER_NONCE": dataclasses.replace(asked, context="another"),
     }
-    for reason, other in others.items():
+    # Its input is not to be handed on.
+    shown = dataclasses.replace(asked, input_privacy="private")
+    for reason, other in [*others.items(), ("OTHER_INPUT", shown)]:
         with pytest.raises(zkinfer.VerifyError) as caught:
             verify_answer(proof, other)
         assert caught.value.reason == reason

@@ -14,9 +14,9 @@ use anyhow::Context as _;
 use zeroize::Zeroizing;
 use zkinfer_client::encoding::parse_digest;
 use zkinfer_client::name::ModelName;
-use zkinfer_client::{Client, ClientCertificate, ClientOptions, ContextNonce, Documents, Secret, TlsOptions};
+use zkinfer_client::{Client, ClientCertificate, ClientOptions, ContextNonce, Documents, Secret, TlsOptions, Verified};
 
-use crate::arguments::{Command, ModelCommand, NonceArguments, ServerArguments};
+use crate::arguments::{Command, ExpectedModel, ModelCommand, NonceArguments, ServerArguments};
 use crate::demo;
 use crate::output::Output;
 
@@ -84,6 +84,12 @@ fn nonce(arguments: &NonceArguments) -> anyhow::Result<ContextNonce> {
         (None, Some(context)) => Ok(ContextNonce::of_context(context.as_bytes())),
         (None, None) => Ok(ContextNonce::ZERO),
     }
+}
+
+/// The model is the expected one, if one is expected.
+fn check_model(verified: &Verified, expected: &ExpectedModel) -> anyhow::Result<()> {
+    let Some(digits) = &expected.model_commitment else { return Ok(()) };
+    Ok(verified.check_model(&words(digits).context("--model-commitment")?)?)
 }
 
 /// 64 hexadecimal digits that are four field elements.

@@ -3,7 +3,7 @@
 use serde_json::json;
 use zkinfer_client::{ALL_PROFILES, JobInput, JobRequest, verify_locally};
 
-use super::{connect, cost, model_name, nonce, read, save, show};
+use super::{check_model, connect, cost, model_name, nonce, read, save, show};
 use crate::arguments::ProveArguments;
 use crate::commands::VerifiedView;
 use crate::output::Output;
@@ -26,6 +26,8 @@ pub(super) async fn run(arguments: &ProveArguments, output: &Output) -> anyhow::
     let job = job?;
     let documents = client.documents(&job).await?;
     let verified = verify_locally(&documents.key, &documents.statement, &documents.proof, &ALL_PROFILES, context_nonce)?;
+    verified.check_answers(&request)?;
+    check_model(&verified, &arguments.expected)?;
     let [proof, statement, key] = save(&documents, &arguments.out)?;
     show(&verified, output);
     output.say(cost::line(&job));

@@ -7,7 +7,7 @@ use serde_json::json;
 use zkinfer_client::encoding::digest_hex;
 use zkinfer_client::{ALL_PROFILES, Acceptance, SecurityFloor, StatementInput, Verified, verify_accepting};
 
-use super::{nonce, read};
+use super::{check_model, nonce, read};
 use crate::arguments::VerifyArguments;
 use crate::output::Output;
 use crate::table;
@@ -87,6 +87,7 @@ pub(super) fn run(arguments: &VerifyArguments, output: &Output) -> anyhow::Resul
         proven_bits: arguments.min_proven_bits.unwrap_or(least.proven_bits),
     };
     let verified = verify_accepting(&key, &statement, &proof, &Acceptance { profiles, min_security, context_nonce })?;
+    check_model(&verified, &arguments.expected)?;
     let elapsed = start.elapsed();
     output.say(format!("accepted in {}", table::time(elapsed)));
     show(&verified, output);

@@ -15,6 +15,8 @@ use zkinfer_proto::v1::proof_service_server::{ProofService, ProofServiceServer};
 type Events<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
 
 const TOTAL: usize = 8;
+/// Nothing of it waits for longer.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// How the streams of a [`Scripted`] service go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +27,8 @@ enum Script {
     SayNothing,
     /// All jobs have ended; the first stream ends before it tells so.
     SayLate,
+    /// No stream is ever begun to be answered.
+    Hang,
 }
 
 /// A service with one batch.
@@ -42,13 +46,13 @@ impl Scripted {
         let server = Server::builder().add_service(ProofServiceServer::new(Self { script, streams: streams.clone() }));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         let retry = RetryPolicy { attempts: 3, first_wait: Duration::from_millis(1), ..RetryPolicy::default() };
-        (Client::connect_with(&address, ClientOptions { retry, ..ClientOptions::default() }).await.unwrap(), streams)
+        (Client::connect_with(&address, ClientOptions { retry, silence: SILENCE, ..ClientOptions::default() }).await.unwrap(), streams)
     }
 
     fn batch(&self) -> v1::Batch {
         batch(match self.script {
             Script::Break => self.streams.load(Ordering::SeqCst).min(TOTAL),
-            Script::SayNothing => 0,
+            Script::SayNothing | Script::Hang => 0,
             Script::SayLate => TOTAL,
         })
     }
@@ -90,6 +94,7 @@ impl ProofService for Scripted {
                 }
             }
             Script::SayLate if n_streams > 1 => events.push(Ok(first_event(TOTAL))),
+            Script::Hang => std::future::pending().await,
             Script::SayNothing | Script::SayLate => {}
         }
         Ok(Response::new(tokio_stream::iter(events)))
@@ -128,7 +133,7 @@ impl ProofService for Scripted {
     }
 
     async fn watch_job(&self, _: Request<v1::WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
-        not_scripted()
+        std::future::pending().await
     }
 
     async fn estimate_job(&self, _: Request<v1::EstimateJobRequest>) -> Result<Response<v1::CostEstimate>, Status> {
@@ -168,4 +173,14 @@ async fn a_batch_whose_streams_only_end_is_given_up() {
     let error = client.finish_batch("tenants/t/batches/b", |_| {}).await.unwrap_err();
     assert!(matches!(&error, ClientError::Answer(problem) if problem.contains("again and again")), "{error}");
     assert_eq!(streams.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn streams_that_are_not_begun_to_be_answered_are_given_up() {
+    let (client, streams) = Scripted::start(Script::Hang).await;
+    let error = client.finish_batch("tenants/t/batches/b", |_| {}).await.unwrap_err();
+    assert!(matches!(&error, ClientError::Answer(problem) if problem.contains("again and again")), "{error}");
+    assert_eq!(streams.load(Ordering::SeqCst), 3);
+    let error = client.watch_job("tenants/t/jobs/j").next().await.unwrap_err();
+    assert!(matches!(&error, ClientError::Answer(problem) if problem.contains("again and again")), "{error}");
 }

@@ -107,6 +107,8 @@ class Stream:
 
     def __init__(self, call: Any) -> None:
         self._call = call
+        # Of all waits: the timer of one may end the call after its answer has come, and then the next wait finds it ended.
+        self._silent = threading.Event()
 
     def close(self) -> None:
         """Ends the call."""
@@ -114,10 +116,8 @@ class Stream:
 
     def next(self, seconds: float) -> Any | None:
         """The next answer; None at the end. Silence for so many seconds ends the call: UnavailableError."""
-        silent = threading.Event()
-
         def end() -> None:
-            silent.set()
+            self._silent.set()
             self._call.cancel()
 
         timer = threading.Timer(max(seconds, 0.0), end)
@@ -126,7 +126,7 @@ class Stream:
         try:
             return next(self._call, None)
         except grpc.RpcError as error:
-            if silent.is_set():
+            if self._silent.is_set():
                 raise silence_error(seconds) from error
             raise call_error(cast(grpc.Call, error)) from error
         finally:

@@ -77,7 +77,9 @@ def verify_answer(proof: Proof, request: JobRequest) -> None:
     registered = request.model.registered if isinstance(request.model, ModelFacts) else None
     commitment = None if registered is None else registered.model_commitment
     expectation = Expectation(request.input if is_checkable else None, request.input_salt, commitment)
-    verify_documents(proof.bytes, proof.statement.bytes, proof.key.bytes, request.context, Acceptance(), expectation)
+    verified = verify_documents(proof.bytes, proof.statement.bytes, proof.key.bytes, request.context, Acceptance(), expectation)
+    if request.input_privacy == "private" and verified.statement.input is not None:
+        raise VerifyError("OTHER_INPUT", "the statement shows the input, which was to be private: do not hand it on")
 
 
 def verify_documents(
