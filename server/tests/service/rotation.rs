@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use zkinfer_server::worker::{RemoteOptions, RemoteSource};
 use crate::harness::{Service, config};
 use crate::scripted_prover::ScriptedProver;
 use crate::tls::{Authority, Files, connect};
+use crate::worker_processes::Process;
 use crate::workers::{any_port, config_for_workers, end, worker_over};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -103,21 +104,6 @@ async fn the_listener_of_workers_takes_up_another_certificate_and_authority() {
 }
 
 /// Killed when dropped.
-struct Process(Child);
-
-impl Process {
-    fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([name, &self.0.id().to_string()]).status().unwrap().success());
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_runs_as_a_process_looks_at_its_files_and_names_one_that_is_broken() {
     let (files, old, new) = (Files::new(), Authority::new(), Authority::new());

@@ -26,7 +26,8 @@ fn worker_process() {
 }
 
 /// Killed when dropped.
-struct Process(Child);
+/// A process that is killed when it is dropped.
+pub(crate) struct Process(pub(crate) Child);
 
 impl Process {
     fn start(address: std::net::SocketAddr) -> Self {
@@ -39,7 +40,7 @@ impl Process {
         Self(child)
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         assert!(Command::new("kill").args([name, &self.0.id().to_string()]).status().unwrap().success());
     }
 }
