@@ -35,9 +35,25 @@ impl Summary {
     }
 }
 
+/// Least-squares slope of `y` over `x`, of equal length; 0 if all `x` are the same.
+pub fn slope(x: &[f64], y: &[f64]) -> f64 {
+    let n = x.len().max(1) as f64;
+    let (mean_x, mean_y) = (x.iter().sum::<f64>() / n, y.iter().sum::<f64>() / n);
+    let covariance: f64 = x.iter().zip(y).map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
+    let variance: f64 = x.iter().map(|x| (x - mean_x).powi(2)).sum();
+    if variance > 0.0 { covariance / variance } else { 0.0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_has_its_slope() {
+        assert_eq!(slope(&[0.0, 1.0, 2.0, 3.0], &[5.0, 7.0, 9.0, 11.0]), 2.0);
+        assert_eq!(slope(&[0.0, 1.0, 2.0], &[4.0, 1.0, 4.0]), 0.0);
+        assert_eq!(slope(&[2.0, 2.0], &[1.0, 3.0]), 0.0);
+    }
 
     #[test]
     fn takes_the_middle() {

@@ -34,6 +34,7 @@ pub fn blocks(results: &Path) -> anyhow::Result<Vec<Block>> {
         Block { file: "docs/RELIABILITY.md", name: "faults", text: reliability::faults(results)? },
         Block { file: "docs/RELIABILITY.md", name: "horizontal", text: reliability::horizontal(results)? },
         Block { file: "docs/RELIABILITY.md", name: "load", text: reliability::load(results)? },
+        Block { file: "docs/RELIABILITY.md", name: "soak", text: reliability::soak(results)? },
         Block { file: "docs/RELIABILITY.md", name: "overhead", text: reliability::overhead(results)? },
     ])
 }

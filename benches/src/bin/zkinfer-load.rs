@@ -15,9 +15,15 @@ struct Arguments {
     /// What remembers.
     #[arg(long, value_enum, default_value_t = Store::Sqlite)]
     store: Store,
-    /// Jobs that wait.
+    /// Jobs that wait; with --rate, at the start.
     #[arg(long, default_value_t = 10_000)]
     queued: usize,
+    /// New jobs a second; default: as many as end.
+    #[arg(long)]
+    rate: Option<u32>,
+    /// Seconds for which jobs are kept after their end; default: for good.
+    #[arg(long)]
+    job_retention_seconds: Option<u64>,
     /// Streams that watch.
     #[arg(long, default_value_t = 500)]
     watchers: usize,
@@ -36,6 +42,9 @@ struct Arguments {
     /// Folder of the data; default: a temporary one.
     #[arg(long)]
     data_dir: Option<PathBuf>,
+    /// Name of the result; default: `load-STORE`.
+    #[arg(long)]
+    name: Option<String>,
     /// Folder of the result.
     #[arg(long, default_value = "benches/results")]
     results: PathBuf,
@@ -47,17 +56,22 @@ async fn main() -> anyhow::Result<()> {
     let load = Load {
         store: arguments.store,
         n_queued: arguments.queued,
+        rate: arguments.rate,
+        job_retention: arguments.job_retention_seconds.map(Duration::from_secs),
         n_watchers: arguments.watchers,
         n_workers: arguments.workers,
         n_creators: arguments.creators,
         n_connections: arguments.connections,
         time: Duration::from_secs(arguments.seconds),
     };
-    let mut record = Record::new(&format!("load-{}", arguments.store.name()), "zkinfer-load");
+    let name = arguments.name.clone().unwrap_or_else(|| format!("load-{}", arguments.store.name()));
+    let mut record = Record::new(&name, "zkinfer-load");
     record.set("store", arguments.store.name());
     record.set("watchers", load.n_watchers);
     record.set("workers", load.n_workers);
     record.set("queued", load.n_queued);
+    load.rate.iter().for_each(|rate| record.set("jobs_per_second", rate));
+    load.job_retention.iter().for_each(|time| record.set("job_retention_seconds", time.as_secs()));
     let scratch = tempfile::tempdir()?;
     run(&load, arguments.data_dir.as_deref().unwrap_or(scratch.path()), &mut record).await?;
     for (name, summary) in &record.measures {

@@ -2,8 +2,10 @@
 //!
 //! Over gRPC on loopback, in one process: first the queue is filled; then, for the time of the measurement, each job that ends is replaced by a new
 //! one, streams watch jobs, and one client asks for jobs as fast as it is answered. In the end the queue is emptied and every job is looked at.
+//! With a rate, jobs come at that rate instead, however many wait: for hours, to see whether anything grows.
 
 pub mod instant_prover;
+mod resources;
 mod traffic;
 
 use std::path::Path;
@@ -13,10 +15,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use instant_prover::InstantProver;
+use resources::Resources;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use traffic::Traffic;
+use traffic::{Pace, REMEMBERED, Traffic};
+use zkinfer_client::proto::job;
 use zkinfer_client::{Client, MediaType, ModelRequest};
 use zkinfer_server::Config;
 use zkinfer_server::database::Database;
@@ -24,15 +28,12 @@ use zkinfer_server::engine::sql::SqlEngine;
 
 use crate::cluster::Store;
 use crate::cluster::postgres::Postgres;
-use crate::machine::{field, kibibytes, read};
 use crate::record::Record;
 use crate::service::spawn;
 use crate::usage::Meter;
 
 /// Watching streams share connections; each carries at most 100.
 const STREAMS_PER_CONNECTION: usize = 90;
-/// Between two looks at the memory.
-const MEMORY_EVERY: Duration = Duration::from_secs(1);
 /// How long the queue may take to run dry.
 const DRAIN: Duration = Duration::from_secs(600);
 
@@ -41,8 +42,12 @@ const DRAIN: Duration = Duration::from_secs(600);
 pub struct Load {
     /// What remembers.
     pub store: Store,
-    /// Jobs that wait, all the time.
+    /// Jobs that wait, all the time; with a rate, at the start.
     pub n_queued: usize,
+    /// New jobs a second; `None`: as many as end.
+    pub rate: Option<u32>,
+    /// How long jobs are kept after their end; `None`: for good.
+    pub job_retention: Option<Duration>,
     /// Streams that watch.
     pub n_watchers: usize,
     /// Threads that take tasks.
@@ -60,6 +65,10 @@ pub struct Load {
 /// # Errors
 /// The service does not start, a job does not succeed, or PostgreSQL is not installed.
 pub async fn run(load: &Load, folder: &Path, record: &mut Record) -> anyhow::Result<()> {
+    if let Some(retention) = load.job_retention {
+        let n_kept = f64::from(load.rate.unwrap_or(0)) * retention.as_secs_f64();
+        ensure!(n_kept > REMEMBERED as f64, "with that rate jobs are kept for more than {REMEMBERED} of them, which clients ask for");
+    }
     let postgres = match load.store {
         Store::Sqlite => None,
         Store::Postgres => Some(tokio::task::block_in_place(Postgres::start).map_err(anyhow::Error::msg)?),
@@ -88,6 +97,7 @@ fn config(load: &Load, folder: &Path, database: Database) -> Config {
     let mut config = Config::new(folder);
     config.database = database;
     config.workers = load.n_workers;
+    config.job_retention = load.job_retention;
     config.limits.queued_per_tenant = u32::MAX;
     (config.limits.creates_per_second, config.limits.creates_burst) = (1_000_000, 1_000_000);
     config.limits.watchers = load.n_watchers * 2;
@@ -104,9 +114,13 @@ async fn measure(load: &Load, address: &str, prover: &Arc<InstantProver>, record
     traffic.fill(load.n_queued).await?;
     record.add_single("fill_jobs_per_s", load.n_queued as f64 / filling.elapsed().as_secs_f64());
     let over = CancellationToken::new();
+    let pace = match load.rate {
+        Some(jobs_per_second) => Pace::Rate { began: Instant::now(), n_before: load.n_queued, jobs_per_second },
+        None => Pace::Queue { prover: prover.clone(), n_queued: load.n_queued },
+    };
     let mut running = tokio::task::JoinSet::new();
     for _ in 0..load.n_creators {
-        running.spawn(traffic.clone().replace(prover.clone(), load.n_queued, over.clone()));
+        running.spawn(traffic.clone().create(pace.clone(), over.clone()));
     }
     for first in (0..load.n_watchers).step_by(STREAMS_PER_CONNECTION) {
         let channel = traffic.another(address).await?;
@@ -116,7 +130,7 @@ async fn measure(load: &Load, address: &str, prover: &Arc<InstantProver>, record
     }
     let asking = tokio::spawn(traffic.clone().ask(traffic.another(address).await?, over.clone()));
     let (proved, meter, began) = (prover.n_proved.load(Ordering::Relaxed), Meter::start(), Instant::now());
-    let memory = sample_memory(load.time).await;
+    let resources = Resources::watch(load.time).await;
     let wall_s = began.elapsed().as_secs_f64();
     let n_proved = prover.n_proved.load(Ordering::Relaxed) - proved;
     let cpu_s = meter.stop().cpu_s;
@@ -126,24 +140,18 @@ async fn measure(load: &Load, address: &str, prover: &Arc<InstantProver>, record
         ended??;
     }
     let latencies = asking.await??;
-    note(n_proved, wall_s, cpu_s, latencies, &memory, record)?;
+    note(n_proved, wall_s, cpu_s, latencies, record)?;
+    resources.note(record)?;
     record.add_single("events_watched", traffic.n_events.load(Ordering::Relaxed) as f64);
     let n_jobs = traffic.n_created.load(Ordering::Relaxed);
     drain(prover, n_jobs).await?;
-    let n_succeeded = traffic.count_succeeded().await?;
-    ensure!(n_succeeded == n_jobs, "{n_succeeded} of {n_jobs} jobs succeeded");
+    let (n_succeeded, n_listed) = (traffic.count(&[job::State::Succeeded]).await?, traffic.count(&[]).await?);
+    ensure!(n_succeeded == n_listed, "{n_succeeded} of {n_listed} jobs succeeded");
+    // Those that are not there any more are past their retention, and were proved.
+    ensure!(n_listed == n_jobs || (n_listed < n_jobs && load.job_retention.is_some()), "{n_listed} of {n_jobs} jobs are listed");
+    record.add_single("jobs_deleted", (n_jobs - n_listed) as f64);
     record.add_single("jobs", n_jobs as f64);
     Ok(())
-}
-
-/// Resident memory, once a second.
-async fn sample_memory(time: Duration) -> Vec<f64> {
-    let (began, mut samples) = (Instant::now(), Vec::new());
-    while began.elapsed() < time {
-        samples.push(kibibytes(&field(&read("/proc/self/status"), "VmRSS")) as f64);
-        tokio::time::sleep(MEMORY_EVERY).await;
-    }
-    samples
 }
 
 /// Waits until every job is proved.
@@ -158,8 +166,8 @@ async fn drain(prover: &InstantProver, n_jobs: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn note(n_proved: usize, wall_s: f64, cpu_s: f64, mut latencies: Vec<f64>, memory: &[f64], record: &mut Record) -> anyhow::Result<()> {
-    ensure!(!latencies.is_empty() && memory.len() > 1, "the measurement was too short");
+fn note(n_proved: usize, wall_s: f64, cpu_s: f64, mut latencies: Vec<f64>, record: &mut Record) -> anyhow::Result<()> {
+    ensure!(!latencies.is_empty(), "the measurement was too short");
     latencies.sort_by(f64::total_cmp);
     let at = |fraction: f64| latencies[((latencies.len() - 1) as f64 * fraction) as usize];
     record.add_single("jobs_per_s", n_proved as f64 / wall_s);
@@ -168,12 +176,5 @@ fn note(n_proved: usize, wall_s: f64, cpu_s: f64, mut latencies: Vec<f64>, memor
     record.add_single("get_job_calls", latencies.len() as f64);
     record.add_single("get_job_p50_ms", at(0.5));
     record.add_single("get_job_p99_ms", at(0.99));
-    record.add("resident_bytes", memory);
-    let half = memory.len() / 2;
-    let last = memory.len() - memory.len() / 5;
-    let before_last = last - memory.len() / 5;
-    let mean = |samples: &[f64]| samples.iter().sum::<f64>() / samples.len().max(1) as f64;
-    record.add_single("resident_bytes_second_half_minus_first", mean(&memory[half..]) - mean(&memory[..half]));
-    record.add_single("resident_bytes_last_fifth_minus_fourth", mean(&memory[last..]) - mean(&memory[before_last..last]));
     Ok(())
 }

@@ -18,13 +18,34 @@ use super::instant_prover::InstantProver;
 /// Jobs created in one call while the queue is filled.
 const BATCH: usize = 256;
 /// Names that are remembered, to be asked for and watched.
-const REMEMBERED: usize = 20_000;
+pub(super) const REMEMBERED: usize = 20_000;
 /// Between two looks whether a job may be created.
 const LOOK: Duration = Duration::from_millis(10);
 /// Between an answer and the next question.
 const PAUSE: Duration = Duration::from_millis(2);
 /// The largest page of a list.
 const PAGE: i32 = 1000;
+
+/// When the next job is due.
+#[derive(Clone, Debug)]
+pub(super) enum Pace {
+    /// While fewer than `n_queued` wait: one more for each that ended.
+    Queue { prover: Arc<InstantProver>, n_queued: usize },
+    /// So many a second since `began`, when `n_before` were there.
+    Rate { began: Instant, n_before: usize, jobs_per_second: u32 },
+}
+
+impl Pace {
+    fn is_due(&self, traffic: &Traffic) -> bool {
+        match self {
+            Self::Queue { prover, n_queued } => traffic.n_waiting(prover) < *n_queued,
+            Self::Rate { began, n_before, jobs_per_second } => {
+                let n_due = began.elapsed().as_secs_f64() * f64::from(*jobs_per_second);
+                ((traffic.n_created.load(Ordering::Relaxed) - n_before) as f64) < n_due
+            }
+        }
+    }
+}
 
 /// What all clients share.
 #[derive(Debug)]
@@ -73,16 +94,11 @@ impl Traffic {
         Ok(())
     }
 
-    /// Keeps the queue as long as it is until `over`: one more job for each that ended.
-    pub(super) async fn replace(
-        self: Arc<Self>,
-        prover: Arc<InstantProver>,
-        n_queued: usize,
-        over: CancellationToken,
-    ) -> anyhow::Result<()> {
+    /// Creates jobs until `over`, each when it is due.
+    pub(super) async fn create(self: Arc<Self>, pace: Pace, over: CancellationToken) -> anyhow::Result<()> {
         let mut proofs = ProofServiceClient::new(self.channel.clone());
         while !over.is_cancelled() {
-            if self.n_waiting(&prover) >= n_queued {
+            if !pace.is_due(&self) {
                 tokio::time::sleep(LOOK).await;
                 continue;
             }
@@ -122,12 +138,12 @@ impl Traffic {
         Ok(latencies)
     }
 
-    /// How many jobs succeeded, counted over all pages.
-    pub(super) async fn count_succeeded(&self) -> anyhow::Result<usize> {
+    /// How many jobs are in one of these states, or in any if there are none, counted over all pages.
+    pub(super) async fn count(&self, states: &[job::State]) -> anyhow::Result<usize> {
         let mut proofs = ProofServiceClient::new(self.channel.clone()).max_decoding_message_size(16 << 20);
         let (mut count, mut page_token) = (0, String::new());
         loop {
-            let states = vec![job::State::Succeeded.into()];
+            let states = states.iter().map(|&state| state.into()).collect();
             let request = ListJobsRequest { page_size: PAGE, page_token, states, ..ListJobsRequest::default() };
             let page = proofs.list_jobs(request).await?.into_inner();
             count += page.jobs.len();

@@ -47,6 +47,21 @@ const LOAD: &[(&str, &str, f64, &str, &str)] = &[
     ("the same, mean of the last fifth less that of the fourth", "resident_bytes_last_fifth_minus_fourth", 1e-6, " MB", "0"),
 ];
 
+/// Label, measure, scale and unit of each row.
+const SOAK: &[(&str, &str, f64, &str)] = &[
+    ("minutes", "measured_s", 1.0 / 60.0, ""),
+    ("jobs a second", "jobs_per_s", 1.0, ""),
+    ("jobs", "jobs", 1.0, ""),
+    ("of them deleted for their age", "jobs_deleted", 1.0, ""),
+    ("resident memory", "resident_bytes", 1e-6, " MB"),
+    ("its growth in the second half", "resident_bytes_per_hour_in_second_half", 1e-6, " MB an hour"),
+    ("open files and sockets", "open_files", 1.0, ""),
+    ("their growth in the second half", "open_files_per_hour_in_second_half", 1.0, " an hour"),
+    ("threads", "threads", 1.0, ""),
+    ("tasks of the runtime", "tokio_tasks", 1.0, ""),
+    ("their growth in the second half", "tokio_tasks_per_hour_in_second_half", 1.0, " an hour"),
+];
+
 const OVERHEAD: &[(&str, &str, f64, &str)] = &[
     ("proof by a call in the process, verified", "direct_prove_wall_s", 1.0, " s"),
     ("proof by a job, submitted over gRPC to succeeded", "submit_to_succeeded_wall_s", 1.0, " s"),
@@ -145,6 +160,26 @@ pub(super) fn load(results: &Path) -> anyhow::Result<String> {
     if text.is_empty() {
         text.push_str("No results are committed.\n");
     }
+    Ok(text)
+}
+
+/// What grows while jobs come and go for long.
+pub(super) fn soak(results: &Path) -> anyhow::Result<String> {
+    let mut runs = Vec::new();
+    for (name, title) in [("soak-sqlite", "SQLite"), ("soak-postgres", "PostgreSQL")] {
+        runs.extend(read(results, name)?.map(|record| (title, record)));
+    }
+    if runs.is_empty() {
+        return Ok("No results are committed.\n".to_owned());
+    }
+    let titles: Vec<&str> = runs.iter().map(|(title, _)| *title).collect();
+    let mut text = format!("| median | {} |\n|---|{}\n", titles.join(" | "), "---|".repeat(runs.len()));
+    for (label, measure, scale, unit) in SOAK {
+        let show = |record: &Record| record.median(measure).map_or_else(|| "–".to_owned(), |value| significant(value * scale) + unit);
+        let cells: Vec<String> = runs.iter().map(|(_, record)| show(record)).collect();
+        let _ = writeln!(text, "| {label} | {} |", cells.join(" | "));
+    }
+    runs.iter().for_each(|(_, record)| origin(&mut text, record));
     Ok(text)
 }
 
