@@ -1,23 +1,20 @@
 //! Kills real processes at random while proofs are made, and looks whether anything was lost or done twice.
 #![allow(clippy::print_stdout, reason = "a command prints")]
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use zkinfer_benches::chaos::{Run, limits, plan, run};
-use zkinfer_benches::cluster::postgres::Postgres;
-use zkinfer_benches::cluster::{Clocks, Disks, Layout, Network, Servers, Store};
-use zkinfer_benches::record::Record;
+use zkinfer_benches::cluster::arguments::ClusterArguments;
+use zkinfer_benches::cluster::{Clocks, Disks, Layout, Network, Servers};
 
 /// Starts a service and workers, asks for proofs while processes are killed (kill -9) and started again, then checks every job: at its end, one result
 /// that verifies, events without a gap, no task done twice. Exit codes: 0 all holds, 1 something does not.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// What remembers.
-    #[arg(long, value_enum, default_value_t = Store::Sqlite)]
-    store: Store,
+    #[command(flatten)]
+    cluster: ClusterArguments,
     /// Jobs.
     #[arg(long, default_value_t = 200)]
     jobs: usize,
@@ -54,33 +51,12 @@ struct Arguments {
     /// Each worker is in a network namespace of its own, whose cable is unplugged now and then; needs root.
     #[arg(long)]
     namespaces: bool,
-    /// Without PostgreSQL on this machine: says so and ends well, having done nothing.
-    #[arg(long)]
-    skip_without_postgres: bool,
-    /// Name of the result; default: `chaos-STORE`.
-    #[arg(long)]
-    name: Option<String>,
-    /// The program.
-    #[arg(long, default_value = "target/release/zkinferd")]
-    program: PathBuf,
-    /// Circuits and oracles; default: built anew.
-    #[arg(long)]
-    cache_dir: Option<PathBuf>,
-    /// Folder of the bundled networks.
-    #[arg(long, default_value = "models")]
-    models: PathBuf,
-    /// Folder of the result.
-    #[arg(long, default_value = "benches/results")]
-    results: PathBuf,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
-    if arguments.store == Store::Postgres
-        && arguments.skip_without_postgres
-        && let Err(reason) = Postgres::installed()
-    {
+    if let Some(reason) = arguments.cluster.skipped() {
         println!("skipped: {reason}");
         return Ok(ExitCode::SUCCESS);
     }
@@ -89,8 +65,8 @@ async fn main() -> anyhow::Result<ExitCode> {
         limits.fuse_below = Duration::ZERO;
     }
     let layout = Layout {
-        program: arguments.program.clone(),
-        store: arguments.store,
+        program: arguments.cluster.program.clone(),
+        store: arguments.cluster.store,
         servers: match arguments.apis {
             0 => Servers::One,
             n_apis => Servers::Roles { n_apis, n_schedulers: arguments.schedulers },
@@ -98,21 +74,20 @@ async fn main() -> anyhow::Result<ExitCode> {
         limits,
         workers_in_server: arguments.workers_in_server,
         n_workers: arguments.workers,
-        cache_dir: arguments.cache_dir.clone(),
+        cache_dir: arguments.cluster.cache_dir.clone(),
         clocks: if arguments.skewed_clocks { Clocks::Skewed } else { Clocks::Right },
         network: if arguments.namespaces { Network::Namespaces } else { Network::Loopback },
         disks: Disks::default(),
     };
     let strikes = plan::strikes(arguments.seed, arguments.jobs, arguments.kills, &layout);
-    let name = arguments.name.clone().unwrap_or_else(|| format!("chaos-{}", arguments.store.name()));
-    let mut record = Record::new(&name, "zkinfer-chaos");
+    let mut record = arguments.cluster.record("chaos");
     record.set("seed", arguments.seed);
     let parts = Run { n_jobs: arguments.jobs, n_at_once: arguments.at_once, seed: arguments.seed };
-    let findings = run(&layout, &parts, &strikes, &arguments.models, &mut record).await?;
+    let findings = run(&layout, &parts, &strikes, &arguments.cluster.models, &mut record).await?;
     for (name, summary) in &record.measures {
         println!("{name:<32} {:>12.1}", summary.median);
     }
     findings.violations.iter().for_each(|violation| println!("VIOLATED: {violation}"));
-    println!("written to {}", record.write(&arguments.results)?.display());
+    println!("written to {}", record.write(&arguments.cluster.results)?.display());
     Ok(if findings.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -54,6 +54,8 @@ impl Seen {
 pub struct Accepted {
     /// Its name.
     pub name: String,
+    /// What was to be proved of.
+    pub input: Vec<u8>,
     /// What its proof is bound to.
     pub nonce: ContextNonce,
     /// How it may end.
@@ -104,9 +106,8 @@ impl Clients {
     /// # Errors
     /// The service refuses it for good.
     pub async fn begin(&self, index: usize) -> anyhow::Result<Accepted> {
-        let nonce = self.nonce(index);
         let job = self.create(index, &self.request(index)).await?;
-        Ok(Accepted { name: job.name, nonce, end: self.end })
+        Ok(self.accepted(index, job.name))
     }
 
     async fn job(&self, index: usize) -> anyhow::Result<Accepted> {
@@ -122,19 +123,26 @@ impl Clients {
         // Where it was not created, if there is more than one server.
         self.wait(index + 1, &job.name).await?;
         self.seen.n_done.fetch_add(1, Ordering::Relaxed);
-        Ok(Accepted { name: job.name, nonce: self.nonce(index), end: self.end })
+        Ok(self.accepted(index, job.name))
     }
 
-    /// What the proof of a job is bound to.
-    pub fn nonce(&self, index: usize) -> ContextNonce {
+    /// Job number `index`, which the service acknowledged under this name.
+    pub fn accepted(&self, index: usize, name: String) -> Accepted {
+        Accepted { name, input: self.input(index), nonce: self.nonce(index), end: self.end }
+    }
+
+    fn nonce(&self, index: usize) -> ContextNonce {
         ContextNonce::of_context(format!("chaos {} {index}", self.seed).as_bytes())
+    }
+
+    fn input(&self, index: usize) -> Vec<u8> {
+        let mut random = StdRng::seed_from_u64(self.seed ^ index as u64);
+        (0..INPUT_BYTES).map(|_| random.r#gen()).collect()
     }
 
     /// Asks for a job, under a request id of its own.
     pub fn request(&self, index: usize) -> CreateJobRequest {
-        let mut random = StdRng::seed_from_u64(self.seed ^ index as u64);
-        let values: Vec<u8> = (0..INPUT_BYTES).map(|_| random.r#gen()).collect();
-        let input = Input { source: Some(input::Source::Inline(values)), encoding: input::Encoding::Uint8.into() };
+        let input = Input { source: Some(input::Source::Inline(self.input(index))), encoding: input::Encoding::Uint8.into() };
         let job = Job {
             model: self.model.clone(),
             input: Some(input),

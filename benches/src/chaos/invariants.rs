@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
 use tonic::transport::Channel;
+use zkinfer_client::Client;
 use zkinfer_client::proto::{JobTask, ListJobTasksRequest, ListJobsRequest, WatchJobRequest, job, job_event};
-use zkinfer_client::{ALL_PROFILES, Client, verify_locally};
 use zkinfer_proto::v1::proof_service_client::ProofServiceClient;
 
 use super::clients::{Accepted, is_final};
+use super::network::Registered;
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
@@ -61,12 +62,12 @@ impl Findings {
 ///
 /// # Errors
 /// The service does not answer any more.
-pub async fn check(channel: &Channel, client: &Client, accepted: &[Accepted]) -> anyhow::Result<Findings> {
+pub async fn check(channel: &Channel, client: &Client, registered: &Registered, accepted: &[Accepted]) -> anyhow::Result<Findings> {
     let mut findings = Findings::default();
     let mut proofs = ProofServiceClient::new(channel.clone());
     check_list(&mut proofs, accepted, &mut findings).await?;
     for job in accepted {
-        check_job(&mut proofs, client, job, &mut findings).await.with_context(|| job.name.clone())?;
+        check_job(&mut proofs, client, registered, job, &mut findings).await.with_context(|| job.name.clone())?;
     }
     Ok(findings)
 }
@@ -97,6 +98,7 @@ async fn check_list(proofs: &mut ProofServiceClient<Channel>, accepted: &[Accept
 async fn check_job(
     proofs: &mut ProofServiceClient<Channel>,
     client: &Client,
+    registered: &Registered,
     accepted: &Accepted,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
@@ -114,9 +116,8 @@ async fn check_job(
     findings.require(is_right, || format!("{name} ended {}, not {end:?}: {:?}", job.state().as_str_name(), job.failure));
     findings.poisoned += usize::from(failed_with == Some(POISONED));
     if is_proven {
-        let documents = client.documents(&job).await?;
-        let verified = verify_locally(&documents.key, &documents.statement, &documents.proof, &ALL_PROFILES, accepted.nonce);
-        findings.require(verified.is_ok(), || format!("{name}: the proof is refused: {:?}", verified.err()));
+        let checked = registered.check(client, &job, accepted).await?;
+        findings.violations.extend(checked.err().map(|problem| format!("{name}: {problem}")));
     }
     check_events(proofs, name, job.last_sequence, end, findings).await?;
     let tasks = proofs.list_job_tasks(ListJobTasksRequest { name: name.clone() }).await?.into_inner().tasks;

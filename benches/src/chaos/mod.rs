@@ -2,6 +2,7 @@
 
 pub mod clients;
 pub mod invariants;
+pub mod network;
 pub mod plan;
 
 use std::path::Path;
@@ -9,18 +10,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clients::{Accepted, Clients, Seen};
 use invariants::{End, Findings};
+use network::{NETWORK, Registered};
 use plan::Strike;
-use zkinfer_client::{Client, ClientOptions, MediaType, ModelRequest, RetryPolicy, UploadSource};
+use zkinfer_client::{Client, ClientOptions, RetryPolicy};
 use zkinfer_server::limits::Limits;
 
-use crate::cluster::{Cluster, Layout, Servers, Victim};
+use crate::cluster::{Clocks, Cluster, Layout, Servers, Victim};
 use crate::record::Record;
 
-/// The smallest bundled network, quantized: a proof takes less than a second.
-pub const NETWORK: &str = "mlp-breast-cancer/model_uint8_per_channel_qdq.onnx";
 /// If no job ends for so long, the next kill comes nevertheless.
 const STALLED: Duration = Duration::from_secs(20);
 /// Between two looks at how many jobs are done.
@@ -41,7 +41,7 @@ struct Kills {
     cable: usize,
     /// Of the cables, those that stayed unplugged for longer than a lease.
     long_cut: usize,
-    /// Strikes that found no prover to hit.
+    /// Strikes that found no prover to hit, or no job under way.
     missed: usize,
 }
 
@@ -81,41 +81,38 @@ pub async fn run(layout: &Layout, run: &Run, strikes: &[Strike], models: &Path, 
     let (first_wait, longest_wait) = (Duration::from_millis(100), Duration::from_secs(1));
     let retry = RetryPolicy { attempts: 1000, first_wait, longest_wait, budget: Duration::MAX };
     let client = Client::connect_with(&cluster.addresses()[0], ClientOptions { retry, ..ClientOptions::default() }).await?;
-    let model = register(&client, &models.join(NETWORK)).await?;
+    let registered = Registered::register(&client, models).await?;
     let seen = Arc::new(Seen::default());
     let (channels, end) = (cluster.channels()?, End::ProvenOrPoisoned);
+    let model = registered.model.clone();
     let clients = Clients { channels, model, seed: run.seed, n_at_once: run.n_at_once, end, seen: seen.clone() };
     let began = Instant::now();
     let asking = tokio::spawn({
         let (clients, n_jobs) = (clients.clone(), run.n_jobs);
         async move { clients.run(n_jobs).await }
     });
-    let kills = strike_all(&mut cluster, strikes, layout.limits.lease, &seen).await?;
+    if layout.clocks == Clocks::Skewed {
+        layout.clocks.check()?;
+        ensure!(cluster.has_other_clocks(), "a process has the clock of the machine");
+    }
+    let kills = strike_all(&mut cluster, strikes, run.n_jobs, layout.limits.lease, &seen).await?;
     let accepted: Vec<Accepted> = asking.await.context("the clients panicked")??;
     let wall_s = began.elapsed().as_secs_f64();
-    let mut findings = invariants::check(&clients.channels[0], &client, &accepted).await?;
+    let mut findings = invariants::check(&clients.channels[0], &client, &registered, &accepted).await?;
     // Only the death of a prover, or of a worker that is silent behind a cut cable for longer than a lease, is a death of what it did; it takes two.
     let n_deaths = kills.prover + kills.long_cut;
     if findings.poisoned * 2 > n_deaths {
         findings.violations.push(format!("{} jobs are POISONED by {n_deaths} deaths of workers", findings.poisoned));
+    }
+    if kills.missed * 2 > strikes.len() {
+        findings.violations.push(format!("{} of {} strikes hit nobody who had a job", kills.missed, strikes.len()));
     }
     findings.violations.extend(seen.wrong.lock().map(|wrong| wrong.clone()).unwrap_or_default());
     note(layout, &accepted, wall_s, &kills, &seen, &findings, record);
     Ok(findings)
 }
 
-/// Registers a network and answers its model's name, once it is ready.
-///
-/// # Errors
-/// No such file, or the service refuses it.
-pub async fn register(client: &Client, network: &Path) -> anyhow::Result<String> {
-    let network = client.upload(&UploadSource::File(network.to_owned()), MediaType::Onnx).await?;
-    let model = client.create_model(&ModelRequest::new("chaos", network.name)).await?;
-    client.finish_model(&model.name, |_| {}).await?;
-    Ok(model.name)
-}
-
-async fn strike_all(cluster: &mut Cluster, strikes: &[Strike], lease: Duration, seen: &Seen) -> anyhow::Result<Kills> {
+async fn strike_all(cluster: &mut Cluster, strikes: &[Strike], n_jobs: usize, lease: Duration, seen: &Seen) -> anyhow::Result<Kills> {
     let mut kills = Kills::default();
     for strike in strikes {
         let began = Instant::now();
@@ -123,7 +120,8 @@ async fn strike_all(cluster: &mut Cluster, strikes: &[Strike], lease: Duration, 
             tokio::time::sleep(LOOK).await;
         }
         tokio::time::sleep(strike.delay).await;
-        if tokio::task::block_in_place(|| cluster.strike(strike.victim, strike.downtime))? {
+        let is_under_way = seen.n_done.load(Ordering::Relaxed) < n_jobs;
+        if tokio::task::block_in_place(|| cluster.strike(strike.victim, strike.downtime))? && is_under_way {
             kills.count(strike, lease);
         } else {
             kills.missed += 1;
@@ -133,7 +131,6 @@ async fn strike_all(cluster: &mut Cluster, strikes: &[Strike], lease: Duration, 
 }
 
 fn note(layout: &Layout, accepted: &[Accepted], wall_s: f64, kills: &Kills, seen: &Seen, findings: &Findings, record: &mut Record) {
-    record.set("store", layout.store.name());
     record.set("network", NETWORK);
     record.set("workers_in_server", layout.workers_in_server);
     record.set("worker_processes", layout.n_workers);
@@ -150,7 +147,7 @@ fn note(layout: &Layout, accepted: &[Accepted], wall_s: f64, kills: &Kills, seen
     }
     record.add_single("network_cuts", cable as f64);
     record.add_single("network_cuts_beyond_a_lease", long_cut as f64);
-    record.add_single("strikes_that_found_no_prover", missed as f64);
+    record.add_single("strikes_that_hit_nobody", missed as f64);
     record.add_single("calls_repeated", seen.n_repeats.load(Ordering::Relaxed) as f64);
     record.add_single("creations_replayed", seen.n_replays.load(Ordering::Relaxed) as f64);
     for (state, count) in &findings.states {

@@ -1,6 +1,7 @@
 //! The service as operators run it, on one machine: `zkinferd serve`, as one process or several with roles of their own, several `zkinferd worker`, and
 //! a database, each in processes of its own.
 
+pub mod arguments;
 pub mod network;
 #[path = "../../../server/tests/support/postgres.rs"]
 pub mod postgres;
@@ -9,7 +10,8 @@ pub mod process;
 use std::ffi::OsString;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
@@ -67,12 +69,16 @@ const FAKETIME: &[&str] =
     &["/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1"];
 
 impl Clocks {
-    /// Whether this machine can have them.
+    /// Whether this machine can have them: a program is started and asked for the time.
     ///
     /// # Errors
-    /// libfaketime is not installed.
+    /// libfaketime is not installed, or changes nothing.
     pub fn check(self) -> anyhow::Result<()> {
-        self.environment("+0").map(drop)
+        let told = Command::new("date").arg("+%s").envs(self.environment("-1d")?).output().context("there is no `date`")?;
+        let told: u64 = String::from_utf8_lossy(&told.stdout).trim().parse().context("`date` tells no time")?;
+        let behind = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs().saturating_sub(told);
+        ensure!(self == Self::Right || behind.abs_diff(24 * 3600) < 3600, "libfaketime sets a clock {behind} s back, not a day");
+        Ok(())
     }
 
     /// What makes a process believe in a clock that is off by `offset`.
@@ -288,6 +294,14 @@ impl Cluster {
         self.servers.get(server).map(|server| server.process.id())
     }
 
+    /// Whether every process has the library that changes its clock.
+    pub fn has_other_clocks(&self) -> bool {
+        let servers = self.servers.iter().map(|server| server.process.id());
+        let workers = (0..self.workers.len()).flat_map(|worker| self.worker_processes(worker));
+        let has_library = |pid| std::fs::read_to_string(format!("/proc/{pid}/maps")).is_ok_and(|maps| maps.contains("libfaketime"));
+        servers.chain(workers).all(has_library)
+    }
+
     /// The namespace of a worker, if it has one.
     pub fn namespace(&self, worker: usize) -> Option<&Namespace> {
         self.namespaces.get(worker)
@@ -378,7 +392,7 @@ fn last_lines(log: &Path) -> String {
 /// A database with today's schema.
 fn migrated(program: &Path, postgres: &Postgres) -> anyhow::Result<String> {
     let url = postgres.create_database("zkinfer");
-    let output = std::process::Command::new(program).args(["migrate", "--database", &url]).output();
+    let output = Command::new(program).args(["migrate", "--database", &url]).output();
     let output = output.with_context(|| format!("cannot start {}", program.display()))?;
     ensure!(output.status.success(), "zkinferd migrate failed: {}", String::from_utf8_lossy(&output.stderr));
     Ok(url)

@@ -121,6 +121,19 @@ impl Namespace {
     }
 }
 
+impl Namespace {
+    /// How often the slow cable let a packet wait, towards the worker.
+    ///
+    /// # Errors
+    /// There is no `tc`, or the cable is not slow.
+    pub fn n_delayed(&self) -> anyhow::Result<u64> {
+        let output = Command::new("tc").args(["-s", "qdisc", "show", "dev", &self.near_end]).output().context("there is no `tc`")?;
+        let told = String::from_utf8_lossy(&output.stdout);
+        let count = told.split("overlimits ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        count.and_then(|count| count.parse().ok()).with_context(|| format!("`tc` tells of no delays: {told}"))
+    }
+}
+
 impl Drop for Namespace {
     fn drop(&mut self) {
         // The far end goes with the namespace, and the near end with it.

@@ -16,7 +16,7 @@ use zkinfer_proto::v1::proof_service_client::ProofServiceClient;
 
 use super::scene::Scene;
 use super::{Stage, Told, Unmet, need_root};
-use crate::chaos::clients::{Accepted, Clients};
+use crate::chaos::clients::Clients;
 use crate::cluster::{Disks, Layout, Victim};
 
 /// Room for artifacts and SQLite, and little more.
@@ -118,8 +118,10 @@ pub(super) async fn full_database_disk(stage: &Stage) -> anyhow::Result<Told> {
     scene.note("refusals", n_refusals as f64);
     scene.note("creations", n_asked as f64);
     ensure!(n_refusals == 5, "{n_refusals} of {n_asked} creations are refused");
-    let has_ended = tokio::task::block_in_place(|| scene.cluster.mend_database()).is_ok_and(|has_ended| has_ended);
-    if !has_ended {
+    // It may have ended, and then not start before there is space.
+    let mended = tokio::task::block_in_place(|| scene.cluster.mend_database());
+    let has_ended = !matches!(mended, Ok(false));
+    if mended.is_ok() {
         reads_go_on(&scene, &before).await?;
     }
 
@@ -144,7 +146,7 @@ async fn done_job(scene: &mut Scene) -> anyhow::Result<String> {
 async fn is_taken(scene: &mut Scene, clients: &Clients, index: usize, request: &CreateJobRequest) -> anyhow::Result<bool> {
     match ProofServiceClient::new(scene.channel()).create_job(request.clone()).await.map_err(Refusal::from) {
         Ok(job) => {
-            scene.know(Accepted { name: job.into_inner().name, nonce: clients.nonce(index), end: clients.end });
+            scene.know(clients.accepted(index, job.into_inner().name));
             Ok(true)
         }
         Err(refusal) => is_full(&refusal).map(|()| false),

@@ -86,7 +86,7 @@ impl Fault {
                 "what is new is refused with STORAGE_FULL and reads go on; once there is space what was accepted succeeds, and a kill loses nothing"
             }
             Self::FullDatabaseDisk => {
-                "what is new is taken, or refused with STORAGE_FULL, and reads go on; once there is space what was accepted succeeds"
+                "what is new is taken, or refused with STORAGE_FULL, and reads go on while PostgreSQL runs; once there is space what was accepted succeeds"
             }
             Self::DamagedArtifacts => {
                 "the job of the changed input fails with STORAGE, others succeed; no byte of the changed proof is sent"
@@ -96,7 +96,9 @@ impl Fault {
                 "another does the job, and others meanwhile; what the sleeper says later changes nothing, and it works on"
             }
             Self::PoisonedJob => "POISONED after two deaths; jobs beside it succeed",
-            Self::SlowLoris => "all are closed in time, and their files with them; jobs are done meanwhile",
+            Self::SlowLoris => {
+                "each is closed, or its call refused, within its limit and 10 s, and its file is closed with it; jobs are done meanwhile"
+            }
             Self::ResetFlood => "each flood is ended, memory grows by less than 96 MiB; jobs are done meanwhile",
             Self::LyingMessages => {
                 "each is refused with its reason, and takes neither the memory nor the space that it claims; jobs are done meanwhile"
@@ -104,7 +106,7 @@ impl Fault {
             Self::SlowWatchers => "memory grows by less than 96 MiB; the watched jobs end, and others",
             Self::Partition => "another does the job, and others meanwhile; what the worker says later changes nothing, and it comes back",
             Self::OneWayLoss => "the job is done once, and others meanwhile; the worker comes back",
-            Self::SlowLink => "the worker does its jobs at the first attempt, and loses no lease",
+            Self::SlowLink => "every job is done at the first attempt, some by that worker",
             Self::SkewedClocks => "no job is lost or done twice, also when server and prover are killed",
         }
     }

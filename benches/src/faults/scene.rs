@@ -13,7 +13,7 @@ use zkinfer_client::{Client, ClientOptions, RetryPolicy};
 use super::{PATIENCE, Stage, Told};
 use crate::chaos::clients::{Accepted, Clients, Seen, is_final};
 use crate::chaos::invariants::{self, End};
-use crate::chaos::{NETWORK, register};
+use crate::chaos::network::Registered;
 use crate::cluster::process::signal;
 use crate::cluster::{Cluster, Layout};
 
@@ -26,7 +26,7 @@ const TRIES: usize = 30;
 pub(super) struct Scene {
     pub(super) cluster: Cluster,
     pub(super) client: Client,
-    pub(super) model: String,
+    registered: Registered,
     accepted: Vec<Accepted>,
     channels: Vec<Channel>,
     seen: Arc<Seen>,
@@ -54,11 +54,11 @@ impl Scene {
         let (first_wait, longest_wait) = (Duration::from_millis(100), Duration::from_secs(1));
         let retry = RetryPolicy { attempts: 100, first_wait, longest_wait, budget: PATIENCE };
         let client = Client::connect_with(&cluster.addresses()[0], ClientOptions { retry, ..ClientOptions::default() }).await?;
-        let model = register(&client, &models.join(NETWORK)).await?;
+        let registered = Registered::register(&client, models).await?;
         has_provers(&cluster).await?;
         let channels = cluster.channels()?;
         let (accepted, seen, figures) = (Vec::new(), Arc::default(), BTreeMap::new());
-        Ok(Self { cluster, client, model, accepted, channels, seen, n_rounds: 0, figures })
+        Ok(Self { cluster, client, registered, accepted, channels, seen, n_rounds: 0, figures })
     }
 
     /// A connection to the first server.
@@ -71,7 +71,7 @@ impl Scene {
         self.n_rounds += 1;
         Clients {
             channels: self.channels.clone(),
-            model: self.model.clone(),
+            model: self.registered.model.clone(),
             // Far from the next, since numbers of jobs are mixed into it.
             seed: self.n_rounds << 32,
             n_at_once: 8,
@@ -231,7 +231,7 @@ impl Scene {
 
     /// Looks at every job.
     pub(super) async fn finish(mut self) -> anyhow::Result<Told> {
-        let findings = invariants::check(&self.channels[0], &self.client, &self.accepted).await?;
+        let findings = invariants::check(&self.channels[0], &self.client, &self.registered, &self.accepted).await?;
         let mut violations = findings.violations;
         violations.extend(self.seen.wrong.lock().map(|wrong| wrong.clone()).unwrap_or_default());
         let n_lost = findings.attempts.get("LOST").copied().unwrap_or(0);
