@@ -14,7 +14,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 use zkinfer_proto::v1;
 use zkinfer_server::artifacts::Class;
-use zkinfer_server::engine::{ArtifactFacts, Digest, FailedAttempt, Lease, Leased, NewSession, Offer, Outcome, Renewal, TaskFlow, Usage};
+use zkinfer_server::engine::{
+    ArtifactFacts, Crash, Digest, FailedAttempt, Lease, Leased, NewSession, Offer, Outcome, Renewal, SessionEnd, TaskFlow, Usage,
+};
 use zkinfer_server::limits::Limits;
 use zkinfer_server::observe::{Exposure, HttpPort, Metrics, WORKER_CATALOGUE, WorkerPages};
 use zkinfer_server::supervisor::health::{DeviceHealth, Unwatched};
@@ -25,7 +27,7 @@ use scripted_prover::ScriptedProver;
 
 /// A service that is told of crashes only.
 #[derive(Default)]
-struct Told(Mutex<Vec<String>>);
+struct Told(Mutex<Vec<String>>, Mutex<Vec<Crash>>);
 
 fn never<'a, T: Send + 'a>() -> SourceFuture<'a, T> {
     async { Err(SourceError::Refused("a supervisor does no tasks".into())) }.boxed()
@@ -56,8 +58,9 @@ impl TaskSource for Told {
     fn release<'a>(&'a self, _: Holding<'a>, _: Usage) -> SourceFuture<'a, ()> {
         never()
     }
-    fn close<'a>(&'a self, session: &'a str, crashed: bool) -> SourceFuture<'a, ()> {
-        assert!(crashed, "others close their sessions themselves");
+    fn close<'a>(&'a self, session: &'a str, end: SessionEnd) -> SourceFuture<'a, ()> {
+        let SessionEnd::Crashed(crash) = end else { panic!("others close their sessions themselves") };
+        self.1.lock().unwrap().push(crash);
         self.0.lock().unwrap().push(session.to_owned());
         async { Ok(()) }.boxed()
     }
@@ -105,10 +108,17 @@ fn calm() -> Patience {
 
 /// Keeps the script until `is_enough`; answers whether it drained, and which sessions were told as crashed.
 async fn keep(folder: &Path, text: &str, health: Arc<dyn DeviceHealth>, is_enough: impl Fn(&[String]) -> bool) -> (bool, Vec<String>) {
+    let (told, drained) = keep_told(script(folder, text), health, is_enough).await;
+    let told = told.0.lock().unwrap().clone();
+    (drained, told)
+}
+
+/// The same, with all that was told.
+async fn keep_told(spec: ChildSpec, health: Arc<dyn DeviceHealth>, is_enough: impl Fn(&[String]) -> bool) -> (Arc<Told>, bool) {
     let told = Arc::new(Told::default());
     let draining = CancellationToken::new();
     let supervisor = Supervisor { source: told.clone(), health, patience: patience(), children: Arc::default() };
-    let kept = tokio::spawn(supervisor.run(vec![script(folder, text)], draining.clone()));
+    let kept = tokio::spawn(supervisor.run(vec![spec], draining.clone()));
     let waiting = async {
         while !is_enough(&told.0.lock().unwrap()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -117,8 +127,7 @@ async fn keep(folder: &Path, text: &str, health: Arc<dyn DeviceHealth>, is_enoug
     tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("enough happens");
     draining.cancel();
     let drained = kept.await.unwrap();
-    let told = told.0.lock().unwrap().clone();
-    (drained, told)
+    (told, drained)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,6 +135,17 @@ async fn a_child_that_dies_is_started_again_and_its_session_is_told_as_crashed()
     let folder = tempfile::tempdir().unwrap();
     let (_, told) = keep(folder.path(), "echo session s-$n; kill -9 $$", Arc::new(Unwatched), |told| told.len() >= 3).await;
     assert_eq!(told[..3], ["s-1", "s-2", "s-3"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_that_a_dead_child_wrote_is_told_with_its_death() {
+    let folder = tempfile::tempdir().unwrap();
+    let text =
+        "echo session s-$n; i=0; while [ $i -lt 2000 ]; do echo line $i >&2; i=$((i+1)); done; printf 'no\\000memory' >&2; kill -ABRT $$";
+    let (told, _) = keep_told(script(folder.path(), text), Arc::new(Unwatched), |told| !told.is_empty()).await;
+    let last_words = told.1.lock().unwrap()[0].last_words.clone();
+    assert!(last_words.ends_with("\nline 1999\nnomemory"), "{last_words}");
+    assert!(last_words.len() <= Crash::MAX_LAST_WORDS_BYTES && last_words.len() > Crash::MAX_LAST_WORDS_BYTES - 8, "{}", last_words.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

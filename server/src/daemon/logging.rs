@@ -1,7 +1,7 @@
 //! Log lines on standard error, and traces to a collector.
 
 use std::ffi::OsString;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write};
 
 use clap::{Args, ValueEnum};
 use zkinfer_server::observe::{LogFormat, LogOptions, Logging, LoggingError, TraceDetail, TraceOptions, start_logging};
@@ -62,12 +62,27 @@ impl LogArguments {
         // An empty variable says the same as none.
         let endpoint = self.otlp_endpoint.clone().filter(|endpoint| !endpoint.is_empty());
         let traces = endpoint.map(|endpoint| TraceOptions { endpoint, detail });
-        let logging = start_logging(&LogOptions { filter: &self.log, format, traces }, std::io::stderr)?;
+        let logging = start_logging(&LogOptions { filter: &self.log, format, traces }, || Errors)?;
         std::panic::set_hook(Box::new(|panic| {
             let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
             let thread = std::thread::current();
             tracing::error!(place, thread = thread.name().unwrap_or("unnamed"), "panicked");
         }));
         Ok(logging)
+    }
+}
+
+/// Standard error. It may be a pipe that nobody reads any more, a dead supervisor's: the lines are lost then, and the work goes on, where an error would be
+/// told with `eprintln`, which panics.
+struct Errors;
+
+impl Write for Errors {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let _ = std::io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -152,7 +152,7 @@ fn command(line: Vec<OsString>, token: Option<SecretString>) -> anyhow::Result<M
     let program = std::env::current_exe().context("this program cannot be found")?;
     Ok(Arc::new(move || {
         let mut command = tokio::process::Command::new(&program);
-        command.args(&line).stderr(Stdio::inherit());
+        command.args(&line);
         number_devices(&mut command);
         if let Some(token) = &token {
             // What the environment says of TLS is about the public listener.

@@ -190,12 +190,13 @@ struct AttemptView {
     started_ms: i64,
     ended_ms: Option<i64>,
     outcome: String,
+    last_words: String,
 }
 
 impl AttemptView {
     fn new(attempt: AttemptFacts) -> Self {
-        let AttemptFacts { worker, device, started_ms, ended_ms, outcome } = attempt;
-        Self { worker, device, started_ms, ended_ms, outcome }
+        let AttemptFacts { worker, device, started_ms, ended_ms, outcome, last_words } = attempt;
+        Self { worker, device, started_ms, ended_ms, outcome, last_words }
     }
 }
 

@@ -24,8 +24,8 @@ use futures::future::BoxFuture;
 pub use overview::{Census, Overview, RunningTask};
 pub use records::{ArtifactFacts, JobFilter, NewBatch, NewJob, NewModel, Page, PageRequest, RequestKey, StoredEvent, UploadFacts};
 pub use tasks::{
-    Ended, FailedAttempt, FailureCause, Lease, Leased, NewSession, Offer, Outcome, ProofWork, Reaped, Renewal, SessionId, Subject,
-    SubjectKind, TaskKey, Usage, Work,
+    Crash, Ended, FailedAttempt, FailureCause, Lease, Leased, NewSession, Offer, Outcome, ProofWork, Reaped, Renewal, SessionEnd,
+    SessionId, Subject, SubjectKind, TaskKey, Usage, Work,
 };
 use zeroize::Zeroizing;
 use zkinfer_proto::v1;
@@ -176,8 +176,8 @@ pub trait ArtifactRecords: GarbageRecords {
 pub trait TaskEngine: Send + Sync {
     /// Opens a session.
     fn open_session(&self, new: NewSession) -> EngineFuture<'_, SessionId>;
-    /// Ends a session. Its tasks are taken away: a `crashed` one counts against them, otherwise no attempt is counted.
-    fn close_session(&self, session: &str, crashed: bool) -> EngineFuture<'_, Reaped>;
+    /// Ends a session. Its tasks are taken away: a crash counts against them, otherwise no attempt is counted.
+    fn close_session(&self, session: &str, end: SessionEnd) -> EngineFuture<'_, Reaped>;
     /// Gives ready tasks to a session, until its next renewals or the lease's end.
     ///
     /// # Errors
@@ -263,6 +263,8 @@ pub struct AttemptFacts {
     pub ended_ms: Option<i64>,
     /// `DONE`, `RELEASED`, `LOST`, a cause of failure, or `DAMAGED` if what it gave was found to be so; empty while it runs.
     pub outcome: String,
+    /// The last that its worker's process wrote before it died of it; empty if it did not, or that is not known. For operators only.
+    pub last_words: String,
 }
 
 /// A worker's session.

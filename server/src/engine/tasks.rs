@@ -227,6 +227,36 @@ pub struct NewSession {
     pub devices: Vec<String>,
 }
 
+/// How a session ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// In order: its tasks count no attempt.
+    InOrder,
+    /// Its process died: its tasks count an attempt.
+    Crashed(Crash),
+}
+
+/// What is known of the death of a worker's process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Crash {
+    /// The end of what it wrote to its standard error. For operators only: what a driver or a library writes there is not known, and the process may have
+    /// worked for several tenants.
+    pub last_words: String,
+}
+
+impl Crash {
+    /// Most bytes of [`Self::last_words`].
+    pub const MAX_LAST_WORDS_BYTES: usize = 4096;
+
+    /// What a process wrote, as it is kept and shown: its end, without control characters but for line ends.
+    pub fn readable(written: &[u8]) -> String {
+        let mut text = String::from_utf8_lossy(written).into_owned();
+        text.retain(|c| c == '\n' || !c.is_control());
+        let start = text.ceil_char_boundary(text.len().saturating_sub(Self::MAX_LAST_WORDS_BYTES));
+        text.split_off(start)
+    }
+}
+
 /// A session's name, made by the engine.
 pub type SessionId = String;
 
@@ -264,4 +294,17 @@ pub struct Reaped {
     pub too_large: Vec<Subject>,
     /// Tasks that could not be taken away, since what is stored of them is damaged; the log has them.
     pub failed: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_a_process_wrote_the_end_is_kept_without_what_would_change_a_page_or_cannot_be_stored() {
+        assert_eq!(Crash::readable(b"one\x1b[31m\r\n\0two\xff\n"), "one[31m\ntwo\u{fffd}\n");
+        let long = "\u{fffd}".repeat(Crash::MAX_LAST_WORDS_BYTES) + "end";
+        let kept = Crash::readable(long.as_bytes());
+        assert!(kept.len() <= Crash::MAX_LAST_WORDS_BYTES && kept.len() > Crash::MAX_LAST_WORDS_BYTES - 4 && kept.ends_with("end"));
+    }
 }

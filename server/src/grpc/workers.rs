@@ -369,10 +369,10 @@ impl WorkerService for Workers {
     }
 
     async fn close_session(&self, request: Request<v1::CloseSessionRequest>) -> Result<Response<v1::CloseSessionResponse>, Status> {
-        let v1::CloseSessionRequest { session, crashed } = request.into_inner();
+        let (session, end) = wire::close(request.into_inner());
         self.unary(async {
             self.text(&session, "session")?;
-            self.source.close(&session, crashed).await?;
+            self.source.close(&session, end).await?;
             Ok(v1::CloseSessionResponse {})
         })
         .await

@@ -13,8 +13,8 @@ use crate::artifacts::{ArtifactId, Class, Doomed, GarbageRecords};
 use crate::engine::{
     ArtifactFacts, ArtifactRecords, Census, Deletion, Delivery, DeliveryKey, Digest, Ended, Engine, EngineError, EngineFuture, Expired,
     FailedAttempt, JobFilter, Lease, Leased, NewBatch, NewJob, NewModel, NewSession, NewWebhook, Notice, Offer, Operations, Outcome,
-    Overview, Page, PageRequest, Postponed, QueueFacts, Reaped, Renewal, RequestKey, Resources, RunningTask, SessionFacts, SessionId,
-    StoredEvent, Subject, SubjectKind, TaskEngine, TaskFacts, TaskFlow, UploadFacts, Usage, Webhooks, Work,
+    Overview, Page, PageRequest, Postponed, QueueFacts, Reaped, Renewal, RequestKey, Resources, RunningTask, SessionEnd, SessionFacts,
+    SessionId, StoredEvent, Subject, SubjectKind, TaskEngine, TaskFacts, TaskFlow, UploadFacts, Usage, Webhooks, Work,
 };
 
 /// `inner`, observed.
@@ -298,8 +298,8 @@ impl<E: Engine> TaskEngine for Observed<E> {
         self.timed("open_session", self.inner.open_session(new))
     }
 
-    fn close_session(&self, session: &str, crashed: bool) -> EngineFuture<'_, Reaped> {
-        self.reaped("close_session", self.inner.close_session(session, crashed))
+    fn close_session(&self, session: &str, end: SessionEnd) -> EngineFuture<'_, Reaped> {
+        self.reaped("close_session", self.inner.close_session(session, end))
     }
 
     fn lease(&self, session: &str, offer: Offer) -> EngineFuture<'_, Vec<Leased>> {

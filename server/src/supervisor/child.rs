@@ -11,9 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
 use super::children::Death;
+use super::last_words::LastWords;
 use super::suspicions::Suspicions;
 use super::words::Word;
 use super::{ChildSpec, Supervisor};
+use crate::engine::{Crash, SessionEnd};
 use crate::worker::SourceError;
 
 /// A child says little: one that says more than this in its life is not listened to any more.
@@ -54,6 +56,7 @@ struct Running {
     // Dropped to make it drain.
     order: Option<ChildStdin>,
     words: Lines<BufReader<Take<ChildStdout>>>,
+    errors: LastWords,
     session: Option<String>,
     started: Instant,
     last_word: Option<Instant>,
@@ -83,11 +86,13 @@ impl Keeper {
     }
 
     fn start(&self) -> std::io::Result<Running> {
-        let mut child = (self.spec.command)().stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+        let mut command = (self.spec.command)();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
         let lacks = || std::io::Error::other("the child has no pipes");
         let words = BufReader::new(child.stdout.take().ok_or_else(lacks)?.take(MAX_WORDS_BYTES)).lines();
         let order = Some(child.stdin.take().ok_or_else(lacks)?);
-        Ok(Running { child, order, words, session: None, started: Instant::now(), last_word: None })
+        let errors = LastWords::listen(child.stderr.take().ok_or_else(lacks)?);
+        Ok(Running { child, order, words, errors, session: None, started: Instant::now(), last_word: None })
     }
 
     /// Attends to a child until it ends. `None`: start another.
@@ -106,7 +111,8 @@ impl Keeper {
         let code = status.as_ref().ok().and_then(ExitStatus::code).and_then(|code| u8::try_from(code).ok());
         let is_given_up = matches!(code, Some(DEVICE_LOST | DEVICE_SUSPECTED));
         self.parts.children.ended(&self.spec.name, if is_given_up { Death::DeviceGivenUp } else { Death::Other });
-        self.settle(&running, status).await;
+        let crash = Crash { last_words: running.errors.after_death(LAST_WORDS).await };
+        self.settle(&running, status, crash).await;
         let is_cordoned = match why {
             Some(Why::Draining) => return Some(if was_killed { Ended::Killed } else { Ended::Drained }),
             Some(Why::Sick(_)) => true,
@@ -215,7 +221,7 @@ impl Keeper {
     }
 
     /// A child that ended by itself closed its session; one that was killed, or crashed, could not.
-    async fn settle(&self, running: &Running, status: std::io::Result<ExitStatus>) {
+    async fn settle(&self, running: &Running, status: std::io::Result<ExitStatus>, crash: Crash) {
         let closing = [0, i32::from(DEVICE_LOST), i32::from(DEVICE_SUSPECTED)];
         let has_closed = status.as_ref().is_ok_and(|status| status.code().is_some_and(|code| closing.contains(&code)));
         match &status {
@@ -224,7 +230,7 @@ impl Keeper {
         }
         let Some(session) = running.session.as_ref().filter(|_| !has_closed) else { return };
         for _ in 0..TELL_TIMES {
-            match tokio::time::timeout(TELL, self.parts.source.close(session, true)).await {
+            match tokio::time::timeout(TELL, self.parts.source.close(session, SessionEnd::Crashed(crash.clone()))).await {
                 Ok(Ok(()) | Err(SourceError::NoSession)) => return,
                 Ok(Err(error)) => tracing::warn!(session, %error, "the service could not be told of a crash"),
                 Err(_) => tracing::warn!(session, "the service did not answer to a crash"),

@@ -2,12 +2,13 @@
 //! the supervisor starts another, and tells the service that the session of the dead one has crashed.
 //!
 //! A child says on its standard output which session it opened, that it lives, and what it has done ([`Word`]); it ends when its standard input does, so
-//! that it never outlives its supervisor for long.
+//! that it never outlives its supervisor for long. What it writes to its standard error is passed on, and its end is told with its death.
 
 mod backoff;
 mod child;
 mod children;
 pub mod health;
+mod last_words;
 mod report;
 mod supervised;
 mod suspicions;
@@ -40,7 +41,7 @@ pub struct ChildSpec {
     pub title: String,
     /// Its device, as the driver numbers them; `None`: the CPU.
     pub ordinal: Option<usize>,
-    /// Starts it.
+    /// Starts it; the supervisor has its standard streams.
     pub command: MakeCommand,
 }
 

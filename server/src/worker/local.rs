@@ -9,8 +9,8 @@ use zkinfer_proto::v1;
 use super::source::{Holding, SourceError, SourceFuture, TaskSource, Terms};
 use crate::artifacts::{ArtifactBytes, ArtifactError, ArtifactReader, BytesError, Class, HeldBytes};
 use crate::engine::{
-    ArtifactFacts, Digest, Engine, EngineError, FailedAttempt, FailureCause, Lease, Leased, NewSession, Offer, Outcome, Renewal, Subject,
-    TaskFlow, Usage, now_ms,
+    ArtifactFacts, Digest, Engine, EngineError, FailedAttempt, FailureCause, Lease, Leased, NewSession, Offer, Outcome, Renewal,
+    SessionEnd, Subject, TaskFlow, Usage, now_ms,
 };
 use crate::limits::Limits;
 use crate::scheduler::Hub;
@@ -195,10 +195,10 @@ impl TaskSource for LocalSource {
         })
     }
 
-    fn close<'a>(&'a self, session: &'a str, crashed: bool) -> SourceFuture<'a, ()> {
+    fn close<'a>(&'a self, session: &'a str, end: SessionEnd) -> SourceFuture<'a, ()> {
         let session = session.to_owned();
         self.there(|here| async move {
-            let reaped = here.engine.close_session(&session, crashed).await?;
+            let reaped = here.engine.close_session(&session, end).await?;
             reaped.requeued.iter().chain(&reaped.ended).for_each(|subject| here.changed(subject));
             Ok(())
         })

@@ -38,7 +38,7 @@ use suspicion::Suspicion;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::NewSession;
+use crate::engine::{NewSession, SessionEnd};
 use crate::prover::Prover;
 
 /// The last words to the service are waited for at most so long.
@@ -157,7 +157,7 @@ impl WorkerPool {
         }
         self.heartbeat.cancel();
         if let Some(terms) = self.session.terms() {
-            let closed = tokio::time::timeout(CLOSE.min(grace), self.source.close(&terms.session, false)).await;
+            let closed = tokio::time::timeout(CLOSE.min(grace), self.source.close(&terms.session, SessionEnd::InOrder)).await;
             if !matches!(closed, Ok(Ok(()) | Err(SourceError::NoSession))) {
                 tracing::warn!(session = terms.session, "the session could not be closed; it ends with its lease");
             }

@@ -14,7 +14,9 @@ use super::link::{Client, Link, RemoteError, RemoteOptions};
 use super::source::{Holding, SourceError, SourceFuture, TaskSource, Terms};
 use super::wire;
 use crate::artifacts::Class;
-use crate::engine::{ArtifactFacts, Digest, FailedAttempt, Lease, Leased, NewSession, Offer, Outcome, Renewal, TaskFlow, Usage, now_ms};
+use crate::engine::{
+    ArtifactFacts, Digest, FailedAttempt, Lease, Leased, NewSession, Offer, Outcome, Renewal, SessionEnd, TaskFlow, Usage, now_ms,
+};
 use crate::secret::Growing;
 
 /// Progress is sent at most this often.
@@ -228,8 +230,8 @@ impl TaskSource for RemoteSource {
         Box::pin(async move { self.settle(self.client().release_task(request)).await })
     }
 
-    fn close<'a>(&'a self, session: &'a str, crashed: bool) -> SourceFuture<'a, ()> {
-        let request = v1::CloseSessionRequest { session: session.to_owned(), crashed };
+    fn close<'a>(&'a self, session: &'a str, end: SessionEnd) -> SourceFuture<'a, ()> {
+        let request = wire::close_message(session, end);
         Box::pin(async move { answer(ANSWER, self.client().close_session(request)).await.map(drop) })
     }
 

@@ -8,7 +8,9 @@ use futures::future::BoxFuture;
 use zkinfer_proto::v1;
 
 use crate::artifacts::Class;
-use crate::engine::{ArtifactFacts, Digest, FailedAttempt, Lease, Leased, NewSession, Offer, Outcome, Renewal, SessionId, TaskFlow, Usage};
+use crate::engine::{
+    ArtifactFacts, Digest, FailedAttempt, Lease, Leased, NewSession, Offer, Outcome, Renewal, SessionEnd, SessionId, TaskFlow, Usage,
+};
 
 /// A future of a source.
 pub type SourceFuture<'a, T> = BoxFuture<'a, Result<T, SourceError>>;
@@ -74,7 +76,7 @@ pub trait TaskSource: Send + Sync + 'static {
     /// Gives a task back unharmed.
     fn release<'a>(&'a self, holding: Holding<'a>, usage: Usage) -> SourceFuture<'a, ()>;
     /// Ends a session; a crashed one counts an attempt at its tasks.
-    fn close<'a>(&'a self, session: &'a str, crashed: bool) -> SourceFuture<'a, ()>;
+    fn close<'a>(&'a self, session: &'a str, end: SessionEnd) -> SourceFuture<'a, ()>;
     /// The bytes of an artifact of the task's tenant.
     fn read<'a>(&'a self, holding: Holding<'a>, class: Class, digest: Digest) -> SourceFuture<'a, Bytes>;
     /// Stores bytes for the task's tenant.

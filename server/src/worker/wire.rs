@@ -6,8 +6,8 @@ use zkinfer_proto::v1;
 
 use crate::artifacts::Class;
 use crate::engine::{
-    ArtifactFacts, Digest, FailedAttempt, FailureCause, Lease, Leased, Outcome, ProofWork, Subject, SubjectKind, TaskKey, Usage, Work,
-    now_ms,
+    ArtifactFacts, Crash, Digest, FailedAttempt, FailureCause, Lease, Leased, Outcome, ProofWork, SessionEnd, Subject, SubjectKind,
+    TaskKey, Usage, Work, now_ms,
 };
 use crate::secret::Secret;
 
@@ -205,6 +205,24 @@ pub(crate) fn usage(message: Option<v1::TaskUsage>) -> Usage {
     Usage { device, fallback, peak_host_bytes, peak_device_bytes, is_shared, stage_times }
 }
 
+pub(super) fn close_message(session: &str, end: SessionEnd) -> v1::CloseSessionRequest {
+    let crash = match end {
+        SessionEnd::InOrder => None,
+        SessionEnd::Crashed(Crash { last_words }) => Some(v1::CrashReport { last_words }),
+    };
+    v1::CloseSessionRequest { session: session.to_owned(), crashed: crash.is_some(), crash }
+}
+
+/// The session, and how it ends.
+pub(crate) fn close(message: v1::CloseSessionRequest) -> (String, SessionEnd) {
+    let v1::CloseSessionRequest { session, crashed, crash } = message;
+    if !crashed {
+        return (session, SessionEnd::InOrder);
+    }
+    let v1::CrashReport { last_words } = crash.unwrap_or_default();
+    (session, SessionEnd::Crashed(Crash { last_words: Crash::readable(last_words.as_bytes()) }))
+}
+
 const CAUSES: [FailureCause; 8] = [
     FailureCause::InvalidInput,
     FailureCause::Internal,
@@ -254,6 +272,22 @@ mod tests {
         assert_eq!(wrong(|lease| lease.task = "a".repeat(65)), "lease.task");
         assert_eq!(wrong(|lease| lease.task = "a\0".to_owned()), "lease.task");
         assert_eq!(media_type("a/b\0".to_owned()), Err(WireError("media_type")));
+    }
+
+    #[test]
+    fn the_end_of_a_session_comes_back_and_words_of_a_crash_are_made_readable() {
+        let crash = Crash { last_words: "aborting\n".into() };
+        for end in [SessionEnd::InOrder, SessionEnd::Crashed(crash)] {
+            assert_eq!(close(close_message("s", end.clone())), ("s".to_owned(), end));
+        }
+        let without = v1::CloseSessionRequest { session: "s".into(), crashed: true, crash: None };
+        assert_eq!(close(without).1, SessionEnd::Crashed(Crash::default()));
+        let raw = v1::CrashReport { last_words: "a\0b".repeat(4096) };
+        let SessionEnd::Crashed(crash) = close(v1::CloseSessionRequest { session: "s".into(), crashed: true, crash: Some(raw) }).1 else {
+            panic!("it crashed")
+        };
+        assert_eq!(crash.last_words.len(), Crash::MAX_LAST_WORDS_BYTES);
+        assert!(!crash.last_words.contains('\0'));
     }
 
     #[test]

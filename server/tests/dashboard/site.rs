@@ -15,7 +15,8 @@ use zkinfer_server::auth::{Authentication, KeyFile, Scopes};
 use zkinfer_server::dashboard::{self, Dashboard};
 use zkinfer_server::engine::sql::SqlEngine;
 use zkinfer_server::engine::{
-    ArtifactFacts, Engine, Leased, NewJob, NewModel, NewSession, Offer, Outcome, Subject, SubjectKind, Usage, graph, now_ms, timestamp,
+    ArtifactFacts, Engine, Leased, NewJob, NewModel, NewSession, Offer, Outcome, SessionEnd, Subject, SubjectKind, Usage, graph, now_ms,
+    timestamp,
 };
 use zkinfer_server::limits::Limits;
 use zkinfer_server::scheduler::Hub;
@@ -92,7 +93,7 @@ impl Site {
             artifacts: vec![private],
         };
         self.engine.complete(&leased.lease, outcome, Usage::default()).await.unwrap();
-        self.engine.close_session(&session, false).await.unwrap();
+        self.engine.close_session(&session, SessionEnd::InOrder).await.unwrap();
     }
 
     pub(crate) async fn job(&self, tenant: &str, model: &str, label: &str) -> Subject {

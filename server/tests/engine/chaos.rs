@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use zkinfer_proto::v1::job::State;
-use zkinfer_server::engine::{EngineError, FailedAttempt, FailureCause, Leased, Usage, Work};
+use zkinfer_server::engine::{Crash, EngineError, FailedAttempt, FailureCause, Leased, SessionEnd, Usage, Work};
 
 use crate::world::{World, diamond, finish, whole};
 
@@ -73,7 +73,7 @@ async fn work(world: Arc<World>, published: Arc<AtomicUsize>, seed: u64) {
         match dice.roll(12) {
             // Crashes; what it had done comes too late.
             0 => {
-                world.engine.close_session(&session, true).await.unwrap();
+                world.engine.close_session(&session, SessionEnd::Crashed(Crash::default())).await.unwrap();
                 session = world.session().await;
                 late.push(leased);
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
-use zkinfer_server::engine::{EngineError, FailedAttempt, FailureCause, NewSession, Usage, Work};
+use zkinfer_server::engine::{Crash, EngineError, FailedAttempt, FailureCause, NewSession, SessionEnd, Usage, Work};
 
 use crate::world::{LEASE, World, diamond, finish, proved, step_result, whole};
 
@@ -104,9 +104,13 @@ pub(crate) async fn a_task_that_workers_die_of_is_poisoned(world: World) {
     for n in 1..=2 {
         let session = world.session().await;
         assert_eq!(world.lease(&session).await.lease.task.subject, job);
-        let reaped = world.engine.close_session(&session, true).await.unwrap();
+        let crash = Crash { last_words: format!("death {n}\n") };
+        let reaped = world.engine.close_session(&session, SessionEnd::Crashed(crash)).await.unwrap();
         assert_eq!(reaped.ended.len(), usize::from(n == 2));
     }
+    let attempts = world.engine.tasks(&job).await.unwrap()[0].attempts.clone();
+    let last_words: Vec<&str> = attempts.iter().map(|attempt| attempt.last_words.as_str()).collect();
+    assert_eq!(last_words, ["death 1\n", "death 2\n"]);
     let ended = world.get(&job).await;
     assert_eq!(ended.state(), State::Failed);
     let failure = ended.failure.unwrap();
@@ -192,7 +196,7 @@ pub(crate) async fn sessions_are_listed_cordoned_and_closed(world: World) {
     let facts = world.engine.sessions().await.unwrap();
     let own = facts.iter().find(|facts| facts.id == session).unwrap();
     assert_eq!((own.worker.as_str(), own.devices.len(), own.running, own.is_cordoned), ("pod-7", 2, 1, false));
-    world.engine.close_session(&session, false).await.unwrap();
+    world.engine.close_session(&session, SessionEnd::InOrder).await.unwrap();
     assert!(matches!(finish(&world, &lease).await, Err(EngineError::Fenced)));
     assert!(matches!(world.engine.lease(&session, crate::world::offer()).await, Err(EngineError::NoSession)));
     assert!(!world.engine.cordon(&session, true).await.unwrap());

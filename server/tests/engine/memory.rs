@@ -2,7 +2,7 @@
 
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
-use zkinfer_server::engine::{Offer, Subject, Usage};
+use zkinfer_server::engine::{Offer, SessionEnd, Subject, Usage};
 
 use crate::world::{World, diamond, finish, offer};
 
@@ -74,7 +74,7 @@ pub(crate) async fn a_larger_device_ends_the_wait_and_nothing_is_decided_without
     let held = world.engine.lease(&large, with_device(NEED as u64)).await.unwrap().remove(0);
     assert!(look(&world, &[&small, &large]).await.is_empty());
     world.engine.release(&held.lease, Usage::default()).await.unwrap();
-    world.engine.close_session(&large, false).await.unwrap();
+    world.engine.close_session(&large, SessionEnd::InOrder).await.unwrap();
     assert_eq!(look(&world, &[&small]).await, [job.clone(), job.clone()], "the wait begins again");
     world.execute("UPDATE tasks SET too_large_ms = 1 WHERE too_large_ms IS NOT NULL").await;
     world.execute("UPDATE sessions SET seen_ms = 1").await;

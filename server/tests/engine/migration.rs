@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
-use zkinfer_server::engine::{JobFilter, Lease, NewJob, PageRequest, Subject, SubjectKind, TaskKey, Usage, graph};
+use zkinfer_server::engine::{JobFilter, Lease, NewJob, PageRequest, SessionEnd, Subject, SubjectKind, TaskKey, Usage, graph};
 
 use crate::earlier::{Earlier, OLD_SESSION, REQUEST, upload, versions};
 use crate::world::{Place, World, finish, key, new_job, registered, whole};
@@ -76,7 +76,7 @@ async fn the_old_worker_goes_on(world: &World, version: i64) {
     let renewal = world.engine.renew(OLD_SESSION, all).await.unwrap();
     assert_eq!((renewal.lost, renewal.stop), (Vec::new(), vec![held("stopping", "prove")]), "from version {version}");
     finish(world, &held("running", "prove")).await.unwrap();
-    let taken = world.engine.close_session(OLD_SESSION, false).await.unwrap();
+    let taken = world.engine.close_session(OLD_SESSION, SessionEnd::InOrder).await.unwrap();
     assert_eq!((taken.requeued, taken.ended), (vec![job("steps")], vec![job("stopping")]), "from version {version}");
 }
 

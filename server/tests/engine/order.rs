@@ -1,7 +1,7 @@
 //! Which task is given to whom.
 
 use zkinfer_proto::v1;
-use zkinfer_server::engine::{EngineError, Offer, Usage, graph};
+use zkinfer_server::engine::{Crash, EngineError, Offer, SessionEnd, Usage, graph};
 
 use crate::world::{World, diamond, finish, offer, whole};
 
@@ -107,7 +107,7 @@ pub(crate) async fn many_who_ask_at_once_are_given_a_task_each(world: World) {
         world.job("acme", "net").await;
     }
     let closed = world.session().await;
-    world.engine.close_session(&closed, false).await.unwrap();
+    world.engine.close_session(&closed, SessionEnd::InOrder).await.unwrap();
     let mut asking = Vec::new();
     for index in 0..40 {
         let session = if index % 10 == 5 { closed.clone() } else { world.session().await };
@@ -140,14 +140,14 @@ pub(crate) async fn a_task_that_a_worker_died_with_runs_alone(world: World) {
     let suspect = world.job("acme", "net").await;
     let killed = world.session().await;
     world.lease(&killed).await;
-    world.engine.close_session(&killed, true).await.unwrap();
+    world.engine.close_session(&killed, SessionEnd::Crashed(Crash::default())).await.unwrap();
     let (one, two) = (world.session().await, world.session().await);
     assert_eq!(world.lease(&one).await.lease.task.subject, suspect);
     let other = world.job("acme", "net").await;
     assert!(world.try_lease(&one).await.is_none(), "nothing joins it");
     let shared = world.lease(&two).await.lease;
     assert_eq!(shared.task.subject, other);
-    world.engine.close_session(&one, false).await.unwrap();
+    world.engine.close_session(&one, SessionEnd::InOrder).await.unwrap();
     assert!(world.try_lease(&two).await.is_none(), "it joins nothing");
     finish(&world, &shared).await.unwrap();
     assert_eq!(world.lease(&two).await.lease.task.subject, suspect);

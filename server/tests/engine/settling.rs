@@ -2,7 +2,7 @@
 
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
-use zkinfer_server::engine::{EngineError, Leased, NewSession, Outcome, Subject, Usage, now_ms, timestamp};
+use zkinfer_server::engine::{Crash, EngineError, Leased, NewSession, Outcome, SessionEnd, Subject, Usage, now_ms, timestamp};
 
 use crate::world::{World, diamond, finish, new_model, proved, registered, step_result, whole};
 
@@ -61,7 +61,7 @@ pub(crate) async fn a_job_that_has_its_result_keeps_it(world: World) {
     let before = world.get(&job).await;
     assert!(matches!(world.engine.release(left, Usage::default()).await, Err(EngineError::Fenced)));
     assert!(matches!(finish(&world, left).await, Err(EngineError::Fenced)));
-    world.engine.close_session(&session, true).await.unwrap();
+    world.engine.close_session(&session, SessionEnd::Crashed(Crash::default())).await.unwrap();
     world.engine.cancel_job(&job.tenant, &job.id, "").await.unwrap();
     assert_eq!(world.get(&job).await, before);
     assert_eq!(before.state(), State::Succeeded);
@@ -97,7 +97,7 @@ pub(crate) async fn one_damaged_row_keeps_no_other_from_being_taken_up(world: Wo
     world.execute("DELETE FROM tasks").await;
 
     let jobs = one_damaged(&world, [&session, &session]).await;
-    let reaped = world.engine.close_session(&session, false).await.unwrap();
+    let reaped = world.engine.close_session(&session, SessionEnd::InOrder).await.unwrap();
     assert_eq!((reaped.requeued.as_slice(), reaped.failed), (&jobs[1..], 1));
     world.execute("DELETE FROM tasks").await;
 

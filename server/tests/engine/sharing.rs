@@ -2,7 +2,7 @@
 
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
-use zkinfer_server::engine::{FailedAttempt, FailureCause, Leased, Offer, Subject, Usage};
+use zkinfer_server::engine::{FailedAttempt, FailureCause, Leased, Offer, SessionEnd, Subject, Usage};
 
 use crate::world::{World, finish, offer, whole};
 
@@ -53,7 +53,7 @@ pub(crate) async fn what_a_worker_holds_is_not_given_again(world: World) {
     let elsewhere = given_one(&world, &two, DEVICE).await.unwrap();
     assert!(large.contains(&elsewhere.lease.task.subject), "another has a device of its own");
     world.engine.release(&elsewhere.lease, Usage::default()).await.unwrap();
-    world.engine.close_session(&two, false).await.unwrap();
+    world.engine.close_session(&two, SessionEnd::InOrder).await.unwrap();
     assert!(given_one(&world, &one, DEVICE).await.is_none());
     finish(&world, &first.lease).await.unwrap();
     assert!(given_one(&world, &one, DEVICE).await.is_some(), "what was held is free again");
@@ -142,7 +142,7 @@ async fn need_after(world: &World, usage: Usage) -> i64 {
     let held = given_one(world, &session, DEVICE).await.unwrap().lease;
     world.engine.fail(&held, no_memory(), usage).await.unwrap();
     world.execute("UPDATE tasks SET not_before_ms = created_ms WHERE state = 'READY'").await;
-    world.engine.close_session(&session, false).await.unwrap();
+    world.engine.close_session(&session, SessionEnd::InOrder).await.unwrap();
     world.number("SELECT device_bytes FROM tasks WHERE state = 'READY'").await
 }
 

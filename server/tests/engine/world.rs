@@ -11,8 +11,8 @@ use zkinfer_proto::v1;
 use zkinfer_server::artifacts::Class;
 use zkinfer_server::engine::sql::SqlEngine;
 use zkinfer_server::engine::{
-    ArtifactFacts, Engine, Lease, Leased, NewBatch, NewJob, NewModel, NewSession, Offer, Outcome, Reaped, RequestKey, StoredEvent, Subject,
-    SubjectKind, Usage, graph, now_ms,
+    ArtifactFacts, Engine, Lease, Leased, NewBatch, NewJob, NewModel, NewSession, Offer, Outcome, Reaped, RequestKey, SessionEnd,
+    StoredEvent, Subject, SubjectKind, Usage, graph, now_ms,
 };
 use zkinfer_server::limits::Limits;
 
@@ -222,7 +222,7 @@ impl World {
         let leased = self.lease(&session).await;
         assert_eq!(leased.lease.task.name, graph::REGISTER);
         self.engine.complete(&leased.lease, registered(tenant, graph), Usage::default()).await.unwrap();
-        self.engine.close_session(&session, false).await.unwrap();
+        self.engine.close_session(&session, SessionEnd::InOrder).await.unwrap();
         Subject { kind: SubjectKind::Model, tenant: tenant.into(), id: id.into() }
     }
 

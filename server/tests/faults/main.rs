@@ -7,6 +7,7 @@ mod harness;
 #[allow(dead_code, reason = "the tests of the service use the rest")]
 mod scripted_prover;
 
+mod children;
 mod damage;
 mod full_disk;
 mod partition;

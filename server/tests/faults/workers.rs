@@ -8,7 +8,7 @@ use std::time::Duration;
 use zkinfer_server::Config;
 use zkinfer_server::engine::NewSession;
 use zkinfer_server::tls::Transport;
-use zkinfer_server::worker::{AfterDeviceLoss, RemoteOptions, RemoteSource, Running, WorkerParts, WorkerPool};
+use zkinfer_server::worker::{AfterDeviceLoss, OnSession, RemoteOptions, RemoteSource, Running, WorkerParts, WorkerPool};
 use zkinfer_server::worker_listener::WorkerListener;
 
 use crate::harness::config;
@@ -31,6 +31,11 @@ pub(crate) fn config_for_workers(data_dir: &Path) -> (Config, SocketAddr) {
 
 /// A worker of the service there, in this process.
 pub(crate) fn worker(address: SocketAddr, name: &str) -> WorkerPool {
+    worker_that_says(address, name, None)
+}
+
+/// The same, which tells of its sessions.
+pub(crate) fn worker_that_says(address: SocketAddr, name: &str, on_session: Option<OnSession>) -> WorkerPool {
     let options = RemoteOptions::new(format!("http://{address}"));
     let parts = WorkerParts {
         source: Arc::new(RemoteSource::new(&options).unwrap()),
@@ -39,7 +44,7 @@ pub(crate) fn worker(address: SocketAddr, name: &str) -> WorkerPool {
         session: NewSession { worker: name.into(), is_local: false, devices: vec!["scripted".into()] },
         device_bytes: None,
         after_device_loss: AfterDeviceLoss::GoOn,
-        on_session: None,
+        on_session,
         on_beat: None,
     };
     WorkerPool::start(parts, 1).unwrap()

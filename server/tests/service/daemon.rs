@@ -161,6 +161,29 @@ async fn commands_make_certificates_and_keys_that_the_daemon_takes_and_no_secret
     }
 }
 
+/// As a worker's is whose supervisor was killed.
+#[test]
+fn a_log_that_nobody_reads_any_more_ends_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = folder.path().join("address");
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_zkinferd"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--device", "cpu", "--log", "debug", "--data-dir"])
+        .arg(folder.path().join("data"))
+        .arg("--address-file")
+        .arg(&address)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(daemon.stderr.take());
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    while !address.exists() {
+        assert!(daemon.try_wait().unwrap().is_none() && std::time::Instant::now() < end, "it starts");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(Command::new("kill").arg(daemon.id().to_string()).status().unwrap().success());
+    assert_eq!(daemon.wait().unwrap().code(), Some(0), "it ends in order");
+}
+
 #[test]
 fn the_daemon_says_what_is_missing_to_listen_beyond_loopback() {
     let folder = tempfile::tempdir().unwrap();

@@ -12,7 +12,9 @@ use tonic::transport::Channel;
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::worker_service_client::WorkerServiceClient;
 use zkinfer_server::artifacts::Class;
-use zkinfer_server::engine::{ArtifactFacts, Digest, FailedAttempt, Lease, Leased, NewSession, Offer, Outcome, Renewal, TaskFlow, Usage};
+use zkinfer_server::engine::{
+    ArtifactFacts, Digest, FailedAttempt, Lease, Leased, NewSession, Offer, Outcome, Renewal, SessionEnd, TaskFlow, Usage,
+};
 use zkinfer_server::worker::{Holding, RemoteSource, SourceError, SourceFuture, TaskSource, Terms};
 
 use crate::harness::{Service, expect_error, fields};
@@ -65,8 +67,8 @@ impl TaskSource for Refusing {
     fn release<'a>(&'a self, holding: Holding<'a>, usage: Usage) -> SourceFuture<'a, ()> {
         self.inner.release(holding, usage)
     }
-    fn close<'a>(&'a self, session: &'a str, crashed: bool) -> SourceFuture<'a, ()> {
-        self.inner.close(session, crashed)
+    fn close<'a>(&'a self, session: &'a str, end: SessionEnd) -> SourceFuture<'a, ()> {
+        self.inner.close(session, end)
     }
     fn read<'a>(&'a self, holding: Holding<'a>, class: Class, digest: Digest) -> SourceFuture<'a, Bytes> {
         self.inner.read(holding, class, digest)

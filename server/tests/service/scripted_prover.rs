@@ -1,12 +1,13 @@
 //! A prover for tests of the service: its sources and inputs are scripts that say what shall happen.
 //!
 //! A script is words: `steps=N` (reports so many steps of the stage `layer`), `ms=N` (each takes so long), `panic`,
-//! `abort` (ends the process), `reject`, `device` (a lost device, every time), `device-once`, `wrong` (a proof that does not verify), `deaf` (does not look
+//! `abort` (writes some last words and ends the process), `reject`, `device` (a lost device, every time), `device-once`, `wrong` (a proof that does not verify), `deaf` (does not look
 //! at the sink while it sleeps), `device-memory=N` (it runs on a device, of whose memory it takes so many bytes). A source with `layers=N` gives a model whose
 //! jobs have a task for each step: `witness`, N of `commit` and of `layer`, `bind`, `outer`; the layers do what the input says. A proof `ms=N` takes so long to
 //! be verified. Its proofs are hashes: enough to tell whether the service mixes anything up.
 
 use std::collections::HashSet;
+use std::io::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,6 +20,9 @@ use zkinfer_server::prover::{
     RegisterRequest, RegisteredModel, Rejection, StageEdge, StageEvent, StagePlan, StatementFields, StepOutput, StepPlan, StepResults,
     TensorFacts, VerifyFailure,
 };
+
+/// What a process writes before it aborts.
+pub(crate) const LAST_WORDS: &str = "scripted: unspecified launch failure";
 
 pub(crate) const PRIVATE_MARK: &[u8] = b"private material of the model";
 
@@ -94,6 +98,7 @@ impl ScriptedProver {
         }
         if text.has("abort") {
             // As a driver does that ends its process.
+            let _ = writeln!(std::io::stderr(), "{LAST_WORDS}");
             std::process::abort();
         }
         if text.has("panic") {

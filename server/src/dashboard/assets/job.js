@@ -57,6 +57,13 @@ function tasks({ tasks: all }) {
     html("div", { class: "wide" }, table("In the order of the graph.", ["Task", "Step", "State", "Needs", "Attempts"], all.map(row), "None.")));
 }
 
+/** What processes wrote before they died with a task, as text. */
+function lastWords({ tasks: all }) {
+  const dead = all.flatMap((task) => task.attempts.map((attempt, index) => ({ task, attempt, index })).filter(({ attempt }) => attempt.last_words));
+  const row = ({ task, attempt, index }) => [task.name, index + 1, attempt.worker, html("pre", {}, attempt.last_words)];
+  return table("Of processes that died, oldest attempt of each task first.", ["Task", "Attempt", "Worker", "What it wrote last"], dead.map(row), "None died.");
+}
+
 function notes({ notes: all }) {
   const row = (note) => [note.task, note.attempt, html("span", { class: "mark" }, note.outcome), note.message];
   return table("What happened to tasks beside success, oldest first.", ["Task", "Attempt", "What", "Why"], all.map(row), "Nothing went wrong.");
@@ -82,6 +89,7 @@ export async function job({ place, signal, told }, tenant, id) {
     part("Layers and steps", page.tasks.length > 1 ? layers(page) : stages(page));
     part("Where and when", gantt(page, Date.now()));
     part("Notes", notes(page));
+    part("Last words", lastWords(page));
     part("Tasks", tasks(page));
     if (!parts.get("Job").isConnected) show(place, heading, ...parts.values());
     parts.get("Tasks").querySelector("details").open = isOpen;

@@ -57,8 +57,8 @@ impl SqlEngine {
     }
 
     async fn attempt_facts(&self, subject: &Subject) -> Result<BTreeMap<i64, Vec<AttemptFacts>>, EngineError> {
-        let rows: Vec<(i64, String, String, i64, Option<i64>, String)> = sqlx::query_as(
-            "SELECT ordinal, worker, device, started_ms, ended_ms, outcome FROM attempts \
+        let rows: Vec<(i64, String, String, i64, Option<i64>, String, String)> = sqlx::query_as(
+            "SELECT ordinal, worker, device, started_ms, ended_ms, outcome, last_words FROM attempts \
              WHERE kind = $1 AND tenant = $2 AND subject = $3 ORDER BY ordinal, epoch",
         )
         .bind(subject.kind.task_kind())
@@ -67,8 +67,8 @@ impl SqlEngine {
         .fetch_all(&self.readers)
         .await?;
         let mut attempts: BTreeMap<i64, Vec<AttemptFacts>> = BTreeMap::new();
-        for (ordinal, worker, device, started_ms, ended_ms, outcome) in rows {
-            attempts.entry(ordinal).or_default().push(AttemptFacts { worker, device, started_ms, ended_ms, outcome });
+        for (ordinal, worker, device, started_ms, ended_ms, outcome, last_words) in rows {
+            attempts.entry(ordinal).or_default().push(AttemptFacts { worker, device, started_ms, ended_ms, outcome, last_words });
         }
         Ok(attempts)
     }

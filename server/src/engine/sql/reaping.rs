@@ -1,10 +1,10 @@
 //! Taking tasks away from workers that are gone.
 
 use super::super::verdict::decide_death;
-use super::super::{EngineError, Lease, Reaped, Subject, SubjectKind, TaskKey, Usage};
+use super::super::{Crash, EngineError, Lease, Reaped, SessionEnd, Subject, SubjectKind, TaskKey, Usage};
 use super::held::{Held, hold};
 use super::outage::Look;
-use super::settle::end_attempt;
+use super::settle::{end_attempt, keep_last_words};
 use super::spending::spend_lost;
 use super::stopping::end_if_idle;
 use super::{Locked, SqlEngine, Writing, lock, subject};
@@ -27,9 +27,9 @@ enum Blame {
 
 /// How a worker went.
 #[derive(Debug, Clone, Copy)]
-enum Going {
+enum Going<'a> {
     /// It died with the task.
-    Died,
+    Died(&'a Crash),
     /// It fell silent.
     Silent(Look),
     /// The process that has the database died with it: whose fault that was is not known.
@@ -132,14 +132,17 @@ impl SqlEngine {
         Ok(())
     }
 
-    pub(super) async fn end_session(&self, session: &str, crashed: bool) -> Result<Reaped, EngineError> {
+    pub(super) async fn end_session(&self, session: &str, end: SessionEnd) -> Result<Reaped, EngineError> {
         let rows = sqlx::query_as(
             "SELECT kind, tenant, subject, name, epoch FROM tasks WHERE state = 'RUNNING' AND session = $1 ORDER BY tenant, subject",
         )
         .bind(session)
         .fetch_all(&self.readers)
         .await?;
-        let going = if crashed { Going::Died } else { Going::InOrder };
+        let going = match &end {
+            SessionEnd::Crashed(crash) => Going::Died(crash),
+            SessionEnd::InOrder => Going::InOrder,
+        };
         let mut reaped = Reaped::default();
         self.take_away(rows, going, &mut reaped).await?;
         let mut writing = self.begin().await?;
@@ -152,7 +155,7 @@ impl SqlEngine {
     ///
     /// # Errors
     /// The database was busy or full for one of them.
-    async fn take_away(&self, rows: Vec<TaskRow>, going: Going, reaped: &mut Reaped) -> Result<(), EngineError> {
+    async fn take_away(&self, rows: Vec<TaskRow>, going: Going<'_>, reaped: &mut Reaped) -> Result<(), EngineError> {
         let mut busy = Vec::new();
         for (kind, tenant, id, name, epoch) in rows {
             let subject = subject(SubjectKind::from_task_kind(&kind), &tenant, &id);
@@ -179,12 +182,15 @@ impl SqlEngine {
     }
 
     /// Answers whether the subject ended.
-    async fn take_away_one(&self, lease: &Lease, going: Going) -> Result<bool, EngineError> {
+    async fn take_away_one(&self, lease: &Lease, going: Going<'_>) -> Result<bool, EngineError> {
         let mut writing = self.begin().await?;
         let mut held = hold(&mut writing, lease).await?;
         match going {
             Going::InOrder => self.give_back(&mut writing, &mut held, &Usage::default()).await?,
-            Going::Died => self.bury(&mut writing, &mut held, Blame::Task).await?,
+            Going::Died(crash) => {
+                keep_last_words(&mut writing, &held, &crash.last_words).await?;
+                self.bury(&mut writing, &mut held, Blame::Task).await?;
+            }
             Going::WithService => self.bury(&mut writing, &mut held, Blame::Unknown).await?,
             Going::Silent(look) => {
                 let blame = self.blame_silence(&mut writing, &held, &look).await?;

@@ -273,6 +273,19 @@ pub(super) async fn end_attempt(writing: &mut Writing, held: &Held, outcome: &st
     writing.execute_together(&[end]).await
 }
 
+/// Keeps what a worker's process wrote last, for operators.
+pub(super) async fn keep_last_words(writing: &mut Writing, held: &Held, last_words: &str) -> Result<(), EngineError> {
+    if last_words.is_empty() {
+        return Ok(());
+    }
+    let Held { subject, ordinal, epoch, .. } = held;
+    let kept = Part::new(
+        "UPDATE attempts SET last_words = ? WHERE kind = ? AND tenant = ? AND subject = ? AND ordinal = ? AND epoch = ?",
+        row![last_words, subject.kind.task_kind(), &subject.tenant, &subject.id, *ordinal, *epoch],
+    );
+    writing.execute_together(&[kept]).await
+}
+
 /// Queues a task again, with its failures so far and a new epoch. A subject without other tasks waits again as a whole.
 async fn requeue(writing: &mut Writing, held: &mut Held, not_before_ms: i64) -> Result<(), EngineError> {
     let History { task, infrastructure, memory, killed_sessions } = held.history;

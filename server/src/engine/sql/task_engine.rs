@@ -5,8 +5,8 @@ use std::time::Duration;
 use zkinfer_proto::v1;
 
 use super::super::{
-    Ended, EngineFuture, Expired, FailedAttempt, Lease, Leased, NewSession, Notice, Offer, Outcome, Reaped, Renewal, SessionId, TaskEngine,
-    TaskFlow, Usage,
+    Ended, EngineFuture, Expired, FailedAttempt, Lease, Leased, NewSession, Notice, Offer, Outcome, Reaped, Renewal, SessionEnd, SessionId,
+    TaskEngine, TaskFlow, Usage,
 };
 use super::SqlEngine;
 
@@ -15,9 +15,9 @@ impl TaskEngine for SqlEngine {
         Box::pin(self.insert_session(new))
     }
 
-    fn close_session(&self, session: &str, crashed: bool) -> EngineFuture<'_, Reaped> {
+    fn close_session(&self, session: &str, end: SessionEnd) -> EngineFuture<'_, Reaped> {
         let session = session.to_owned();
-        Box::pin(async move { self.end_session(&session, crashed).await })
+        Box::pin(async move { self.end_session(&session, end).await })
     }
 
     fn lease(&self, session: &str, offer: Offer) -> EngineFuture<'_, Vec<Leased>> {

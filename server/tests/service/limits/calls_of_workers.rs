@@ -83,7 +83,7 @@ async fn a_task_is_given_to_as_many_workers_as_may_die_with_it() {
         let session = workers.open_session(v1::OpenSessionRequest::default()).await.unwrap().into_inner().session;
         let ask = v1::LeaseTasksRequest { session: session.clone(), max_tasks: 1, ..Default::default() };
         assert_eq!(workers.lease_tasks(ask).await.unwrap().into_inner().tasks.len(), 1, "{n}");
-        workers.close_session(v1::CloseSessionRequest { session, crashed: true }).await.unwrap();
+        workers.close_session(v1::CloseSessionRequest { session, crashed: true, crash: None }).await.unwrap();
         let model = client.models.get_model(v1::GetModelRequest { name: name.clone() }).await.unwrap().into_inner();
         let reason = model.failure.map(|failure| failure.reason);
         assert_eq!(reason.as_deref(), (n == 3).then_some("POISONED"), "{n}");

@@ -1,0 +1,2 @@
+-- The end of what a worker's process wrote to its standard error before it died with the attempt; for operators only.
+ALTER TABLE attempts ADD COLUMN last_words TEXT COLLATE "C" NOT NULL DEFAULT '';
