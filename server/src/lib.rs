@@ -26,6 +26,7 @@ mod exposure;
 mod grpc;
 pub mod limits;
 mod listeners;
+mod memory_group;
 pub mod observe;
 pub mod placement;
 pub mod process;

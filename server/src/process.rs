@@ -1,5 +1,11 @@
 //! Facts about this process.
 
+use std::path::Path;
+
+use nix::sys::resource::{UsageWho, getrusage};
+
+use crate::memory_group;
+
 /// Resident memory, in bytes, where the system tells it.
 pub fn resident_bytes() -> Option<i64> {
     memory("VmRSS:")
@@ -10,12 +16,29 @@ pub fn peak_resident_bytes() -> Option<i64> {
     memory("VmHWM:")
 }
 
+/// Largest resident memory so far of a process that lives, in bytes, where the system tells it.
+pub(crate) fn peak_resident_bytes_of(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    memory_of(&status, "VmHWM:").and_then(|bytes| u64::try_from(bytes).ok())
+}
+
+/// Largest resident memory of any one process that this one started and that has ended, in bytes; 0: none has, or the system does not tell.
+pub(crate) fn peak_resident_bytes_of_ended() -> u64 {
+    let kib = getrusage(UsageWho::RUSAGE_CHILDREN).map_or(0, |usage| usage.max_rss());
+    u64::try_from(kib).unwrap_or(0).saturating_mul(1024)
+}
+
+/// The memory that this process may take, in bytes: all of the machine's, or the limit of its group. Others on the machine share it.
+pub fn host_bytes() -> Option<u64> {
+    memory_group::host_bytes(Path::new("/"))
+}
+
 fn memory(field: &str) -> Option<i64> {
     memory_of(&std::fs::read_to_string("/proc/self/status").ok()?, field)
 }
 
 /// Of proc(5): in kB, which are KiB.
-fn memory_of(status: &str, field: &str) -> Option<i64> {
+pub(crate) fn memory_of(status: &str, field: &str) -> Option<i64> {
     let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kib: i64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)

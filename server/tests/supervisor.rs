@@ -149,6 +149,18 @@ async fn the_last_that_a_dead_child_wrote_is_told_with_its_death() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn only_a_child_that_ends_for_want_of_memory_is_told_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let no_memory = "echo memory allocation of 1073741824 bytes failed >&2; kill -ABRT $$";
+    let text = format!("echo session s-$n; [ $n = 2 ] && {{ {no_memory}; }}; kill -KILL $$");
+    let (told, _) = keep_told(script(folder.path(), &text), Arc::new(Unwatched), |told| told.len() >= 3).await;
+    let crashes = told.1.lock().unwrap()[..3].to_vec();
+    assert_eq!(crashes.iter().map(|crash| crash.is_out_of_memory).collect::<Vec<_>>(), [false, true, false]);
+    assert!(crashes[1].peak_host_bytes >= 1 << 30, "what it asked for, at least");
+    assert_eq!((crashes[0].peak_host_bytes, crashes[2].peak_host_bytes), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_child_that_says_nothing_any_more_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let text = "echo session s-$n; echo noise of a driver; exec sleep 1000";

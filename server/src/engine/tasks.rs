@@ -242,6 +242,10 @@ pub struct Crash {
     /// The end of what it wrote to its standard error. For operators only: what a driver or a library writes there is not known, and the process may have
     /// worked for several tenants.
     pub last_words: String,
+    /// It ended for want of host memory: that is the failure of its tasks, and none of them is to blame for a death.
+    pub is_out_of_memory: bool,
+    /// The most host memory that it had taken then, in bytes; 0: not known.
+    pub peak_host_bytes: u64,
 }
 
 impl Crash {
@@ -270,6 +274,8 @@ pub struct Offer {
     /// Memory of its device that its tasks may take, all together: what those that it holds are expected to take is not given again. The most that was
     /// offered is what the session can hold at all. `u64::MAX` for a host without devices, which pages nothing to one.
     pub device_bytes: u64,
+    /// Memory of its host that it may take; what a task is known to need of it must fit. `u64::MAX`: not known.
+    pub host_bytes: u64,
     /// Models that it holds ready, by their private digests: their tasks are preferred.
     pub cached_models: Vec<Digest>,
 }

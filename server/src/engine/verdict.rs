@@ -11,8 +11,8 @@ use crate::placement::{Pool, Sharing};
 /// What to do.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Verdict {
-    /// Queue it again, not before this has passed, with this need of device memory.
-    Retry { after: Duration, device_bytes: u64 },
+    /// Queue it again, not before this has passed, with these needs of memory.
+    Retry { after: Duration, device_bytes: u64, host_bytes: u64 },
     /// Fail its subject.
     Fail(v1::Failure),
 }
@@ -25,10 +25,15 @@ pub(super) struct Failed<'a> {
     pub(super) attempts: u32,
     /// What it asks for.
     pub(super) device_bytes: u64,
+    pub(super) host_bytes: u64,
     /// Most device memory that it alone took; 0 if unknown.
     pub(super) peak_device_bytes: u64,
+    /// The same of its host.
+    pub(super) peak_host_bytes: u64,
     /// The largest device that there is; `None` if that is not asked for, or processors take what no device can hold.
     pub(super) largest_device_bytes: Option<u64>,
+    /// The largest host of a worker whose device holds it; `None` if that is not asked for, or not known of one.
+    pub(super) largest_host_bytes: Option<u64>,
     /// Its name and epoch: they make the wait.
     pub(super) name: &'a str,
     pub(super) epoch: i64,
@@ -116,22 +121,25 @@ pub(super) fn decide_death(failed: &Failed<'_>, with_service: bool, budgets: &Bu
     let (history, verdict) = ask(failed, Cause::LeaseLost, session, &Budgets { infrastructure, ..*budgets }, failure);
     // Whoever takes it next is another.
     let at_once = |verdict| match verdict {
-        Verdict::Retry { device_bytes, .. } => Verdict::Retry { after: Duration::ZERO, device_bytes },
+        Verdict::Retry { device_bytes, host_bytes, .. } => Verdict::Retry { after: Duration::ZERO, device_bytes, host_bytes },
         fail @ Verdict::Fail(_) => fail,
     };
     (history, at_once(verdict))
 }
 
 fn ask(failed: &Failed<'_>, cause: Cause, session: Session, budgets: &Budgets, told: v1::Failure) -> (History, Verdict) {
-    let need = Need { device_bytes: failed.device_bytes, host_bytes: 0, pool: Pool::Any, sharing: Sharing::Shared };
-    let failure = Failure { cause, session, peak_device_bytes: failed.peak_device_bytes, peak_host_bytes: 0 };
+    let &Failed { device_bytes, host_bytes, peak_device_bytes, peak_host_bytes, .. } = failed;
+    let need = Need { device_bytes, host_bytes, pool: Pool::Any, sharing: Sharing::Shared };
+    let failure = Failure { cause, session, peak_device_bytes, peak_host_bytes };
     // A need that fits nowhere is no reason to fail yet: a larger device may come, and the wait for it has an end of its own.
-    let most_bytes = failed.device_bytes.max(failed.peak_device_bytes);
+    let most_bytes = device_bytes.max(peak_device_bytes);
     let device_bytes = failed.largest_device_bytes.filter(|&largest| most_bytes < largest).unwrap_or(u64::MAX);
-    let fleet = Fleet { device_bytes, cpu_bytes: 0, host_bytes: u64::MAX };
+    let fleet = Fleet { device_bytes, cpu_bytes: 0, host_bytes: failed.largest_host_bytes.unwrap_or(u64::MAX) };
     match retry::decide(&failure, &failed.history, &need, &fleet, budgets, seed(failed)) {
         retry::Verdict::Requeue { after_ms, need, history } => {
-            (history, Verdict::Retry { after: Duration::from_millis(after_ms), device_bytes: need.device_bytes })
+            let retry =
+                Verdict::Retry { after: Duration::from_millis(after_ms), device_bytes: need.device_bytes, host_bytes: need.host_bytes };
+            (history, retry)
         }
         retry::Verdict::Fail { history, .. } => (history, Verdict::Fail(told)),
     }
@@ -158,8 +166,11 @@ mod tests {
             history,
             attempts,
             device_bytes: 100,
+            host_bytes: 0,
             peak_device_bytes: 200,
+            peak_host_bytes: 400,
             largest_device_bytes: None,
+            largest_host_bytes: None,
             name: "layer-0001",
             epoch: i64::from(attempts),
         }
@@ -189,6 +200,7 @@ mod tests {
             (FailureCause::VerifyFailed, usual.task),
             (FailureCause::Timeout, usual.task),
             (FailureCause::DeviceMemory, usual.memory),
+            (FailureCause::HostMemory, usual.memory),
         ] {
             let failure = run(cause, &usual);
             assert_eq!((failure.reason.as_str(), failure.attempts, failure.retryable), (cause.as_str(), limit, true));
@@ -211,6 +223,20 @@ mod tests {
     }
 
     #[test]
+    fn a_task_that_its_host_had_no_memory_for_asks_for_more_and_at_most_for_the_largest() {
+        let asked = |peak_host_bytes, largest_host_bytes| {
+            let failed = Failed { peak_host_bytes, largest_host_bytes, ..failed(History::default(), 1) };
+            match decide(&attempt(FailureCause::HostMemory), &failed, &budgets(8, 2, SECOND)) {
+                (history, Verdict::Retry { device_bytes, host_bytes, .. }) => (device_bytes, host_bytes, history.memory),
+                (_, Verdict::Fail(failure)) => panic!("{failure:?}"),
+            }
+        };
+        assert_eq!(asked(400, None), (100, 500, 1));
+        assert_eq!(asked(400, Some(450)), (100, 450, 1));
+        assert_eq!(asked(0, Some(450)), (100, 0, 1), "what it took is not known: alone, anywhere");
+    }
+
+    #[test]
     fn the_callers_fault_fails_at_once_and_bugs_tell_nothing() {
         let usual = budgets(8, 2, SECOND);
         let failure = run(FailureCause::Internal, &usual);
@@ -226,7 +252,7 @@ mod tests {
     fn a_task_that_workers_die_of_is_given_up_and_more_deaths_of_the_service_are_borne() {
         let usual = budgets(1, 2, SECOND);
         let (history, verdict) = decide_death(&failed(History::default(), 1), false, &usual);
-        assert_eq!(verdict, Verdict::Retry { after: Duration::ZERO, device_bytes: 100 });
+        assert_eq!(verdict, Verdict::Retry { after: Duration::ZERO, device_bytes: 100, host_bytes: 0 });
         let (_, verdict) = decide_death(&failed(history, 2), false, &usual);
         let Verdict::Fail(failure) = verdict else { panic!("fails") };
         assert_eq!((failure.reason.as_str(), failure.attempts), ("POISONED", 2));

@@ -124,6 +124,7 @@ impl Workers {
             max_tasks: request.max_tasks,
             n_slots: request.slots,
             device_bytes: request.device_bytes.unwrap_or(u64::MAX),
+            host_bytes: request.host_bytes.unwrap_or(u64::MAX),
             cached_models: models.collect::<Result<_, _>>()?,
         };
         let leased = tokio::select! {

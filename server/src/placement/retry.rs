@@ -275,7 +275,8 @@ fn more_device_memory(failure: &Failure, need: &Need, fleet: &Fleet) -> Option<N
 
 fn more_host_memory(failure: &Failure, need: &Need, fleet: &Fleet) -> Option<Need> {
     let host_bytes = raised(failure.peak_host_bytes, need.host_bytes).min(fleet.host_bytes);
-    (host_bytes > need.host_bytes).then_some(Need { host_bytes, ..*need })
+    // Nowhere is more than it asked for. One that has not asked yet and is not measured runs alone, which may be enough.
+    (need.host_bytes < fleet.host_bytes).then_some(Need { host_bytes, sharing: Sharing::Alone, ..*need })
 }
 
 #[cfg(test)]
@@ -362,6 +363,10 @@ mod tests {
         };
         assert!(matches!(need_after(GIB), Verdict::Requeue { need: Need { host_bytes, .. }, .. } if host_bytes == GIB + GIB / 4));
         assert!(matches!(need_after(4 * GIB), Verdict::Requeue { need: Need { host_bytes, .. }, .. } if host_bytes == 2 * GIB));
+        let unknown = Failure { peak_host_bytes: 0, ..failure(Cause::HostOom) };
+        let verdict = decide(&unknown, &History::default(), &Need { host_bytes: 0, ..NEED }, &FLEET, &Budgets::default(), 1);
+        let alone = Need { host_bytes: 0, sharing: Sharing::Alone, ..NEED };
+        assert!(matches!(verdict, Verdict::Requeue { need, .. } if need == alone), "{verdict:?}");
         let failure = failure(Cause::HostOom);
         let fleet = Fleet { host_bytes: GIB, ..FLEET };
         let verdict = decide(&failure, &History::default(), &NEED, &fleet, &Budgets::default(), 1);

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::backoff::Backoff;
 use super::children::Death;
 use super::last_words::LastWords;
+use super::memory::{ChildMemory, HostMemory, Starved};
 use super::suspicions::Suspicions;
 use super::words::Word;
 use super::{ChildSpec, Supervisor};
@@ -23,6 +24,8 @@ const MAX_WORDS_BYTES: u64 = 1 << 30;
 /// How long, and how often, the service is told of a crash.
 const TELL: Duration = Duration::from_secs(5);
 const TELL_TIMES: u32 = 12;
+/// How often the memory of a child is looked at.
+const LOOK_AT_MEMORY: Duration = Duration::from_millis(250);
 /// A process that the child started may hold its pipe open: the last words are not waited for for ever.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
@@ -47,6 +50,7 @@ enum Why {
 pub(super) struct Keeper {
     pub(super) parts: Arc<Supervisor>,
     pub(super) spec: ChildSpec,
+    pub(super) memory: Arc<HostMemory>,
     pub(super) draining: CancellationToken,
 }
 
@@ -57,6 +61,9 @@ struct Running {
     order: Option<ChildStdin>,
     words: Lines<BufReader<Take<ChildStdout>>>,
     errors: LastWords,
+    memory: ChildMemory,
+    /// The supervisor has killed it.
+    is_killed: bool,
     session: Option<String>,
     started: Instant,
     last_word: Option<Instant>,
@@ -92,14 +99,15 @@ impl Keeper {
         let words = BufReader::new(child.stdout.take().ok_or_else(lacks)?.take(MAX_WORDS_BYTES)).lines();
         let order = Some(child.stdin.take().ok_or_else(lacks)?);
         let errors = LastWords::listen(child.stderr.take().ok_or_else(lacks)?);
-        Ok(Running { child, order, words, errors, session: None, started: Instant::now(), last_word: None })
+        let (memory, started) = (ChildMemory::default(), Instant::now());
+        Ok(Running { child, order, words, errors, memory, is_killed: false, session: None, started, last_word: None })
     }
 
     /// Attends to a child until it ends. `None`: start another.
     async fn attend(&self, mut running: Running, suspicions: &mut Suspicions) -> Option<Ended> {
         let why = self.listen(&mut running).await;
-        let (status, was_killed) = match &why {
-            None => (running.child.wait().await, false),
+        let status = match &why {
+            None => running.child.wait().await,
             Some(why) => {
                 if let Why::Sick(reason) = why {
                     self.cordon(reason);
@@ -111,10 +119,10 @@ impl Keeper {
         let code = status.as_ref().ok().and_then(ExitStatus::code).and_then(|code| u8::try_from(code).ok());
         let is_given_up = matches!(code, Some(DEVICE_LOST | DEVICE_SUSPECTED));
         self.parts.children.ended(&self.spec.name, if is_given_up { Death::DeviceGivenUp } else { Death::Other });
-        let crash = Crash { last_words: running.errors.after_death(LAST_WORDS).await };
+        let crash = self.crash(&mut running, &status).await;
         self.settle(&running, status, crash).await;
         let is_cordoned = match why {
-            Some(Why::Draining) => return Some(if was_killed { Ended::Killed } else { Ended::Drained }),
+            Some(Why::Draining) => return Some(if running.is_killed { Ended::Killed } else { Ended::Drained }),
             Some(Why::Sick(_)) => true,
             // A processor that is suspected is not cordoned: what it did may be at fault, and nothing might be left.
             None => code == Some(DEVICE_SUSPECTED) && self.spec.ordinal.is_some() && suspicions.are_enough(Instant::now()),
@@ -137,8 +145,12 @@ impl Keeper {
 
     /// Listens until the child has ended (`None`), or must.
     async fn listen(&self, running: &mut Running) -> Option<Why> {
-        let mut health = tokio::time::interval(self.parts.patience.health);
-        health.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let every = |time| {
+            let mut ticks = tokio::time::interval(time);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            ticks
+        };
+        let (mut health, mut memory) = (every(self.parts.patience.health), every(LOOK_AT_MEMORY));
         let mut is_open = true;
         loop {
             let silent_at = self.silent_at(running);
@@ -151,8 +163,13 @@ impl Keeper {
                 },
                 () = tokio::time::sleep_until(silent_at) => {
                     tracing::error!(child = self.spec.name, "says nothing; it is killed");
-                    kill(&mut running.child).await;
+                    running.kill().await;
                     return None;
+                }
+                _ = memory.tick() => {
+                    if let Some(process) = running.child.id() {
+                        self.memory.look(&mut running.memory, process);
+                    }
                 }
                 _ = health.tick() => {
                     if let Some(reason) = self.sickness().await {
@@ -195,13 +212,13 @@ impl Keeper {
         sickness
     }
 
-    /// Lets the child finish or give back what it does; kills it if that takes too long. Answers whether it was killed.
-    async fn drain(&self, running: &mut Running) -> (std::io::Result<ExitStatus>, bool) {
+    /// Lets the child finish or give back what it does; kills it if that takes too long.
+    async fn drain(&self, running: &mut Running) -> std::io::Result<ExitStatus> {
         drop(running.order.take());
         let end = Instant::now() + self.parts.patience.drain;
         loop {
             tokio::select! {
-                status = running.child.wait() => return (status, false),
+                status = running.child.wait() => return status,
                 // It must not wait for somebody to listen.
                 line = running.words.next_line() => match line {
                     Ok(Some(line)) => self.hear(running, &line),
@@ -211,13 +228,25 @@ impl Keeper {
             }
         }
         match tokio::time::timeout_at(end, running.child.wait()).await {
-            Ok(status) => (status, false),
+            Ok(status) => status,
             Err(_) => {
                 tracing::error!(child = self.spec.name, "does not end; it is killed");
-                kill(&mut running.child).await;
-                (running.child.wait().await, true)
+                running.kill().await;
+                running.child.wait().await
             }
         }
+    }
+
+    /// What is known of a death, if it was one.
+    async fn crash(&self, running: &mut Running, status: &std::io::Result<ExitStatus>) -> Crash {
+        let last_words = running.errors.after_death(LAST_WORDS).await;
+        let judge = |status: &ExitStatus| self.memory.judge(&running.memory, *status, &last_words);
+        let starved = status.as_ref().ok().filter(|_| !running.is_killed).and_then(judge);
+        if let Some(Starved { peak_bytes }) = starved {
+            tracing::error!(child = self.spec.name, peak_bytes, "ended for want of host memory");
+        }
+        let peak_host_bytes = starved.map_or(0, |starved| starved.peak_bytes);
+        Crash { last_words, is_out_of_memory: starved.is_some(), peak_host_bytes }
     }
 
     /// A child that ended by itself closed its session; one that was killed, or crashed, could not.
@@ -249,8 +278,11 @@ pub const DEVICE_LOST: u8 = 4;
 /// The same of one whose device did not fail, but is suspected to compute wrongly.
 pub const DEVICE_SUSPECTED: u8 = 5;
 
-async fn kill(child: &mut Child) {
-    if let Err(error) = child.kill().await {
-        tracing::error!(%error, "a child cannot be killed");
+impl Running {
+    async fn kill(&mut self) {
+        self.is_killed = true;
+        if let Err(error) = self.child.kill().await {
+            tracing::error!(%error, "a child cannot be killed");
+        }
     }
 }

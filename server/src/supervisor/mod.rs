@@ -9,6 +9,7 @@ mod child;
 mod children;
 pub mod health;
 mod last_words;
+mod memory;
 mod report;
 mod supervised;
 mod suspicions;
@@ -22,6 +23,7 @@ use child::{Ended, Keeper};
 pub use children::{ChildState, Children};
 use futures::future::join_all;
 use health::DeviceHealth;
+use memory::HostMemory;
 pub use report::WorkReport;
 pub use supervised::Supervised;
 use tokio_util::sync::CancellationToken;
@@ -93,10 +95,10 @@ pub struct Supervisor {
 impl Supervisor {
     /// Keeps the children until `draining`, then lets them drain. Answers whether all of them ended by themselves.
     pub async fn run(self, children: Vec<ChildSpec>, draining: CancellationToken) -> bool {
-        let parts = Arc::new(self);
+        let (parts, memory) = (Arc::new(self), Arc::new(HostMemory::new()));
         let keep = |spec: ChildSpec| {
             parts.children.keep(&spec);
-            let keeper = Keeper { parts: parts.clone(), spec, draining: draining.clone() };
+            let keeper = Keeper { parts: parts.clone(), spec, memory: memory.clone(), draining: draining.clone() };
             tokio::spawn(keeper.keep())
         };
         let kept: Vec<_> = children.into_iter().map(keep).collect();

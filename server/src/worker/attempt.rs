@@ -42,6 +42,7 @@ pub(super) struct Worker {
     /// How many there are.
     pub(super) n_slots: u32,
     pub(super) device_bytes: Option<u64>,
+    pub(super) host_bytes: Option<u64>,
     pub(super) after_device_loss: AfterDeviceLoss,
     pub(super) has_lost_device: Arc<AtomicBool>,
     pub(super) suspicion: Arc<Suspicion>,
@@ -91,6 +92,7 @@ impl Worker {
             max_tasks: 1,
             n_slots: self.n_slots,
             device_bytes: self.device_bytes.unwrap_or(u64::MAX),
+            host_bytes: self.host_bytes.unwrap_or(u64::MAX),
             cached_models: self.prover.cached_models(),
         };
         match self.source.lease(&terms.session, offer).await {

@@ -95,6 +95,7 @@ impl WorkerPool {
     pub fn start(parts: WorkerParts, n_workers: usize) -> std::io::Result<Self> {
         let WorkerParts { source, prover, running, session, device_bytes, after_device_loss, on_session, on_beat } = parts;
         let session = Arc::new(Session::new(session, on_session));
+        let host_bytes = crate::process::host_bytes();
         let (draining, heartbeat) = (CancellationToken::new(), CancellationToken::new());
         let has_lost_device = Arc::new(AtomicBool::new(false));
         let suspicion = Arc::new(Suspicion::default());
@@ -117,6 +118,7 @@ impl WorkerPool {
                 session: session.clone(),
                 n_slots: u32::try_from(n_workers).unwrap_or(u32::MAX),
                 device_bytes,
+                host_bytes,
                 after_device_loss,
                 has_lost_device: has_lost_device.clone(),
                 suspicion: suspicion.clone(),

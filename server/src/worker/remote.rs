@@ -165,6 +165,7 @@ impl TaskSource for RemoteSource {
                 max_tasks: offer.max_tasks,
                 slots: offer.n_slots,
                 device_bytes: (offer.device_bytes != u64::MAX).then_some(offer.device_bytes),
+                host_bytes: (offer.host_bytes != u64::MAX).then_some(offer.host_bytes),
                 cached_models: offer.cached_models.iter().map(|digest| digest.to_vec()).collect(),
             };
             let answer = answer(TASKS, self.client().lease_tasks(request)).await?;

@@ -208,7 +208,9 @@ pub(crate) fn usage(message: Option<v1::TaskUsage>) -> Usage {
 pub(super) fn close_message(session: &str, end: SessionEnd) -> v1::CloseSessionRequest {
     let crash = match end {
         SessionEnd::InOrder => None,
-        SessionEnd::Crashed(Crash { last_words }) => Some(v1::CrashReport { last_words }),
+        SessionEnd::Crashed(Crash { last_words, is_out_of_memory, peak_host_bytes }) => {
+            Some(v1::CrashReport { last_words, out_of_host_memory: is_out_of_memory, peak_host_bytes })
+        }
     };
     v1::CloseSessionRequest { session: session.to_owned(), crashed: crash.is_some(), crash }
 }
@@ -219,8 +221,9 @@ pub(crate) fn close(message: v1::CloseSessionRequest) -> (String, SessionEnd) {
     if !crashed {
         return (session, SessionEnd::InOrder);
     }
-    let v1::CrashReport { last_words } = crash.unwrap_or_default();
-    (session, SessionEnd::Crashed(Crash { last_words: Crash::readable(last_words.as_bytes()) }))
+    let v1::CrashReport { last_words, out_of_host_memory, peak_host_bytes } = crash.unwrap_or_default();
+    let last_words = Crash::readable(last_words.as_bytes());
+    (session, SessionEnd::Crashed(Crash { last_words, is_out_of_memory: out_of_host_memory, peak_host_bytes }))
 }
 
 const CAUSES: [FailureCause; 8] = [
@@ -276,13 +279,13 @@ mod tests {
 
     #[test]
     fn the_end_of_a_session_comes_back_and_words_of_a_crash_are_made_readable() {
-        let crash = Crash { last_words: "aborting\n".into() };
+        let crash = Crash { last_words: "aborting\n".into(), is_out_of_memory: true, peak_host_bytes: 7 };
         for end in [SessionEnd::InOrder, SessionEnd::Crashed(crash)] {
             assert_eq!(close(close_message("s", end.clone())), ("s".to_owned(), end));
         }
         let without = v1::CloseSessionRequest { session: "s".into(), crashed: true, crash: None };
         assert_eq!(close(without).1, SessionEnd::Crashed(Crash::default()));
-        let raw = v1::CrashReport { last_words: "a\0b".repeat(4096) };
+        let raw = v1::CrashReport { last_words: "a\0b".repeat(4096), ..Default::default() };
         let SessionEnd::Crashed(crash) = close(v1::CloseSessionRequest { session: "s".into(), crashed: true, crash: Some(raw) }).1 else {
             panic!("it crashed")
         };

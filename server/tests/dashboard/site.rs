@@ -66,7 +66,7 @@ impl Site {
     }
 
     pub(crate) async fn lease(&self, session: &str) -> Leased {
-        let offer = Offer { max_tasks: 1, n_slots: 1, device_bytes: u64::MAX, cached_models: Vec::new() };
+        let offer = Offer { max_tasks: 1, n_slots: 1, device_bytes: u64::MAX, host_bytes: u64::MAX, cached_models: Vec::new() };
         let leased = self.engine.lease(session, offer).await.unwrap().pop().expect("a task is ready");
         self.hub.changed(&leased.lease.task.subject);
         leased

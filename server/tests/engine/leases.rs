@@ -104,7 +104,7 @@ pub(crate) async fn a_task_that_workers_die_of_is_poisoned(world: World) {
     for n in 1..=2 {
         let session = world.session().await;
         assert_eq!(world.lease(&session).await.lease.task.subject, job);
-        let crash = Crash { last_words: format!("death {n}\n") };
+        let crash = Crash { last_words: format!("death {n}\n"), ..Crash::default() };
         let reaped = world.engine.close_session(&session, SessionEnd::Crashed(crash)).await.unwrap();
         assert_eq!(reaped.ended.len(), usize::from(n == 2));
     }

@@ -10,6 +10,7 @@ mod earlier;
 mod ends;
 mod garbage;
 mod hooks;
+mod host_memory;
 mod joint;
 mod leases;
 mod lifecycle;
@@ -87,6 +88,11 @@ conformance! {
     memory::a_task_that_no_device_can_hold_is_told_of_once_and_fails_after_a_wait,
     memory::a_larger_device_ends_the_wait_and_nothing_is_decided_without_workers,
     memory::what_no_device_can_hold_is_done_on_processors_with_the_reason,
+    host_memory::a_task_that_a_host_had_no_memory_for_is_done_where_there_is_more,
+    host_memory::the_second_time_the_job_fails_and_nothing_is_poisoned,
+    host_memory::what_others_took_beside_it_is_not_a_tasks_own,
+    host_memory::a_task_that_no_host_can_hold_any_more_is_told_of_and_fails_after_a_wait,
+    host_memory::a_host_that_is_not_known_takes_any_task,
     sharing::what_a_worker_holds_is_not_given_again,
     sharing::one_call_gives_no_more_than_fits_and_processors_count_nothing,
     sharing::a_device_is_kept_free_for_what_has_waited_long,

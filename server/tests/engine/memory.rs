@@ -28,7 +28,7 @@ async fn large_job(world: &World) -> (Subject, String) {
 }
 
 /// Looks for tasks that are too large, while these sessions live and no outage was.
-async fn look(world: &World, alive: &[&str]) -> Vec<Subject> {
+pub(crate) async fn look(world: &World, alive: &[&str]) -> Vec<Subject> {
     world.execute("UPDATE reaping SET grace_until_ms = 0").await;
     for session in alive {
         world.engine.renew(session, Vec::new()).await.unwrap();

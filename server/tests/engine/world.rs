@@ -259,7 +259,7 @@ impl World {
 }
 
 pub(crate) fn offer() -> Offer {
-    Offer { max_tasks: 1, n_slots: 1, device_bytes: u64::MAX, cached_models: Vec::new() }
+    Offer { max_tasks: 1, n_slots: 1, device_bytes: u64::MAX, host_bytes: u64::MAX, cached_models: Vec::new() }
 }
 
 pub(crate) fn subject_of(job: &v1::Job) -> Subject {

@@ -10,6 +10,7 @@ mod scripted_prover;
 mod children;
 mod damage;
 mod full_disk;
+mod host_memory;
 mod partition;
 mod poison;
 mod proxy;

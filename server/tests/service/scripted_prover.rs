@@ -1,7 +1,7 @@
 //! A prover for tests of the service: its sources and inputs are scripts that say what shall happen.
 //!
 //! A script is words: `steps=N` (reports so many steps of the stage `layer`), `ms=N` (each takes so long), `panic`,
-//! `abort` (writes some last words and ends the process), `reject`, `device` (a lost device, every time), `device-once`, `wrong` (a proof that does not verify), `deaf` (does not look
+//! `eat=N` (takes N MiB of memory), `abort` (writes some last words and ends the process), `reject`, `device` (a lost device, every time), `device-once`, `wrong` (a proof that does not verify), `deaf` (does not look
 //! at the sink while it sleeps), `device-memory=N` (it runs on a device, of whose memory it takes so many bytes). A source with `layers=N` gives a model whose
 //! jobs have a task for each step: `witness`, N of `commit` and of `layer`, `bind`, `outer`; the layers do what the input says. A proof `ms=N` takes so long to
 //! be verified. Its proofs are hashes: enough to tell whether the service mixes anything up.
@@ -95,6 +95,11 @@ impl ScriptedProver {
                 progress.check()?;
             }
             progress.report(event(StageEdge::End))?;
+        }
+        if let mebibytes @ 1.. = text.number("eat") {
+            // One after another, as a proof takes memory; each byte is written.
+            let eaten: Vec<Vec<u8>> = (0..mebibytes).map(|_| vec![1; 1 << 20]).collect();
+            std::hint::black_box(eaten);
         }
         if text.has("abort") {
             // As a driver does that ends its process.

@@ -18,6 +18,7 @@ pub(super) struct Held {
     pub(super) attempts: u32,
     pub(super) history: History,
     pub(super) device_bytes: u64,
+    pub(super) host_bytes: u64,
     /// Something that it reads was done again, or is being, since it was given out.
     pub(super) is_outdated: bool,
     pub(super) document: Document,
@@ -42,8 +43,11 @@ impl Held {
             history: self.history,
             attempts: self.attempts,
             device_bytes: self.device_bytes,
+            host_bytes: self.host_bytes,
             peak_device_bytes: 0,
+            peak_host_bytes: 0,
             largest_device_bytes: None,
+            largest_host_bytes: None,
             name: &self.name,
             epoch: self.epoch,
         }
@@ -56,7 +60,7 @@ macro_rules! held {
         concat!(
             "SELECT subject.doc, ",
             $stop,
-            ", task.ordinal, task.attempts, task.failed_task, task.failed_infra, task.failed_memory, task.deaths, task.device_bytes, task.waiting_on, task.session FROM ",
+            ", task.ordinal, task.attempts, task.failed_task, task.failed_infra, task.failed_memory, task.deaths, task.device_bytes, task.host_bytes, task.waiting_on, task.session FROM ",
             $subjects,
             " AS subject JOIN tasks AS task ON task.tenant = subject.tenant AND task.subject = subject.id \
              WHERE subject.tenant = $1 AND subject.id = $2 AND task.kind = $3 AND task.name = $4 AND task.epoch = $5 AND task.state = $6"
@@ -115,6 +119,7 @@ pub(super) async fn hold(writing: &mut Writing, lease: &Lease) -> Result<Held, E
             killed_sessions: count("deaths")?,
         },
         device_bytes: u64::try_from(get::<i64>(&row, "device_bytes")?).unwrap_or(0),
+        host_bytes: u64::try_from(get::<i64>(&row, "host_bytes")?).unwrap_or(0),
         is_outdated: get::<i64>(&row, "waiting_on")? > 0,
         document,
         stop: Stop::from_columns(get(&row, "stop_cause")?, get(&row, "stop_note")?),

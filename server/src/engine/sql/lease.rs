@@ -10,7 +10,7 @@ use sqlx::{Decode, Row as _, Type};
 use super::super::document::Change;
 use super::super::{EngineError, Lease, Leased, NewSession, Notice, Offer, Renewal, SessionId, TaskKey, graph};
 use super::many::{Many, Part, row};
-use super::memory::{keep_offered, note_on_processors, offered};
+use super::memory::{Offered, keep_offered, note_on_processors};
 use super::ready::{Asking, Ready, ReadyLists, WINDOW};
 use super::stopping::load_stop;
 use super::work::{Taken, try_lock, work};
@@ -97,9 +97,10 @@ impl SqlEngine {
         if held.is_cordoned {
             return Ok(given);
         }
-        if held.known_bytes < Some(offered(offer)) {
-            keep_offered(writing, session, offered(offer)).await?;
-            held.known_bytes = Some(offered(offer));
+        let offered = Offered::of(offer);
+        if offered.is_news(held.known) {
+            keep_offered(writing, session, offered).await?;
+            held.known = offered;
         }
         let has_device = offer.device_bytes < u64::MAX;
         let worker = held.worker.clone();
@@ -159,10 +160,14 @@ impl SqlEngine {
     }
 
     pub(super) async fn check_session(&self, session: &str, offer: &Offer) -> Result<(), EngineError> {
-        let known: Option<Option<i64>> =
-            sqlx::query_scalar("SELECT device_bytes FROM sessions WHERE id = $1").bind(session).fetch_optional(&self.readers).await?;
-        if known.ok_or(EngineError::NoSession)? < Some(offered(offer)) {
-            self.keep_offered_of_idle(session, offered(offer)).await?;
+        let known: Option<(Option<i64>, Option<i64>)> = sqlx::query_as("SELECT device_bytes, host_bytes FROM sessions WHERE id = $1")
+            .bind(session)
+            .fetch_optional(&self.readers)
+            .await?;
+        let (device_bytes, host_bytes) = known.ok_or(EngineError::NoSession)?;
+        let offered = Offered::of(offer);
+        if offered.is_news(Offered { device_bytes, host_bytes }) {
+            self.keep_offered_of_idle(session, offered).await?;
         }
         Ok(())
     }
@@ -228,8 +233,8 @@ struct Holder<'a> {
 struct Holding {
     worker: String,
     is_cordoned: bool,
-    /// The most device memory that it offered, as far as that was kept.
-    known_bytes: Option<i64>,
+    /// What it offered, as far as that was kept.
+    known: Offered,
     n_tasks: u32,
     /// Device memory that they are expected to take.
     promised_bytes: u64,
@@ -249,7 +254,7 @@ impl Holding {
 async fn held_by(writing: &mut Writing, asked: &[(&str, &Offer)]) -> Result<HashMap<String, Holding>, EngineError> {
     // No device has 2^50 bytes; with more for each task the sum might overflow.
     const SESSIONS: Many = Many::new(
-        "SELECT id, worker, is_cordoned, device_bytes, \
+        "SELECT id, worker, is_cordoned, device_bytes, host_bytes, \
            (SELECT count(*) FROM tasks WHERE state = 'RUNNING' AND session = sessions.id) AS n_tasks, \
            CAST(coalesce((SELECT sum(CASE WHEN device_bytes < 1125899906842624 THEN device_bytes ELSE 1125899906842624 END) FROM tasks \
              WHERE state = 'RUNNING' AND session = sessions.id), 0) AS BIGINT) AS promised, \
@@ -265,7 +270,7 @@ async fn held_by(writing: &mut Writing, asked: &[(&str, &Offer)]) -> Result<Hash
         let holding = Holding {
             worker: get(&row, "worker")?,
             is_cordoned: get::<i64>(&row, "is_cordoned")? != 0,
-            known_bytes: get(&row, "device_bytes")?,
+            known: Offered { device_bytes: get(&row, "device_bytes")?, host_bytes: get(&row, "host_bytes")? },
             n_tasks: u32::try_from(get::<i64>(&row, "n_tasks")?).unwrap_or(u32::MAX),
             promised_bytes: u64::try_from(get::<i64>(&row, "promised")?).unwrap_or(0),
             runs_alone: get::<i64>(&row, "alone")? > 0,
@@ -319,7 +324,7 @@ pub(super) fn device_of(session: &str) -> DeviceId {
 
 /// The tasks that the session is to have, by their positions.
 ///
-/// What the session tells is one device without a queue of its own, which takes at once what it is given; only what another session committed waits a
+/// What a task needs of its host is known only once it must run alone, so that nothing else takes of that. What the session tells is one device without a queue of its own, which takes at once what it is given; only what another session committed waits a
 /// little for that one.
 fn choose_tasks(ready: &[(usize, &Ready)], tenants: &[Tenant], session: &str, offer: &Offer, held: &Holding, n_given: u32) -> Vec<usize> {
     let slots = offer.max_tasks.saturating_sub(n_given);
@@ -334,7 +339,7 @@ fn choose_tasks(ready: &[(usize, &Ready)], tenants: &[Tenant], session: &str, of
         cached: offer.cached_models.iter().copied().map(WeightsKey).collect(),
         is_healthy: true,
     };
-    let of_session = placement::Offer { slots, devices: vec![device], host_free_bytes: u64::MAX, kinds: KindSet::ALL };
+    let of_session = placement::Offer { slots, devices: vec![device], host_free_bytes: offer.host_bytes, kinds: KindSet::ALL };
     let limits = placement::Limits {
         tasks_per_device: running.saturating_add(slots).max(offer.n_slots).max(1),
         share_after_ms: 0,

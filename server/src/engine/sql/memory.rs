@@ -1,8 +1,9 @@
-//! Device memory: what sessions have, and tasks that need more than any of them.
+//! Memory: what sessions have, and tasks that need more than any of them.
 //!
-//! A session's memory is the most that it ever offered. A task that is ready and needs more than each live session has cannot be given to anybody: its job
-//! is told so once, and fails if that stays so for [`PATIENCE_LEASES`]. A session without a device holds any task: then it goes there, which the job is
-//! told too. While no session lives at all, or workers may be on their way back from an outage, nothing is decided.
+//! A session's device memory is the most that it ever offered; its host's is what it told last. A task that is ready and needs more than each live session
+//! has cannot be given to anybody: its job is told so once, and fails if that stays so for [`PATIENCE_LEASES`]. A session without a device holds any task,
+//! as far as its host does: then it goes there, which the job is told too. While no session lives at all, or workers may be on their way back from an outage,
+//! nothing is decided. What a task needs of its host is known once a worker ended for want of it.
 
 use zkinfer_proto::v1;
 
@@ -19,31 +20,53 @@ const PATIENCE_LEASES: i64 = 20;
 const MAX_AT_ONCE: i64 = 256;
 /// What is told of such a task.
 const TOO_LARGE: &str = "TOO_LARGE";
-/// The memory of a session without a device.
+/// The memory of a session without a device, and of a host that is not known.
 const ANY: i64 = i64::MAX;
 
 /// The largest live session, and the largest of those with a device.
 const LARGEST: &str = "SELECT max(device_bytes), max(CASE WHEN device_bytes < 9223372036854775807 THEN device_bytes END) \
     FROM sessions WHERE device_bytes IS NOT NULL AND seen_ms >= $1";
+/// The largest host of a live session that has so much device memory.
+const LARGEST_HOST: &str = "SELECT max(coalesce(host_bytes, 9223372036854775807)) FROM sessions WHERE device_bytes >= $2 AND seen_ms >= $1";
 
 /// A ready task that is too large, or was.
-type Row = (String, String, String, i64, String, i64, i64, i64, Option<i64>);
-const CHANGED: &str = "SELECT kind, tenant, subject, ordinal, name, epoch, attempts, device_bytes, too_large_ms FROM tasks WHERE state = 'READY' \
-    AND (device_bytes > $1 AND (too_large_ms IS NULL OR too_large_ms <= $2) OR device_bytes <= $1 AND too_large_ms IS NOT NULL) \
+type Row = (String, String, String, i64, String, i64, i64, i64, i64, Option<i64>, i64);
+const CHANGED: &str = "SELECT kind, tenant, subject, ordinal, name, epoch, attempts, device_bytes, host_bytes, too_large_ms, is_too_large FROM ( \
+      SELECT tasks.*, CASE WHEN device_bytes > $1 OR host_bytes > 0 AND NOT EXISTS (SELECT 1 FROM sessions WHERE seen_ms >= $4 \
+          AND sessions.device_bytes >= tasks.device_bytes AND coalesce(sessions.host_bytes, 9223372036854775807) >= tasks.host_bytes) \
+        THEN 1 ELSE 0 END AS is_too_large FROM tasks WHERE state = 'READY') AS ready \
+    WHERE is_too_large = 1 AND (too_large_ms IS NULL OR too_large_ms <= $2) OR is_too_large = 0 AND too_large_ms IS NOT NULL \
     ORDER BY tenant, subject, ordinal LIMIT $3";
 
-/// As the column holds it.
-pub(super) fn offered(offer: &Offer) -> i64 {
-    i64::try_from(offer.device_bytes).unwrap_or(ANY)
+/// What a session offers, as the columns hold it; what they do not hold is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Offered {
+    pub(super) device_bytes: Option<i64>,
+    pub(super) host_bytes: Option<i64>,
 }
 
-/// Keeps what a session offers, if that is more than before.
-pub(super) async fn keep_offered(writing: &mut Writing, session: &str, bytes: i64) -> Result<(), EngineError> {
-    sqlx::query("UPDATE sessions SET device_bytes = $1 WHERE id = $2 AND (device_bytes IS NULL OR device_bytes < $1)")
-        .bind(bytes)
-        .bind(session)
-        .execute(writing.connection())
-        .await?;
+impl Offered {
+    pub(super) fn of(offer: &Offer) -> Self {
+        let host_bytes = i64::try_from(offer.host_bytes).ok().filter(|&bytes| bytes < ANY);
+        Self { device_bytes: Some(i64::try_from(offer.device_bytes).unwrap_or(ANY)), host_bytes }
+    }
+
+    /// Whether it is to be kept, where this is known.
+    pub(super) fn is_news(self, known: Self) -> bool {
+        known.device_bytes < self.device_bytes || known.host_bytes != self.host_bytes
+    }
+}
+
+/// Keeps what a session offers, of device memory if that is more than before.
+pub(super) async fn keep_offered(writing: &mut Writing, session: &str, offered: Offered) -> Result<(), EngineError> {
+    sqlx::query(
+        "UPDATE sessions SET device_bytes = CASE WHEN device_bytes > $1 THEN device_bytes ELSE $1 END, host_bytes = $2 WHERE id = $3",
+    )
+    .bind(offered.device_bytes)
+    .bind(offered.host_bytes)
+    .bind(session)
+    .execute(writing.connection())
+    .await?;
     Ok(())
 }
 
@@ -51,7 +74,19 @@ pub(super) async fn keep_offered(writing: &mut Writing, session: &str, bytes: i6
 pub(super) async fn largest_device(writing: &mut Writing, lease_ms: i64) -> Result<Option<u64>, EngineError> {
     let since_ms = writing.now_ms.saturating_sub(lease_ms);
     let (largest, _): (Option<i64>, Option<i64>) = sqlx::query_as(LARGEST).bind(since_ms).fetch_one(writing.connection()).await?;
-    Ok(largest.filter(|&bytes| bytes != ANY).and_then(|bytes| u64::try_from(bytes).ok()))
+    Ok(known(largest))
+}
+
+/// The largest host of a live session that has so much device memory, unless that of one is not known.
+pub(super) async fn largest_host(writing: &mut Writing, lease_ms: i64, device_bytes: u64) -> Result<Option<u64>, EngineError> {
+    let since_ms = writing.now_ms.saturating_sub(lease_ms);
+    let device_bytes = i64::try_from(device_bytes).unwrap_or(ANY);
+    let largest = sqlx::query_scalar(LARGEST_HOST).bind(since_ms).bind(device_bytes).fetch_one(writing.connection()).await?;
+    Ok(known(largest))
+}
+
+fn known(largest: Option<i64>) -> Option<u64> {
+    largest.filter(|&bytes| bytes != ANY).and_then(|bytes| u64::try_from(bytes).ok())
 }
 
 /// Tells a job that its task is done on processors because no device can hold it, if that is so and was not told.
@@ -72,6 +107,11 @@ pub(super) async fn note_on_processors(
 
 fn too_large(need_bytes: i64, largest: i64) -> String {
     format!("it needs {need_bytes} bytes of device memory, and the largest device of a worker has {largest}")
+}
+
+fn too_large_for_hosts(need_bytes: i64, largest: Option<u64>) -> String {
+    let has = largest.map_or_else(String::new, |largest| format!("; the largest host of one whose device holds it has {largest}"));
+    format!("it needs {need_bytes} bytes of its host's memory, and no worker that could do it has as much{has}")
 }
 
 async fn note(
@@ -95,9 +135,9 @@ async fn note(
 
 impl SqlEngine {
     /// Keeps what a session offers that found nothing to do.
-    pub(super) async fn keep_offered_of_idle(&self, session: &str, bytes: i64) -> Result<(), EngineError> {
+    pub(super) async fn keep_offered_of_idle(&self, session: &str, offered: Offered) -> Result<(), EngineError> {
         let mut writing = self.begin().await?;
-        keep_offered(&mut writing, session, bytes).await?;
+        keep_offered(&mut writing, session, offered).await?;
         self.commit(writing).await
     }
 
@@ -114,6 +154,7 @@ impl SqlEngine {
             .bind(largest)
             .bind(look.now_ms.saturating_sub(patience_ms))
             .bind(MAX_AT_ONCE)
+            .bind(since_ms)
             .fetch_all(&self.readers)
             .await?;
         for row in rows {
@@ -138,10 +179,10 @@ impl SqlEngine {
 
     /// Answers whether something was told.
     async fn settle_one(&self, subject: &Subject, row: &Row, largest: i64) -> Result<bool, EngineError> {
-        let (_, _, _, ordinal, name, epoch, attempts, need_bytes, since_ms) = row;
+        let (_, _, _, ordinal, name, epoch, attempts, device_bytes, host_bytes, since_ms, is_too_large) = row;
         let mut writing = self.begin().await?;
         let Some(Locked { mut document, .. }) = lock(&mut writing, subject).await? else { return Ok(false) };
-        let (state, since) = match (since_ms, *need_bytes > largest) {
+        let (state, since) = match (since_ms, *is_too_large == 1) {
             (_, false) => ("READY", None),
             (None, true) => ("READY", Some(writing.now_ms)),
             (Some(_), true) => ("FAILED", *since_ms),
@@ -164,19 +205,25 @@ impl SqlEngine {
             return Ok(false);
         }
         let attempts = u32::try_from(*attempts).unwrap_or(u32::MAX);
+        let (reason, why) = if *device_bytes > largest {
+            ("DEVICE_MEMORY", too_large(*device_bytes, largest))
+        } else {
+            let largest = largest_host(&mut writing, self.rules.lease_ms, u64::try_from(*device_bytes).unwrap_or(0)).await?;
+            ("HOST_MEMORY", too_large_for_hosts(*host_bytes, largest))
+        };
         match (since_ms, since) {
             (_, None) => {}
             (None, Some(_)) => {
                 let seconds = self.rules.lease_ms.saturating_mul(PATIENCE_LEASES) / 1000;
-                let message = format!("{}; it waits for a larger one for {seconds} s", too_large(*need_bytes, largest));
+                let message = format!("{why}; it waits for a larger one for {seconds} s");
                 note(&mut writing, subject, &mut document, (name, attempts), message).await?;
             }
             (Some(_), Some(_)) => {
                 spend_running(&mut writing, subject, &mut document).await?;
                 cancel_all(&mut writing, subject).await?;
                 let failure = v1::Failure {
-                    reason: "DEVICE_MEMORY".into(),
-                    message: format!("the task {name} cannot be done: {}", too_large(*need_bytes, largest)),
+                    reason: reason.into(),
+                    message: format!("the task {name} cannot be done: {why}"),
                     retryable: true,
                     attempts,
                     stage: if graph::is_whole(name) { String::new() } else { name.clone() },

@@ -29,8 +29,8 @@ const MAX_MODELS: usize = 8;
 macro_rules! ready {
     ($condition:literal) => {
         concat!(
-            "SELECT kind, tenant, subject, ordinal, name, step, priority, rank_ms, created_ms, estimated_ms, device_bytes, model_digest, sibling, \
-               epoch, attempts, deaths, failed_memory, not_before_ms FROM tasks WHERE state = 'READY' AND not_before_ms <= ? AND device_bytes <= ? AND ",
+            "SELECT kind, tenant, subject, ordinal, name, step, priority, rank_ms, created_ms, estimated_ms, device_bytes, host_bytes, model_digest, sibling, \
+               epoch, attempts, deaths, failed_memory, not_before_ms FROM tasks WHERE state = 'READY' AND not_before_ms <= ? AND device_bytes <= ? AND host_bytes <= ? AND ",
             $condition,
             " ORDER BY level DESC, rank_ms DESC, created_ms, subject, ordinal LIMIT ?"
         )
@@ -67,12 +67,19 @@ pub(super) struct Asking<'a> {
 #[derive(Default)]
 pub(super) struct ReadyLists(HashMap<List, Vec<Ready>>);
 
-/// What is on a list. The number of bytes is the most memory that a task of it may need: what does not fit must not hide what does.
+/// The most memory that a task of a list may need: what does not fit must not hide what does.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Fit {
+    device_bytes: i64,
+    host_bytes: i64,
+}
+
+/// What is on a list.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum List {
-    Tenant(String, i64),
-    Model([u8; 32], i64),
-    Session(String, i64),
+    Tenant(String, Fit),
+    Model([u8; 32], Fit),
+    Session(String, Fit),
 }
 
 impl List {
@@ -80,9 +87,9 @@ impl List {
         // So that enough is left for the last.
         let at_most = |n: i64| n.saturating_add(n_wanted).min(MAX_WINDOW);
         match self {
-            Self::Tenant(tenant, free) => Part::new(OF_TENANT, row![now_ms, *free, tenant, at_most(WINDOW)]),
-            Self::Model(model, free) => Part::new(OF_MODEL, row![now_ms, *free, *model, at_most(AT_HAND)]),
-            Self::Session(session, free) => Part::new(OF_SIBLING, row![now_ms, *free, session, AT_HAND]),
+            Self::Tenant(tenant, fit) => Part::new(OF_TENANT, row![now_ms, fit.device_bytes, fit.host_bytes, tenant, at_most(WINDOW)]),
+            Self::Model(model, fit) => Part::new(OF_MODEL, row![now_ms, fit.device_bytes, fit.host_bytes, *model, at_most(AT_HAND)]),
+            Self::Session(session, fit) => Part::new(OF_SIBLING, row![now_ms, fit.device_bytes, fit.host_bytes, session, AT_HAND]),
         }
     }
 }
@@ -119,10 +126,13 @@ fn lists(tenants: &[Tenant], asked: &[Asking<'_>]) -> Vec<List> {
 
 fn lists_of(tenants: &[Tenant], asking: &Asking<'_>) -> Vec<List> {
     let &Asking { session, offer, free_bytes } = asking;
-    let [free, all] = [free_bytes, offer.device_bytes].map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
-    let of_tenants = |bytes: i64| tenants.iter().map(move |tenant| List::Tenant(tenant.name.clone(), bytes));
+    let column = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+    // Rounded up, so that hosts of about one size have lists in common; who chooses looks at the exact one.
+    let host_bytes = column(offer.host_bytes.checked_next_power_of_two().unwrap_or(u64::MAX));
+    let [free, all] = [free_bytes, offer.device_bytes].map(|bytes| Fit { device_bytes: column(bytes), host_bytes });
+    let of_tenants = |fit: Fit| tenants.iter().map(move |tenant| List::Tenant(tenant.name.clone(), fit));
     // What does not fit now may have waited so long that the device is kept free for it.
-    let starving = (free < all).then(|| of_tenants(all));
+    let starving = (free.device_bytes < all.device_bytes).then(|| of_tenants(all));
     let of_models = offer.cached_models.iter().take(MAX_MODELS).map(|model| List::Model(*model, free));
     of_tenants(free).chain(of_models).chain([List::Session(session.to_owned(), free)]).chain(starving.into_iter().flatten()).collect()
 }
@@ -152,7 +162,7 @@ fn ready_task(row: &AnyRow, now_ms: i64) -> Result<Ready, EngineError> {
         job_created_ms: number(row, "created_ms")?,
         estimated_ms: number(row, "estimated_ms")?,
         need_device_bytes: number(row, "device_bytes")?,
-        need_host_bytes: 0,
+        need_host_bytes: number(row, "host_bytes")?,
         pool: Pool::Any,
         // A task that a worker died with, or that found no memory, runs alone: the next time tells the guilty from its neighbours.
         sharing: if number(row, "deaths")? + number(row, "failed_memory")? > 0 { Sharing::Alone } else { Sharing::Shared },

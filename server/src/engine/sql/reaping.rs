@@ -1,7 +1,7 @@
 //! Taking tasks away from workers that are gone.
 
 use super::super::verdict::decide_death;
-use super::super::{Crash, EngineError, Lease, Reaped, SessionEnd, Subject, SubjectKind, TaskKey, Usage};
+use super::super::{Crash, EngineError, FailedAttempt, FailureCause, Lease, Reaped, SessionEnd, Subject, SubjectKind, TaskKey, Usage};
 use super::held::{Held, hold};
 use super::outage::Look;
 use super::settle::{end_attempt, keep_last_words};
@@ -28,8 +28,8 @@ enum Blame {
 /// How a worker went.
 #[derive(Debug, Clone, Copy)]
 enum Going<'a> {
-    /// It died with the task.
-    Died(&'a Crash),
+    /// It died with the task, and with so many others.
+    Died(&'a Crash, usize),
     /// It fell silent.
     Silent(Look),
     /// The process that has the database died with it: whose fault that was is not known.
@@ -133,14 +133,14 @@ impl SqlEngine {
     }
 
     pub(super) async fn end_session(&self, session: &str, end: SessionEnd) -> Result<Reaped, EngineError> {
-        let rows = sqlx::query_as(
+        let rows: Vec<TaskRow> = sqlx::query_as(
             "SELECT kind, tenant, subject, name, epoch FROM tasks WHERE state = 'RUNNING' AND session = $1 ORDER BY tenant, subject",
         )
         .bind(session)
         .fetch_all(&self.readers)
         .await?;
         let going = match &end {
-            SessionEnd::Crashed(crash) => Going::Died(crash),
+            SessionEnd::Crashed(crash) => Going::Died(crash, rows.len().saturating_sub(1)),
             SessionEnd::InOrder => Going::InOrder,
         };
         let mut reaped = Reaped::default();
@@ -187,9 +187,12 @@ impl SqlEngine {
         let mut held = hold(&mut writing, lease).await?;
         match going {
             Going::InOrder => self.give_back(&mut writing, &mut held, &Usage::default()).await?,
-            Going::Died(crash) => {
+            Going::Died(crash, n_others) => {
                 keep_last_words(&mut writing, &held, &crash.last_words).await?;
-                self.bury(&mut writing, &mut held, Blame::Task).await?;
+                match crash.is_out_of_memory {
+                    true => self.starve(&mut writing, &mut held, crash, n_others).await?,
+                    false => self.bury(&mut writing, &mut held, Blame::Task).await?,
+                }
             }
             Going::WithService => self.bury(&mut writing, &mut held, Blame::Unknown).await?,
             Going::Silent(look) => {
@@ -209,6 +212,20 @@ impl SqlEngine {
         spend_lost(writing, held).await?;
         end_attempt(writing, held, "LOST", &Usage::default()).await?;
         self.follow(writing, held, verdict, "LOST", "its worker died, or gave no sign of life").await
+    }
+
+    /// The attempt ended with its worker's process, which its host had too little memory for.
+    async fn starve(&self, writing: &mut Writing, held: &mut Held, crash: &Crash, n_others: usize) -> Result<(), EngineError> {
+        let message = "its worker's process was ended, as its host had too little memory";
+        let (cause, reason) = (FailureCause::HostMemory, String::new());
+        let failed = FailedAttempt { cause, reason, message: message.to_owned(), damaged: Vec::new() };
+        let peak_host_bytes = i64::try_from(crash.peak_host_bytes).unwrap_or(i64::MAX);
+        let usage = Usage { peak_host_bytes, is_shared: n_others > 0, ..Usage::default() };
+        let (history, verdict) = self.judge(writing, held, &failed, &usage).await?;
+        held.history = history;
+        spend_lost(writing, held).await?;
+        end_attempt(writing, held, cause.as_str(), &usage).await?;
+        self.follow(writing, held, verdict, cause.as_str(), message).await
     }
 
     /// Whether a task is to blame for the silence of who holds it.

@@ -12,7 +12,7 @@ use super::artifact_records::{id_of, record_and_require};
 use super::garbage::{REFERENCES, Referrer, reference_rows};
 use super::held::{Held, hold};
 use super::many::{Part, row};
-use super::memory::largest_device;
+use super::memory::{largest_device, largest_host};
 use super::remake::{make_again, wait_for_needs};
 use super::spending::{spend, spend_running, stage_time};
 use super::stopping::{Stop, cancel_all, end_if_idle};
@@ -139,7 +139,7 @@ impl SqlEngine {
     }
 
     /// Decides, after what the attempt took and what there is, if it found too little memory.
-    async fn judge(
+    pub(super) async fn judge(
         &self,
         writing: &mut Writing,
         held: &Held,
@@ -147,10 +147,18 @@ impl SqlEngine {
         usage: &Usage,
     ) -> Result<(History, Verdict), EngineError> {
         let mut task = held.failed();
-        if failed.cause == FailureCause::DeviceMemory {
-            // What others took beside it does not make it larger.
-            task.peak_device_bytes = if usage.is_shared { 0 } else { u64::try_from(usage.peak_device_bytes).unwrap_or(0) };
-            task.largest_device_bytes = largest_device(writing, self.rules.lease_ms).await?;
+        // What others took beside it does not make it larger.
+        let of_its_own = |peak_bytes| if usage.is_shared { 0 } else { u64::try_from(peak_bytes).unwrap_or(0) };
+        match failed.cause {
+            FailureCause::DeviceMemory => {
+                task.peak_device_bytes = of_its_own(usage.peak_device_bytes);
+                task.largest_device_bytes = largest_device(writing, self.rules.lease_ms).await?;
+            }
+            FailureCause::HostMemory => {
+                task.peak_host_bytes = of_its_own(usage.peak_host_bytes);
+                task.largest_host_bytes = largest_host(writing, self.rules.lease_ms, held.device_bytes).await?;
+            }
+            _ => {}
         }
         Ok(decide(failed, &task, &self.rules.budgets))
     }
@@ -190,8 +198,8 @@ impl SqlEngine {
             return end_stopped(writing, held, &stop).await;
         }
         match verdict {
-            Verdict::Retry { after, device_bytes } => {
-                held.device_bytes = device_bytes;
+            Verdict::Retry { after, device_bytes, host_bytes } => {
+                (held.device_bytes, held.host_bytes) = (device_bytes, host_bytes);
                 let after_ms = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
                 let not_before_ms = writing.now_ms.saturating_add(after_ms);
                 note(writing, held, outcome, message).await?;
@@ -291,8 +299,8 @@ async fn requeue(writing: &mut Writing, held: &mut Held, not_before_ms: i64) -> 
     let History { task, infrastructure, memory, killed_sessions } = held.history;
     sqlx::query(
         "UPDATE tasks SET state = 'READY', waiting_on = 0, epoch = epoch + 1, session = NULL, not_before_ms = $1, attempts = $2, failed_task = $3, \
-           failed_infra = $4, failed_memory = $5, deaths = $6, device_bytes = $7, too_large_ms = NULL \
-         WHERE kind = $8 AND tenant = $9 AND subject = $10 AND ordinal = $11",
+           failed_infra = $4, failed_memory = $5, deaths = $6, device_bytes = $7, host_bytes = $8, too_large_ms = NULL \
+         WHERE kind = $9 AND tenant = $10 AND subject = $11 AND ordinal = $12",
     )
     .bind(not_before_ms)
     .bind(i64::from(held.attempts))
@@ -301,6 +309,7 @@ async fn requeue(writing: &mut Writing, held: &mut Held, not_before_ms: i64) -> 
     .bind(i64::from(memory))
     .bind(i64::from(killed_sessions))
     .bind(i64::try_from(held.device_bytes).unwrap_or(i64::MAX))
+    .bind(i64::try_from(held.host_bytes).unwrap_or(i64::MAX))
     .bind(held.subject.kind.task_kind())
     .bind(&held.subject.tenant)
     .bind(&held.subject.id)
