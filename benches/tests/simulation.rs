@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use zkinfer_benches::dense_network;
 use zkinfer_benches::simulation::{Report, Settings, run};
 use zkinfer_server::placement::cost::{self, LayerSize};
 
@@ -50,6 +51,21 @@ fn median_us(record: &Value, stage: &str) -> f64 {
 
 fn layer(log_rows: u32, columns: u64, multiplications: u64) -> LayerSize {
     LayerSize { rows: 1 << log_rows, columns, multiplications }
+}
+
+/// The files of the two networks, and what their registrations took.
+#[test]
+fn a_registration_takes_what_its_file_says() {
+    let file = std::fs::metadata(results().join("../../models/mlp-mnist/model.onnx")).expect("the network is bundled").len();
+    for (name, file_bytes) in [("end-to-end.json", file), ("end-to-end-dense.json", dense_network::onnx().len() as u64)] {
+        let measures = &json(name)["measures"];
+        let median = |measure: &str| measures[measure]["median"].as_f64().expect("it was measured");
+        let estimate = cost::register(file_bytes);
+        let of_memory = estimate.device_bytes as f64 / median("registration_peak_bytes");
+        let of_time = estimate.micros as f64 / 1e6 / median("registration_first_wall_s");
+        assert!((0.95..1.05).contains(&of_memory), "{name}: {of_memory} of the memory");
+        assert!((0.5..2.0).contains(&of_time), "{name}: {of_time} of the time");
+    }
 }
 
 /// Costs were fitted to the committed figures; when those are taken again on a machine of another speed, the coefficients are to be fitted again.

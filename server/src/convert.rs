@@ -66,10 +66,8 @@ pub(crate) fn cost(cost: &Cost) -> v1::CostEstimate {
 pub(crate) fn task_graph(steps: &[StepPlan], fuse_below: Duration) -> v1::TaskGraph {
     let whole_ms: u64 = steps.iter().map(|step| step.estimated_ms).sum();
     if steps.is_empty() || u128::from(whole_ms) < fuse_below.as_millis() {
-        let mut graph = graph::single(graph::PROVE, signed(whole_ms));
-        let device_bytes = steps.iter().map(|step| step.device_bytes).max();
-        graph.nodes.iter_mut().for_each(|node| node.device_bytes = signed(device_bytes.unwrap_or(0)));
-        return graph;
+        let device_bytes = steps.iter().map(|step| step.device_bytes).max().unwrap_or(0);
+        return graph::single(graph::PROVE, signed(whole_ms), signed(device_bytes));
     }
     let node = |step: &StepPlan| v1::TaskNode {
         name: step.name.clone(),

@@ -38,10 +38,9 @@ pub fn is_whole(name: &str) -> bool {
     name == REGISTER || name == PROVE
 }
 
-/// A graph of one task.
-pub fn single(name: &str, estimated_ms: i64) -> v1::TaskGraph {
-    let node =
-        v1::TaskNode { name: name.into(), step: name.into(), needs: Vec::new(), estimated_ms, rank_ms: estimated_ms, device_bytes: 0 };
+/// A graph of one task, which is expected to take so long and so much device memory.
+pub fn single(name: &str, estimated_ms: i64, device_bytes: i64) -> v1::TaskGraph {
+    let node = v1::TaskNode { name: name.into(), step: name.into(), needs: Vec::new(), estimated_ms, rank_ms: estimated_ms, device_bytes };
     v1::TaskGraph { nodes: vec![node] }
 }
 
@@ -104,7 +103,7 @@ mod tests {
 
     #[test]
     fn graphs_that_cannot_be_run_are_refused() {
-        assert_eq!(check(&single(PROVE, 5)), Ok(()));
+        assert_eq!(check(&single(PROVE, 5, 0)), Ok(()));
         assert_eq!(check(&graph(&[])), Err(GraphError::Size(0)));
         assert_eq!(check(&graph(&[("a", &[], 1), ("a", &[0], 1)])), Err(GraphError::Name(1)));
         assert_eq!(check(&graph(&[("a\0", &[], 1)])), Err(GraphError::Name(0)));

@@ -19,6 +19,8 @@ pub struct RequestKey {
 pub struct NewModel {
     /// As it will be answered, in COMPILING; its creation time is the engine's.
     pub model: v1::Model,
+    /// Size of its file: what its registration is expected to take follows from that.
+    pub source_bytes: u64,
     /// Salt of its commitment.
     pub salt: Secret,
     /// Seed of the rest.

@@ -79,7 +79,7 @@ async fn create(app: &App, caller: Caller, mut request: v1::CreateModelRequest) 
     let Some(asked) = request.model else {
         return Err(ApiError::invalid("model", "is required"));
     };
-    check_artifact(app, &caller, "model.source_artifact", &asked.source_artifact, app.limits.model_bytes).await?;
+    let source_bytes = check_artifact(app, &caller, "model.source_artifact", &asked.source_artifact, app.limits.model_bytes).await?;
     if !asked.calibration_artifact.is_empty() {
         let name = &asked.calibration_artifact;
         check_artifact(app, &caller, "model.calibration_artifact", name, app.limits.input_bytes).await?;
@@ -88,7 +88,7 @@ async fn create(app: &App, caller: Caller, mut request: v1::CreateModelRequest) 
     let model = new_model(&caller, &request.model_id, asked, parameter_set);
     let name = model.name.clone();
     let salt = if is_public { Secret::zero() } else { admission::random_words()? };
-    let new = NewModel { model, salt, seed: admission::random_words()?, key };
+    let new = NewModel { model, source_bytes, salt, seed: admission::random_words()?, key };
     let created = app.engine.create_model(new).await.map_err(|error| create_error(error, &request_id, "model", &name))?;
     app.hub.task_ready();
     Ok(created)
@@ -136,13 +136,13 @@ pub(crate) fn resolve_parameter_set(app: &App, asked: &str) -> Result<String, St
     found.cloned().ok_or_else(|| format!("is not offered; there are {}", offered.join(", ")))
 }
 
-async fn check_artifact(app: &App, caller: &Caller, field: &str, name: &str, max_bytes: u64) -> Result<(), ApiError> {
+/// Answers its size.
+async fn check_artifact(app: &App, caller: &Caller, field: &str, name: &str, max_bytes: u64) -> Result<u64, ApiError> {
     let mut fields = Fields::default();
     let parsed = fields.parse(field, ArtifactName::parse(name));
     fields.finish()?;
-    let Some(parsed) = parsed else { return Ok(()) };
-    app.artifact(caller, field, &parsed, max_bytes).await?;
-    Ok(())
+    let Some(parsed) = parsed else { return Ok(0) };
+    Ok(app.artifact(caller, field, &parsed, max_bytes).await?.size_bytes)
 }
 
 fn new_model(caller: &Caller, model_id: &str, asked: v1::Model, parameter_set: String) -> v1::Model {

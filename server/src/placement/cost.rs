@@ -1,4 +1,5 @@
-//! What the tasks of an inference take: linear in the sizes of its layers, with coefficients that were measured.
+//! What the tasks of an inference take, linear in the sizes of its layers, and a registration, linear in the size of its file; with coefficients that were
+//! measured.
 //!
 //! | task | microseconds, of two threads of the machine of benches/results | from |
 //! |---|---|---|
@@ -10,10 +11,14 @@
 //! | join-l-i | 338,000 | the stage `join`: 2 joins |
 //! | outer | 283,000 | the stages `outer` and `verify` |
 //! | loading weights | 0.001683 · bytes | `load_weights` of 2^14 × 256 |
+//! | register | 2,924,000 + 0.5554 · bytes of the file | `registration_first_wall_s`: the two networks |
 //!
 //! Fits weigh relative errors. Layers are within a factor of 1.9 of every measurement they are fitted to, the others closer;
 //! `benches/tests/simulation.rs` compares. Bytes of a layer are rows · (72 columns + 728) for its weights, exact at rate 1/8, and rows · 5,137 for all
-//! else, measured at 2^14 × 256. Circuits take at most what the whole service took with mlp-mnist, 940 MB.
+//! else, measured at 2^14 × 256. Circuits take at most what the whole service took with mlp-mnist, 940 MB. A registration takes 571.9 MB and 48.27 bytes for
+//! each of its file: the line through `registration_peak_bytes` of the two networks, 593 MB for the 438,188 bytes of mlp-mnist and 1,383 MB for the 16.8 MB of
+//! the dense one, on processors, whose memory is the host's; a device is not known to take less. Both files have weights of 4 bytes; one that has weights of a
+//! byte takes up to four times as much for each of its bytes.
 //!
 //! Estimates order tasks and divide memory; nothing becomes wrong by an estimate that is off: it is measured again when a task runs out of memory.
 
@@ -117,6 +122,13 @@ pub fn prove(layers: &[LayerSize], n_leaves: u64) -> Estimate {
     Estimate { micros, device_bytes: device_bytes.max(CIRCUIT_BYTES), host_bytes: CIRCUIT_BYTES.max(witness(layers).host_bytes) }
 }
 
+/// Registering a model whose file has so many bytes, with no circuit and no oracle of it at hand.
+pub const fn register(file_bytes: u64) -> Estimate {
+    let bytes = 571_900_000_u64.saturating_add(file_bytes.saturating_mul(4_827) / 100);
+    let micros = 2_924_000_u64.saturating_add(file_bytes.saturating_mul(5_554) / 10_000);
+    Estimate { micros, device_bytes: bytes, host_bytes: bytes }
+}
+
 /// Bringing committed weights of this many bytes to a device, in microseconds.
 pub const fn load_micros(bytes: u64) -> u64 {
     bytes.saturating_mul(1_683) / 1_000_000
@@ -151,5 +163,6 @@ mod tests {
         let huge = LayerSize { rows: u64::MAX, columns: u64::MAX, multiplications: u64::MAX };
         assert_eq!(layer(&huge).device_bytes, u64::MAX);
         assert!(prove(&[huge, huge], u64::MAX).micros >= layer(&huge).micros);
+        assert!(register(u64::MAX).device_bytes > register(1 << 40).device_bytes);
     }
 }

@@ -81,7 +81,7 @@ impl Site {
             create_time: Some(timestamp(now_ms())),
             ..Default::default()
         };
-        self.engine.create_model(NewModel { model, salt: SECRET.into(), seed: SECRET.into(), key: None }).await.unwrap();
+        self.engine.create_model(NewModel { model, source_bytes: 0, salt: SECRET.into(), seed: SECRET.into(), key: None }).await.unwrap();
         let session = self.session("registrar", &[]).await;
         let leased = self.lease(&session).await;
         let private = artifact(tenant, b"private");

@@ -86,6 +86,7 @@ conformance! {
     order::a_task_that_a_worker_died_with_runs_alone,
     order::tasks_that_are_too_large_hide_none_that_fit,
     memory::a_task_that_no_device_can_hold_is_told_of_once_and_fails_after_a_wait,
+    memory::a_registration_asks_for_memory_by_the_size_of_its_file,
     memory::a_larger_device_ends_the_wait_and_nothing_is_decided_without_workers,
     memory::what_no_device_can_hold_is_done_on_processors_with_the_reason,
     host_memory::a_task_that_a_host_had_no_memory_for_is_done_where_there_is_more,

@@ -2,9 +2,9 @@
 
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
-use zkinfer_server::engine::{Offer, SessionEnd, Subject, Usage};
+use zkinfer_server::engine::{NewModel, Offer, SessionEnd, Subject, Usage};
 
-use crate::world::{World, diamond, finish, offer};
+use crate::world::{World, diamond, finish, new_model, offer};
 
 const NEED: i64 = 1 << 30;
 const SMALL: u64 = 1 << 20;
@@ -64,6 +64,20 @@ pub(crate) async fn a_task_that_no_device_can_hold_is_told_of_once_and_fails_aft
     assert!(failure.message.contains(&NEED.to_string()) && failure.message.contains(&SMALL.to_string()), "{}", failure.message);
     let states = world.states(&job).await;
     assert_eq!([&states["left"], &states["right"], &states["last"]], ["FAILED", "CANCELLED", "CANCELLED"]);
+}
+
+pub(crate) async fn a_registration_asks_for_memory_by_the_size_of_its_file(world: World) {
+    for (id, source_bytes) in [("small", 1_000_000), ("large", 100_000_000)] {
+        world.engine.create_model(NewModel { source_bytes, ..new_model("acme", id) }).await.unwrap();
+    }
+    let session = world.session().await;
+    let gigabyte = world.engine.lease(&session, Offer { max_tasks: 2, ..with_device(1 << 30) }).await.unwrap();
+    assert_eq!(gigabyte.iter().map(|leased| leased.lease.task.subject.id.as_str()).collect::<Vec<_>>(), ["small"]);
+    assert!(look(&world, &[&session]).await.iter().any(|subject| subject.id == "large"));
+    let large = world.session().await;
+    assert_eq!(world.engine.lease(&large, with_device(6 << 30)).await.unwrap()[0].lease.task.subject.id, "large");
+    let needs = world.number("SELECT max(device_bytes) FROM tasks").await as u64;
+    assert_eq!(needs, zkinfer_server::placement::cost::register(100_000_000).device_bytes);
 }
 
 pub(crate) async fn a_larger_device_ends_the_wait_and_nothing_is_decided_without_workers(world: World) {

@@ -270,7 +270,7 @@ pub(crate) fn subject_of(job: &v1::Job) -> Subject {
 pub(crate) fn new_model(tenant: &str, id: &str) -> NewModel {
     let model =
         v1::Model { name: format!("tenants/{tenant}/models/{id}"), state: v1::model::State::Compiling as i32, ..Default::default() };
-    NewModel { model, salt: [1; 32].into(), seed: [2; 32].into(), key: None }
+    NewModel { model, source_bytes: 0, salt: [1; 32].into(), seed: [2; 32].into(), key: None }
 }
 
 pub(crate) fn new_job(tenant: &str, model: &str) -> NewJob {
@@ -335,7 +335,7 @@ pub(crate) fn diamond() -> v1::TaskGraph {
 }
 
 pub(crate) fn whole() -> v1::TaskGraph {
-    graph::single(graph::PROVE, 100)
+    graph::single(graph::PROVE, 100, 0)
 }
 
 /// Completes a task as its place in the graph asks.

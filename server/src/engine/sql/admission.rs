@@ -18,6 +18,7 @@ use super::many::{Many, Part, Value, row};
 use super::{SqlEngine, Writing, idempotency, load, subject};
 use crate::artifacts::{ArtifactId, Class};
 use crate::placement;
+use crate::placement::cost::{self, Estimate};
 use crate::secret::Secret;
 
 /// The method whose request ids jobs of their own have.
@@ -56,7 +57,7 @@ impl SqlEngine {
         let mut admitted = Admitted::default();
         admitted.refer(&subject, named(&subject, named_by.iter().map(String::as_str))?);
         admitted.push_event(&subject, document.last_sequence(), event);
-        let plan = Plan { graph: &graph::single(graph::REGISTER, 0), priority: 0, created_ms, model_digest: None };
+        let plan = Plan { graph: &registration(new.source_bytes), priority: 0, created_ms, model_digest: None };
         admitted.push_graph(&subject, &plan);
         admitted.write(&mut writing).await?;
         self.commit(writing).await?;
@@ -165,6 +166,13 @@ impl SqlEngine {
     }
 }
 
+/// The one task of a registration.
+fn registration(source_bytes: u64) -> v1::TaskGraph {
+    let Estimate { micros, device_bytes, .. } = cost::register(source_bytes);
+    let column = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    graph::single(graph::REGISTER, column(micros.div_ceil(1_000)), column(device_bytes))
+}
+
 async fn insert_batch(writing: &mut Writing, tenant: &str, id: &str, n_jobs: usize) -> Result<(), EngineError> {
     let now_ms = writing.now_ms;
     sqlx::query("INSERT INTO batches(tenant, id, n_jobs, created_ms) VALUES ($1, $2, $3, $4)")
@@ -201,7 +209,7 @@ pub(super) async fn ready_model(writing: &mut Writing, name: &ModelName) -> Resu
     }
     let graph = match graph {
         Some(bytes) => v1::TaskGraph::decode(bytes.as_slice()).map_err(EngineError::Damaged)?,
-        None => graph::single(graph::PROVE, 0),
+        None => graph::single(graph::PROVE, 0, 0),
     };
     Ok(ReadyModel { graph, private_digest })
 }
