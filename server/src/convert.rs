@@ -67,7 +67,10 @@ pub(crate) fn task_graph(steps: &[StepPlan], fuse_below: Duration) -> v1::TaskGr
     let whole_ms: u64 = steps.iter().map(|step| step.estimated_ms).sum();
     if steps.is_empty() || u128::from(whole_ms) < fuse_below.as_millis() {
         let device_bytes = steps.iter().map(|step| step.device_bytes).max().unwrap_or(0);
-        return graph::single(graph::PROVE, signed(whole_ms), signed(device_bytes));
+        let mut graph = graph::single(graph::PROVE, signed(whole_ms), signed(device_bytes));
+        let load_ms: u64 = steps.iter().map(|step| step.load_ms).sum();
+        graph.nodes.iter_mut().for_each(|node| node.load_ms = signed(load_ms));
+        return graph;
     }
     let node = |step: &StepPlan| v1::TaskNode {
         name: step.name.clone(),
@@ -76,6 +79,7 @@ pub(crate) fn task_graph(steps: &[StepPlan], fuse_below: Duration) -> v1::TaskGr
         estimated_ms: signed(step.estimated_ms),
         rank_ms: 0,
         device_bytes: signed(step.device_bytes),
+        load_ms: signed(step.load_ms),
     };
     let mut graph = v1::TaskGraph { nodes: steps.iter().map(node).collect() };
     // Steps out of order are refused when a job with them is admitted.
@@ -116,14 +120,17 @@ mod tests {
             needs: needs.to_vec(),
             estimated_ms,
             device_bytes: estimated_ms,
+            load_ms: estimated_ms / 10,
         };
         let steps = [step("witness", &[], 10), step("layer-0000", &[0], 700), step("outer", &[0, 1], 300)];
         let fused = task_graph(&steps, Duration::from_millis(1011));
         assert_eq!(fused.nodes.len(), 1);
         let node = &fused.nodes[0];
         assert_eq!((node.name.as_str(), node.estimated_ms, node.rank_ms, node.device_bytes), ("prove", 1010, 1010, 700));
+        assert_eq!(node.load_ms, 101, "all weights");
         let split = task_graph(&steps, Duration::ZERO);
         assert_eq!(graph::check(&split), Ok(()));
         assert_eq!(split.nodes.iter().map(|node| node.rank_ms).collect::<Vec<_>>(), [1010, 1000, 300]);
+        assert_eq!(split.nodes.iter().map(|node| node.load_ms).collect::<Vec<_>>(), [1, 70, 30]);
     }
 }

@@ -40,7 +40,8 @@ pub fn is_whole(name: &str) -> bool {
 
 /// A graph of one task, which is expected to take so long and so much device memory.
 pub fn single(name: &str, estimated_ms: i64, device_bytes: i64) -> v1::TaskGraph {
-    let node = v1::TaskNode { name: name.into(), step: name.into(), needs: Vec::new(), estimated_ms, rank_ms: estimated_ms, device_bytes };
+    let (name, step) = (name.to_owned(), name.to_owned());
+    let node = v1::TaskNode { name, step, needs: Vec::new(), estimated_ms, rank_ms: estimated_ms, device_bytes, load_ms: 0 };
     v1::TaskGraph { nodes: vec![node] }
 }
 

@@ -183,6 +183,9 @@ pub trait TaskEngine: Send + Sync {
     /// # Errors
     /// [`EngineError::NoSession`] if the session was closed.
     fn lease(&self, session: &str, offer: Offer) -> EngineFuture<'_, Vec<Leased>>;
+    /// In how long it pays for a session to ask again that was given nothing: then it may take what waits for another place now. `None`: time alone gives it
+    /// nothing.
+    fn look_again(&self, session: &str) -> Option<std::time::Duration>;
     /// A sign of life: renews the leases that a session holds.
     ///
     /// # Errors

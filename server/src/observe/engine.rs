@@ -311,6 +311,10 @@ impl<E: Engine> TaskEngine for Observed<E> {
         })
     }
 
+    fn look_again(&self, session: &str) -> Option<Duration> {
+        self.inner.look_again(session)
+    }
+
     fn renew(&self, session: &str, held: Vec<Lease>) -> EngineFuture<'_, Renewal> {
         self.timed("renew", self.inner.renew(session, held))
     }

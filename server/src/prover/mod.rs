@@ -161,6 +161,8 @@ pub struct StepPlan {
     pub estimated_ms: u64,
     /// Device memory that it needs, if it is done on a device.
     pub device_bytes: u64,
+    /// Expected time beside the other, where the weights that it works with do not lie ready.
+    pub load_ms: u64,
 }
 
 /// Results of other steps, by their names.

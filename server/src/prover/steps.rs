@@ -28,6 +28,7 @@ pub(super) fn steps(program: &Program) -> Result<Vec<StepPlan>, PipelineError> {
             needs: task.needs.iter().map(|id| places[id]).collect(),
             estimated_ms: micros.div_ceil(1_000),
             device_bytes,
+            load_ms: load_micros(task.id, &sizes).div_ceil(1_000),
         }
     };
     Ok(tasks.iter().map(step).collect())
@@ -52,6 +53,14 @@ fn estimate(task: TaskId, sizes: &[LayerSize]) -> Estimate {
         TaskId::Leaf(_) => cost::leaf(),
         TaskId::Join { .. } => cost::join(),
         TaskId::Outer => cost::outer(),
+    }
+}
+
+/// What it takes longer where the weights that it works with do not lie ready.
+fn load_micros(task: TaskId, sizes: &[LayerSize]) -> u64 {
+    match task {
+        TaskId::Layer(layer) => cost::load_micros(sizes[layer].weights_bytes()),
+        TaskId::Witness | TaskId::Commit(_) | TaskId::Bind | TaskId::Leaf(_) | TaskId::Join { .. } | TaskId::Outer => 0,
     }
 }
 

@@ -78,7 +78,8 @@ impl LocalSource {
                 return Ok(leased);
             }
             // Nobody is woken for a wait after a failed attempt, nor by another process.
-            let _ = tokio::time::timeout(POLL, self.hub.wait_for_task()).await;
+            let pause = self.engine.look_again(session).map_or(POLL, |soon| soon.min(POLL));
+            let _ = tokio::time::timeout(pause, self.hub.wait_for_task()).await;
         }
     }
 }

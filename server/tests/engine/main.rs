@@ -77,6 +77,7 @@ conformance! {
     order::tenants_share_by_their_weights,
     order::the_oldest_job_of_the_highest_priority_goes_first_along_its_longest_way,
     order::a_layer_waits_a_little_for_who_committed_it,
+    order::a_task_waits_a_little_for_who_holds_its_model,
     order::a_model_at_hand_and_free_memory_decide,
     order::many_who_ask_at_once_are_given_a_task_each,
     outages::a_worker_that_outlives_an_outage_keeps_its_task,

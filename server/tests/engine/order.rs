@@ -1,9 +1,11 @@
 //! Which task is given to whom.
 
 use zkinfer_proto::v1;
+use zkinfer_server::artifacts::Class;
 use zkinfer_server::engine::{Crash, EngineError, Offer, SessionEnd, Usage, graph};
 
-use crate::world::{World, diamond, finish, offer, whole};
+use crate::sharing::wait;
+use crate::world::{World, artifact, diamond, finish, offer, whole};
 
 pub(crate) async fn tenants_share_by_their_weights(world: World) {
     for tenant in ["a", "b", "c"] {
@@ -81,6 +83,36 @@ pub(crate) async fn a_layer_waits_a_little_for_who_committed_it(world: World) {
     assert!(world.try_lease(&third).await.is_none(), "not at once");
     tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
     assert!(world.try_lease(&third).await.is_some(), "but nothing waits for long");
+}
+
+pub(crate) async fn a_task_waits_a_little_for_who_holds_its_model(world: World) {
+    let mut graph = whole();
+    graph.nodes[0].load_ms = 60_000;
+    world.ready_model("acme", "net", graph).await;
+    let (one, two) = (world.session().await, world.session().await);
+    let model = artifact("acme", Class::Internal, b"private").digest;
+    let holding = Offer { cached_models: vec![model], ..offer() };
+    assert!(world.engine.lease(&one, holding.clone()).await.unwrap().is_empty());
+    assert_eq!(
+        world.number(&format!("SELECT length(models) FROM sessions WHERE id = '{one}'")).await,
+        32,
+        "kept though it was given nothing"
+    );
+    let job = world.job("acme", "net").await;
+    assert!(world.try_lease(&two).await.is_none(), "not at once");
+    let soon = world.engine.look_again(&two).unwrap();
+    assert!(soon <= std::time::Duration::from_secs(2), "{soon:?}");
+    let given = world.engine.lease(&one, holding.clone()).await.unwrap().remove(0);
+    assert_eq!(given.lease.task.subject, job);
+    world.engine.release(&given.lease, Usage::default()).await.unwrap();
+    assert!(world.try_lease(&two).await.is_none());
+    wait(&world, 3).await;
+    let stolen = world.lease(&two).await;
+    assert_eq!(world.engine.look_again(&two), None);
+    world.engine.release(&stolen.lease, Usage::default()).await.unwrap();
+    // Who holds it no longer says so with its next request.
+    assert!(world.engine.lease(&one, Offer { max_tasks: 0, ..offer() }).await.unwrap().is_empty());
+    assert!(world.try_lease(&two).await.is_some(), "no place has it");
 }
 
 pub(crate) async fn a_model_at_hand_and_free_memory_decide(world: World) {

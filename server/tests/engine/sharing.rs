@@ -34,7 +34,7 @@ fn subjects(given: &[Leased]) -> Vec<&Subject> {
 }
 
 /// All that is ready has waited for so long.
-async fn wait(world: &World, seconds: u32) {
+pub(crate) async fn wait(world: &World, seconds: u32) {
     let ms = seconds * 1000;
     world
         .execute(&format!("UPDATE tasks SET not_before_ms = not_before_ms - {ms}, created_ms = created_ms - {ms} WHERE state = 'READY'"))

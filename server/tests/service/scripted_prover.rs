@@ -67,7 +67,7 @@ fn steps(n_layers: u32) -> Vec<StepPlan> {
     if n_layers == 0 {
         return Vec::new();
     }
-    let step = |name: String, kind, needs: Vec<u32>| StepPlan { name, kind, needs, estimated_ms: 30_000, device_bytes: 0 };
+    let step = |name: String, kind, needs: Vec<u32>| StepPlan { name, kind, needs, estimated_ms: 30_000, device_bytes: 0, load_ms: 0 };
     let mut steps = vec![step("witness".into(), "witness", vec![])];
     steps.extend((0..n_layers).map(|k| step(format!("commit-{k:04}"), "commit", vec![0])));
     steps.push(step("bind".into(), "bind", (0..=n_layers).collect()));

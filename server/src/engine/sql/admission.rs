@@ -368,6 +368,7 @@ impl Admitted {
                 node.rank_ms,
                 node.estimated_ms,
                 node.device_bytes,
+                node.load_ms,
                 plan.model_digest.clone(),
             ]);
             let needs = node.needs.iter().map(|&needs| row![&subject.tenant, &subject.id, i64::from(needs), ordinal]);
@@ -414,8 +415,8 @@ const LABELS: Many = Many::new("INSERT INTO job_labels(tenant, job, key, value) 
 const EVENTS: Many = Many::new("INSERT INTO events(kind, tenant, subject, seq, body) VALUES ", "(?, ?, ?, ?, ?)", "");
 const TASKS: Many = Many::new(
     "INSERT INTO tasks(kind, tenant, subject, ordinal, name, step, state, waiting_on, priority, level, created_ms, rank_ms, estimated_ms, \
-       device_bytes, model_digest) VALUES ",
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+       device_bytes, load_ms, model_digest) VALUES ",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     "",
 );
 const DEPENDENCIES: Many = Many::new("INSERT INTO deps(tenant, job, needs, task) VALUES ", "(?, ?, ?, ?)", "");

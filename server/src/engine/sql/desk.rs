@@ -4,7 +4,10 @@
 //! Whoever gives tasks is a task of its own, which nobody drops. What it gives goes back if who asked for it does not take it, however it is lost: they may
 //! not listen any more, or be dropped with the answer unread.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::super::{EngineError, Leased, Offer, Usage};
 use super::SqlEngine;
@@ -15,6 +18,8 @@ use crate::together::{Asked, Together};
 const MAX_TOGETHER: usize = 16;
 /// So often somebody asks with others; then alone, which tells what is wrong.
 const TRIES: usize = 3;
+/// When a session is to ask again is forgotten so long after that.
+const KEPT: Duration = Duration::from_secs(60);
 
 /// Asks for tasks.
 #[derive(Debug)]
@@ -59,12 +64,35 @@ pub(super) struct Desk {
     asking: Together<Request, Handed>,
     /// The last who was served was given something: probably there is more.
     flows: AtomicBool,
+    /// When a session that was given nothing may take what waits for another place until then.
+    look_again: Mutex<HashMap<String, Instant>>,
 }
 
 impl Desk {
     /// On the runtime that it is called on.
     pub(super) fn new() -> Self {
-        Self { asking: Together::of_at_most(MAX_TOGETHER), flows: AtomicBool::default() }
+        Self { asking: Together::of_at_most(MAX_TOGETHER), flows: AtomicBool::default(), look_again: Mutex::default() }
+    }
+
+    /// After a session has asked: in how long it pays to ask again, if time alone lets it have something.
+    pub(super) fn note_look_again(&self, session: &str, after: Option<Duration>) {
+        let mut look_again = self.lock_look_again();
+        match after {
+            Some(after) => {
+                // Of those that do not ask any more.
+                look_again.retain(|_, at| at.elapsed() < KEPT);
+                look_again.insert(session.to_owned(), Instant::now() + after);
+            }
+            None => drop(look_again.remove(session)),
+        }
+    }
+
+    pub(super) fn look_again(&self, session: &str) -> Option<Duration> {
+        Some(self.lock_look_again().get(session)?.saturating_duration_since(Instant::now()))
+    }
+
+    fn lock_look_again(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.look_again.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

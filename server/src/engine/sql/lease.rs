@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use sqlx::any::AnyRow;
 use sqlx::{Decode, Row as _, Type};
@@ -64,11 +65,15 @@ impl SqlEngine {
     pub(super) async fn lease_in(&self, writing: &mut Writing, asked: &[(&str, &Offer)]) -> Result<Vec<Given>, EngineError> {
         let mut tenants = ready_tenants(writing).await?;
         let mut sessions = held_by(writing, asked).await?;
+        self.holders.refresh(writing.connection(), writing.now_ms.saturating_sub(self.rules.lease_ms)).await?;
+        for (session, offer) in asked.iter().filter(|(session, _)| sessions.get(*session).is_some_and(|held| !held.is_cordoned)) {
+            self.holders.keep(writing.connection(), session, &offer.cached_models).await?;
+        }
         let asking: Vec<Asking<'_>> = asked
             .iter()
             .map(|&(session, offer)| Asking { session, offer, free_bytes: sessions.get(session).map_or(0, |held| held.free_bytes(offer)) })
             .collect();
-        let lists = ReadyLists::read(writing, &tenants, &asking).await?;
+        let lists = ReadyLists::read(writing, &tenants, &asking, &self.holders).await?;
         let mut tried = HashSet::new();
         let mut given = Vec::with_capacity(asked.len());
         for asking in &asking {
@@ -106,11 +111,13 @@ impl SqlEngine {
         let worker = held.worker.clone();
         let holder = Holder { session, worker: &worker, lease_ms: self.rules.lease_ms, has_device };
         let mut ready = untried(ready, tried, tenants);
-        let mut must_run_alone = false;
+        let (mut must_run_alone, mut look_again) = (false, None);
         for _ in 0..ROUNDS {
             let n_given = u32::try_from(given.len()).unwrap_or(u32::MAX);
-            let choices = choose_tasks(&ready, tenants, session, offer, held, n_given);
+            let placement::Chosen { choices, look_again_ms } = choose_tasks(&ready, tenants, session, offer, held, n_given);
+            let choices: Vec<usize> = choices.iter().map(|choice| choice.candidate).collect();
             if choices.is_empty() {
+                look_again = look_again_ms.map(Duration::from_millis);
                 break;
             }
             for &index in &choices {
@@ -136,6 +143,7 @@ impl SqlEngine {
                 !choices.contains(&(index - 1))
             });
         }
+        self.desk.note_look_again(session, look_again.filter(|_| given.is_empty()));
         // For the next of this session.
         held.n_tasks = held.n_tasks.saturating_add(u32::try_from(given.len()).unwrap_or(u32::MAX));
         held.runs_alone |= must_run_alone;
@@ -165,10 +173,11 @@ impl SqlEngine {
             .fetch_optional(&self.readers)
             .await?;
         let (device_bytes, host_bytes) = known.ok_or(EngineError::NoSession)?;
-        let offered = Offered::of(offer);
-        if offered.is_news(Offered { device_bytes, host_bytes }) {
-            self.keep_offered_of_idle(session, offered).await?;
+        let is_news = Offered::of(offer).is_news(Offered { device_bytes, host_bytes });
+        if is_news || self.holders.is_news(session, &offer.cached_models) {
+            self.keep_told_by_idle(session, offer).await?;
         }
+        self.desk.note_look_again(session, None);
         Ok(())
     }
 
@@ -324,9 +333,16 @@ pub(super) fn device_of(session: &str) -> DeviceId {
 
 /// The tasks that the session is to have, by their positions.
 ///
-/// What a task needs of its host is known only once it must run alone, so that nothing else takes of that. What the session tells is one device without a queue of its own, which takes at once what it is given; only what another session committed waits a
-/// little for that one.
-fn choose_tasks(ready: &[(usize, &Ready)], tenants: &[Tenant], session: &str, offer: &Offer, held: &Holding, n_given: u32) -> Vec<usize> {
+/// What the session tells is one device without a queue of its own, which takes at once what it is given; only what another session committed waits a
+/// little for that one, and what another holds the weights of. What a task needs of its host is known only once it must run alone: nothing else takes of it.
+fn choose_tasks(
+    ready: &[(usize, &Ready)],
+    tenants: &[Tenant],
+    session: &str,
+    offer: &Offer,
+    held: &Holding,
+    n_given: u32,
+) -> placement::Chosen {
     let slots = offer.max_tasks.saturating_sub(n_given);
     let running = held.n_tasks.saturating_add(n_given);
     let device = DeviceOffer {
@@ -347,7 +363,7 @@ fn choose_tasks(ready: &[(usize, &Ready)], tenants: &[Tenant], session: &str, of
     };
     let loads: Vec<TenantLoad> = tenants.iter().map(|tenant| tenant.load).collect();
     let candidates: Vec<Candidate> = ready.iter().map(|(tenant, ready)| Candidate { tenant: *tenant, ..ready.candidate }).collect();
-    placement::choose(&candidates, &of_session, &loads, &limits).choices.iter().map(|choice| choice.candidate).collect()
+    placement::choose(&candidates, &of_session, &loads, &limits)
 }
 
 /// Gives one task, unless its subject is in the hands of another transaction or has been told to stop.

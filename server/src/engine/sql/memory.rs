@@ -134,10 +134,11 @@ async fn note(
 }
 
 impl SqlEngine {
-    /// Keeps what a session offers that found nothing to do.
-    pub(super) async fn keep_offered_of_idle(&self, session: &str, offered: Offered) -> Result<(), EngineError> {
+    /// Keeps what a session tells that found nothing to do.
+    pub(super) async fn keep_told_by_idle(&self, session: &str, offer: &Offer) -> Result<(), EngineError> {
         let mut writing = self.begin().await?;
-        keep_offered(&mut writing, session, offered).await?;
+        keep_offered(&mut writing, session, Offered::of(offer)).await?;
+        self.holders.keep(writing.connection(), session, &offer.cached_models).await?;
         self.commit(writing).await
     }
 

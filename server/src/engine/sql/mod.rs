@@ -13,6 +13,7 @@ mod facts;
 mod garbage;
 mod group;
 mod held;
+mod holders;
 mod idempotency;
 mod joint;
 mod lease;
@@ -52,6 +53,7 @@ use crate::limits::Limits;
 use crate::placement::retry::Budgets;
 use desk::Desk;
 use group::{Group, Member};
+use holders::Holders;
 use joint::Newcomers;
 use lines::{Line, Lines, Waits};
 use many::{Part, execute_together, row};
@@ -133,6 +135,7 @@ pub struct SqlEngine {
     positions: Arc<Positions>,
     model_artifacts: Arc<ModelArtifacts>,
     desk: Arc<Desk>,
+    holders: Arc<Holders>,
     newcomers: Arc<Newcomers>,
     /// Of the connections.
     runtime: Handle,
@@ -190,6 +193,7 @@ impl SqlEngine {
             positions: Arc::default(),
             model_artifacts: Arc::default(),
             desk: Arc::new(Desk::new()),
+            holders: Arc::default(),
             newcomers: Arc::new(Newcomers::new()),
             runtime: Handle::current(),
             notices,

@@ -8,6 +8,7 @@ use sqlx::any::AnyRow;
 
 use super::super::{EngineError, Offer, Subject, SubjectKind, TaskKey};
 use super::Writing;
+use super::holders::Holders;
 use super::lease::{Tenant, device_of, get};
 use super::many::{Part, fetch_united, row};
 use crate::placement::{self, Candidate, Pool, Sharing, TaskKind, WeightsKey};
@@ -29,7 +30,7 @@ const MAX_MODELS: usize = 8;
 macro_rules! ready {
     ($condition:literal) => {
         concat!(
-            "SELECT kind, tenant, subject, ordinal, name, step, priority, rank_ms, created_ms, estimated_ms, device_bytes, host_bytes, model_digest, sibling, \
+            "SELECT kind, tenant, subject, ordinal, name, step, priority, rank_ms, created_ms, estimated_ms, device_bytes, host_bytes, load_ms, model_digest, sibling, \
                epoch, attempts, deaths, failed_memory, not_before_ms FROM tasks WHERE state = 'READY' AND not_before_ms <= ? AND device_bytes <= ? AND host_bytes <= ? AND ",
             $condition,
             " ORDER BY level DESC, rank_ms DESC, created_ms, subject, ordinal LIMIT ?"
@@ -95,7 +96,12 @@ impl List {
 }
 
 impl ReadyLists {
-    pub(super) async fn read(writing: &mut Writing, tenants: &[Tenant], asked: &[Asking<'_>]) -> Result<Self, EngineError> {
+    pub(super) async fn read(
+        writing: &mut Writing,
+        tenants: &[Tenant],
+        asked: &[Asking<'_>],
+        holders: &Holders,
+    ) -> Result<Self, EngineError> {
         let now_ms = writing.now_ms;
         let n_wanted: i64 = asked.iter().map(|asking| i64::from(asking.offer.max_tasks)).sum();
         let lists = lists(tenants, asked);
@@ -105,7 +111,7 @@ impl ReadyLists {
             let parts: Vec<Part> = lists.iter().map(|list| list.part(now_ms, n_wanted)).collect();
             for (part, row) in fetch_united(writing.connection(), &parts, is_kept).await? {
                 if let Some(list) = lists.get(part) {
-                    read.0.entry(list.clone()).or_default().push(ready_task(&row, now_ms)?);
+                    read.0.entry(list.clone()).or_default().push(ready_task(&row, now_ms, holders)?);
                 }
             }
         }
@@ -141,7 +147,7 @@ fn number(row: &AnyRow, column: &str) -> Result<u64, sqlx::Error> {
     Ok(u64::try_from(get::<i64>(row, column)?).unwrap_or(0))
 }
 
-fn ready_task(row: &AnyRow, now_ms: i64) -> Result<Ready, EngineError> {
+fn ready_task(row: &AnyRow, now_ms: i64, holders: &Holders) -> Result<Ready, EngineError> {
     let kind: String = get(row, "kind")?;
     let subject = Subject { kind: SubjectKind::from_task_kind(&kind), tenant: get(row, "tenant")?, id: get(row, "subject")? };
     let (ordinal, step): (i64, String) = (get(row, "ordinal")?, get(row, "step")?);
@@ -167,10 +173,14 @@ fn ready_task(row: &AnyRow, now_ms: i64) -> Result<Ready, EngineError> {
         // A task that a worker died with, or that found no memory, runs alone: the next time tells the guilty from its neighbours.
         sharing: if number(row, "deaths")? + number(row, "failed_memory")? > 0 { Sharing::Alone } else { Sharing::Shared },
         weights,
-        n_holders: 0,
+        n_holders: weights.map_or(0, |WeightsKey(model)| holders.count(&model)),
         sibling: sibling.as_deref().map(device_of),
-        // What was committed must be committed again elsewhere: part of the work. Weights are only preferred, since who else holds them is not known.
-        move_ms: if sibling.is_some() { number(row, "estimated_ms")? / 2 } else { u64::from(weights.is_some()) },
+        // What was committed must be committed again elsewhere: part of the work. Weights are preferred though what they take is not known.
+        move_ms: match (&sibling, weights) {
+            (Some(_), _) => number(row, "estimated_ms")? / 2,
+            (None, Some(_)) => number(row, "load_ms")?.max(1),
+            (None, None) => 0,
+        },
         waiting_ms: now_ms.unsigned_abs().saturating_sub(since_ms),
     };
     Ok(Ready {

@@ -25,6 +25,10 @@ impl TaskEngine for SqlEngine {
         Box::pin(async move { self.lease_tasks(&session, &offer).await })
     }
 
+    fn look_again(&self, session: &str) -> Option<Duration> {
+        self.desk.look_again(session)
+    }
+
     fn renew(&self, session: &str, held: Vec<Lease>) -> EngineFuture<'_, Renewal> {
         let session = session.to_owned();
         Box::pin(async move { self.renew_leases(&session, held).await })

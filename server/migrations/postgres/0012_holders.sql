@@ -1,0 +1,5 @@
+-- Models that a session holds ready, as it told last: their private digests, one behind the other; NULL: it has told none.
+ALTER TABLE sessions ADD COLUMN models BYTEA;
+
+-- What a task takes longer where the weights that it works with do not lie ready.
+ALTER TABLE tasks ADD COLUMN load_ms BIGINT NOT NULL DEFAULT 0;
