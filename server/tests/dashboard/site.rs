@@ -89,7 +89,7 @@ impl Site {
         let outcome = Outcome::Registered {
             registered: Box::new(registered),
             private_digest: private.digest,
-            graph: if n_layers == 0 { graph::single(graph::PROVE, 10) } else { layered(n_layers) },
+            graph: if n_layers == 0 { graph::single(graph::PROVE, 10, 0) } else { layered(n_layers) },
             artifacts: vec![private],
         };
         self.engine.complete(&leased.lease, outcome, Usage::default()).await.unwrap();

@@ -65,7 +65,8 @@ impl SqlEngine {
     pub(super) async fn lease_in(&self, writing: &mut Writing, asked: &[(&str, &Offer)]) -> Result<Vec<Given>, EngineError> {
         let mut tenants = ready_tenants(writing).await?;
         let mut sessions = held_by(writing, asked).await?;
-        self.holders.refresh(writing.connection(), writing.now_ms.saturating_sub(self.rules.lease_ms)).await?;
+        let since_ms = writing.now_ms.saturating_sub(self.rules.lease_ms);
+        self.holders.refresh(writing.connection(), since_ms).await?;
         for (session, offer) in asked.iter().filter(|(session, _)| sessions.get(*session).is_some_and(|held| !held.is_cordoned)) {
             self.holders.keep(writing.connection(), session, &offer.cached_models).await?;
         }
