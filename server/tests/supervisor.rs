@@ -5,6 +5,7 @@
 mod scripted_prover;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,9 +24,14 @@ use zkinfer_server::worker::{Holding, SourceError, SourceFuture, TaskSource, Ter
 
 use scripted_prover::ScriptedProver;
 
-/// A service that is told of crashes only.
+/// A service that is told of the ends of sessions only.
 #[derive(Default)]
-struct Told(Mutex<Vec<String>>);
+struct Told {
+    /// Each session, and whether it crashed or ended.
+    closed: Mutex<Vec<String>>,
+    /// Calls before it is available.
+    n_away: AtomicUsize,
+}
 
 fn never<'a, T: Send + 'a>() -> SourceFuture<'a, T> {
     async { Err(SourceError::Refused("a supervisor does no tasks".into())) }.boxed()
@@ -57,8 +63,10 @@ impl TaskSource for Told {
         never()
     }
     fn close<'a>(&'a self, session: &'a str, crashed: bool) -> SourceFuture<'a, ()> {
-        assert!(crashed, "others close their sessions themselves");
-        self.0.lock().unwrap().push(session.to_owned());
+        if self.n_away.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1)).is_ok() {
+            return async { Err(SourceError::Unavailable("it starts again".into())) }.boxed();
+        }
+        self.closed.lock().unwrap().push(format!("{session} {}", if crashed { "crashed" } else { "ended" }));
         async { Ok(()) }.boxed()
     }
     fn read<'a>(&'a self, _: Holding<'a>, _: Class, _: Digest) -> SourceFuture<'a, Bytes> {
@@ -103,21 +111,30 @@ fn calm() -> Patience {
     Patience { silence: Duration::from_secs(60), drain: Duration::from_secs(60), ..patience() }
 }
 
-/// Keeps the script until `is_enough`; answers whether it drained, and which sessions were told as crashed.
+/// Keeps the script until `is_enough`; answers whether it drained, and which sessions were told as crashed or ended.
 async fn keep(folder: &Path, text: &str, health: Arc<dyn DeviceHealth>, is_enough: impl Fn(&[String]) -> bool) -> (bool, Vec<String>) {
-    let told = Arc::new(Told::default());
+    keep_with(Arc::default(), folder, text, health, is_enough).await
+}
+
+async fn keep_with(
+    told: Arc<Told>,
+    folder: &Path,
+    text: &str,
+    health: Arc<dyn DeviceHealth>,
+    is_enough: impl Fn(&[String]) -> bool,
+) -> (bool, Vec<String>) {
     let draining = CancellationToken::new();
     let supervisor = Supervisor { source: told.clone(), health, patience: patience(), children: Arc::default() };
     let kept = tokio::spawn(supervisor.run(vec![script(folder, text)], draining.clone()));
     let waiting = async {
-        while !is_enough(&told.0.lock().unwrap()) {
+        while !is_enough(&told.closed.lock().unwrap()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("enough happens");
     draining.cancel();
     let drained = kept.await.unwrap();
-    let told = told.0.lock().unwrap().clone();
+    let told = told.closed.lock().unwrap().clone();
     (drained, told)
 }
 
@@ -125,7 +142,7 @@ async fn keep(folder: &Path, text: &str, health: Arc<dyn DeviceHealth>, is_enoug
 async fn a_child_that_dies_is_started_again_and_its_session_is_told_as_crashed() {
     let folder = tempfile::tempdir().unwrap();
     let (_, told) = keep(folder.path(), "echo session s-$n; kill -9 $$", Arc::new(Unwatched), |told| told.len() >= 3).await;
-    assert_eq!(told[..3], ["s-1", "s-2", "s-3"]);
+    assert_eq!(told[..3], ["s-1 crashed", "s-2 crashed", "s-3 crashed"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,7 +150,7 @@ async fn a_child_that_says_nothing_any_more_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let text = "echo session s-$n; echo noise of a driver; exec sleep 1000";
     let (_, told) = keep(folder.path(), text, Arc::new(Unwatched), |told| told.len() >= 2).await;
-    assert_eq!(told[..2], ["s-1", "s-2"]);
+    assert_eq!(told[..2], ["s-1 crashed", "s-2 crashed"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,7 +164,28 @@ async fn a_child_drains_when_its_input_ends_and_is_killed_if_it_does_not() {
     let text = "echo session s-$n; while echo beat; do sleep 0.05; done";
     let (drained, told) = keep(folder.path(), text, Arc::new(Unwatched), |_| runs(folder.path()) == 1).await;
     assert!(!drained);
-    assert!(told.len() <= 1, "{told:?}");
+    assert_eq!(told, ["s-1 ended"], "it could not close its session, and did not die of a task");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_draining_child_could_not_settle_is_no_death_though_the_service_is_away_for_a_moment() {
+    for (code, n_away) in [(3, 0), (3, 2), (1, 0)] {
+        let folder = tempfile::tempdir().unwrap();
+        let told = Arc::new(Told { n_away: AtomicUsize::new(n_away), ..Told::default() });
+        let text = format!("echo session s-$n; cat > /dev/null; exit {code}");
+        let ended = keep_with(told, folder.path(), &text, Arc::new(Unwatched), |_| runs(folder.path()) == 1).await;
+        assert_eq!(ended, (true, vec!["s-1 ended".to_owned()]), "{code}, {n_away}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_ends_because_of_its_device_or_was_asked_to_is_no_death_and_another_end_is() {
+    for (code, end) in [(3, "ended"), (4, "ended"), (5, "ended"), (1, "crashed")] {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("echo session s-$n; exit {code}");
+        let (_, told) = keep(folder.path(), &text, Arc::new(Unwatched), |told| !told.is_empty()).await;
+        assert_eq!(told[0], format!("s-1 {end}"), "{code}");
+    }
 }
 
 /// Says that a device is sick once told so.

@@ -25,7 +25,7 @@ use zkinfer_server::process;
 use zkinfer_server::prover::Prover;
 use zkinfer_server::prover::local::LocalProver;
 use zkinfer_server::supervisor::health::{DeviceHealth, NvmlHealth, Unwatched};
-use zkinfer_server::supervisor::{ChildSpec, Children, DEVICE_LOST, DEVICE_SUSPECTED, MakeCommand, Patience, Supervisor, Word, WorkReport};
+use zkinfer_server::supervisor::{ChildSpec, Children, DEVICE_LOST, DEVICE_SUSPECTED, MakeCommand, Patience, Supervisor, UNSETTLED, Word, WorkReport};
 use zkinfer_server::worker::{AfterDeviceLoss, RemoteFiles, RemoteOptions, RemoteSource, Running, WorkDone, WorkerParts, WorkerPool};
 
 use super::arguments::HttpArguments;
@@ -268,7 +268,7 @@ async fn child(arguments: &WorkerArguments) -> anyhow::Result<ExitCode> {
     Ok(match (lost, has_drained) {
         (Some(code), _) => ExitCode::from(code),
         (None, true) => ExitCode::SUCCESS,
-        (None, false) => ExitCode::from(FORCED),
+        (None, false) => ExitCode::from(UNSETTLED),
     })
 }
 

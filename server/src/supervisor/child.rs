@@ -15,12 +15,14 @@ use super::suspicions::Suspicions;
 use super::words::Word;
 use super::{ChildSpec, Supervisor};
 use crate::worker::SourceError;
+use crate::worker::again::again;
 
 /// A child says little: one that says more than this in its life is not listened to any more.
 const MAX_WORDS_BYTES: u64 = 1 << 30;
-/// How long, and how often, the service is told of a crash.
-const TELL: Duration = Duration::from_secs(5);
-const TELL_TIMES: u32 = 12;
+/// How long the service is told of the end of a session.
+const TELL: Duration = Duration::from_secs(120);
+/// Nothing is waited for longer than this once the supervisor drains.
+const LAST: Duration = Duration::from_secs(5);
 /// A process that the child started may hold its pipe open: the last words are not waited for for ever.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
@@ -106,7 +108,11 @@ impl Keeper {
         let code = status.as_ref().ok().and_then(ExitStatus::code).and_then(|code| u8::try_from(code).ok());
         let is_given_up = matches!(code, Some(DEVICE_LOST | DEVICE_SUSPECTED));
         self.parts.children.ended(&self.spec.name, if is_given_up { Death::DeviceGivenUp } else { Death::Other });
-        self.settle(&running, status).await;
+        match &status {
+            Ok(status) => tracing::warn!(child = self.spec.name, %status, "ended"),
+            Err(error) => tracing::error!(child = self.spec.name, %error, "its end is not known"),
+        }
+        self.settle(&running, why.as_ref(), code).await;
         let is_cordoned = match why {
             Some(Why::Draining) => return Some(if was_killed { Ended::Killed } else { Ended::Drained }),
             Some(Why::Sick(_)) => true,
@@ -214,31 +220,37 @@ impl Keeper {
         }
     }
 
-    /// A child that ended by itself closed its session; one that was killed, or crashed, could not.
-    async fn settle(&self, running: &Running, status: std::io::Result<ExitStatus>) {
-        let closing = [0, i32::from(DEVICE_LOST), i32::from(DEVICE_SUSPECTED)];
-        let has_closed = status.as_ref().is_ok_and(|status| status.code().is_some_and(|code| closing.contains(&code)));
-        match &status {
-            Ok(status) => tracing::warn!(child = self.spec.name, %status, "ended"),
-            Err(error) => tracing::error!(child = self.spec.name, %error, "its end is not known"),
+    /// Closes the session of a child that did not do it: it was killed, it crashed, or it did not reach the service.
+    async fn settle(&self, running: &Running, why: Option<&Why>, code: Option<u8>) {
+        let Some(session) = running.session.as_ref().filter(|_| code != Some(0)) else { return };
+        // Who was told to end, or chose to, did not die of what it did.
+        let has_crashed = why.is_none() && !matches!(code, Some(UNSETTLED | DEVICE_LOST | DEVICE_SUSPECTED));
+        let closed = again(|| self.parts.source.close(session, has_crashed), || false);
+        match self.within(TELL, closed).await {
+            Some(Ok(()) | Err(SourceError::NoSession)) => {}
+            Some(Err(error)) => tracing::warn!(session, %error, "the service does not close the session, which ends with its lease"),
+            None => tracing::warn!(session, "the service does not answer; the session ends with its lease"),
         }
-        let Some(session) = running.session.as_ref().filter(|_| !has_closed) else { return };
-        for _ in 0..TELL_TIMES {
-            match tokio::time::timeout(TELL, self.parts.source.close(session, true)).await {
-                Ok(Ok(()) | Err(SourceError::NoSession)) => return,
-                Ok(Err(error)) => tracing::warn!(session, %error, "the service could not be told of a crash"),
-                Err(_) => tracing::warn!(session, "the service did not answer to a crash"),
-            }
-            if self.draining.is_cancelled() {
-                break;
-            }
-            let _ = tokio::time::timeout(TELL, self.draining.cancelled()).await;
+    }
+
+    /// Waits for something, but not longer than `patience`, nor than [`LAST`] once the supervisor drains.
+    async fn within<T>(&self, patience: Duration, awaited: impl Future<Output = T>) -> Option<T> {
+        let last = async {
+            self.draining.cancelled().await;
+            tokio::time::sleep(LAST).await;
+        };
+        tokio::select! {
+            biased;
+            value = awaited => Some(value),
+            () = tokio::time::sleep(patience) => None,
+            () = last => None,
         }
-        tracing::warn!(session, "the crashed session ends with its lease");
     }
 }
 
-/// Exit code of a child whose device was lost, after it settled what it did.
+/// Exit code of a child that was told to end, and could not give back what it did or close its session.
+pub const UNSETTLED: u8 = 3;
+/// The same of one whose device was lost, after it settled what it did.
 pub const DEVICE_LOST: u8 = 4;
 /// The same of one whose device did not fail, but is suspected to compute wrongly.
 pub const DEVICE_SUSPECTED: u8 = 5;

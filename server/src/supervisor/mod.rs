@@ -16,7 +16,7 @@ mod words;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use child::{DEVICE_LOST, DEVICE_SUSPECTED};
+pub use child::{DEVICE_LOST, DEVICE_SUSPECTED, UNSETTLED};
 use child::{Ended, Keeper};
 pub use children::{ChildState, Children};
 use futures::future::join_all;
@@ -79,7 +79,7 @@ impl Default for Patience {
 
 /// What the supervisor works with.
 pub struct Supervisor {
-    /// Told of sessions that crashed.
+    /// Told of sessions that the children did not close.
     pub source: Arc<dyn TaskSource>,
     /// Health of the devices.
     pub health: Arc<dyn DeviceHealth>,
