@@ -86,10 +86,11 @@ def pod_problems(component, spec):
 
 
 def seconds_to_end(environment):
-    """What a program may take from SIGTERM to its end: pause, drain, until a device's process is killed, until calls are cut, until the last spans are sent.
+    """What a program may take from SIGTERM to its end: pause, drain, until a device's process is killed, has ended, and its session is closed, until calls
+    are cut, until the last spans are sent.
 
-    serve.rs, `end` (twice drain_grace without such processes); worker.rs, GRACE and KILL_AFTER."""
-    return int(environment.get("ZKINFER_DRAIN_PAUSE_SECONDS", 0)) + int(environment["ZKINFER_DRAIN_SECONDS"]) + 15 + 10 + 5
+    serve.rs, `end` (twice drain_grace without such processes); worker.rs, GRACE and KILL_AFTER; supervisor/child.rs, LAST."""
+    return int(environment.get("ZKINFER_DRAIN_PAUSE_SECONDS", 0)) + int(environment["ZKINFER_DRAIN_SECONDS"]) + 15 + 5 + 5 + 10 + 5
 
 
 def service_problems(component, spec, container, environment):

@@ -188,6 +188,45 @@ async fn a_child_that_ends_because_of_its_device_or_was_asked_to_is_no_death_and
     }
 }
 
+/// Keeps a script whose process nobody can kill, until `is_enough`; answers how it was then, what was told, and whether the supervisor says that all ended.
+async fn keep_immortal(folder: &Path, text: &str, silence: Duration, is_enough: impl Fn(&ChildState) -> bool) -> (ChildState, Vec<String>, bool) {
+    let (told, children, draining) = (Arc::new(Told::default()), Arc::new(Children::default()), CancellationToken::new());
+    let patience = Patience { silence, drain: Duration::from_millis(50), kill: Duration::from_millis(50), ..patience() };
+    let supervisor = Supervisor { source: told.clone(), health: Arc::new(Unwatched), patience, children: children.clone() };
+    let kept = tokio::spawn(supervisor.run_killing_by(|_| Ok(()), vec![script(folder, text)], draining.clone()));
+    let state = async || {
+        loop {
+            match children.states().remove("a script") {
+                Some(state) if is_enough(&state) => return,
+                _ => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), state()).await.expect("enough happens");
+    draining.cancel();
+    let all_ended = tokio::time::timeout(Duration::from_secs(60), kept).await.expect("it is not waited for for ever").unwrap();
+    let told = told.closed.lock().unwrap().clone();
+    (children.states().remove("a script").unwrap(), told, all_ended)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_cannot_be_killed_is_told_as_crashed_and_its_device_is_given_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "echo session s-$n; exec sleep 1000";
+    let (state, told, all_ended) = keep_immortal(folder.path(), text, Duration::from_millis(300), |child| child.cordoned.is_some()).await;
+    assert_eq!((state.cordoned.as_deref(), state.has_session), (Some("its process cannot be killed"), false));
+    assert_eq!((told, all_ended, runs(folder.path())), (vec!["s-1 crashed".to_owned()], false, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_cannot_be_killed_does_not_hold_up_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "echo session s-$n; exec sleep 1000";
+    let (state, told, all_ended) = keep_immortal(folder.path(), text, Duration::from_secs(60), |child| child.has_session).await;
+    assert!(!state.has_session);
+    assert_eq!((told, all_ended), (vec!["s-1 ended".to_owned()], false));
+}
+
 /// Says that a device is sick once told so.
 struct Sick;
 

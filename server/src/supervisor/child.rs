@@ -48,7 +48,14 @@ pub(super) struct Keeper {
     pub(super) parts: Arc<Supervisor>,
     pub(super) spec: ChildSpec,
     pub(super) draining: CancellationToken,
+    pub(super) kill: Kill,
 }
+
+/// Tells a process to end at once, and does not wait for that: [`Child::start_kill`].
+pub type Kill = fn(&mut Child) -> std::io::Result<()>;
+
+/// How a process ended; `None`: it was killed, and does not end.
+type End = Option<std::io::Result<ExitStatus>>;
 
 /// A child that runs.
 struct Running {
@@ -56,6 +63,7 @@ struct Running {
     // Dropped to make it drain.
     order: Option<ChildStdin>,
     words: Lines<BufReader<Take<ChildStdout>>>,
+    is_killed: bool,
     session: Option<String>,
     started: Instant,
     last_word: Option<Instant>,
@@ -89,14 +97,15 @@ impl Keeper {
         let lacks = || std::io::Error::other("the child has no pipes");
         let words = BufReader::new(child.stdout.take().ok_or_else(lacks)?.take(MAX_WORDS_BYTES)).lines();
         let order = Some(child.stdin.take().ok_or_else(lacks)?);
-        Ok(Running { child, order, words, session: None, started: Instant::now(), last_word: None })
+        Ok(Running { child, order, words, is_killed: false, session: None, started: Instant::now(), last_word: None })
     }
 
     /// Attends to a child until it ends. `None`: start another.
     async fn attend(&self, mut running: Running, suspicions: &mut Suspicions) -> Option<Ended> {
         let why = self.listen(&mut running).await;
-        let (status, was_killed) = match &why {
-            None => (running.child.wait().await, false),
+        let end = match &why {
+            None if running.is_killed => self.end_of_killed(&mut running).await,
+            None => Some(running.child.wait().await),
             Some(why) => {
                 if let Why::Sick(reason) = why {
                     self.cordon(reason);
@@ -104,6 +113,7 @@ impl Keeper {
                 self.drain(&mut running).await
             }
         };
+        let Some(status) = end else { return Some(self.give_up(&running, why.as_ref()).await) };
         self.hear_last_words(&mut running).await;
         let code = status.as_ref().ok().and_then(ExitStatus::code).and_then(|code| u8::try_from(code).ok());
         let is_given_up = matches!(code, Some(DEVICE_LOST | DEVICE_SUSPECTED));
@@ -114,7 +124,7 @@ impl Keeper {
         }
         self.settle(&running, why.as_ref(), code).await;
         let is_cordoned = match why {
-            Some(Why::Draining) => return Some(if was_killed { Ended::Killed } else { Ended::Drained }),
+            Some(Why::Draining) => return Some(if running.is_killed { Ended::Killed } else { Ended::Drained }),
             Some(Why::Sick(_)) => true,
             // A processor that is suspected is not cordoned: what it did may be at fault, and nothing might be left.
             None => code == Some(DEVICE_SUSPECTED) && self.spec.ordinal.is_some() && suspicions.are_enough(Instant::now()),
@@ -130,12 +140,20 @@ impl Keeper {
         Some(Ended::Drained)
     }
 
+    /// A killed process that does not end, such as one that hangs in its driver, has its device for as long as it likes: no other is started there.
+    async fn give_up(&self, running: &Running, why: Option<&Why>) -> Ended {
+        self.cordon("its process cannot be killed");
+        self.parts.children.ended(&self.spec.name, Death::Other);
+        self.settle(running, why, None).await;
+        Ended::Killed
+    }
+
     fn cordon(&self, reason: &str) {
         tracing::error!(child = self.spec.name, reason, "its device is cordoned");
         self.parts.children.cordon(&self.spec.name, reason);
     }
 
-    /// Listens until the child has ended (`None`), or must.
+    /// Listens until the child has ended or was killed (`None`), or must end.
     async fn listen(&self, running: &mut Running) -> Option<Why> {
         let mut health = tokio::time::interval(self.parts.patience.health);
         health.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -151,7 +169,7 @@ impl Keeper {
                 },
                 () = tokio::time::sleep_until(silent_at) => {
                     tracing::error!(child = self.spec.name, "says nothing; it is killed");
-                    kill(&mut running.child).await;
+                    self.kill(running);
                     return None;
                 }
                 _ = health.tick() => {
@@ -195,13 +213,13 @@ impl Keeper {
         sickness
     }
 
-    /// Lets the child finish or give back what it does; kills it if that takes too long. Answers whether it was killed.
-    async fn drain(&self, running: &mut Running) -> (std::io::Result<ExitStatus>, bool) {
+    /// Lets the child finish or give back what it does; kills it if that takes too long.
+    async fn drain(&self, running: &mut Running) -> End {
         drop(running.order.take());
         let end = Instant::now() + self.parts.patience.drain;
         loop {
             tokio::select! {
-                status = running.child.wait() => return (status, false),
+                status = running.child.wait() => return Some(status),
                 // It must not wait for somebody to listen.
                 line = running.words.next_line() => match line {
                     Ok(Some(line)) => self.hear(running, &line),
@@ -211,13 +229,24 @@ impl Keeper {
             }
         }
         match tokio::time::timeout_at(end, running.child.wait()).await {
-            Ok(status) => (status, false),
+            Ok(status) => Some(status),
             Err(_) => {
                 tracing::error!(child = self.spec.name, "does not end; it is killed");
-                kill(&mut running.child).await;
-                (running.child.wait().await, true)
+                self.kill(running);
+                self.end_of_killed(running).await
             }
         }
+    }
+
+    fn kill(&self, running: &mut Running) {
+        running.is_killed = true;
+        if let Err(error) = (self.kill)(&mut running.child) {
+            tracing::error!(child = self.spec.name, %error, "cannot be killed");
+        }
+    }
+
+    async fn end_of_killed(&self, running: &mut Running) -> End {
+        self.within(self.parts.patience.kill, running.child.wait()).await
     }
 
     /// Closes the session of a child that did not do it: it was killed, it crashed, or it did not reach the service.
@@ -254,9 +283,3 @@ pub const UNSETTLED: u8 = 3;
 pub const DEVICE_LOST: u8 = 4;
 /// The same of one whose device did not fail, but is suspected to compute wrongly.
 pub const DEVICE_SUSPECTED: u8 = 5;
-
-async fn kill(child: &mut Child) {
-    if let Err(error) = child.kill().await {
-        tracing::error!(%error, "a child cannot be killed");
-    }
-}
