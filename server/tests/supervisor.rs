@@ -153,6 +153,40 @@ async fn a_child_that_says_nothing_any_more_is_killed() {
     assert_eq!(told[..2], ["s-1 crashed", "s-2 crashed"]);
 }
 
+/// On one thread, so that the test can hold the supervisor up.
+#[tokio::test]
+async fn a_child_that_spoke_while_its_supervisor_stood_still_is_not_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    assert!(std::process::Command::new("mkfifo").arg(file("ask")).status().unwrap().success());
+    // Says how often it was asked, and that it has said so.
+    let text = "exec 3< ask; while read n <&3; do echo noise; echo work $n 0 0 0 0 0 0; echo $n > said; done; exit 0";
+    let patience = Patience { silence: Duration::from_millis(50), health: Duration::from_secs(3600), ..patience() };
+    let (draining, children, told) = (CancellationToken::new(), Arc::new(Children::default()), Arc::new(Told::default()));
+    let supervisor = Supervisor { source: told.clone(), health: Arc::new(Unwatched), patience, children: children.clone() };
+    let kept = tokio::spawn(supervisor.run(vec![script(folder.path(), text)], draining.clone()));
+    let pipe = file("ask");
+    let mut ask = tokio::task::spawn_blocking(move || std::fs::File::options().write(true).open(pipe)).await.unwrap().unwrap();
+    for n in 1..=40 {
+        // Nothing else of this thread goes on until it has been said, and would be too late.
+        let began = std::time::Instant::now();
+        std::io::Write::write_all(&mut ask, format!("{n}\n").as_bytes()).unwrap();
+        while std::fs::read_to_string(file("said")).unwrap_or_default().trim() != n.to_string() || began.elapsed() < patience.silence {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let heard = async {
+            while children.states()["a script"].work.n_ended < n {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), heard).await.unwrap_or_else(|_| panic!("{n} is not heard"));
+    }
+    assert_eq!(children.states()["a script"].n_starts, 1, "and none was killed");
+    draining.cancel();
+    drop(ask);
+    assert!(kept.await.unwrap());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_child_drains_when_its_input_ends_and_is_killed_if_it_does_not() {
     let folder = tempfile::tempdir().unwrap();

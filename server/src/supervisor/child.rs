@@ -23,7 +23,7 @@ const MAX_WORDS_BYTES: u64 = 1 << 30;
 const TELL: Duration = Duration::from_secs(120);
 /// Nothing is waited for longer than this once the supervisor drains.
 const LAST: Duration = Duration::from_secs(5);
-/// A process that the child started may hold its pipe open: the last words are not waited for for ever.
+/// A process that the child started may hold its pipe open, and a driver may print without end: words that were said are not waited for for ever.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// How the keeping of a child ended.
@@ -168,6 +168,9 @@ impl Keeper {
                     Ok(None) | Err(_) => is_open = false,
                 },
                 () = tokio::time::sleep_until(silent_at) => {
+                    if self.has_spoken(running).await {
+                        continue;
+                    }
                     tracing::error!(child = self.spec.name, "says nothing; it is killed");
                     self.kill(running);
                     return None;
@@ -179,6 +182,21 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// Whether the child has said something in time that nobody heard yet: the supervisor itself may have stood still.
+    async fn has_spoken(&self, running: &mut Running) -> bool {
+        let last_heard = running.last_word;
+        let hearing = async {
+            while running.last_word == last_heard {
+                match running.words.next_line().await {
+                    Ok(Some(line)) => self.hear(running, &line),
+                    Ok(None) | Err(_) => return false,
+                }
+            }
+            true
+        };
+        tokio::time::timeout(LAST_WORDS, hearing).await.unwrap_or(false)
     }
 
     /// What a dead child had said and nobody heard yet.
