@@ -1,7 +1,7 @@
 //! Times: how long something is waited for, kept, or tried again.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_stream::StreamExt as _;
 use tonic::Code;
@@ -45,15 +45,19 @@ async fn a_wait_is_as_long_as_it_may_be_and_no_call_is_ended_for_it() {
     // Longer than another call may take.
     config.limits.unary = Duration::from_secs(2);
     config.limits.wait = Duration::from_secs(4);
-    config.limits.default_wait = Duration::from_millis(100);
+    config.limits.default_wait = Duration::from_millis(500);
+    let (wait, default_wait) = (config.limits.wait, config.limits.default_wait);
     let service = Service::start(config).await;
     let mut client = service.client().await;
     let model = client.ready_model("mlp").await.name;
     let name = client.create_job(&model, ENDLESS).await.name;
-    for timeout in [Some(prost_types::Duration { seconds: 3600, nanos: 0 }), None] {
+    for (timeout, expected) in [(Some(prost_types::Duration { seconds: 3600, nanos: 0 }), wait..PATIENCE), (None, default_wait..wait)] {
         let request = v1::WaitJobRequest { name: name.clone(), timeout };
+        let asked = Instant::now();
         let answer = tokio::time::timeout(PATIENCE, client.proofs.wait_job(request)).await.expect("is answered");
         assert!(matches!(answer.unwrap().into_inner().state(), State::Queued | State::Running));
+        let waited = asked.elapsed();
+        assert!(expected.contains(&waited), "{timeout:?}: it waited for {waited:?}");
     }
     client.cancel(&name).await;
     service.stop().await;
