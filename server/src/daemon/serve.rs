@@ -147,6 +147,7 @@ fn config(arguments: &ServeArguments) -> anyhow::Result<Config> {
     config.role = arguments.role;
     config.database = arguments.database.database();
     config.reach = if arguments.webhooks_anywhere { Reach::Anywhere } else { Reach::Public };
+    config.webhook_ports.clone_from(&arguments.webhook_ports);
     if let Some(address) = arguments.worker_listen {
         let socket = std::net::TcpListener::bind(address).with_context(|| format!("cannot listen for workers on {address}"))?;
         let transport = arguments.access.worker_transport(&arguments.worker_tls)?;

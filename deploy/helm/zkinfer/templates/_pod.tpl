@@ -120,6 +120,16 @@ left, or the service twice 10; and 5 for the last spans.
 {{- include "zkinfer.encryptionEnvironment" . }}
 {{- end -}}
 
+{{/* root. The ports that policies let webhooks out to, on a new line, if there are policies: of whoever takes webhooks, or sends them. */}}
+{{- define "zkinfer.webhooksEnvironment" -}}
+{{- with .root.Values.networkPolicy }}
+{{- if and .enabled .webhooksPorts }}
+- name: ZKINFER_WEBHOOK_PORTS
+  value: {{ join "," .webhooksPorts | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* root. How long jobs are kept, on a new line, if not for good: of whoever keeps time. */}}
 {{- define "zkinfer.retentionEnvironment" -}}
 {{- with .root.Values.jobRetention }}
