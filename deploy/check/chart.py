@@ -37,12 +37,18 @@ REFUSED = [
     ({"workers": {"pools": [{"name": "Upper"}]}}, "name"),
     ({"ingress": {"enabled": True}}, "ingress.host is empty"),
     ({"gateway": {"enabled": True}}, "gateway.parentRefs is empty"),
+    ({"networkPolicy": {"webhooksPorts": []}}, "networkPolicy.webhooksPorts is empty"),
+    ({"api": {"uploadsSize": "8Gi"}}, "api.uploadsSize is 8Gi"),
+    ({"api": {"uploadsSize": "8589934k"}}, "api.uploadsSize is 8589934k"),
+    ({"limits": {"upload_disk_bytes": 10737418240}}, "more than limits.upload_disk_bytes, 10737418240 bytes"),
     ({"api": {"replica": 3}}, "replica"),
     ({"api": {"maxUnavailable": 0}}, "maxUnavailable"),
     ({"limits": {"batch_jobs": "many"}}, "batch_jobs"),
     ({"unknown": 1}, "unknown"),
 ]
 
+# No webhooks, and as little disk for uploads as may be.
+NONE_OUT = {"networkPolicy": {"webhooksPorts": []}, "limits": {"webhooks_per_tenant": 0}, "api": {"uploadsSize": "8589935k"}}
 IDENTITY = {"networkPolicy": {"identity": [{"ipBlock": {"cidr": "169.254.170.23/32"}}]}}
 
 # Over ci/default-values.yaml: whether policies let pods of a component out to an address and port.
@@ -57,6 +63,8 @@ REACH = [
     (IDENTITY, "api", "169.254.169.254", 80, False),
     (IDENTITY, "worker-cpu", "169.254.170.23", 80, False),
     (IDENTITY, "migrations", "169.254.170.23", 80, False),
+    ({"networkPolicy": {"webhooksPorts": [8443]}}, "scheduler", "203.0.113.7", 8443, True),
+    (NONE_OUT, "scheduler", "203.0.113.7", 8443, False),
 ]
 
 

@@ -10,6 +10,7 @@ SERVICE_ROLES = {"api", "scheduler", "standalone"}
 # Whose program does tasks, and so has a worker's name; whose sends webhooks.
 DO_TASKS = {"standalone"}
 KEEP_TIME = {"scheduler", "standalone"}
+HAVE_WEBHOOKS = {"api", "scheduler", "standalone"}
 HTTPS = 443
 
 # Kinds whose schemas no package has: their version, and the fields of their spec that must be there.
@@ -57,6 +58,7 @@ def problems(documents):
         where = f"{document['kind']} {document['metadata']['name']}"
         yield from (f"{where}: {problem}" for problem in reference_problems(document, pods))
     policies = [document["spec"] for document in documents if document["kind"] == "NetworkPolicy"]
+    yield from webhook_problems(documents)
     yield from (f"{kind} {name}: {problem}" for (kind, name), labels in pods.items() for problem in reach_problems(labels, policies))
 
 
@@ -86,10 +88,11 @@ def pod_problems(component, spec):
 
 
 def seconds_to_end(environment):
-    """What a program may take from SIGTERM to its end: pause, drain, until a device's process is killed, until calls are cut, until the last spans are sent.
+    """What a program may take from SIGTERM to its end: pause, drain, until a device's process is killed, has ended, and its session is closed, until calls
+    are cut, until the last spans are sent.
 
-    serve.rs, `end` (twice drain_grace without such processes); worker.rs, GRACE and KILL_AFTER."""
-    return int(environment.get("ZKINFER_DRAIN_PAUSE_SECONDS", 0)) + int(environment["ZKINFER_DRAIN_SECONDS"]) + 15 + 10 + 5
+    serve.rs, `end` (twice drain_grace without such processes); worker.rs, GRACE and KILL_AFTER; supervisor/child.rs, LAST."""
+    return int(environment.get("ZKINFER_DRAIN_PAUSE_SECONDS", 0)) + int(environment["ZKINFER_DRAIN_SECONDS"]) + 15 + 5 + 5 + 10 + 5
 
 
 def service_problems(component, spec, container, environment):
@@ -111,6 +114,18 @@ def service_problems(component, spec, container, environment):
         yield f"has {gpus} GPUs, but its device is {device}"
     if (device != "cpu") != ("cuda" in container["image"]):
         yield f"has the image {container['image']}, but its device is {device}"
+
+
+def webhook_problems(documents):
+    """Who takes or sends webhooks knows the ports that they are let out to."""
+    is_webhooks = lambda document: document["kind"] == "NetworkPolicy" and document["metadata"]["name"].endswith("-webhooks")
+    ports = [port["port"] for document in documents if is_webhooks(document) for rule in document["spec"]["egress"] for port in rule["ports"]]
+    for document in documents:
+        labels, spec = pod_of(document) if document["kind"] in POD_KINDS else ({}, {})
+        if labels.get(COMPONENT) in HAVE_WEBHOOKS:
+            told = {variable["name"]: variable.get("value") for variable in spec["containers"][0]["env"]}.get("ZKINFER_WEBHOOK_PORTS")
+            if told != (",".join(map(str, ports)) or None):
+                yield f"{labels[COMPONENT]} takes webhooks with the ports {told}, and those of {ports} are let out"
 
 
 def reach_problems(labels, policies):

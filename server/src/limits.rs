@@ -127,7 +127,7 @@ pub struct Limits {
     /// And cut after this much more.
     #[serde(rename = "connection_age_grace_seconds", with = "seconds")]
     pub connection_age_grace: Duration,
-    /// How long request ids and unfinished uploads are kept.
+    /// How long request ids and unfinished uploads are kept. At least a day.
     #[serde(rename = "retention_seconds", with = "seconds")]
     pub retention: Duration,
     /// How long an artifact is kept after it was stored, though nothing refers to it. At least two hours.

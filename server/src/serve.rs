@@ -59,6 +59,8 @@ pub struct Config {
     pub database: Database,
     /// Where webhooks may be sent.
     pub reach: Reach,
+    /// To which ports; if there are none, to any.
+    pub webhook_ports: Vec<u16>,
     /// Where workers elsewhere connect.
     pub worker_listeners: Vec<WorkerListener>,
     /// At shutdown, calls are still taken for so long after readiness went off: until whoever sends them here has noticed.
@@ -91,6 +93,7 @@ impl Config {
             role: Role::All,
             database: Database::default(),
             reach: Reach::default(),
+            webhook_ports: Vec::new(),
             worker_listeners: Vec::new(),
             drain_pause: Duration::ZERO,
             drain: Duration::from_secs(30),
@@ -389,7 +392,8 @@ impl Service {
         keepers.spawn(uploads.clone().keep_swept(limits.upload_file, draining.clone()));
         if config.role.keeps_time() {
             keepers.spawn(keeper.run(draining.clone()));
-            let sender = Sender::new(engine.clone(), config.reach).map_err(ServeError::Webhooks)?.opening(webhook_seal.clone());
+            let sender = Sender::new(engine.clone(), config.reach).map_err(ServeError::Webhooks)?;
+            let sender = sender.to_ports(config.webhook_ports.clone()).opening(webhook_seal.clone());
             keepers.spawn(sender.run(draining.clone()));
         }
         let watched: Weak<dyn Engine> = Arc::downgrade(&(engine.clone() as Arc<dyn Engine>));
@@ -399,6 +403,7 @@ impl Service {
             webhooks: engine.clone(),
             operations: engine.clone(),
             reach: config.reach,
+            webhook_ports: config.webhook_ports.clone(),
             webhook_seal,
             engine,
             uploads,

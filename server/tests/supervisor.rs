@@ -5,6 +5,7 @@
 mod scripted_prover;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,9 +26,16 @@ use zkinfer_server::worker::{Holding, SourceError, SourceFuture, TaskSource, Ter
 
 use scripted_prover::ScriptedProver;
 
-/// A service that is told of crashes only.
+/// A service that is told of the ends of sessions only.
 #[derive(Default)]
-struct Told(Mutex<Vec<String>>, Mutex<Vec<Crash>>);
+struct Told {
+    /// Each session, and whether it crashed or ended.
+    closed: Mutex<Vec<String>>,
+    /// What is known of each crash.
+    crashes: Mutex<Vec<Crash>>,
+    /// Calls before it is available.
+    n_away: AtomicUsize,
+}
 
 fn never<'a, T: Send + 'a>() -> SourceFuture<'a, T> {
     async { Err(SourceError::Refused("a supervisor does no tasks".into())) }.boxed()
@@ -59,9 +67,17 @@ impl TaskSource for Told {
         never()
     }
     fn close<'a>(&'a self, session: &'a str, end: SessionEnd) -> SourceFuture<'a, ()> {
-        let SessionEnd::Crashed(crash) = end else { panic!("others close their sessions themselves") };
-        self.1.lock().unwrap().push(crash);
-        self.0.lock().unwrap().push(session.to_owned());
+        if self.n_away.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1)).is_ok() {
+            return async { Err(SourceError::Unavailable("it starts again".into())) }.boxed();
+        }
+        let how = match end {
+            SessionEnd::InOrder => "ended",
+            SessionEnd::Crashed(crash) => {
+                self.crashes.lock().unwrap().push(crash);
+                "crashed"
+            }
+        };
+        self.closed.lock().unwrap().push(format!("{session} {how}"));
         async { Ok(()) }.boxed()
     }
     fn read<'a>(&'a self, _: Holding<'a>, _: Class, _: Digest) -> SourceFuture<'a, Bytes> {
@@ -106,35 +122,38 @@ fn calm() -> Patience {
     Patience { silence: Duration::from_secs(60), drain: Duration::from_secs(60), ..patience() }
 }
 
-/// Keeps the script until `is_enough`; answers whether it drained, and which sessions were told as crashed.
+/// Keeps the script until `is_enough`; answers whether it drained, and which sessions were told as crashed or ended.
 async fn keep(folder: &Path, text: &str, health: Arc<dyn DeviceHealth>, is_enough: impl Fn(&[String]) -> bool) -> (bool, Vec<String>) {
-    let (told, drained) = keep_told(script(folder, text), health, is_enough).await;
-    let told = told.0.lock().unwrap().clone();
-    (drained, told)
+    keep_with(Arc::default(), folder, text, health, is_enough).await
 }
 
-/// The same, with all that was told.
-async fn keep_told(spec: ChildSpec, health: Arc<dyn DeviceHealth>, is_enough: impl Fn(&[String]) -> bool) -> (Arc<Told>, bool) {
-    let told = Arc::new(Told::default());
+async fn keep_with(
+    told: Arc<Told>,
+    folder: &Path,
+    text: &str,
+    health: Arc<dyn DeviceHealth>,
+    is_enough: impl Fn(&[String]) -> bool,
+) -> (bool, Vec<String>) {
     let draining = CancellationToken::new();
     let supervisor = Supervisor { source: told.clone(), health, patience: patience(), children: Arc::default() };
-    let kept = tokio::spawn(supervisor.run(vec![spec], draining.clone()));
+    let kept = tokio::spawn(supervisor.run(vec![script(folder, text)], draining.clone()));
     let waiting = async {
-        while !is_enough(&told.0.lock().unwrap()) {
+        while !is_enough(&told.closed.lock().unwrap()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("enough happens");
     draining.cancel();
     let drained = kept.await.unwrap();
-    (told, drained)
+    let told = told.closed.lock().unwrap().clone();
+    (drained, told)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_child_that_dies_is_started_again_and_its_session_is_told_as_crashed() {
     let folder = tempfile::tempdir().unwrap();
     let (_, told) = keep(folder.path(), "echo session s-$n; kill -9 $$", Arc::new(Unwatched), |told| told.len() >= 3).await;
-    assert_eq!(told[..3], ["s-1", "s-2", "s-3"]);
+    assert_eq!(told[..3], ["s-1 crashed", "s-2 crashed", "s-3 crashed"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,8 +161,9 @@ async fn the_last_that_a_dead_child_wrote_is_told_with_its_death() {
     let folder = tempfile::tempdir().unwrap();
     let text =
         "echo session s-$n; i=0; while [ $i -lt 2000 ]; do echo line $i >&2; i=$((i+1)); done; printf 'no\\000memory' >&2; kill -ABRT $$";
-    let (told, _) = keep_told(script(folder.path(), text), Arc::new(Unwatched), |told| !told.is_empty()).await;
-    let last_words = told.1.lock().unwrap()[0].last_words.clone();
+    let told = Arc::<Told>::default();
+    keep_with(told.clone(), folder.path(), text, Arc::new(Unwatched), |told| !told.is_empty()).await;
+    let last_words = told.crashes.lock().unwrap()[0].last_words.clone();
     assert!(last_words.ends_with("\nline 1999\nnomemory"), "{last_words}");
     assert!(last_words.len() <= Crash::MAX_LAST_WORDS_BYTES && last_words.len() > Crash::MAX_LAST_WORDS_BYTES - 8, "{}", last_words.len());
 }
@@ -153,8 +173,9 @@ async fn only_a_child_that_ends_for_want_of_memory_is_told_as_such() {
     let folder = tempfile::tempdir().unwrap();
     let no_memory = "echo memory allocation of 1073741824 bytes failed >&2; kill -ABRT $$";
     let text = format!("echo session s-$n; [ $n = 2 ] && {{ {no_memory}; }}; kill -KILL $$");
-    let (told, _) = keep_told(script(folder.path(), &text), Arc::new(Unwatched), |told| told.len() >= 3).await;
-    let crashes = told.1.lock().unwrap()[..3].to_vec();
+    let told = Arc::<Told>::default();
+    keep_with(told.clone(), folder.path(), &text, Arc::new(Unwatched), |told| told.len() >= 3).await;
+    let crashes = told.crashes.lock().unwrap()[..3].to_vec();
     assert_eq!(crashes.iter().map(|crash| crash.is_out_of_memory).collect::<Vec<_>>(), [false, true, false]);
     assert!(crashes[1].peak_host_bytes >= 1 << 30, "what it asked for, at least");
     assert_eq!((crashes[0].peak_host_bytes, crashes[2].peak_host_bytes), (0, 0));
@@ -165,7 +186,41 @@ async fn a_child_that_says_nothing_any_more_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let text = "echo session s-$n; echo noise of a driver; exec sleep 1000";
     let (_, told) = keep(folder.path(), text, Arc::new(Unwatched), |told| told.len() >= 2).await;
-    assert_eq!(told[..2], ["s-1", "s-2"]);
+    assert_eq!(told[..2], ["s-1 crashed", "s-2 crashed"]);
+}
+
+/// On one thread, so that the test can hold the supervisor up.
+#[tokio::test]
+async fn a_child_that_spoke_while_its_supervisor_stood_still_is_not_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    assert!(std::process::Command::new("mkfifo").arg(file("ask")).status().unwrap().success());
+    // Says how often it was asked, and that it has said so.
+    let text = "exec 3< ask; while read n <&3; do echo noise; echo work $n 0 0 0 0 0 0; echo $n > said; done; exit 0";
+    let patience = Patience { silence: Duration::from_millis(50), health: Duration::from_secs(3600), ..patience() };
+    let (draining, children, told) = (CancellationToken::new(), Arc::new(Children::default()), Arc::new(Told::default()));
+    let supervisor = Supervisor { source: told.clone(), health: Arc::new(Unwatched), patience, children: children.clone() };
+    let kept = tokio::spawn(supervisor.run(vec![script(folder.path(), text)], draining.clone()));
+    let pipe = file("ask");
+    let mut ask = tokio::task::spawn_blocking(move || std::fs::File::options().write(true).open(pipe)).await.unwrap().unwrap();
+    for n in 1..=40 {
+        // Nothing else of this thread goes on until it has been said, and would be too late.
+        let began = std::time::Instant::now();
+        std::io::Write::write_all(&mut ask, format!("{n}\n").as_bytes()).unwrap();
+        while std::fs::read_to_string(file("said")).unwrap_or_default().trim() != n.to_string() || began.elapsed() < patience.silence {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let heard = async {
+            while children.states()["a script"].work.n_ended < n {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), heard).await.unwrap_or_else(|_| panic!("{n} is not heard"));
+    }
+    assert_eq!(children.states()["a script"].n_starts, 1, "and none was killed");
+    draining.cancel();
+    drop(ask);
+    assert!(kept.await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -179,7 +234,72 @@ async fn a_child_drains_when_its_input_ends_and_is_killed_if_it_does_not() {
     let text = "echo session s-$n; while echo beat; do sleep 0.05; done";
     let (drained, told) = keep(folder.path(), text, Arc::new(Unwatched), |_| runs(folder.path()) == 1).await;
     assert!(!drained);
-    assert!(told.len() <= 1, "{told:?}");
+    assert_eq!(told, ["s-1 ended"], "it could not close its session, and did not die of a task");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_draining_child_could_not_settle_is_no_death_though_the_service_is_away_for_a_moment() {
+    for (code, n_away) in [(3, 0), (3, 2), (1, 0)] {
+        let folder = tempfile::tempdir().unwrap();
+        let told = Arc::new(Told { n_away: AtomicUsize::new(n_away), ..Told::default() });
+        let text = format!("echo session s-$n; cat > /dev/null; exit {code}");
+        let ended = keep_with(told, folder.path(), &text, Arc::new(Unwatched), |_| runs(folder.path()) == 1).await;
+        assert_eq!(ended, (true, vec!["s-1 ended".to_owned()]), "{code}, {n_away}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_ends_because_of_its_device_or_was_asked_to_is_no_death_and_another_end_is() {
+    for (code, end) in [(3, "ended"), (4, "ended"), (5, "ended"), (1, "crashed")] {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("echo session s-$n; exit {code}");
+        let (_, told) = keep(folder.path(), &text, Arc::new(Unwatched), |told| !told.is_empty()).await;
+        assert_eq!(told[0], format!("s-1 {end}"), "{code}");
+    }
+}
+
+/// Keeps a script whose process nobody can kill, until `is_enough`; answers how it was then, what was told, and whether the supervisor says that all ended.
+async fn keep_immortal(
+    folder: &Path,
+    text: &str,
+    silence: Duration,
+    is_enough: impl Fn(&ChildState) -> bool,
+) -> (ChildState, Vec<String>, bool) {
+    let (told, children, draining) = (Arc::new(Told::default()), Arc::new(Children::default()), CancellationToken::new());
+    let patience = Patience { silence, drain: Duration::from_millis(50), kill: Duration::from_millis(50), ..patience() };
+    let supervisor = Supervisor { source: told.clone(), health: Arc::new(Unwatched), patience, children: children.clone() };
+    let kept = tokio::spawn(supervisor.run_killing_by(|_| Ok(()), vec![script(folder, text)], draining.clone()));
+    let state = async || {
+        loop {
+            match children.states().remove("a script") {
+                Some(state) if is_enough(&state) => return,
+                _ => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), state()).await.expect("enough happens");
+    draining.cancel();
+    let all_ended = tokio::time::timeout(Duration::from_secs(60), kept).await.expect("it is not waited for for ever").unwrap();
+    let told = told.closed.lock().unwrap().clone();
+    (children.states().remove("a script").unwrap(), told, all_ended)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_cannot_be_killed_is_told_as_crashed_and_its_device_is_given_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "echo session s-$n; exec sleep 1000";
+    let (state, told, all_ended) = keep_immortal(folder.path(), text, Duration::from_millis(300), |child| child.cordoned.is_some()).await;
+    assert_eq!((state.cordoned.as_deref(), state.has_session), (Some("its process cannot be killed"), false));
+    assert_eq!((told, all_ended, runs(folder.path())), (vec!["s-1 crashed".to_owned()], false, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_cannot_be_killed_does_not_hold_up_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "echo session s-$n; exec sleep 1000";
+    let (state, told, all_ended) = keep_immortal(folder.path(), text, Duration::from_secs(60), |child| child.has_session).await;
+    assert!(!state.has_session);
+    assert_eq!((told, all_ended), (vec!["s-1 ended".to_owned()], false));
 }
 
 /// Says that a device is sick once told so.

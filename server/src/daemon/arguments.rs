@@ -116,6 +116,9 @@ pub(super) struct ServeArguments {
     /// Lets webhooks reach any address, also over http: for networks that trust all tenants.
     #[arg(long, env = "ZKINFER_WEBHOOKS_ANYWHERE")]
     pub(super) webhooks_anywhere: bool,
+    /// Ports that webhooks may be sent to, such as `443,8443`: those that a firewall or a network policy lets out. Default: any.
+    #[arg(long, env = "ZKINFER_WEBHOOK_PORTS", value_name = "PORT,...", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) webhook_ports: Vec<u16>,
     /// Writes the address that it listens on to this file, once it does (useful with port 0).
     #[arg(long, env = "ZKINFER_ADDRESS_FILE")]
     pub(super) address_file: Option<PathBuf>,

@@ -46,7 +46,7 @@ pub(super) fn serve(arguments: ServeArguments) -> anyhow::Result<ExitCode> {
 
 async fn run(arguments: ServeArguments) -> anyhow::Result<Ended> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "zkinferd");
-    let mut signal = Box::pin(shutdown_signal()?);
+    let (mut signal, hangup) = (Box::pin(shutdown_signal()?), hangup_signal()?);
     let mut config = config(&arguments)?;
     let cache_dir = arguments.cache_dir.clone().unwrap_or_else(|| arguments.data_dir.join("cache"));
     let found = tokio::select! {
@@ -72,7 +72,7 @@ async fn run(arguments: ServeArguments) -> anyhow::Result<Ended> {
         write_address(file, workers.socket.local_addr()?)?;
     }
     let reloaded = config.clone();
-    tokio::spawn(reload_at_hangup(signal_of(SignalKind::hangup())?, move || reloaded.reload_changed()));
+    tokio::spawn(reload_at_hangup(hangup, move || reloaded.reload_changed()));
     Ok(zkinfer_server::run(config, Arc::new(prover), listener, signal).await?)
 }
 
@@ -147,6 +147,7 @@ fn config(arguments: &ServeArguments) -> anyhow::Result<Config> {
     config.role = arguments.role;
     config.database = arguments.database.database();
     config.reach = if arguments.webhooks_anywhere { Reach::Anywhere } else { Reach::Public };
+    config.webhook_ports.clone_from(&arguments.webhook_ports);
     if let Some(address) = arguments.worker_listen {
         let socket = std::net::TcpListener::bind(address).with_context(|| format!("cannot listen for workers on {address}"))?;
         let transport = arguments.access.worker_transport(&arguments.worker_tls)?;
@@ -172,6 +173,11 @@ fn write_address(file: &Path, address: SocketAddr) -> anyhow::Result<()> {
     std::fs::write(&partial, address.to_string())
         .and_then(|()| std::fs::rename(&partial, file))
         .with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// From now on SIGHUP does not end the process: one that comes before anybody listens is kept.
+pub(super) fn hangup_signal() -> std::io::Result<Signal> {
+    signal_of(SignalKind::hangup())
 }
 
 /// Looks at once whether certificates and keys have changed, whenever SIGHUP asks for it.

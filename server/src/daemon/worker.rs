@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use clap::Args;
 use secrecy::SecretString;
 use tokio::io::AsyncReadExt as _;
-use tokio::signal::unix::{SignalKind, signal as signal_of};
+use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 use zkinfer_kernels::FallbackBackend;
 use zkinfer_kernels::devices::devices;
@@ -25,13 +25,15 @@ use zkinfer_server::process;
 use zkinfer_server::prover::Prover;
 use zkinfer_server::prover::local::LocalProver;
 use zkinfer_server::supervisor::health::{DeviceHealth, NvmlHealth, Unwatched};
-use zkinfer_server::supervisor::{ChildSpec, Children, DEVICE_LOST, DEVICE_SUSPECTED, MakeCommand, Patience, Supervisor, Word, WorkReport};
+use zkinfer_server::supervisor::{
+    ChildSpec, Children, DEVICE_LOST, DEVICE_SUSPECTED, MakeCommand, Patience, Supervisor, UNSETTLED, Word, WorkReport,
+};
 use zkinfer_server::worker::{AfterDeviceLoss, RemoteFiles, RemoteOptions, RemoteSource, Running, WorkDone, WorkerParts, WorkerPool};
 
 use super::arguments::HttpArguments;
 use super::found::{Found, Listed, Looker, number_devices};
 use super::logging::LogArguments;
-use super::serve::{FORCED, reload_at_hangup, shutdown_signal};
+use super::serve::{FORCED, hangup_signal, reload_at_hangup, shutdown_signal};
 
 /// The environment's variable with the token; no option, which all users of the machine could read.
 pub(super) const TOKEN: &str = "ZKINFER_WORKER_TOKEN";
@@ -194,10 +196,10 @@ pub(super) fn health(devices: &[Listed]) -> Arc<dyn DeviceHealth> {
 }
 
 /// Tasks of the service. Its certificates are looked at again at once whenever SIGHUP asks for it.
-fn source(arguments: &WorkerArguments) -> anyhow::Result<Arc<RemoteSource>> {
+fn source(arguments: &WorkerArguments, hangup: Signal) -> anyhow::Result<Arc<RemoteSource>> {
     let source = Arc::new(RemoteSource::new(&arguments.options())?);
     let reloaded = source.clone();
-    tokio::spawn(reload_at_hangup(signal_of(SignalKind::hangup())?, move || reloaded.reload_changed()));
+    tokio::spawn(reload_at_hangup(hangup, move || reloaded.reload_changed()));
     Ok(source)
 }
 
@@ -213,8 +215,8 @@ async fn devices_to_use(arguments: &WorkerArguments) -> anyhow::Result<Found> {
 
 async fn supervise(arguments: &WorkerArguments) -> anyhow::Result<ExitCode> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), server = arguments.server, "zkinferd worker");
-    let source = source(arguments)?;
-    let mut signal = pin!(shutdown_signal()?);
+    let (mut signal, hangup) = (pin!(shutdown_signal()?), hangup_signal()?);
+    let source = source(arguments, hangup)?;
     let (draining, told) = (CancellationToken::new(), Arc::new(Children::default()));
     let port = arguments.http.port()?;
     let pages = WorkerPages { children: told.clone(), draining: draining.clone() };
@@ -239,7 +241,7 @@ async fn supervise(arguments: &WorkerArguments) -> anyhow::Result<ExitCode> {
 }
 
 async fn child(arguments: &WorkerArguments) -> anyhow::Result<ExitCode> {
-    let signal = shutdown_signal()?;
+    let (signal, hangup) = (shutdown_signal()?, hangup_signal()?);
     let selection = Selection { device: arguments.device.clone(), memory_limit_bytes: arguments.memory_limit_bytes() };
     let Selected { backends, reason } = select(&selection)?;
     tracing::info!(reason, "compute backend");
@@ -247,7 +249,7 @@ async fn child(arguments: &WorkerArguments) -> anyhow::Result<ExitCode> {
     let devices = vec![device_name(&arguments.device)];
     let running = Arc::new(Running::default());
     let parts = WorkerParts {
-        source: source(arguments)?,
+        source: source(arguments, hangup)?,
         prover: prover.clone(),
         running: running.clone(),
         session: NewSession { worker: arguments.name.clone(), is_local: false, devices },
@@ -268,7 +270,7 @@ async fn child(arguments: &WorkerArguments) -> anyhow::Result<ExitCode> {
     Ok(match (lost, has_drained) {
         (Some(code), _) => ExitCode::from(code),
         (None, true) => ExitCode::SUCCESS,
-        (None, false) => ExitCode::from(FORCED),
+        (None, false) => ExitCode::from(UNSETTLED),
     })
 }
 

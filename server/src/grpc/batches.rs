@@ -16,7 +16,7 @@ use zkinfer_proto::v1;
 use super::caller::{App, Caller};
 use super::error::ApiError;
 use super::fields::Fields;
-use super::watch::WatchStream;
+use super::watch::{self, Over, WatchStream};
 
 /// How often a watched batch is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -44,7 +44,8 @@ pub(super) async fn watch(app: &Arc<App>, caller: Caller, message: v1::WatchBatc
     let place = app.watchers.take(&name.tenant)?;
     app.engine.batch(&name.tenant, &name.batch_id).await?.ok_or_else(|| not_found(&message.name))?;
     let (sender, receiver) = mpsc::channel(4);
-    let watcher = Watcher { app: app.clone(), name, told: BTreeSet::new(), last: None, sender };
+    let end = Instant::now() + app.limits.watch;
+    let watcher = Watcher { app: app.clone(), name, told: BTreeSet::new(), last: None, sender, end };
     tokio::spawn(async move {
         watcher.run().await;
         drop(place);
@@ -59,24 +60,24 @@ struct Watcher {
     told: BTreeSet<String>,
     last: Option<v1::Batch>,
     sender: mpsc::Sender<Result<v1::BatchEvent, Status>>,
+    end: Instant,
 }
 
 impl Watcher {
     async fn run(mut self) {
-        let end = Instant::now() + self.app.limits.watch;
         let mut told_at = Instant::now();
         loop {
             match self.look(told_at.elapsed() >= self.app.limits.heartbeat).await {
                 Ok(Some(event)) => {
                     told_at = Instant::now();
                     let is_over = event.batch.as_ref().is_some_and(is_final) && event.ended.len() < MAX_ENDED;
-                    if self.sender.send(Ok(event)).await.is_err() || is_over {
+                    if self.send(Ok(event)).await.is_err() || is_over {
                         return;
                     }
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    let _ = self.sender.send(Err(error.into())).await;
+                    let _ = self.send(Err(error.into())).await;
                     return;
                 }
             }
@@ -84,15 +85,19 @@ impl Watcher {
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
                 () = self.sender.closed() => return,
-                () = tokio::time::sleep_until(end) => return,
+                () = tokio::time::sleep_until(self.end) => return,
                 () = closing.cancelled() => {
                     let message = "the service is shutting down; watch again".to_owned();
                     let error = ApiError::Unavailable { reason: "DRAINING", message, retry: Duration::from_secs(2) };
-                    let _ = self.sender.send(Err(error.into())).await;
+                    let _ = self.send(Err(error.into())).await;
                     return;
                 }
             }
         }
+    }
+
+    async fn send(&self, message: Result<v1::BatchEvent, Status>) -> Result<(), Over> {
+        watch::send(&self.app, &self.sender, self.end, message).await
     }
 
     /// What is new; with `repeat`, what is known again if nothing is.

@@ -30,6 +30,7 @@ pub(crate) struct App {
     pub(crate) operations: Arc<dyn Operations>,
     /// Where webhooks may be sent.
     pub(crate) reach: Reach,
+    pub(crate) webhook_ports: Vec<u16>,
     pub(crate) webhook_seal: WebhookSeal,
     pub(crate) artifacts: PublicArtifacts,
     pub(crate) uploads: Uploads,

@@ -188,7 +188,22 @@ fn not_found<W: Watch>(subject: &Subject) -> ApiError {
 }
 
 /// The client is gone, or the stream is at its end.
-struct Over;
+pub(super) struct Over;
+
+/// Waits for a slow client, but not beyond the stream's `end`, nor that of the service.
+pub(super) async fn send<E>(
+    app: &App,
+    sender: &mpsc::Sender<Result<E, Status>>,
+    end: Instant,
+    message: Result<E, Status>,
+) -> Result<(), Over> {
+    tokio::select! {
+        biased;
+        sent = sender.send(message) => sent.map_err(|_| Over),
+        () = tokio::time::sleep_until(end) => Err(Over),
+        () = app.closing.cancelled() => Err(Over),
+    }
+}
 
 struct Follower<W: Watch> {
     app: Arc<App>,
@@ -272,13 +287,7 @@ impl<W: Watch> Follower<W> {
         Err(Over)
     }
 
-    /// Waits for a slow client, but not for ever.
     async fn send(&self, message: Result<W::Event, Status>) -> Result<(), Over> {
-        tokio::select! {
-            biased;
-            sent = self.sender.send(message) => sent.map_err(|_| Over),
-            () = tokio::time::sleep_until(self.end) => Err(Over),
-            () = self.app.closing.cancelled() => Err(Over),
-        }
+        send(&self.app, &self.sender, self.end, message).await
     }
 }

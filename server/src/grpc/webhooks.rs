@@ -56,7 +56,7 @@ async fn create(app: &App, caller: Caller, message: v1::CreateWebhookRequest) ->
     if url_bytes > max_bytes {
         fields.wrong("url", format!("has {url_bytes} bytes; at most {max_bytes} are taken"));
     } else {
-        fields.parse("url", check_url(&message.url, app.reach));
+        fields.parse("url", check_url(&message.url, app.reach, &app.webhook_ports));
     }
     fields.finish()?;
     let no_random = |error: getrandom::Error| ApiError::Internal { context: "no random bytes", source: error.to_string().into() };

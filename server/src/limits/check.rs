@@ -50,10 +50,16 @@ pub enum LimitsError {
     /// What is being stored could be deleted before anything refers to it.
     #[error("artifact_grace_seconds is {0}: it must be at least {min}, so that a slow put ends before", min = MIN_ARTIFACT_GRACE.as_secs())]
     Grace(u64),
+    /// A creation that is repeated could be done twice, and an upload forgotten while it goes on.
+    #[error("retention_seconds is {0}: it must be at least {min}, for which request ids are promised to count", min = MIN_RETENTION.as_secs())]
+    Retention(u64),
 }
 
 /// Longer than the longest time from an artifact's hold to what refers to it; `artifacts/held.rs` adds it up.
 const MIN_ARTIFACT_GRACE: Duration = Duration::from_secs(2 * 3600);
+
+/// Clients are told that a request id counts for so long.
+const MIN_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
 /// Places are kept in memory: more than any machine has clients.
 const MAX_PLACES: usize = 1 << 24;
@@ -74,6 +80,9 @@ impl Limits {
         }
         if self.artifact_grace < MIN_ARTIFACT_GRACE {
             return Err(LimitsError::Grace(self.artifact_grace.as_secs()));
+        }
+        if self.retention < MIN_RETENTION {
+            return Err(LimitsError::Retention(self.retention.as_secs()));
         }
         self.check_sizes()
     }
@@ -191,6 +200,8 @@ mod tests {
         assert_eq!(many.check(), Err(LimitsError::TooMany { field: "watchers", got: usize::MAX }));
         let grace = Limits { artifact_grace: Duration::from_secs(7199), ..Limits::default() };
         assert_eq!(grace.check(), Err(LimitsError::Grace(7199)));
+        let [short, enough] = [86_399, 86_400].map(|seconds| Limits { retention: Duration::from_secs(seconds), ..Limits::default() });
+        assert_eq!((short.check(), enough.check()), (Err(LimitsError::Retention(86_399)), Ok(())));
         let computation = Limits { computation_bytes: 3 * (64 << 20) - 1, ..Limits::default() };
         assert!(matches!(computation.check(), Err(LimitsError::Computation { proof_bytes, .. }) if proof_bytes == 64 << 20));
         let uploads = Limits { upload_disk_bytes: (2 << 30) - 1, ..Limits::default() };
@@ -200,7 +211,7 @@ mod tests {
     }
 
     /// Limits of which 0 refuses or shortens only what one can do without.
-    const MAY_BE_ZERO: [&str; 10] = [
+    const MAY_BE_ZERO: [&str; 9] = [
         "labels",
         "label_key_bytes",
         "label_value_bytes",
@@ -208,7 +219,6 @@ mod tests {
         "webhooks_per_tenant",
         "webhook_url_bytes",
         "connection_age_grace_seconds",
-        "retention_seconds",
         "retry_backoff_seconds",
         "fuse_below_seconds",
     ];
@@ -231,7 +241,7 @@ mod tests {
             match zero.check() {
                 Ok(()) => assert!(MAY_BE_ZERO.contains(&name.as_str()), "{name} is 0"),
                 Err(LimitsError::Zero(refused)) => assert_eq!(refused, name),
-                Err(error) => assert_eq!(name, "artifact_grace_seconds", "{error}"),
+                Err(error) => assert!(["artifact_grace_seconds", "retention_seconds"].contains(&name.as_str()), "{name}: {error}"),
             }
         }
     }

@@ -18,15 +18,17 @@ use super::words::Word;
 use super::{ChildSpec, Supervisor};
 use crate::engine::{Crash, SessionEnd};
 use crate::worker::SourceError;
+use crate::worker::again::again;
 
 /// A child says little: one that says more than this in its life is not listened to any more.
 const MAX_WORDS_BYTES: u64 = 1 << 30;
-/// How long, and how often, the service is told of a crash.
-const TELL: Duration = Duration::from_secs(5);
-const TELL_TIMES: u32 = 12;
+/// How long the service is told of the end of a session.
+const TELL: Duration = Duration::from_secs(120);
+/// Nothing is waited for longer than this once the supervisor drains.
+const LAST: Duration = Duration::from_secs(5);
 /// How often the memory of a child is looked at.
 const LOOK_AT_MEMORY: Duration = Duration::from_millis(250);
-/// A process that the child started may hold its pipe open: the last words are not waited for for ever.
+/// A process that the child started may hold its pipe open, and a driver may print without end: words that were said are not waited for for ever.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// How the keeping of a child ended.
@@ -52,7 +54,14 @@ pub(super) struct Keeper {
     pub(super) spec: ChildSpec,
     pub(super) memory: Arc<HostMemory>,
     pub(super) draining: CancellationToken,
+    pub(super) kill: Kill,
 }
+
+/// Tells a process to end at once, and does not wait for that: [`Child::start_kill`].
+pub type Kill = fn(&mut Child) -> std::io::Result<()>;
+
+/// How a process ended; `None`: it was killed, and does not end.
+type End = Option<std::io::Result<ExitStatus>>;
 
 /// A child that runs.
 struct Running {
@@ -106,8 +115,9 @@ impl Keeper {
     /// Attends to a child until it ends. `None`: start another.
     async fn attend(&self, mut running: Running, suspicions: &mut Suspicions) -> Option<Ended> {
         let why = self.listen(&mut running).await;
-        let status = match &why {
-            None => running.child.wait().await,
+        let end = match &why {
+            None if running.is_killed => self.end_of_killed(&mut running).await,
+            None => Some(running.child.wait().await),
             Some(why) => {
                 if let Why::Sick(reason) = why {
                     self.cordon(reason);
@@ -115,12 +125,17 @@ impl Keeper {
                 self.drain(&mut running).await
             }
         };
+        let Some(status) = end else { return Some(self.give_up(&mut running, why.as_ref()).await) };
         self.hear_last_words(&mut running).await;
         let code = status.as_ref().ok().and_then(ExitStatus::code).and_then(|code| u8::try_from(code).ok());
         let is_given_up = matches!(code, Some(DEVICE_LOST | DEVICE_SUSPECTED));
         self.parts.children.ended(&self.spec.name, if is_given_up { Death::DeviceGivenUp } else { Death::Other });
-        let crash = self.crash(&mut running, &status).await;
-        self.settle(&running, status, crash).await;
+        match &status {
+            Ok(status) => tracing::warn!(child = self.spec.name, %status, "ended"),
+            Err(error) => tracing::error!(child = self.spec.name, %error, "its end is not known"),
+        }
+        let crash = self.crash(&mut running, status.as_ref().ok()).await;
+        self.settle(&running, why.as_ref(), code, crash).await;
         let is_cordoned = match why {
             Some(Why::Draining) => return Some(if running.is_killed { Ended::Killed } else { Ended::Drained }),
             Some(Why::Sick(_)) => true,
@@ -138,12 +153,21 @@ impl Keeper {
         Some(Ended::Drained)
     }
 
+    /// A killed process that does not end, such as one that hangs in its driver, has its device for as long as it likes: no other is started there.
+    async fn give_up(&self, running: &mut Running, why: Option<&Why>) -> Ended {
+        self.cordon("its process cannot be killed");
+        self.parts.children.ended(&self.spec.name, Death::Other);
+        let crash = self.crash(running, None).await;
+        self.settle(running, why, None, crash).await;
+        Ended::Killed
+    }
+
     fn cordon(&self, reason: &str) {
         tracing::error!(child = self.spec.name, reason, "its device is cordoned");
         self.parts.children.cordon(&self.spec.name, reason);
     }
 
-    /// Listens until the child has ended (`None`), or must.
+    /// Listens until the child has ended or was killed (`None`), or must end.
     async fn listen(&self, running: &mut Running) -> Option<Why> {
         let every = |time| {
             let mut ticks = tokio::time::interval(time);
@@ -162,8 +186,11 @@ impl Keeper {
                     Ok(None) | Err(_) => is_open = false,
                 },
                 () = tokio::time::sleep_until(silent_at) => {
+                    if self.has_spoken(running).await {
+                        continue;
+                    }
                     tracing::error!(child = self.spec.name, "says nothing; it is killed");
-                    running.kill().await;
+                    self.kill(running);
                     return None;
                 }
                 _ = memory.tick() => {
@@ -178,6 +205,21 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// Whether the child has said something in time that nobody heard yet: the supervisor itself may have stood still.
+    async fn has_spoken(&self, running: &mut Running) -> bool {
+        let last_heard = running.last_word;
+        let hearing = async {
+            while running.last_word == last_heard {
+                match running.words.next_line().await {
+                    Ok(Some(line)) => self.hear(running, &line),
+                    Ok(None) | Err(_) => return false,
+                }
+            }
+            true
+        };
+        tokio::time::timeout(LAST_WORDS, hearing).await.unwrap_or(false)
     }
 
     /// What a dead child had said and nobody heard yet.
@@ -213,12 +255,12 @@ impl Keeper {
     }
 
     /// Lets the child finish or give back what it does; kills it if that takes too long.
-    async fn drain(&self, running: &mut Running) -> std::io::Result<ExitStatus> {
+    async fn drain(&self, running: &mut Running) -> End {
         drop(running.order.take());
         let end = Instant::now() + self.parts.patience.drain;
         loop {
             tokio::select! {
-                status = running.child.wait() => return status,
+                status = running.child.wait() => return Some(status),
                 // It must not wait for somebody to listen.
                 line = running.words.next_line() => match line {
                     Ok(Some(line)) => self.hear(running, &line),
@@ -228,20 +270,31 @@ impl Keeper {
             }
         }
         match tokio::time::timeout_at(end, running.child.wait()).await {
-            Ok(status) => status,
+            Ok(status) => Some(status),
             Err(_) => {
                 tracing::error!(child = self.spec.name, "does not end; it is killed");
-                running.kill().await;
-                running.child.wait().await
+                self.kill(running);
+                self.end_of_killed(running).await
             }
         }
     }
 
-    /// What is known of a death, if it was one.
-    async fn crash(&self, running: &mut Running, status: &std::io::Result<ExitStatus>) -> Crash {
+    fn kill(&self, running: &mut Running) {
+        running.is_killed = true;
+        if let Err(error) = (self.kill)(&mut running.child) {
+            tracing::error!(child = self.spec.name, %error, "cannot be killed");
+        }
+    }
+
+    async fn end_of_killed(&self, running: &mut Running) -> End {
+        self.within(self.parts.patience.kill, running.child.wait()).await
+    }
+
+    /// What is known of a death, if it is one; a process that cannot be killed has no status.
+    async fn crash(&self, running: &mut Running, status: Option<&ExitStatus>) -> Crash {
         let last_words = running.errors.after_death(LAST_WORDS).await;
         let judge = |status: &ExitStatus| self.memory.judge(&running.memory, *status, &last_words);
-        let starved = status.as_ref().ok().filter(|_| !running.is_killed).and_then(judge);
+        let starved = status.filter(|_| !running.is_killed).and_then(judge);
         if let Some(Starved { peak_bytes }) = starved {
             tracing::error!(child = self.spec.name, peak_bytes, "ended for want of host memory");
         }
@@ -249,40 +302,38 @@ impl Keeper {
         Crash { last_words, is_out_of_memory: starved.is_some(), peak_host_bytes }
     }
 
-    /// A child that ended by itself closed its session; one that was killed, or crashed, could not.
-    async fn settle(&self, running: &Running, status: std::io::Result<ExitStatus>, crash: Crash) {
-        let closing = [0, i32::from(DEVICE_LOST), i32::from(DEVICE_SUSPECTED)];
-        let has_closed = status.as_ref().is_ok_and(|status| status.code().is_some_and(|code| closing.contains(&code)));
-        match &status {
-            Ok(status) => tracing::warn!(child = self.spec.name, %status, "ended"),
-            Err(error) => tracing::error!(child = self.spec.name, %error, "its end is not known"),
+    /// Closes the session of a child that did not do it: it was killed, it crashed, or it did not reach the service.
+    async fn settle(&self, running: &Running, why: Option<&Why>, code: Option<u8>, crash: Crash) {
+        let Some(session) = running.session.as_ref().filter(|_| code != Some(0)) else { return };
+        // Who was told to end, or chose to, did not die of what it did.
+        let has_crashed = why.is_none() && !matches!(code, Some(UNSETTLED | DEVICE_LOST | DEVICE_SUSPECTED));
+        let end = if has_crashed { SessionEnd::Crashed(crash) } else { SessionEnd::InOrder };
+        let closed = again(|| self.parts.source.close(session, end.clone()), || false);
+        match self.within(TELL, closed).await {
+            Some(Ok(()) | Err(SourceError::NoSession)) => {}
+            Some(Err(error)) => tracing::warn!(session, %error, "the service does not close the session, which ends with its lease"),
+            None => tracing::warn!(session, "the service does not answer; the session ends with its lease"),
         }
-        let Some(session) = running.session.as_ref().filter(|_| !has_closed) else { return };
-        for _ in 0..TELL_TIMES {
-            match tokio::time::timeout(TELL, self.parts.source.close(session, SessionEnd::Crashed(crash.clone()))).await {
-                Ok(Ok(()) | Err(SourceError::NoSession)) => return,
-                Ok(Err(error)) => tracing::warn!(session, %error, "the service could not be told of a crash"),
-                Err(_) => tracing::warn!(session, "the service did not answer to a crash"),
-            }
-            if self.draining.is_cancelled() {
-                break;
-            }
-            let _ = tokio::time::timeout(TELL, self.draining.cancelled()).await;
+    }
+
+    /// Waits for something, but not longer than `patience`, nor than [`LAST`] once the supervisor drains.
+    async fn within<T>(&self, patience: Duration, awaited: impl Future<Output = T>) -> Option<T> {
+        let last = async {
+            self.draining.cancelled().await;
+            tokio::time::sleep(LAST).await;
+        };
+        tokio::select! {
+            biased;
+            value = awaited => Some(value),
+            () = tokio::time::sleep(patience) => None,
+            () = last => None,
         }
-        tracing::warn!(session, "the crashed session ends with its lease");
     }
 }
 
-/// Exit code of a child whose device was lost, after it settled what it did.
+/// Exit code of a child that was told to end, and could not give back what it did or close its session.
+pub const UNSETTLED: u8 = 3;
+/// The same of one whose device was lost, after it settled what it did.
 pub const DEVICE_LOST: u8 = 4;
 /// The same of one whose device did not fail, but is suspected to compute wrongly.
 pub const DEVICE_SUSPECTED: u8 = 5;
-
-impl Running {
-    async fn kill(&mut self) {
-        self.is_killed = true;
-        if let Err(error) = self.child.kill().await {
-            tracing::error!(%error, "a child cannot be killed");
-        }
-    }
-}

@@ -18,7 +18,8 @@ mod words;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use child::{DEVICE_LOST, DEVICE_SUSPECTED};
+pub use child::Kill;
+pub use child::{DEVICE_LOST, DEVICE_SUSPECTED, UNSETTLED};
 use child::{Ended, Keeper};
 pub use children::{ChildState, Children};
 use futures::future::join_all;
@@ -56,6 +57,8 @@ pub struct Patience {
     pub silence: Duration,
     /// From the order to drain to the end.
     pub drain: Duration,
+    /// From the killing of a process to its end; no more than five seconds while the supervisor drains. It may have much memory to give back.
+    pub kill: Duration,
     /// Before a child that died is started again; doubles each time.
     pub first_pause: Duration,
     /// Longest pause.
@@ -72,6 +75,7 @@ impl Default for Patience {
             start: Duration::from_secs(300),
             silence: Duration::from_secs(60),
             drain: Duration::from_secs(40),
+            kill: Duration::from_secs(30),
             first_pause: Duration::from_secs(1),
             longest_pause: Duration::from_secs(60),
             proven: Duration::from_secs(300),
@@ -82,7 +86,7 @@ impl Default for Patience {
 
 /// What the supervisor works with.
 pub struct Supervisor {
-    /// Told of sessions that crashed.
+    /// Told of sessions that the children did not close.
     pub source: Arc<dyn TaskSource>,
     /// Health of the devices.
     pub health: Arc<dyn DeviceHealth>,
@@ -95,10 +99,15 @@ pub struct Supervisor {
 impl Supervisor {
     /// Keeps the children until `draining`, then lets them drain. Answers whether all of them ended by themselves.
     pub async fn run(self, children: Vec<ChildSpec>, draining: CancellationToken) -> bool {
+        self.run_killing_by(tokio::process::Child::start_kill, children, draining).await
+    }
+
+    /// The same with another way to kill a process, so that one that cannot be killed can be had.
+    pub async fn run_killing_by(self, kill: Kill, children: Vec<ChildSpec>, draining: CancellationToken) -> bool {
         let (parts, memory) = (Arc::new(self), Arc::new(HostMemory::new()));
         let keep = |spec: ChildSpec| {
             parts.children.keep(&spec);
-            let keeper = Keeper { parts: parts.clone(), spec, memory: memory.clone(), draining: draining.clone() };
+            let keeper = Keeper { parts: parts.clone(), spec, memory: memory.clone(), draining: draining.clone(), kill };
             tokio::spawn(keeper.keep())
         };
         let kept: Vec<_> = children.into_iter().map(keep).collect();

@@ -31,13 +31,25 @@ pub enum UrlError {
     /// It is within.
     #[error("names {0}, which is not a public address")]
     Address(IpAddr),
+    /// Nothing is let out there.
+    #[error("has the port {got}; webhooks are sent to {}", listed(allowed))]
+    Port {
+        /// Its port.
+        got: u16,
+        /// Those that it may have.
+        allowed: Vec<u16>,
+    },
 }
 
-/// Parses the URL of a webhook.
+fn listed(ports: &[u16]) -> String {
+    ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Parses the URL of a webhook, whose port must be one of `ports`; if there are none, any.
 ///
 /// # Errors
 /// See [`UrlError`].
-pub fn check_url(text: &str, reach: Reach) -> Result<Url, UrlError> {
+pub fn check_url(text: &str, reach: Reach, ports: &[u16]) -> Result<Url, UrlError> {
     let url = Url::parse(text).map_err(|_| UrlError::Unreadable)?;
     let host = url.host_str().filter(|host| !host.is_empty()).ok_or(UrlError::Unreadable)?;
     match (url.scheme(), reach) {
@@ -46,6 +58,11 @@ pub fn check_url(text: &str, reach: Reach) -> Result<Url, UrlError> {
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(UrlError::Credentials);
+    }
+    // Both schemes have one.
+    let got = url.port_or_known_default().unwrap_or_default();
+    if !ports.is_empty() && !ports.contains(&got) {
+        return Err(UrlError::Port { got, allowed: ports.to_vec() });
     }
     // A literal address is not resolved, so it is looked at here.
     let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
@@ -146,8 +163,8 @@ mod tests {
 
     #[test]
     fn urls_that_reach_within_are_refused() {
-        assert!(check_url("https://example.com/hook?x=1", Reach::Public).is_ok());
-        assert!(check_url("http://127.0.0.1:8080/", Reach::Anywhere).is_ok());
+        assert!(check_url("https://example.com/hook?x=1", Reach::Public, &[]).is_ok());
+        assert!(check_url("http://127.0.0.1:8080/", Reach::Anywhere, &[]).is_ok());
         for (url, error) in [
             ("", UrlError::Unreadable),
             ("https://", UrlError::Unreadable),
@@ -159,8 +176,20 @@ mod tests {
             ("https://127.1/", UrlError::Address("127.0.0.1".parse().unwrap())),
             ("https://0x7f000001/", UrlError::Address("127.0.0.1".parse().unwrap())),
         ] {
-            assert_eq!(check_url(url, Reach::Public), Err(error), "{url}");
+            assert_eq!(check_url(url, Reach::Public, &[]), Err(error), "{url}");
         }
+    }
+
+    #[test]
+    fn urls_with_other_ports_than_those_that_are_let_out_are_refused() {
+        let check = |url: &str| check_url(url, Reach::Anywhere, &[443, 8443]).err();
+        for url in ["https://example.com/", "https://example.com:443/", "https://example.com:8443/", "http://example.com:443/"] {
+            assert_eq!(check(url), None, "{url}");
+        }
+        for (url, got) in [("https://example.com:444/", 444), ("http://example.com/", 80)] {
+            assert_eq!(check(url), Some(UrlError::Port { got, allowed: vec![443, 8443] }), "{url}");
+        }
+        assert_eq!(check("http://a/").unwrap().to_string(), "has the port 80; webhooks are sent to 443, 8443");
     }
 
     #[tokio::test]

@@ -41,11 +41,12 @@ pub struct Sender {
     outbox: Arc<dyn Webhooks>,
     client: reqwest::Client,
     reach: Reach,
+    ports: Vec<u16>,
     seal: WebhookSeal,
 }
 
 impl Sender {
-    /// A sender to addresses within `reach`, of secrets that are not encrypted.
+    /// A sender to addresses within `reach`, at any port, of secrets that are not encrypted.
     ///
     /// # Errors
     /// TLS cannot be set up.
@@ -58,7 +59,13 @@ impl Sender {
             .user_agent(concat!("zkinfer/", env!("CARGO_PKG_VERSION")))
             .dns_resolver(Arc::new(reach))
             .build()?;
-        Ok(Self { outbox, client, reach, seal: WebhookSeal::default() })
+        Ok(Self { outbox, client, reach, ports: Vec::new(), seal: WebhookSeal::default() })
+    }
+
+    /// Sends to these ports only; if there are none, to any.
+    #[must_use]
+    pub fn to_ports(self, ports: Vec<u16>) -> Self {
+        Self { ports, ..self }
     }
 
     /// Opens secrets that are encrypted, too.
@@ -128,7 +135,7 @@ impl Sender {
 
     /// Sends once. The reason of a failure holds nothing of what was sent.
     async fn send(&self, delivery: &Delivery) -> Result<(), String> {
-        let url = check_url(&delivery.url, self.reach).map_err(|error| error.to_string())?;
+        let url = check_url(&delivery.url, self.reach, &self.ports).map_err(|error| error.to_string())?;
         let (tenant, webhook) = (&delivery.key.tenant, &delivery.key.webhook);
         let secret = self.seal.open(&delivery.secret, tenant, webhook).map_err(|error| {
             tracing::error!(tenant, webhook, %error, "a webhook cannot be told anything");

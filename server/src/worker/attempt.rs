@@ -11,6 +11,7 @@ use zkinfer_proto::name::ArtifactName;
 use zkinfer_proto::v1;
 
 use super::AfterDeviceLoss;
+use super::again::again;
 use super::cause::failed_attempt;
 use super::material::{Desk, Material};
 use super::reporter::{Reported, Reporter};
@@ -29,7 +30,7 @@ use crate::secret::erased;
 
 /// How long an outcome is tried to be written while the service or the disk does not take it.
 const PERSIST_FOR: Duration = Duration::from_secs(600);
-/// Between attempts to reach a service.
+/// Between attempts to get tasks.
 const RETRY: Duration = Duration::from_secs(1);
 
 const VERIFY: StagePlan = StagePlan { name: "verify", total: 1, cost_ms: 20 };
@@ -47,6 +48,8 @@ pub(super) struct Worker {
     pub(super) has_lost_device: Arc<AtomicBool>,
     pub(super) suspicion: Arc<Suspicion>,
     pub(super) draining: CancellationToken,
+    /// Nobody waits for this worker any more.
+    pub(super) over: CancellationToken,
     pub(super) runtime: tokio::runtime::Handle,
 }
 
@@ -131,7 +134,7 @@ impl Worker {
         let peak_device_bytes = i64::try_from(place.peak_device_bytes).unwrap_or(i64::MAX);
         let is_shared = self.running.is_shared(&lease);
         let usage = Usage { device: place.device, fallback: place.fallback, peak_host_bytes, peak_device_bytes, is_shared, stage_times };
-        let settled = Settling { desk, terms, work: &work, usage, flag: &flag }.settle(outcome, stop_reason);
+        let settled = Settling { desk, terms, work: &work, usage, flag: &flag, over: &self.over }.settle(outcome, stop_reason);
         match settled {
             Ok(()) => {}
             Err(SourceError::Fenced | SourceError::NoSession) => tracing::warn!("another worker has the task; the outcome is dropped"),
@@ -286,6 +289,7 @@ struct Settling<'a> {
     work: &'a Work,
     usage: Usage,
     flag: &'a StopFlag,
+    over: &'a CancellationToken,
 }
 
 impl Settling<'_> {
@@ -334,7 +338,7 @@ impl Settling<'_> {
     /// Stores what came out, and ends the task with it.
     fn hand_in(&self, output: &Output) -> Result<(), SourceError> {
         let outcome = self.store(output)?;
-        self.persist(|| self.desk.source.complete(self.desk.holding, outcome.clone(), self.usage.clone()))
+        self.persist_output(|| self.desk.source.complete(self.desk.holding, outcome.clone(), self.usage.clone()))
     }
 
     /// Stores what came out.
@@ -378,27 +382,28 @@ impl Settling<'_> {
 
     fn write(&self, class: Class, media_type: &str, bytes: &[u8]) -> Result<ArtifactFacts, SourceError> {
         let content = erased(bytes.to_vec());
-        self.persist(|| self.desk.source.write(self.desk.holding, class, media_type, content.clone()))
+        self.persist_output(|| self.desk.source.write(self.desk.holding, class, media_type, content.clone()))
     }
 
-    /// Writes an outcome, again and again while the service is away, or its database busy, or its disk full.
+    /// Writes an output. If the process is to end, it is tried no longer than until the task can be given back.
+    fn persist_output<'a, T>(&self, write: impl Fn() -> SourceFuture<'a, T>) -> Result<T, SourceError> {
+        self.persist_unless(write, |reason| matches!(reason, StopReason::Fenced | StopReason::Release))
+    }
+
+    /// Writes how an attempt ended: what is not told counts as this worker's death.
     fn persist<'a, T>(&self, write: impl Fn() -> SourceFuture<'a, T>) -> Result<T, SourceError> {
+        self.persist_unless(write, |reason| reason == StopReason::Fenced)
+    }
+
+    /// Writes, again and again while the service is away, or its database busy, or its disk full, unless the flag was raised in the meantime for such a reason.
+    fn persist_unless<'a, T>(
+        &self,
+        write: impl Fn() -> SourceFuture<'a, T>,
+        is_given_up: fn(StopReason) -> bool,
+    ) -> Result<T, SourceError> {
         let started = Instant::now();
-        let mut wait = Duration::from_millis(100);
-        loop {
-            let error = match self.desk.runtime.block_on(write()) {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
-            };
-            // A flag that was raised in the meantime: it is given up, or the worker must end.
-            let is_stopped = self.flag.reason().is_some_and(|reason| reason != StopReason::Ended);
-            if !matches!(error, SourceError::Unavailable(_)) || started.elapsed() > PERSIST_FOR || is_stopped {
-                return Err(error);
-            }
-            tracing::warn!(%error, "the outcome cannot be written yet");
-            std::thread::sleep(wait);
-            wait = (wait * 2).min(Duration::from_secs(5));
-        }
+        let is_over = || started.elapsed() > PERSIST_FOR || self.over.is_cancelled() || self.flag.reason().is_some_and(is_given_up);
+        self.desk.runtime.block_on(again(write, is_over))
     }
 }
 

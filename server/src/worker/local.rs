@@ -15,7 +15,7 @@ use crate::engine::{
 use crate::limits::Limits;
 use crate::scheduler::Hub;
 
-/// Longest wait for a task.
+/// Longest wait for a task. Of a call, no more than half of its time: the tasks of one that is ended meanwhile would be nobody's until their lease ends.
 const WAIT: Duration = Duration::from_secs(20);
 /// How often tasks are looked for unasked: a wake-up of another process does not arrive here.
 const POLL: Duration = Duration::from_millis(500);
@@ -65,7 +65,7 @@ impl LocalSource {
     }
 
     async fn wait_for_tasks(&self, session: &str, offer: Offer) -> Result<Vec<Leased>, SourceError> {
-        let end = tokio::time::Instant::now() + WAIT;
+        let end = tokio::time::Instant::now() + WAIT.min(self.limits.unary / 2);
         loop {
             let leased = self.engine.lease(session, offer.clone()).await?;
             if !leased.is_empty() {

@@ -5,6 +5,7 @@
 //! what came out. A panic inside the prover is an outcome like any other. Cancelling, expiring and shutting down raise a flag that the sink passes on.
 //! Signs of life are given by one more thread.
 
+pub(crate) mod again;
 mod attempt;
 mod cause;
 mod heartbeat;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use again::again;
 use attempt::Worker;
 pub(crate) use cause::rejection_reason;
 use heartbeat::Heartbeat;
@@ -41,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::{NewSession, SessionEnd};
 use crate::prover::Prover;
 
-/// The last words to the service are waited for at most so long.
+/// The service is told of the end of a session for at most so long.
 const CLOSE: Duration = Duration::from_secs(5);
 
 /// What a worker does after its device has failed, or computed wrongly.
@@ -80,7 +82,8 @@ pub struct WorkerPool {
     running: Arc<Running>,
     draining: CancellationToken,
     has_lost_device: Arc<AtomicBool>,
-    heartbeat: CancellationToken,
+    // Nobody waits for the workers any more: signs of life end, and so does what cannot be written.
+    over: CancellationToken,
     // Closes when the heartbeat has ended.
     heartbeat_ended: mpsc::Receiver<()>,
     // Every worker holds a sender: the channel closes when the last has ended.
@@ -96,7 +99,7 @@ impl WorkerPool {
         let WorkerParts { source, prover, running, session, device_bytes, after_device_loss, on_session, on_beat } = parts;
         let session = Arc::new(Session::new(session, on_session));
         let host_bytes = crate::process::host_bytes();
-        let (draining, heartbeat) = (CancellationToken::new(), CancellationToken::new());
+        let (draining, over) = (CancellationToken::new(), CancellationToken::new());
         let has_lost_device = Arc::new(AtomicBool::new(false));
         let suspicion = Arc::new(Suspicion::default());
         let (alive, ended) = mpsc::channel(1);
@@ -105,7 +108,7 @@ impl WorkerPool {
             source: source.clone(),
             session: session.clone(),
             running: running.clone(),
-            ended: heartbeat.clone(),
+            ended: over.clone(),
             on_beat,
             _alive: beating,
         };
@@ -123,6 +126,7 @@ impl WorkerPool {
                 has_lost_device: has_lost_device.clone(),
                 suspicion: suspicion.clone(),
                 draining: draining.clone(),
+                over: over.clone(),
                 runtime: tokio::runtime::Handle::current(),
             };
             let alive = alive.clone();
@@ -135,7 +139,7 @@ impl WorkerPool {
                     drop(alive);
                 })?;
         }
-        Ok(Self { source, session, running, draining, has_lost_device, heartbeat, heartbeat_ended, ended })
+        Ok(Self { source, session, running, draining, has_lost_device, over, heartbeat_ended, ended })
     }
 
     /// Waits until all workers have ended by themselves: their device is lost.
@@ -149,7 +153,7 @@ impl WorkerPool {
     }
 
     /// Takes no new task, waits for running ones up to `patience`, then asks them to stop and gives them back to the queue, and waits up to `grace` more.
-    /// Answers whether all workers have ended.
+    /// Answers whether all workers have ended and the session is closed: else some of its tasks may seem to have died with it, until it is closed by somebody.
     pub async fn drain(mut self, patience: Duration, grace: Duration) -> bool {
         self.draining.cancel();
         let mut is_idle = tokio::time::timeout(patience, self.ended.recv()).await.is_ok();
@@ -157,23 +161,29 @@ impl WorkerPool {
             self.running.stop_all(StopReason::Release);
             is_idle = tokio::time::timeout(grace, self.ended.recv()).await.is_ok();
         }
-        self.heartbeat.cancel();
-        if let Some(terms) = self.session.terms() {
-            let closed = tokio::time::timeout(CLOSE.min(grace), self.source.close(&terms.session, SessionEnd::InOrder)).await;
-            if !matches!(closed, Ok(Ok(()) | Err(SourceError::NoSession))) {
-                tracing::warn!(session = terms.session, "the session could not be closed; it ends with its lease");
-            }
-        }
-        // It holds the source, and so what the source holds.
-        let _ = tokio::time::timeout(grace, self.heartbeat_ended.recv()).await;
-        is_idle
+        self.over.cancel();
+        // The heartbeat holds the source, and so what the source holds.
+        let heartbeat_ended = tokio::time::timeout(grace, self.heartbeat_ended.recv());
+        let (is_closed, _) = tokio::join!(close(&*self.source, self.session.terms(), CLOSE.min(grace)), heartbeat_ended);
+        is_idle && is_closed
     }
+}
+
+/// Closes the session, if there is one, within `patience`. Answers whether none is open any more.
+async fn close(source: &dyn TaskSource, terms: Option<Terms>, patience: Duration) -> bool {
+    let Some(Terms { session, .. }) = terms else { return true };
+    let closed = tokio::time::timeout(patience, again(|| source.close(&session, SessionEnd::InOrder), || false)).await;
+    let is_closed = matches!(closed, Ok(Ok(()) | Err(SourceError::NoSession)));
+    if !is_closed {
+        tracing::warn!(session, "the session could not be closed; it ends with its lease");
+    }
+    is_closed
 }
 
 /// Signs of life end with the pool, however it ends: what still runs is taken away, and given to others.
 impl Drop for WorkerPool {
     fn drop(&mut self) {
         self.draining.cancel();
-        self.heartbeat.cancel();
+        self.over.cancel();
     }
 }

@@ -67,6 +67,9 @@ pub(crate) async fn a_receiver_gets_the_signed_end_of_a_job_again_until_it_answe
     let blind = Sender::new(outbox.clone(), Reach::Public).unwrap();
     assert_eq!(blind.send_due().await.unwrap(), 1, "it was tried, and not sent within");
     make_due(&world).await;
+    let elsewhere = Sender::new(outbox.clone(), Reach::Anywhere).unwrap().to_ports(vec![443]);
+    assert_eq!(elsewhere.send_due().await.unwrap(), 1, "nor to another port");
+    make_due(&world).await;
     let sender = Sender::new(outbox, Reach::Anywhere).unwrap();
     let mut ids = Vec::new();
     // An error, a redirection that is not followed, then success.

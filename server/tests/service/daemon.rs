@@ -1,5 +1,6 @@
 //! `zkinferd` as a process: certificates and keys that its own commands make, TLS, and SIGHUP.
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -182,6 +183,40 @@ fn a_log_that_nobody_reads_any_more_ends_nothing() {
     }
     assert!(Command::new("kill").arg(daemon.id().to_string()).status().unwrap().success());
     assert_eq!(daemon.wait().unwrap().code(), Some(0), "it ends in order");
+}
+
+/// Opens a pipe once its reader is there.
+fn opened(pipe: PathBuf) -> std::fs::File {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(std::fs::File::options().write(true).open(pipe)));
+    receiver.recv_timeout(Duration::from_secs(60)).expect("it is read").unwrap()
+}
+
+#[test]
+fn a_signal_to_read_files_again_does_not_end_a_process_that_still_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (pipe, data, cache) = (text("pipe"), text("data"), text("cache"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let worker = ["worker", "--device", "cpu", "--server", "https://127.0.0.1:1", "--cache-dir", &cache, "--tls-ca", &pipe];
+    let serve = ["serve", "--device", "cpu", "--listen", "127.0.0.1:0", "--data-dir", &data, "--limits", &pipe];
+    for (line, child) in [(&serve[..], None), (&worker[..], None), (&worker[..], Some("--child"))] {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_zkinferd"))
+            .args(line)
+            .args(child)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut file = opened(folder.path().join("pipe"));
+        assert!(Command::new("kill").args(["-HUP", &process.id().to_string()]).status().unwrap().success());
+        // Then it ends by itself, because of what it reads.
+        let _ = file.write_all(b"neither limits nor a certificate");
+        drop(file);
+        let status = process.wait().unwrap();
+        assert_eq!(status.code(), Some(1), "{line:?} {child:?}: {status}");
+    }
 }
 
 #[test]

@@ -39,7 +39,7 @@ async fn is_gone(client: &mut Client, name: &str) {
 }
 
 /// Executes a statement on the database of a service, beside it.
-async fn by_hand(folder: &Path, sql: &str) {
+pub(crate) async fn by_hand(folder: &Path, sql: &str) {
     let options = SqliteConnectOptions::new().filename(folder.join("zkinfer.db")).busy_timeout(Duration::from_secs(10));
     let mut connection = options.connect().await.unwrap();
     connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();

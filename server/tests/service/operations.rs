@@ -85,6 +85,23 @@ async fn webhooks_are_made_listed_and_deleted_and_reach_nothing_within() {
     service.stop().await;
 }
 
+#[tokio::test]
+async fn webhooks_at_ports_that_nothing_is_sent_to_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.webhook_ports = vec![443, 8443];
+    let service = Service::start(config).await;
+    let mut hooks = WebhookServiceClient::new(service.client().await.channel);
+    let create = |url: &str| v1::CreateWebhookRequest { url: url.into(), ..Default::default() };
+    for url in ["https://example.com/hook", "https://example.com:8443/hook"] {
+        hooks.create_webhook(create(url)).await.unwrap();
+    }
+    let error = hooks.create_webhook(create("https://example.com:8444/hook")).await.unwrap_err();
+    assert_eq!(fields(&expect_error(&error, Code::InvalidArgument, "INVALID_FIELDS")), ["url"]);
+    drop(hooks);
+    service.stop().await;
+}
+
 /// Whether a file below the folder holds these bytes.
 fn is_on_disk(folder: &Path, bytes: &[u8]) -> bool {
     std::fs::read_dir(folder).unwrap().any(|entry| {

@@ -20,10 +20,13 @@ use zkinfer_server::worker::{Holding, RemoteSource, SourceError, SourceFuture, T
 use crate::harness::{Service, expect_error, fields};
 use crate::workers::{any_port, config_for_workers, end, remote, worker, worker_over};
 
-/// A service that refuses the first outcomes of proofs, as one whose database is damaged, and lets workers rest between writes of progress.
+/// A service that refuses the first outcomes of proofs, as one whose database is damaged, and lets workers rest between writes of progress. It is away
+/// when tasks are given back and sessions closed, the first times.
 struct Refusing {
     inner: RemoteSource,
     n_refusals: AtomicUsize,
+    n_away_at_release: AtomicUsize,
+    n_away_at_close: AtomicUsize,
     /// Between two writes of progress.
     rest: Duration,
     /// The last that was written.
@@ -32,8 +35,27 @@ struct Refusing {
 
 impl Refusing {
     fn new(address: SocketAddr, n_refusals: usize, rest: Duration) -> Arc<Self> {
-        Arc::new(Self { inner: remote(address), n_refusals: AtomicUsize::new(n_refusals), rest, fraction: Mutex::default() })
+        Arc::new(Self { n_refusals: AtomicUsize::new(n_refusals), rest, ..Self::of(address) })
     }
+
+    fn away(address: SocketAddr, n_at_release: usize, n_at_close: usize) -> Arc<Self> {
+        let (n_away_at_release, n_away_at_close) = (AtomicUsize::new(n_at_release), AtomicUsize::new(n_at_close));
+        Arc::new(Self { n_away_at_release, n_away_at_close, ..Self::of(address) })
+    }
+
+    fn of(address: SocketAddr) -> Self {
+        let [n_refusals, n_away_at_release, n_away_at_close] = Default::default();
+        Self { inner: remote(address), n_refusals, n_away_at_release, n_away_at_close, rest: Duration::ZERO, fraction: Mutex::default() }
+    }
+}
+
+/// Whether one was left; then there is one less.
+fn is_taken(left: &AtomicUsize) -> bool {
+    left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1)).is_ok()
+}
+
+fn away<'a>() -> SourceFuture<'a, ()> {
+    async { Err(SourceError::Unavailable("it starts again".into())) }.boxed()
 }
 
 impl TaskSource for Refusing {
@@ -55,8 +77,7 @@ impl TaskSource for Refusing {
     }
     fn complete<'a>(&'a self, holding: Holding<'a>, outcome: Outcome, usage: Usage) -> SourceFuture<'a, ()> {
         let is_proof = matches!(outcome, Outcome::Proved { .. });
-        let left = |n: usize| n.checked_sub(1);
-        if is_proof && self.n_refusals.fetch_update(Ordering::AcqRel, Ordering::Acquire, left).is_ok() {
+        if is_proof && is_taken(&self.n_refusals) {
             return async { Err(SourceError::Refused("a stored document is damaged".into())) }.boxed();
         }
         self.inner.complete(holding, outcome, usage)
@@ -65,10 +86,10 @@ impl TaskSource for Refusing {
         self.inner.fail(holding, failed, usage)
     }
     fn release<'a>(&'a self, holding: Holding<'a>, usage: Usage) -> SourceFuture<'a, ()> {
-        self.inner.release(holding, usage)
+        if is_taken(&self.n_away_at_release) { away() } else { self.inner.release(holding, usage) }
     }
     fn close<'a>(&'a self, session: &'a str, end: SessionEnd) -> SourceFuture<'a, ()> {
-        self.inner.close(session, end)
+        if is_taken(&self.n_away_at_close) { away() } else { self.inner.close(session, end) }
     }
     fn read<'a>(&'a self, holding: Holding<'a>, class: Class, digest: Digest) -> SourceFuture<'a, Bytes> {
         self.inner.read(holding, class, digest)
@@ -94,6 +115,39 @@ async fn a_worker_whose_outcome_is_refused_says_so() {
     assert_eq!(done.state(), v1::job::State::Succeeded, "{:?}", done.failure);
     assert_eq!(done.notes.iter().map(|note| note.outcome.as_str()).collect::<Vec<_>>(), ["STORAGE"]);
     end(worker).await;
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_drains_while_its_service_is_away_for_a_moment_gives_its_task_back_and_no_attempt_is_counted() {
+    // Until the task is given back; or never for that, but until the session is closed.
+    for (n_at_release, n_at_close, is_settled) in [(2, 0, true), (usize::MAX, 1, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut config, address) = config_for_workers(folder.path(), any_port(), Duration::from_secs(60));
+        config.limits.worker_deaths = 1;
+        let service = Service::start(config).await;
+        let first = worker_over(Refusing::away(address, n_at_release, n_at_close), Arc::default());
+        let mut client = service.client().await;
+        let model = client.ready_model("mlp").await.name;
+        let job = client.create_job(&model, "steps=150 ms=20").await.name;
+        client.job_runs(&job).await;
+        assert_eq!(first.drain(Duration::from_millis(50), Duration::from_secs(2)).await, is_settled);
+        let second = worker(address, Arc::default());
+        let done = client.job_end(&job).await;
+        assert_eq!((done.state(), done.progress.unwrap().attempt), (v1::job::State::Succeeded, 1), "{:?}", done.failure);
+        end(second).await;
+        service.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_cannot_be_closed_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, address) = config_for_workers(folder.path(), any_port(), Duration::from_secs(60));
+    let service = Service::start(config).await;
+    let worker = worker_over(Refusing::away(address, 0, usize::MAX), Arc::default());
+    service.client().await.ready_model("mlp").await;
+    assert!(!worker.drain(Duration::from_secs(10), Duration::from_millis(200)).await, "somebody else is to close it");
     service.stop().await;
 }
 

@@ -28,9 +28,20 @@
 {{- if and $v.gateway.backendTLS.caConfigMap (not $v.gateway.backendTLS.hostname) -}}
 {{- fail "gateway.backendTLS.hostname is empty: give a name in the pods' certificate" -}}
 {{- end -}}
+{{- if and $v.networkPolicy.enabled (not $v.networkPolicy.webhooksPorts) (ne 0 (int (dig "webhooks_per_tenant" 16 $v.limits))) -}}
+{{- fail "networkPolicy.webhooksPorts is empty: webhooks would be taken and never told; name ports, or set limits.webhooks_per_tenant to 0" -}}
+{{- end -}}
 {{- if not $v.standalone.enabled -}}
 {{- include "zkinfer.checkCluster" . -}}
 {{- end -}}
+{{- end -}}
+
+{{/* A quantity of Kubernetes. Its whole part, as a number. */}}
+{{- define "zkinfer.wholeQuantity" -}}
+{{- $binary := dict "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "Pi" 1125899906842624 "Ei" 1152921504606846976 -}}
+{{- $decimal := dict "m" 0.001 "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "P" 1000000000000000 "E" 1000000000000000000 -}}
+{{- $number := regexFind "^[0-9.]+" . -}}
+{{- mulf (float64 $number) (get (merge $binary $decimal) (trimPrefix $number .)) | int64 -}}
 {{- end -}}
 
 {{- define "zkinfer.checkCluster" -}}
@@ -43,6 +54,10 @@
 {{- end -}}
 {{- if not (and $v.workers.tls.serverSecret $v.workers.tls.clientSecret) -}}
 {{- fail "workers.tls.serverSecret or workers.tls.clientSecret is empty: workers reach the api over mTLS, see `zkinferd certs`" -}}
+{{- end -}}
+{{- $uploads := dig "upload_disk_bytes" 8589934592 $v.limits | int64 -}}
+{{- if le (include "zkinfer.wholeQuantity" $v.api.uploadsSize | int64) $uploads -}}
+{{- fail (printf "api.uploadsSize is %s: it must be more than limits.upload_disk_bytes, %d bytes, or the node evicts the pod" $v.api.uploadsSize $uploads) -}}
 {{- end -}}
 {{- $names := list -}}
 {{- range $v.workers.pools -}}

@@ -60,11 +60,12 @@ topologySpreadConstraints:
 {{- end -}}
 
 {{/*
-pause (none if left out), drain. Until a pod is killed: more than what a program may take by itself, which is its pause, its drain, and at most 25 seconds
-after that: a device's process 15 seconds until it is killed and the service 10 until it cuts what is left, or the service twice 10; and 5 for the last spans.
+pause (none if left out), drain. Until a pod is killed: more than what a program may take by itself, which is its pause, its drain, and at most 35 seconds
+after that: a device's process 15 seconds until it is killed, 5 until it has ended, 5 until its session is closed, and the service 10 until it cuts what is
+left, or the service twice 10; and 5 for the last spans.
 */}}
 {{- define "zkinfer.grace" -}}
-{{- add (default 0 .pause) .drain 35 -}}
+{{- add (default 0 .pause) .drain 45 -}}
 {{- end -}}
 
 {{/* root, part, drain. Options that all programs have, and those of the user. */}}
@@ -117,6 +118,16 @@ after that: a device's process 15 seconds until it is killed and the service 10 
   value: {{ $value | quote }}
 {{- end }}
 {{- include "zkinfer.encryptionEnvironment" . }}
+{{- end -}}
+
+{{/* root. The ports that policies let webhooks out to, on a new line, if there are policies: of whoever takes webhooks, or sends them. */}}
+{{- define "zkinfer.webhooksEnvironment" -}}
+{{- with .root.Values.networkPolicy }}
+{{- if and .enabled .webhooksPorts }}
+- name: ZKINFER_WEBHOOK_PORTS
+  value: {{ join "," .webhooksPorts | quote }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{/* root. How long jobs are kept, on a new line, if not for good: of whoever keeps time. */}}

@@ -9,7 +9,7 @@ use zkinfer_proto::v1;
 use super::frames::{INITIAL_WINDOW_SIZE, Raw, call};
 use super::{PATIENCE, ROOM, is_served, peak_bytes, peak_from_now};
 use crate::crash::Process;
-use crate::harness::{Service, config, expect_error};
+use crate::harness::{ENDLESS, Service, config, expect_error, job_request};
 
 /// Identifiers of the streams of one connection, as many as it may have.
 fn streams() -> impl Iterator<Item = u32> {
@@ -38,6 +38,35 @@ async fn watchers_that_never_read_hold_up_no_job_and_no_other_watcher() {
     is_served(&mut process.client).await;
     let growth = peak_bytes(process.id()).saturating_sub(before);
     assert!(growth < ROOM, "{growth} bytes more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_watched_and_never_read_takes_its_place_no_longer_than_a_stream_may_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.limits.watchers_per_tenant = 1;
+    config.limits.heartbeat = Duration::from_millis(1);
+    // Long enough for more messages than are kept for a client.
+    config.limits.watch = Duration::from_secs(6);
+    let service = Service::start(config).await;
+    let mut client = service.client().await;
+    let model = client.ready_model("mlp").await.name;
+    let create = v1::BatchCreateJobsRequest { requests: vec![job_request(&model, ENDLESS)], ..Default::default() };
+    let created = client.proofs.batch_create_jobs(create).await.unwrap().into_inner();
+    let watch = v1::WatchBatchRequest { name: created.batch };
+    let mut raw = Raw::connect(service.address, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+    raw.send(&call(1, "/zkinfer.v1.ProofService/WatchBatch", &watch.encode_to_vec())).await.unwrap();
+    assert!(raw.has_answers(1).await);
+    let status = client.proofs.watch_batch(watch.clone()).await.unwrap_err();
+    expect_error(&status, Code::ResourceExhausted, "TOO_MANY_WATCHERS");
+    let free = async {
+        while client.proofs.watch_batch(watch.clone()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, free).await.expect("the place is free again");
+    drop((raw, client));
+    service.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,6 +16,20 @@ fn refused<T: std::fmt::Debug>(answer: Result<T, Status>, field: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_tasks_in_vain_is_answered_within_the_time_of_a_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut config, address) = config_for_workers(folder.path(), any_port(), Duration::from_secs(30));
+    config.limits.unary = Duration::from_secs(3);
+    let service = Service::start(config).await;
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let mut workers = WorkerServiceClient::new(channel);
+    let session = workers.open_session(v1::OpenSessionRequest::default()).await.unwrap().into_inner().session;
+    let ask = v1::LeaseTasksRequest { session, max_tasks: 1, ..Default::default() };
+    assert!(workers.lease_tasks(ask).await.expect("no deadline passes").into_inner().tasks.is_empty());
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tasks_texts_and_results_of_workers_are_taken_up_to_their_numbers_and_sizes() {
     let folder = tempfile::tempdir().unwrap();
     let (mut config, address) = config_for_workers(folder.path(), any_port(), Duration::from_secs(30));

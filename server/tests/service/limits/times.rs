@@ -1,7 +1,7 @@
 //! Times: how long something is waited for, kept, or tried again.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_stream::StreamExt as _;
 use tonic::Code;
@@ -10,6 +10,7 @@ use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
 
 use super::PATIENCE;
+use crate::deletion::by_hand;
 use crate::harness::{Client, ENDLESS, Service, chunks, config, expect_error};
 
 async fn begin(client: &mut Client, bytes: &[u8]) -> String {
@@ -45,15 +46,19 @@ async fn a_wait_is_as_long_as_it_may_be_and_no_call_is_ended_for_it() {
     // Longer than another call may take.
     config.limits.unary = Duration::from_secs(2);
     config.limits.wait = Duration::from_secs(4);
-    config.limits.default_wait = Duration::from_millis(100);
+    config.limits.default_wait = Duration::from_millis(500);
+    let (wait, default_wait) = (config.limits.wait, config.limits.default_wait);
     let service = Service::start(config).await;
     let mut client = service.client().await;
     let model = client.ready_model("mlp").await.name;
     let name = client.create_job(&model, ENDLESS).await.name;
-    for timeout in [Some(prost_types::Duration { seconds: 3600, nanos: 0 }), None] {
+    for (timeout, expected) in [(Some(prost_types::Duration { seconds: 3600, nanos: 0 }), wait..PATIENCE), (None, default_wait..wait)] {
         let request = v1::WaitJobRequest { name: name.clone(), timeout };
+        let asked = Instant::now();
         let answer = tokio::time::timeout(PATIENCE, client.proofs.wait_job(request)).await.expect("is answered");
         assert!(matches!(answer.unwrap().into_inner().state(), State::Queued | State::Running));
+        let waited = asked.elapsed();
+        assert!(expected.contains(&waited), "{timeout:?}: it waited for {waited:?}");
     }
     client.cancel(&name).await;
     service.stop().await;
@@ -82,12 +87,10 @@ async fn a_stream_without_news_gives_signs_of_life() {
 }
 
 /// A service over the data of one that has stopped, as soon as nothing of that one holds them any more.
-async fn start_again(folder: &Path, retention: Duration) -> (Service, Client) {
+async fn start_again(folder: &Path) -> (Service, Client) {
     let started = async {
         loop {
-            let mut config = config(folder);
-            config.limits.retention = retention;
-            let service = Service::start(config).await;
+            let service = Service::start(config(folder)).await;
             let channel = Channel::from_shared(format!("http://{}", service.address)).unwrap().connect_lazy();
             let mut client = Client::over(channel);
             if client.proofs.list_jobs(v1::ListJobsRequest::default()).await.is_ok() {
@@ -119,7 +122,14 @@ async fn request_ids_and_unfinished_uploads_are_kept_for_their_time_and_then_for
     drop(client);
     service.stop().await;
 
-    let (service, mut client) = start_again(folder.path(), config(folder.path()).limits.retention).await;
+    let grow_older = async |hours: i64| {
+        let by_ms = hours * 3_600_000;
+        for table in ["uploads", "idempotency"] {
+            by_hand(folder.path(), &format!("UPDATE {table} SET created_ms = created_ms - {by_ms}")).await;
+        }
+    };
+    grow_older(23).await;
+    let (service, mut client) = start_again(folder.path()).await;
     let status = client.models.create_model(create("second")).await.unwrap_err();
     expect_error(&status, Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED");
     let get = v1::GetUploadRequest { upload };
@@ -128,7 +138,8 @@ async fn request_ids_and_unfinished_uploads_are_kept_for_their_time_and_then_for
     drop(client);
     service.stop().await;
 
-    let (service, mut client) = start_again(folder.path(), Duration::ZERO).await;
+    grow_older(2).await;
+    let (service, mut client) = start_again(folder.path()).await;
     let gone = async {
         while file.exists() || client.artifacts.get_upload(get.clone()).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(20)).await;
