@@ -35,6 +35,7 @@ mod role;
 pub mod scheduler;
 pub mod secret;
 mod serve;
+mod service;
 pub mod supervisor;
 pub mod tls;
 mod together;

@@ -9,6 +9,7 @@ use prost::Message as _;
 use tempfile::TempDir;
 use zkinfer_proto::v1;
 use zkinfer_server::artifacts::Class;
+use zkinfer_server::database::DatabaseError;
 use zkinfer_server::engine::sql::SqlEngine;
 use zkinfer_server::engine::{
     ArtifactFacts, Engine, Lease, Leased, NewBatch, NewJob, NewModel, NewSession, Offer, Outcome, Reaped, RequestKey, StoredEvent, Subject,
@@ -35,6 +36,7 @@ pub(crate) enum Place {
 /// An engine under test. What it lies on goes with it.
 pub(crate) struct World {
     pub(crate) engine: Arc<dyn Engine>,
+    sql: SqlEngine,
     place: Place,
 }
 
@@ -72,14 +74,19 @@ impl Place {
 
     /// Brings it to the newest schema, and opens an engine on it.
     pub(crate) async fn open(self) -> World {
-        let engine = match &self {
-            Self::Sqlite(folder) => SqlEngine::open_sqlite(folder.path(), &limits()).await.unwrap(),
-            Self::Postgres(url) => {
-                SqlEngine::migrate_postgres(url).await.unwrap();
-                SqlEngine::open_postgres(url, 8, &limits()).await.unwrap()
-            }
-        };
-        World { engine: Arc::new(engine), place: self }
+        if let Self::Postgres(url) = &self {
+            SqlEngine::migrate_postgres(url).await.unwrap();
+        }
+        let sql = self.engine().await.unwrap();
+        World { engine: Arc::new(sql.clone()), sql, place: self }
+    }
+
+    /// An engine on it as it is.
+    pub(crate) async fn engine(&self) -> Result<SqlEngine, DatabaseError> {
+        Ok(match self {
+            Self::Sqlite(folder) => SqlEngine::open_sqlite(folder.path(), &limits()).await?,
+            Self::Postgres(url) => SqlEngine::open_postgres(url, 8, &limits()).await?,
+        })
     }
 
     /// Bytes as a literal of the database.
@@ -89,6 +96,19 @@ impl Place {
             Self::Postgres(_) => format!("'\\x{hex}'"),
             Self::Sqlite(_) => format!("x'{hex}'"),
         }
+    }
+
+    /// The number that a query answers.
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
+        let pool = self.by_hand().await;
+        let number = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned())).fetch_one(&pool).await.unwrap();
+        pool.close().await;
+        number
+    }
+
+    async fn by_hand(&self) -> sqlx::AnyPool {
+        sqlx::any::install_default_drivers();
+        sqlx::any::AnyPoolOptions::new().max_connections(1).connect(&self.url()).await.unwrap()
     }
 }
 
@@ -103,19 +123,13 @@ impl World {
 
     /// Another engine on the same database, after this process's sessions are gone.
     pub(crate) async fn restart(self) -> Self {
-        let Self { engine, place } = self;
-        drop(engine);
-        let engine: Arc<dyn Engine> = match &place {
-            Place::Sqlite(folder) => loop {
-                // The pools of the old engine close in the background.
-                match SqlEngine::open_sqlite(folder.path(), &limits()).await {
-                    Ok(engine) => break Arc::new(engine),
-                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-                }
-            },
-            Place::Postgres(url) => Arc::new(SqlEngine::open_postgres(url, 8, &limits()).await.unwrap()),
-        };
-        Self { engine, place }
+        self.close().await.open().await
+    }
+
+    /// Ends the engine; answers what it lay on.
+    pub(crate) async fn close(self) -> Place {
+        self.sql.close().await;
+        self.place
     }
 
     /// Where PostgreSQL has it; none for SQLite.
@@ -128,7 +142,7 @@ impl World {
 
     /// Runs statements by hand, as an operator would.
     pub(crate) async fn execute(&self, sql: &str) {
-        let pool = self.by_hand().await;
+        let pool = self.place.by_hand().await;
         sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).execute(&pool).await.unwrap();
         pool.close().await;
     }
@@ -154,15 +168,7 @@ impl World {
 
     /// The number that a query answers.
     pub(crate) async fn number(&self, sql: &str) -> i64 {
-        let pool = self.by_hand().await;
-        let number = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned())).fetch_one(&pool).await.unwrap();
-        pool.close().await;
-        number
-    }
-
-    async fn by_hand(&self) -> sqlx::AnyPool {
-        sqlx::any::install_default_drivers();
-        sqlx::any::AnyPoolOptions::new().max_connections(1).connect(&self.place.url()).await.unwrap()
+        self.place.number(sql).await
     }
 
     /// Bytes as a literal of the database.

@@ -196,6 +196,15 @@ impl SqlEngine {
         }
     }
 
+    /// Gives an embedded database back, whoever still has a clone: what was being written is on disk, its folder is free, and whoever asks it later is told
+    /// [`EngineError::Busy`]. PostgreSQL is not this process's alone, and needs no end.
+    pub async fn close(&self) {
+        if let Writers::Group(group) = &self.writers {
+            group.close().await;
+            self.readers.close().await;
+        }
+    }
+
     async fn begin(&self) -> Result<Writing, EngineError> {
         self.begin_with(Waits::Long).await
     }
