@@ -30,6 +30,7 @@ pub mod observe;
 pub mod placement;
 pub mod process;
 pub mod prover;
+pub mod record_seal;
 mod reload;
 mod role;
 pub mod scheduler;

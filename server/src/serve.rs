@@ -34,7 +34,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where artifacts are kept.
     pub artifacts: ArtifactPlace,
-    /// What artifacts are encrypted with there, and secrets of webhooks in the database; `None`: they are not.
+    /// What artifacts are encrypted with there, and in the database the salts and seeds of models and jobs and the secrets of webhooks; `None`: they are not.
     pub artifact_keys: Option<ArtifactKeys>,
     /// Who may call.
     pub authentication: Authentication,

@@ -18,11 +18,12 @@ use crate::engine::{Engine, NewSession, TaskEngine};
 use crate::grpc::{App, ByteBudget, CreateRate, Places};
 use crate::observe::{Health, HttpPort, Metrics, Observed, Side};
 use crate::prover::{BackendInfo, Prover};
+use crate::record_seal::RecordSeal;
 use crate::role::Role;
 use crate::scheduler::{CpuPool, Hub, Scheduler};
 use crate::serve::{Config, ServeError};
 use crate::supervisor::Supervised;
-use crate::webhooks::{Sender, WebhookSeal};
+use crate::webhooks::Sender;
 use crate::worker::{AfterDeviceLoss, LocalSource, Running, WorkerParts, WorkerPool};
 
 /// The database is waited for so long at the end.
@@ -83,7 +84,8 @@ impl Service {
         }
         let children = config.children.as_ref().map(|supervised| supervised.children().clone());
         let metrics = Arc::new(Metrics::of_service(prover.clone(), children.clone()));
-        let database = config.database.open(&config.data_dir, limits).await?;
+        let seal = RecordSeal::new(config.artifact_keys.clone());
+        let database = config.database.open(&config.data_dir, limits).await?.sealing(seal.clone());
         let engine = Arc::new(Observed::new(database.clone(), metrics.clone()));
         let artifacts_dir = config.data_dir.join("artifacts");
         let bytes = ArtifactBytes::open(&config.artifacts, config.artifact_keys.as_ref(), &artifacts_dir).await?;
@@ -106,12 +108,11 @@ impl Service {
         let (leaving, draining) = (CancellationToken::new(), CancellationToken::new());
         let (closing, cutting) = (CancellationToken::new(), CancellationToken::new());
         forward_notices(&*engine, hub.clone(), closing.clone());
-        let webhook_seal = WebhookSeal::new(config.artifact_keys.clone());
         let mut keepers = tokio::task::JoinSet::new();
         keepers.spawn(uploads.clone().keep_swept(limits.upload_file, draining.clone()));
         if config.role.keeps_time() {
             keepers.spawn(keeper.run(draining.clone()));
-            let sender = Sender::new(engine.clone(), config.reach).map_err(ServeError::Webhooks)?.opening(webhook_seal.clone());
+            let sender = Sender::new(engine.clone(), config.reach).map_err(ServeError::Webhooks)?.opening(seal.clone());
             keepers.spawn(sender.run(draining.clone()));
         }
         let watched: Weak<dyn Engine> = Arc::downgrade(&(engine.clone() as Arc<dyn Engine>));
@@ -121,7 +122,7 @@ impl Service {
             webhooks: engine.clone(),
             operations: engine.clone(),
             reach: config.reach,
-            webhook_seal,
+            seal,
             engine,
             uploads,
             prover,

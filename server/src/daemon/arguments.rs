@@ -65,7 +65,8 @@ pub(super) struct ServeArguments {
     /// in the environment; default: `artifacts` in the data directory.
     #[arg(long, env = "ZKINFER_ARTIFACTS", value_name = "URL")]
     pub(super) artifacts: Option<ArtifactUrl>,
-    /// Encrypts artifacts, and secrets of webhooks, with the first key of this file; all of its keys decrypt. A key is a line of 32 random bytes in hexadecimal or base64.
+    /// Encrypts artifacts, and in the database salts and seeds of jobs and models and secrets of webhooks, with the first key of this file; all of its keys
+    /// decrypt. A key is a line of 32 random bytes in hexadecimal or base64.
     #[arg(long, env = "ZKINFER_ARTIFACT_KEY", value_name = "FILE")]
     pub(super) artifact_key: Option<PathBuf>,
     /// Circuits and committed weights that can be rebuilt; default: `cache` in the data directory.

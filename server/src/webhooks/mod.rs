@@ -6,7 +6,6 @@
 
 mod address;
 mod body;
-mod seal;
 mod signature;
 
 use std::sync::Arc;
@@ -17,10 +16,10 @@ use futures::{FutureExt as _, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 
 pub use address::{Reach, UrlError, check_url};
-pub use seal::{Unsealed, WebhookSeal};
 pub use signature::{SecretText, sign};
 
 use crate::engine::{Delivery, EngineError, Postponed, Webhooks, now_ms};
+use crate::record_seal::{RecordSeal, SecretKind, SecretPlace};
 
 /// Deliveries on their way, each to another webhook.
 const AT_ONCE: u32 = 128;
@@ -41,7 +40,7 @@ pub struct Sender {
     outbox: Arc<dyn Webhooks>,
     client: reqwest::Client,
     reach: Reach,
-    seal: WebhookSeal,
+    seal: RecordSeal,
 }
 
 impl Sender {
@@ -58,12 +57,12 @@ impl Sender {
             .user_agent(concat!("zkinfer/", env!("CARGO_PKG_VERSION")))
             .dns_resolver(Arc::new(reach))
             .build()?;
-        Ok(Self { outbox, client, reach, seal: WebhookSeal::default() })
+        Ok(Self { outbox, client, reach, seal: RecordSeal::default() })
     }
 
     /// Opens secrets that are encrypted, too.
     #[must_use]
-    pub fn opening(self, seal: WebhookSeal) -> Self {
+    pub fn opening(self, seal: RecordSeal) -> Self {
         Self { seal, ..self }
     }
 
@@ -130,7 +129,8 @@ impl Sender {
     async fn send(&self, delivery: &Delivery) -> Result<(), String> {
         let url = check_url(&delivery.url, self.reach).map_err(|error| error.to_string())?;
         let (tenant, webhook) = (&delivery.key.tenant, &delivery.key.webhook);
-        let secret = self.seal.open(&delivery.secret, tenant, webhook).map_err(|error| {
+        let place = SecretPlace { kind: SecretKind::Webhook, tenant, id: webhook };
+        let secret = self.seal.open(&delivery.secret, place).map_err(|error| {
             tracing::error!(tenant, webhook, %error, "a webhook cannot be told anything");
             error.to_string()
         })?;

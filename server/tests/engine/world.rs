@@ -1,14 +1,16 @@
 //! An engine with helpers that admit subjects and act as workers.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::sync::{Arc, OnceLock};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use prost::Message as _;
 use tempfile::TempDir;
 use zkinfer_proto::v1;
-use zkinfer_server::artifacts::Class;
+use zkinfer_server::artifacts::{ArtifactKeys, Class};
 use zkinfer_server::database::DatabaseError;
 use zkinfer_server::engine::sql::SqlEngine;
 use zkinfer_server::engine::{
@@ -16,7 +18,9 @@ use zkinfer_server::engine::{
     SubjectKind, Usage, graph, now_ms,
 };
 use zkinfer_server::limits::Limits;
+use zkinfer_server::record_seal::RecordSeal;
 
+use crate::log::Log;
 use crate::postgres::Postgres;
 
 /// Long enough that no lease ends unless a test waits for it.
@@ -74,10 +78,15 @@ impl Place {
 
     /// Brings it to the newest schema, and opens an engine on it.
     pub(crate) async fn open(self) -> World {
+        self.open_with(RecordSeal::default()).await
+    }
+
+    /// The same, with secrets that are encrypted.
+    pub(crate) async fn open_with(self, seal: RecordSeal) -> World {
         if let Self::Postgres(url) = &self {
             SqlEngine::migrate_postgres(url).await.unwrap();
         }
-        let sql = self.engine().await.unwrap();
+        let sql = self.engine().await.unwrap().sealing(seal);
         World { engine: Arc::new(sql.clone()), sql, place: self }
     }
 
@@ -147,7 +156,7 @@ impl World {
         pool.close().await;
     }
 
-    /// Whether somebody who reads the database's files, or its rows in a dump, finds these bytes among its webhooks.
+    /// Whether somebody who reads the database's files, or its rows in a dump, finds these bytes among its webhooks, models and jobs.
     pub(crate) async fn tells(&self, bytes: &[u8]) -> bool {
         match &self.place {
             Place::Sqlite(folder) => std::fs::read_dir(folder.path()).unwrap().any(|file| {
@@ -156,7 +165,8 @@ impl World {
             }),
             Place::Postgres(_) => {
                 let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-                self.count(&format!("webhooks w WHERE CAST(w AS TEXT) LIKE '%{hex}%'")).await > 0
+                let rows = |table: &str| format!("(SELECT count(*) FROM {table} r WHERE CAST(r AS TEXT) LIKE '%{hex}%')");
+                self.number(&format!("SELECT {}", ["webhooks", "models", "jobs"].map(rows).join(" + "))).await > 0
             }
         }
     }
@@ -262,6 +272,28 @@ impl World {
         }
         events
     }
+}
+
+/// What all tests of this process log, from the first that asks on.
+pub(crate) fn log() -> &'static Log {
+    static LOG: LazyLock<Log> = LazyLock::new(|| {
+        let log = Log::default();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).finish();
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+        log
+    });
+    &LOG
+}
+
+/// Keys of artifacts, as an operator makes them; the first encrypts.
+pub(crate) fn seal(keys: &[&str]) -> RecordSeal {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys");
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path).unwrap();
+    for key in keys {
+        writeln!(file, "{}", blake3::hash(key.as_bytes()).to_hex()).unwrap();
+    }
+    RecordSeal::new(Some(ArtifactKeys::read(&path).unwrap()))
 }
 
 pub(crate) fn offer() -> Offer {

@@ -50,6 +50,7 @@ use super::verdict::budgets;
 use super::{EngineError, Notice, Subject, SubjectKind, now_ms};
 use crate::limits::Limits;
 use crate::placement::retry::Budgets;
+use crate::record_seal::RecordSeal;
 use desk::Desk;
 use group::{Group, Member};
 use joint::Newcomers;
@@ -134,6 +135,7 @@ pub struct SqlEngine {
     model_artifacts: Arc<ModelArtifacts>,
     desk: Arc<Desk>,
     newcomers: Arc<Newcomers>,
+    seal: RecordSeal,
     /// Of the connections.
     runtime: Handle,
 }
@@ -191,9 +193,16 @@ impl SqlEngine {
             model_artifacts: Arc::default(),
             desk: Arc::new(Desk::new()),
             newcomers: Arc::new(Newcomers::new()),
+            seal: RecordSeal::default(),
             runtime: Handle::current(),
             notices,
         }
+    }
+
+    /// Encrypts the salts and seeds of models and jobs, and opens those that are.
+    #[must_use]
+    pub fn sealing(self, seal: RecordSeal) -> Self {
+        Self { seal, ..self }
     }
 
     /// Gives an embedded database back, whoever still has a clone: what was being written is on disk, its folder is free, and whoever asks it later is told
