@@ -45,7 +45,8 @@ pub(super) enum Command {
     /// Lists accelerators and the CPU's vector levels, and says which backend would compute and why. Exit codes: 0 all right, 1 a device or level
     /// failed its self-test.
     Devices(DevicesArguments),
-    /// Brings a PostgreSQL database to this version's schema. Once at a time: a second call waits for the first.
+    /// Brings a PostgreSQL database to this version's schema, and leaves a newer one alone: exit code 1 if that does not work with this version. Once at a
+    /// time: a second call waits for the first.
     Migrate(MigrateArguments),
     /// Asks a running process over its side port whether it is ready. Exit codes: 0 it is, 1 it is not, or there is no answer.
     Health(HealthArguments),

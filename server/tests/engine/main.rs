@@ -24,6 +24,7 @@ mod overview;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod remake;
+mod rolling;
 mod secrets;
 mod settling;
 mod sharing;
@@ -154,5 +155,8 @@ conformance! {
     hooks::secrets_lie_encrypted_and_those_from_before_stay_readable,
     secrets::salts_and_seeds_lie_encrypted_and_workers_are_told_them,
     secrets::a_job_whose_key_is_not_there_waits_for_it_and_holds_up_no_other,
+    rolling::each_migration_says_which_programs_work_with_it,
+    rolling::a_program_goes_on_and_starts_again_on_a_wider_schema,
+    rolling::a_program_refuses_a_schema_that_is_not_for_it_and_says_what_to_do,
     chaos::crashing_workers_lose_and_double_nothing,
 }

@@ -141,6 +141,11 @@ impl World {
         self.place
     }
 
+    /// What the engine lies on.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// Where PostgreSQL has it; none for SQLite.
     pub(crate) fn url(&self) -> Option<&str> {
         match &self.place {

@@ -6,6 +6,7 @@
 
 mod admission;
 mod artifact_records;
+mod compatibility;
 mod deletion;
 mod desk;
 mod expiry;
@@ -51,6 +52,7 @@ use super::{EngineError, Notice, Subject, SubjectKind, now_ms};
 use crate::limits::Limits;
 use crate::placement::retry::Budgets;
 use crate::record_seal::RecordSeal;
+pub use compatibility::{Incompatible, Schema};
 use desk::Desk;
 use group::{Group, Member};
 use joint::Newcomers;
