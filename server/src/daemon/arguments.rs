@@ -45,7 +45,8 @@ pub(super) enum Command {
     /// Lists accelerators and the CPU's vector levels, and says which backend would compute and why. Exit codes: 0 all right, 1 a device or level
     /// failed its self-test.
     Devices(DevicesArguments),
-    /// Brings a PostgreSQL database to this version's schema. Once at a time: a second call waits for the first.
+    /// Brings a PostgreSQL database to this version's schema, and leaves a newer one alone: exit code 1 if that does not work with this version. Once at a
+    /// time: a second call waits for the first.
     Migrate(MigrateArguments),
     /// Asks a running process over its side port whether it is ready. Exit codes: 0 it is, 1 it is not, or there is no answer.
     Health(HealthArguments),
@@ -65,7 +66,8 @@ pub(super) struct ServeArguments {
     /// in the environment; default: `artifacts` in the data directory.
     #[arg(long, env = "ZKINFER_ARTIFACTS", value_name = "URL")]
     pub(super) artifacts: Option<ArtifactUrl>,
-    /// Encrypts artifacts, and secrets of webhooks, with the first key of this file; all of its keys decrypt. A key is a line of 32 random bytes in hexadecimal or base64.
+    /// Encrypts artifacts, and in the database salts and seeds of jobs and models and secrets of webhooks, with the first key of this file; all of its keys
+    /// decrypt. A key is a line of 32 random bytes in hexadecimal or base64.
     #[arg(long, env = "ZKINFER_ARTIFACT_KEY", value_name = "FILE")]
     pub(super) artifact_key: Option<PathBuf>,
     /// Circuits and committed weights that can be rebuilt; default: `cache` in the data directory.

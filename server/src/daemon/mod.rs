@@ -49,8 +49,8 @@ fn print(text: &str) -> anyhow::Result<ExitCode> {
 
 fn migrate(arguments: &MigrateArguments) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    let version = runtime.block_on(SqlEngine::migrate_postgres(arguments.database.expose_secret()))?;
-    print(&format!("the schema is at version {version}"))
+    let schema = runtime.block_on(SqlEngine::migrate_postgres(arguments.database.expose_secret()))?;
+    print(&schema.to_string())
 }
 
 fn limits() -> anyhow::Result<ExitCode> {

@@ -100,6 +100,9 @@ pub enum EngineError {
     /// A stored document cannot be decoded.
     #[error("a stored document is damaged")]
     Damaged(#[source] prost::DecodeError),
+    /// The operating system gives no random bytes.
+    #[error("no random bytes: {0}")]
+    NoRandom(getrandom::Error),
     /// Anything else of the database.
     #[error("the database failed")]
     Database(#[source] sqlx::Error),
@@ -347,7 +350,7 @@ pub struct NewWebhook {
     pub id: String,
     /// Where to send.
     pub url: String,
-    /// Key of the signatures, as it is stored: see [`WebhookSeal`](crate::webhooks::WebhookSeal).
+    /// Key of the signatures, as it is stored: see [`RecordSeal`](crate::record_seal::RecordSeal).
     pub secret: Zeroizing<Vec<u8>>,
 }
 

@@ -18,9 +18,10 @@ use crate::auth::Principal;
 use crate::engine::{ArtifactFacts, Operations, Resources, Webhooks};
 use crate::limits::Limits;
 use crate::prover::Prover;
+use crate::record_seal::RecordSeal;
 use crate::scheduler::{CpuPool, Hub};
 use crate::supervisor::Children;
-use crate::webhooks::{Reach, WebhookSeal};
+use crate::webhooks::Reach;
 use crate::worker::Running;
 
 /// The service, as handlers see it. Internal artifacts and the queue are out of reach.
@@ -31,7 +32,7 @@ pub(crate) struct App {
     /// Where webhooks may be sent.
     pub(crate) reach: Reach,
     pub(crate) webhook_ports: Vec<u16>,
-    pub(crate) webhook_seal: WebhookSeal,
+    pub(crate) seal: RecordSeal,
     pub(crate) artifacts: PublicArtifacts,
     pub(crate) uploads: Uploads,
     pub(crate) prover: Arc<dyn Prover>,

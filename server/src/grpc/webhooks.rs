@@ -11,6 +11,7 @@ use super::caller::{App, Caller};
 use super::error::ApiError;
 use super::fields::Fields;
 use crate::engine::NewWebhook;
+use crate::record_seal::{SecretKind, SecretPlace};
 use crate::secret::Secret;
 use crate::webhooks::{SecretText, check_url};
 
@@ -63,7 +64,8 @@ async fn create(app: &App, caller: Caller, message: v1::CreateWebhookRequest) ->
     let secret = Secret::random().map_err(no_random)?;
     let name = WebhookName { tenant: caller.tenant, webhook_id: uuid::Uuid::now_v7().to_string() };
     let parent = format!("tenants/{}", name.tenant);
-    let stored = app.webhook_seal.seal(&secret, &name.tenant, &name.webhook_id).map_err(no_random)?;
+    let place = SecretPlace { kind: SecretKind::Webhook, tenant: &name.tenant, id: &name.webhook_id };
+    let stored = app.seal.seal(&secret, place).map_err(no_random)?;
     let new = NewWebhook { tenant: name.tenant, id: name.webhook_id, url: message.url, secret: stored };
     let created = app.webhooks.create_webhook(new, app.limits.webhooks_per_tenant).await;
     let webhook = created.map_err(|error| ApiError::engine(error, "webhook", &parent))?;

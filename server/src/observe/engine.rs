@@ -179,6 +179,7 @@ fn database_fault(error: &EngineError) -> Option<&'static str> {
         | EngineError::Fenced
         | EngineError::OtherOutcome { .. }
         | EngineError::Text(_)
+        | EngineError::NoRandom(_)
         | EngineError::NoSession => None,
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 pub use cpu_pool::{CpuPool, CpuPoolError};
 pub use hub::{Hub, Subscription};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::artifacts::{Collector, Uploads};
@@ -45,13 +46,19 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// Keeps time until `draining`.
+    /// Keeps time until `draining`; answers when all that it started has ended.
     pub async fn run(self, draining: CancellationToken) {
         // Beside the rest: a slow store must not keep deadlines waiting.
-        tokio::spawn(garbage::collect(self.collector.clone(), draining.clone()));
+        let mut beside = JoinSet::new();
+        beside.spawn(garbage::collect(self.collector.clone(), draining.clone()));
         if let Some(age) = self.job_retention {
-            tokio::spawn(deletion::delete_old_jobs(self.engine.clone(), age, draining.clone()));
+            beside.spawn(deletion::delete_old_jobs(self.engine.clone(), age, draining.clone()));
         }
+        self.keep_time(draining).await;
+        while beside.join_next().await.is_some() {}
+    }
+
+    async fn keep_time(&self, draining: CancellationToken) {
         // Far below half a lease, which would be taken for an outage.
         let reap_every = REAP_EVERY.min(self.limits.lease / 6);
         let (mut last_reap, mut last_forget): (Option<Instant>, Option<Instant>) = (None, None);

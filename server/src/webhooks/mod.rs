@@ -6,7 +6,6 @@
 
 mod address;
 mod body;
-mod seal;
 mod signature;
 
 use std::sync::Arc;
@@ -17,10 +16,10 @@ use futures::{FutureExt as _, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 
 pub use address::{Reach, UrlError, check_url};
-pub use seal::{Unsealed, WebhookSeal};
 pub use signature::{SecretText, sign};
 
 use crate::engine::{Delivery, EngineError, Postponed, Webhooks, now_ms};
+use crate::record_seal::{RecordSeal, SecretKind, SecretPlace};
 
 /// Deliveries on their way, each to another webhook.
 const AT_ONCE: u32 = 128;
@@ -42,7 +41,7 @@ pub struct Sender {
     client: reqwest::Client,
     reach: Reach,
     ports: Vec<u16>,
-    seal: WebhookSeal,
+    seal: RecordSeal,
 }
 
 impl Sender {
@@ -59,7 +58,7 @@ impl Sender {
             .user_agent(concat!("zkinfer/", env!("CARGO_PKG_VERSION")))
             .dns_resolver(Arc::new(reach))
             .build()?;
-        Ok(Self { outbox, client, reach, ports: Vec::new(), seal: WebhookSeal::default() })
+        Ok(Self { outbox, client, reach, ports: Vec::new(), seal: RecordSeal::default() })
     }
 
     /// Sends to these ports only; if there are none, to any.
@@ -70,7 +69,7 @@ impl Sender {
 
     /// Opens secrets that are encrypted, too.
     #[must_use]
-    pub fn opening(self, seal: WebhookSeal) -> Self {
+    pub fn opening(self, seal: RecordSeal) -> Self {
         Self { seal, ..self }
     }
 
@@ -137,7 +136,8 @@ impl Sender {
     async fn send(&self, delivery: &Delivery) -> Result<(), String> {
         let url = check_url(&delivery.url, self.reach, &self.ports).map_err(|error| error.to_string())?;
         let (tenant, webhook) = (&delivery.key.tenant, &delivery.key.webhook);
-        let secret = self.seal.open(&delivery.secret, tenant, webhook).map_err(|error| {
+        let place = SecretPlace { kind: SecretKind::Webhook, tenant, id: webhook };
+        let secret = self.seal.open(&delivery.secret, place).map_err(|error| {
             tracing::error!(tenant, webhook, %error, "a webhook cannot be told anything");
             error.to_string()
         })?;

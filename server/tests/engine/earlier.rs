@@ -1,7 +1,9 @@
-//! Rows as the services of earlier versions had written them: models, ready and to be registered, and jobs of every kind, at rest and in flight.
+//! Databases of other versions. Rows as the services of earlier ones had written them: models, ready and to be registered, and jobs of every kind, at rest
+//! and in flight. The schema as later ones leave it.
 
 use prost::Message as _;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqlSafeStr as _, SqliteConnection};
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
 use zkinfer_server::artifacts::Class;
@@ -9,8 +11,8 @@ use zkinfer_server::engine::{UploadFacts, now_ms, timestamp};
 
 use crate::world::{LEASE, Place, artifact, diamond, key};
 
-static SQLITE: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/sqlite");
-static POSTGRES: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/postgres");
+static SQLITE: Migrator = sqlx::migrate!("./migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("./migrations/postgres");
 
 /// The worker that held tasks when the service stopped.
 pub(crate) const OLD_SESSION: &str = "0190c7a2-0000-7000-8000-00000000000a";
@@ -48,10 +50,24 @@ pub(crate) fn versions(place: &Place) -> Vec<i64> {
     migrator(place).iter().map(|migration| migration.version).collect()
 }
 
-fn migrator(place: &Place) -> &'static sqlx::migrate::Migrator {
+fn migrator(place: &Place) -> &'static Migrator {
     match place {
         Place::Sqlite(_) => &SQLITE,
         Place::Postgres(_) => &POSTGRES,
+    }
+}
+
+/// What the program of a later version does, whose migrations after those of this one are these.
+pub(crate) async fn upgrade(place: &Place, added: &[String]) {
+    let known = migrator(place).iter().cloned().collect::<Vec<_>>();
+    let last = known.iter().map(|migration| migration.version).max().unwrap();
+    let added = (last + 1..).zip(added).map(|(version, sql)| {
+        Migration::new(version, "later".into(), MigrationType::Simple, AssertSqlSafe(sql.clone()).into_sql_str(), false)
+    });
+    let later = Migrator::with_migrations(known.into_iter().chain(added).collect());
+    match place {
+        Place::Sqlite(_) => later.run(&mut SqliteConnection::connect(&place.url()).await.unwrap()).await.unwrap(),
+        Place::Postgres(_) => later.run(&mut PgConnection::connect(&place.url()).await.unwrap()).await.unwrap(),
     }
 }
 

@@ -1,19 +1,16 @@
 //! What a receiver of webhooks sees.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use zkinfer_server::artifacts::ArtifactKeys;
 use zkinfer_server::engine::{Engine, NewWebhook, Webhooks};
-use zkinfer_server::webhooks::{Reach, Sender, WebhookSeal, sign};
+use zkinfer_server::record_seal::{SecretKind, SecretPlace};
+use zkinfer_server::webhooks::{Reach, Sender, sign};
 
-use crate::world::{World, finish, whole};
+use crate::world::{World, finish, seal, whole};
 
 /// Takes one call, answers it with `status`; gives its head and its body.
 async fn receive(listener: &TcpListener, status: &str) -> (String, String) {
@@ -135,21 +132,12 @@ pub(crate) async fn one_failure_counts_for_all_that_a_webhook_was_to_hear(world:
     assert_eq!(sender.send_due().await.unwrap(), 0, "about a day: all of it is given up");
 }
 
-/// Keys of artifacts, as an operator makes them.
-fn artifact_keys() -> ArtifactKeys {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("keys");
-    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path).unwrap();
-    writeln!(file, "{}", blake3::hash(b"a key of artifacts").to_hex()).unwrap();
-    ArtifactKeys::read(&path).unwrap()
-}
-
 pub(crate) async fn secrets_lie_encrypted_and_those_from_before_stay_readable(world: World) {
-    let seal = WebhookSeal::new(Some(artifact_keys()));
+    let seal = seal(&["a key of artifacts"]);
     let [before, now] = ["made without keys", "made with keys"].map(|text| *blake3::hash(text.as_bytes()).as_bytes());
     world.ready_model("acme", "net", whole()).await;
     let (old, new) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
-    let stored = seal.seal(&now.into(), "acme", "new").unwrap();
+    let stored = seal.seal(&now.into(), SecretPlace { kind: SecretKind::Webhook, tenant: "acme", id: "new" }).unwrap();
     for (id, listener, secret) in [("old", &old, before.to_vec().into()), ("new", &new, stored)] {
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
         world.engine.create_webhook(NewWebhook { tenant: "acme".into(), id: id.into(), url, secret }, 16).await.unwrap();

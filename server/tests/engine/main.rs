@@ -15,6 +15,8 @@ mod joint;
 mod leases;
 mod lifecycle;
 mod locks;
+#[path = "../support/log.rs"]
+mod log;
 mod memory;
 mod migration;
 mod order;
@@ -23,6 +25,8 @@ mod overview;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod remake;
+mod rolling;
+mod secrets;
 mod settling;
 mod sharing;
 mod stops;
@@ -157,5 +161,10 @@ conformance! {
     hooks::a_receiver_that_never_answers_delays_nobody_else,
     hooks::one_failure_counts_for_all_that_a_webhook_was_to_hear,
     hooks::secrets_lie_encrypted_and_those_from_before_stay_readable,
+    secrets::salts_and_seeds_lie_encrypted_and_workers_are_told_them,
+    secrets::a_job_whose_key_is_not_there_waits_for_it_and_holds_up_no_other,
+    rolling::each_migration_says_which_programs_work_with_it,
+    rolling::a_program_goes_on_and_starts_again_on_a_wider_schema,
+    rolling::a_program_refuses_a_schema_that_is_not_for_it_and_says_what_to_do,
     chaos::crashing_workers_lose_and_double_nothing,
 }

@@ -1,21 +1,26 @@
 //! An engine with helpers that admit subjects and act as workers.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::sync::{Arc, OnceLock};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use prost::Message as _;
 use tempfile::TempDir;
 use zkinfer_proto::v1;
-use zkinfer_server::artifacts::Class;
+use zkinfer_server::artifacts::{ArtifactKeys, Class};
+use zkinfer_server::database::DatabaseError;
 use zkinfer_server::engine::sql::SqlEngine;
 use zkinfer_server::engine::{
     ArtifactFacts, Engine, Lease, Leased, NewBatch, NewJob, NewModel, NewSession, Offer, Outcome, Reaped, RequestKey, SessionEnd,
     StoredEvent, Subject, SubjectKind, Usage, graph, now_ms,
 };
 use zkinfer_server::limits::Limits;
+use zkinfer_server::record_seal::RecordSeal;
 
+use crate::log::Log;
 use crate::postgres::Postgres;
 
 /// Long enough that no lease ends unless a test waits for it.
@@ -35,6 +40,7 @@ pub(crate) enum Place {
 /// An engine under test. What it lies on goes with it.
 pub(crate) struct World {
     pub(crate) engine: Arc<dyn Engine>,
+    sql: SqlEngine,
     place: Place,
 }
 
@@ -72,14 +78,24 @@ impl Place {
 
     /// Brings it to the newest schema, and opens an engine on it.
     pub(crate) async fn open(self) -> World {
-        let engine = match &self {
-            Self::Sqlite(folder) => SqlEngine::open_sqlite(folder.path(), &limits()).await.unwrap(),
-            Self::Postgres(url) => {
-                SqlEngine::migrate_postgres(url).await.unwrap();
-                SqlEngine::open_postgres(url, 8, &limits()).await.unwrap()
-            }
-        };
-        World { engine: Arc::new(engine), place: self }
+        self.open_with(RecordSeal::default()).await
+    }
+
+    /// The same, with secrets that are encrypted.
+    pub(crate) async fn open_with(self, seal: RecordSeal) -> World {
+        if let Self::Postgres(url) = &self {
+            SqlEngine::migrate_postgres(url).await.unwrap();
+        }
+        let sql = self.engine().await.unwrap().sealing(seal);
+        World { engine: Arc::new(sql.clone()), sql, place: self }
+    }
+
+    /// An engine on it as it is.
+    pub(crate) async fn engine(&self) -> Result<SqlEngine, DatabaseError> {
+        Ok(match self {
+            Self::Sqlite(folder) => SqlEngine::open_sqlite(folder.path(), &limits()).await?,
+            Self::Postgres(url) => SqlEngine::open_postgres(url, 8, &limits()).await?,
+        })
     }
 
     /// Bytes as a literal of the database.
@@ -89,6 +105,19 @@ impl Place {
             Self::Postgres(_) => format!("'\\x{hex}'"),
             Self::Sqlite(_) => format!("x'{hex}'"),
         }
+    }
+
+    /// The number that a query answers.
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
+        let pool = self.by_hand().await;
+        let number = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned())).fetch_one(&pool).await.unwrap();
+        pool.close().await;
+        number
+    }
+
+    async fn by_hand(&self) -> sqlx::AnyPool {
+        sqlx::any::install_default_drivers();
+        sqlx::any::AnyPoolOptions::new().max_connections(1).connect(&self.url()).await.unwrap()
     }
 }
 
@@ -103,19 +132,18 @@ impl World {
 
     /// Another engine on the same database, after this process's sessions are gone.
     pub(crate) async fn restart(self) -> Self {
-        let Self { engine, place } = self;
-        drop(engine);
-        let engine: Arc<dyn Engine> = match &place {
-            Place::Sqlite(folder) => loop {
-                // The pools of the old engine close in the background.
-                match SqlEngine::open_sqlite(folder.path(), &limits()).await {
-                    Ok(engine) => break Arc::new(engine),
-                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-                }
-            },
-            Place::Postgres(url) => Arc::new(SqlEngine::open_postgres(url, 8, &limits()).await.unwrap()),
-        };
-        Self { engine, place }
+        self.close().await.open().await
+    }
+
+    /// Ends the engine; answers what it lay on.
+    pub(crate) async fn close(self) -> Place {
+        self.sql.close().await;
+        self.place
+    }
+
+    /// What the engine lies on.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Where PostgreSQL has it; none for SQLite.
@@ -128,12 +156,12 @@ impl World {
 
     /// Runs statements by hand, as an operator would.
     pub(crate) async fn execute(&self, sql: &str) {
-        let pool = self.by_hand().await;
+        let pool = self.place.by_hand().await;
         sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).execute(&pool).await.unwrap();
         pool.close().await;
     }
 
-    /// Whether somebody who reads the database's files, or its rows in a dump, finds these bytes among its webhooks.
+    /// Whether somebody who reads the database's files, or its rows in a dump, finds these bytes among its webhooks, models and jobs.
     pub(crate) async fn tells(&self, bytes: &[u8]) -> bool {
         match &self.place {
             Place::Sqlite(folder) => std::fs::read_dir(folder.path()).unwrap().any(|file| {
@@ -142,7 +170,8 @@ impl World {
             }),
             Place::Postgres(_) => {
                 let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-                self.count(&format!("webhooks w WHERE CAST(w AS TEXT) LIKE '%{hex}%'")).await > 0
+                let rows = |table: &str| format!("(SELECT count(*) FROM {table} r WHERE CAST(r AS TEXT) LIKE '%{hex}%')");
+                self.number(&format!("SELECT {}", ["webhooks", "models", "jobs"].map(rows).join(" + "))).await > 0
             }
         }
     }
@@ -154,15 +183,7 @@ impl World {
 
     /// The number that a query answers.
     pub(crate) async fn number(&self, sql: &str) -> i64 {
-        let pool = self.by_hand().await;
-        let number = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned())).fetch_one(&pool).await.unwrap();
-        pool.close().await;
-        number
-    }
-
-    async fn by_hand(&self) -> sqlx::AnyPool {
-        sqlx::any::install_default_drivers();
-        sqlx::any::AnyPoolOptions::new().max_connections(1).connect(&self.place.url()).await.unwrap()
+        self.place.number(sql).await
     }
 
     /// Bytes as a literal of the database.
@@ -256,6 +277,28 @@ impl World {
         }
         events
     }
+}
+
+/// What all tests of this process log, from the first that asks on.
+pub(crate) fn log() -> &'static Log {
+    static LOG: LazyLock<Log> = LazyLock::new(|| {
+        let log = Log::default();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).finish();
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+        log
+    });
+    &LOG
+}
+
+/// Keys of artifacts, as an operator makes them; the first encrypts.
+pub(crate) fn seal(keys: &[&str]) -> RecordSeal {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys");
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path).unwrap();
+    for key in keys {
+        writeln!(file, "{}", blake3::hash(key.as_bytes()).to_hex()).unwrap();
+    }
+    RecordSeal::new(Some(ArtifactKeys::read(&path).unwrap()))
 }
 
 pub(crate) fn offer() -> Offer {

@@ -5,46 +5,25 @@ mod collector;
 #[allow(dead_code, reason = "the tests of the service use the rest")]
 #[path = "../service/harness.rs"]
 mod harness;
+#[path = "../support/log.rs"]
+mod log;
 #[path = "../service/scripted_prover.rs"]
 mod scripted_prover;
 
-use std::io::Write;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::LazyLock;
 
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tonic::{Code, Request};
-use tracing_subscriber::fmt::MakeWriter;
 use zkinfer_proto::v1;
 use zkinfer_server::observe::{LogFormat, LogOptions, Logging, TraceDetail, TraceOptions, start_logging};
 
 use collector::{Collector, attribute};
 use harness::{Client, Service, config, expect_error, job_request};
+use log::Log;
 
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
-
-/// What is logged, in memory.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
 
 /// One runtime, log and collector for all tests.
 struct Process {
@@ -69,8 +48,7 @@ static PROCESS: LazyLock<Process> = LazyLock::new(|| {
 
 impl Process {
     fn lines(&self) -> Vec<Value> {
-        let text = String::from_utf8(self.log.0.lock().unwrap().clone()).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+        self.log.text().lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
     }
 }
 
@@ -174,7 +152,7 @@ fn log_lines_carry_the_ids_of_the_work_and_nothing_private() {
         assert_eq!(fields, [Some("prove"), Some("default"), Some(TRACE_ID)], "{line}");
     }
     assert!(lines.iter().any(|line| field(line, "model") == Some("logged") && field(line, "task") == Some("register")));
-    let text = String::from_utf8(process.log.0.lock().unwrap().clone()).unwrap();
+    let text = process.log.text();
     let hidden = ["secret-input", "secret-weights", "open-sesame", "private material of the model", "5, 5, 5, 5", &hex::encode(salt)];
     for private in hidden {
         assert!(!text.contains(private), "{private}");

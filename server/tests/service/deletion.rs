@@ -48,13 +48,7 @@ pub(crate) async fn by_hand(folder: &Path, sql: &str) {
 /// Deletes what nothing refers to, as if it were old, in the folder of a service that has ended.
 async fn sweep(folder: &Path) -> ArtifactBytes {
     by_hand(folder, "UPDATE artifact_holds SET until_ms = 0").await;
-    let engine = loop {
-        // The connections of the service close in the background.
-        match SqlEngine::open_sqlite(folder, &Limits::default()).await {
-            Ok(engine) => break Arc::new(engine),
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-    };
+    let engine = Arc::new(SqlEngine::open_sqlite(folder, &Limits::default()).await.unwrap());
     let bytes = ArtifactBytes::open(&ArtifactPlace::default(), None, &folder.join("artifacts")).await.unwrap();
     let collector = Collector::new(engine, bytes.clone(), Duration::ZERO);
     while collector.sweep().await.unwrap() > 0 {}

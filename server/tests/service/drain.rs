@@ -9,6 +9,8 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use zkinfer_proto::v1;
+use zkinfer_server::engine::sql::SqlEngine;
+use zkinfer_server::limits::Limits;
 use zkinfer_server::{Config, Ended};
 
 use crate::harness::{Client, Service, chunks, config, expect_error, job_request};
@@ -113,6 +115,41 @@ async fn calls_are_taken_after_readiness_went_off_until_those_who_send_them_have
     assert_eq!(client.job_end(&late).await.state(), v1::job::State::Succeeded);
     drop((client, health));
     assert_eq!(service.ended().await, Ended::Drained);
+}
+
+/// While it sweeps, and is asked in every way: calls and streams are cut off at its end, wherever they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_folder_is_free_for_another_service_as_soon_as_one_has_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.job_retention = Some(Duration::from_secs(60));
+    let service = Service::start(config.clone()).await;
+    let model = service.client().await.ready_model("mlp").await.name;
+    assert_eq!(service.stop().await, Ended::Drained);
+    let mut asking = tokio::task::JoinSet::new();
+    for round in 0..40u64 {
+        let service = Service::start(config.clone()).await;
+        let mut client = service.client().await;
+        let job = client.create_job(&model, "steps=3 ms=5").await.name;
+        for _ in 0..4 {
+            let (mut lists, mut watches, job) = (client.clone(), client.clone(), job.clone());
+            asking.spawn(async move { while lists.proofs.list_jobs(v1::ListJobsRequest::default()).await.is_ok() {} });
+            asking.spawn(async move {
+                let watch = || v1::WatchJobRequest { name: job.clone(), from_sequence: 0 };
+                while let Ok(stream) = watches.proofs.watch_job(watch()).await {
+                    let mut stream = stream.into_inner();
+                    while let Ok(Some(_)) = stream.message().await {}
+                }
+            });
+        }
+        drop(client);
+        // In the middle of different things.
+        tokio::time::sleep(Duration::from_millis(round % 20)).await;
+        service.stop().await;
+        let again = SqlEngine::open_sqlite(folder.path(), &Limits::default()).await;
+        again.unwrap_or_else(|error| panic!("round {round}: {error}")).close().await;
+    }
+    while asking.join_next().await.is_some() {}
 }
 
 /// A service without workers while an upload is on its way: when this answers, the service has told who watches to go elsewhere.

@@ -10,7 +10,7 @@ use zkinfer_proto::v1::webhook_service_client::WebhookServiceClient;
 use zkinfer_server::Config;
 use zkinfer_server::artifacts::ArtifactKeys;
 
-use crate::harness::{Service, config, expect_error, fields, job_request};
+use crate::harness::{ENDLESS, Service, config, expect_error, fields, job_request};
 
 fn batch_request(model: &str, scripts: &[&str]) -> v1::BatchCreateJobsRequest {
     v1::BatchCreateJobsRequest { requests: scripts.iter().map(|script| job_request(model, script)).collect(), ..Default::default() }
@@ -113,13 +113,17 @@ fn is_on_disk(folder: &Path, bytes: &[u8]) -> bool {
     })
 }
 
+fn artifact_keys(folder: &Path) -> ArtifactKeys {
+    let path = folder.join("keys");
+    std::fs::write(&path, blake3::hash(b"a key of artifacts").to_hex().as_str()).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    ArtifactKeys::read(&path).unwrap()
+}
+
 #[tokio::test]
 async fn the_secret_of_a_webhook_is_on_disk_as_it_is_only_without_a_key() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("keys");
-    std::fs::write(&path, blake3::hash(b"a key of artifacts").to_hex().as_str()).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    for (name, keys, is_clear) in [("clear", None, true), ("sealed", Some(ArtifactKeys::read(&path).unwrap()), false)] {
+    for (name, keys, is_clear) in [("clear", None, true), ("sealed", Some(artifact_keys(folder.path())), false)] {
         let data = folder.path().join(name);
         let service = Service::start(Config { artifact_keys: keys, ..config(&data) }).await;
         let client = service.client().await;
@@ -131,6 +135,29 @@ async fn the_secret_of_a_webhook_is_on_disk_as_it_is_only_without_a_key() {
         drop(client);
         service.stop().await;
         assert_eq!(is_on_disk(&data, &secret), is_clear, "{name}, at the end");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_salt_of_an_input_is_on_disk_as_it_is_only_without_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, keys, is_clear) in [("clear", None, true), ("sealed", Some(artifact_keys(folder.path())), false)] {
+        let data = folder.path().join(name);
+        let service = Service::start(Config { artifact_keys: keys, ..config(&data) }).await;
+        let mut client = service.client().await;
+        let model = client.ready_model("mlp").await.name;
+        let salt = *blake3::hash(name.as_bytes()).as_bytes();
+        let mut request = job_request(&model, ENDLESS);
+        request.input_salt = salt.to_vec();
+        request.job.as_mut().unwrap().privacy = v1::Privacy::InputCommitted.into();
+        let job = client.proofs.create_job(request).await.unwrap().into_inner().name;
+        client.job_runs(&job).await;
+        assert_eq!(is_on_disk(&data, &salt), is_clear, "{name}, while it runs");
+        client.cancel(&job).await;
+        drop(client);
+        service.stop().await;
+        // What was erased may still lie where the database has not written again.
+        assert!(is_clear || !is_on_disk(&data, &salt), "{name}, at the end");
     }
 }
 

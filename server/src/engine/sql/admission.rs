@@ -15,11 +15,12 @@ use super::artifact_records::record_and_require;
 use super::garbage::{REFERENCES, Referrer, reference_rows};
 use super::lines::Waits;
 use super::many::{Many, Part, Value, row};
+use super::work::Sealed;
 use super::{SqlEngine, Writing, idempotency, load, subject};
 use crate::artifacts::{ArtifactId, Class};
 use crate::placement;
 use crate::placement::cost::{self, Estimate};
-use crate::secret::Secret;
+use crate::record_seal::RecordSeal;
 
 /// The method whose request ids jobs of their own have.
 pub(super) const CREATE_JOB: &str = "CreateJob";
@@ -30,6 +31,7 @@ impl SqlEngine {
         // The service makes names, so this cannot fail; if it does, nothing is written.
         let name = ModelName::parse(&new.model.name).map_err(|_| EngineError::ModelNotFound)?;
         let subject = subject(SubjectKind::Model, &name.tenant, &name.model_id);
+        let sealed = Sealed::seal(&self.seal, &subject, &new.salt, &new.seed)?;
         let named_by = [new.model.source_artifact.clone(), new.model.calibration_artifact.clone()];
         let mut writing = self.begin().await?;
         let created_ms = writing.now_ms;
@@ -50,8 +52,8 @@ impl SqlEngine {
             .bind(created_ms)
             .bind(document.last_sequence())
             .bind(document.encode())
-            .bind(new.salt.expose().to_vec())
-            .bind(new.seed.expose().to_vec())
+            .bind(sealed.salt.to_vec())
+            .bind(sealed.seed.to_vec())
             .execute(writing.connection())
             .await?;
         let mut admitted = Admitted::default();
@@ -90,7 +92,7 @@ impl SqlEngine {
         let mut prepared = Vec::with_capacity(jobs.len());
         for (index, mut new) in jobs.into_iter().enumerate() {
             new.job.batch = batch.clone();
-            prepared.push(Prepared::new(new).map_err(|error| in_batch(index, error))?);
+            prepared.push(Prepared::new(new, &self.seal).map_err(|error| in_batch(index, error))?);
         }
         let mut writing = self.begin().await?;
         let dated: Vec<Dated<'_>> = prepared.iter().map(|new| new.at(writing.now_ms)).collect();
@@ -221,11 +223,10 @@ pub(super) struct Prepared {
     pub(super) job: v1::Job,
     key: Option<RequestKey>,
     input: Option<ArtifactFacts>,
-    input_salt: Secret,
-    seed: Secret,
+    sealed: Sealed,
 }
 
-// Its salt and seed are secrets.
+// Without keys its salt and seed are as they are.
 impl std::fmt::Debug for Prepared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Prepared").field("subject", &self.subject).finish_non_exhaustive()
@@ -233,13 +234,14 @@ impl std::fmt::Debug for Prepared {
 }
 
 impl Prepared {
-    pub(super) fn new(new: NewJob) -> Result<Self, EngineError> {
+    pub(super) fn new(new: NewJob, seal: &RecordSeal) -> Result<Self, EngineError> {
         // The service makes and checks names, so this cannot fail; if it does, nothing is written.
         let NewJob { job, input, input_salt, seed, key } = new;
         let name = JobName::parse(&job.name).map_err(|_| EngineError::ModelNotFound)?;
         let model = ModelName::parse(&job.model).map_err(|_| EngineError::ModelNotFound)?;
         let subject = subject(SubjectKind::Job, &name.tenant, &name.job_id);
-        Ok(Self { subject, model, job, key, input, input_salt, seed })
+        let sealed = Sealed::seal(seal, &subject, &input_salt, &seed)?;
+        Ok(Self { subject, model, job, key, input, sealed })
     }
 
     /// The job as it is if it is admitted then, by the engine's clock: its place in the queue comes from there.
@@ -327,8 +329,8 @@ impl Admitted {
             priority,
             job.last_sequence,
             job.encode_to_vec(),
-            &new.input_salt,
-            &new.seed,
+            &new.sealed.salt,
+            &new.sealed.seed,
             BatchName::parse(&job.batch).ok().map(|name| name.batch_id),
         ]);
         self.records.extend(new.input.clone());

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use sqlx::{AnyConnection, Executor as _};
+use sqlx::{AnyConnection, Connection as _, Executor as _};
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
+use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard, oneshot};
 
 use super::super::EngineError;
 
@@ -27,7 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Who writes together. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Group {
-    desk: Arc<Mutex<Desk>>,
+    /// None: it is closed.
+    desk: Arc<Mutex<Option<Desk>>>,
     n_queued: Arc<AtomicUsize>,
     runtime: Handle,
 }
@@ -46,6 +47,9 @@ enum Phase {
 /// Told whether the group's transaction is on disk.
 type Waiter = oneshot::Sender<Result<(), EngineError>>;
 
+/// The connection, in the hands of one.
+type Turn = OwnedMappedMutexGuard<Option<Desk>, Desk>;
+
 /// The connection, for one at a time.
 #[derive(Debug)]
 struct Desk {
@@ -56,7 +60,7 @@ struct Desk {
     n_worked: usize,
     waiters: Vec<Waiter>,
     // Held as long as anything may still write, and released by the system if the process dies.
-    _lock: File,
+    lock: File,
 }
 
 impl Desk {
@@ -132,24 +136,39 @@ pub(super) fn shared(error: &EngineError) -> EngineError {
 impl Group {
     /// Over the one connection that writes; on the runtime that it is called on.
     pub(super) fn new(connection: AnyConnection, lock: File) -> Self {
-        let desk = Desk { connection, phase: Phase::Idle, n_worked: 0, waiters: Vec::new(), _lock: lock };
-        Self { desk: Arc::new(Mutex::new(desk)), n_queued: Arc::default(), runtime: Handle::current() }
+        let desk = Desk { connection, phase: Phase::Idle, n_worked: 0, waiters: Vec::new(), lock };
+        Self { desk: Arc::new(Mutex::new(Some(desk))), n_queued: Arc::default(), runtime: Handle::current() }
     }
 
     /// Waits for a turn.
     pub(super) async fn begin(&self) -> Result<Member, sqlx::Error> {
         let queued = Queued::new(self);
-        let desk = tokio::time::timeout(PATIENCE, self.desk.clone().lock_owned()).await.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        let turn = tokio::time::timeout(PATIENCE, self.turn()).await.map_err(|_| sqlx::Error::PoolTimedOut)?;
         queued.has_turn();
-        let mut member = Member { group: self.clone(), desk: Some(desk) };
+        let mut member = Member { group: self.clone(), desk: Some(turn.ok_or(sqlx::Error::PoolClosed)?) };
         if let Some(desk) = &mut member.desk {
             desk.enter().await?;
         }
         Ok(member)
     }
 
+    /// None: the group is closed.
+    async fn turn(&self) -> Option<Turn> {
+        OwnedMutexGuard::try_map(self.desk.clone().lock_owned().await, Option::as_mut).ok()
+    }
+
+    /// Commits what is open, closes the connection and gives the lock back. Whoever wants to write afterwards is refused.
+    pub(super) async fn close(&self) {
+        let Some(mut desk) = self.desk.lock().await.take() else { return };
+        desk.commit().await;
+        let Desk { connection, lock, .. } = desk;
+        // Nothing is open any more that it could lose.
+        let _ = connection.close().await;
+        drop(lock);
+    }
+
     /// Commits unless another will.
-    async fn end_turn(self, mut desk: OwnedMutexGuard<Desk>) {
+    async fn end_turn(self, mut desk: Turn) {
         desk.clear().await;
         if self.n_queued.load(Ordering::Acquire) == 0 || desk.n_worked >= MAX_MEMBERS {
             desk.commit().await;
@@ -180,8 +199,9 @@ impl Drop for Queued<'_> {
         if !self.has_turn {
             let group = self.group.clone();
             self.group.runtime.spawn(async move {
-                let desk = group.desk.clone().lock_owned().await;
-                group.end_turn(desk).await;
+                if let Some(turn) = group.turn().await {
+                    group.end_turn(turn).await;
+                }
             });
         }
     }
@@ -192,7 +212,7 @@ impl Drop for Queued<'_> {
 pub(super) struct Member {
     group: Group,
     // Always there until the turn ends.
-    desk: Option<OwnedMutexGuard<Desk>>,
+    desk: Option<Turn>,
 }
 
 impl Member {
@@ -240,7 +260,7 @@ mod tests {
     struct World {
         group: Group,
         reader: AnyPool,
-        _folder: TempDir,
+        folder: TempDir,
     }
 
     async fn world() -> World {
@@ -252,7 +272,7 @@ mod tests {
         let mut member = group.begin().await.unwrap();
         member.connection().execute("CREATE TABLE notes(note BLOB NOT NULL)").await.unwrap();
         member.commit().await.unwrap();
-        World { group, reader: pool(path, "ro", 1).await.unwrap(), _folder: folder }
+        World { group, reader: pool(path, "ro", 1).await.unwrap(), folder }
     }
 
     impl World {
@@ -314,6 +334,27 @@ mod tests {
         }
         tokio::time::timeout(PATIENCE, committed).await.unwrap().unwrap().unwrap();
         assert_eq!(world.count().await, 1);
+    }
+
+    #[tokio::test]
+    async fn who_closes_waits_for_whoever_writes_and_frees_the_lock_though_others_hold_the_group() {
+        let world = world().await;
+        let path = world.folder.path().join("lock");
+        world.group.desk.lock().await.as_ref().unwrap().lock.lock().unwrap();
+        let mut member = world.group.begin().await.unwrap();
+        write(&mut member, 1).await.unwrap();
+        let mut closing = Box::pin(world.group.close());
+        assert!(futures::poll!(&mut closing).is_pending());
+        let late = tokio::spawn({
+            let group = world.group.clone();
+            async move { group.begin().await.map(drop) }
+        });
+        let (committed, ()) = tokio::join!(member.commit(), closing);
+        committed.unwrap();
+        File::open(path).unwrap().try_lock().expect("nobody has it");
+        assert!(matches!(late.await.unwrap(), Err(sqlx::Error::PoolClosed)));
+        assert_eq!(world.count().await, 1);
+        world.group.close().await;
     }
 
     #[tokio::test]

@@ -62,7 +62,7 @@ enum Fate {
 
 impl SqlEngine {
     pub(super) async fn insert_job(&self, new: NewJob) -> Result<v1::Job, EngineError> {
-        let new = Arc::new(Prepared::new(new)?);
+        let new = Arc::new(Prepared::new(new, &self.seal)?);
         for _ in 0..TRIES {
             match self.newcomers.0.ask(new.clone(), |asked| self.clone().admit(asked)).await {
                 Some(Answer::Done(admitted)) => return admitted.map(|job| *job),
@@ -201,6 +201,7 @@ mod tests {
     use super::super::super::Operations as _;
     use super::*;
     use crate::limits::Limits;
+    use crate::record_seal::RecordSeal;
 
     fn new_job(id: &str) -> Prepared {
         let job = v1::Job {
@@ -209,7 +210,8 @@ mod tests {
             state: v1::job::State::Queued.into(),
             ..Default::default()
         };
-        Prepared::new(NewJob { job, input: None, input_salt: [1; 32].into(), seed: [2; 32].into(), key: None }).unwrap()
+        Prepared::new(NewJob { job, input: None, input_salt: [1; 32].into(), seed: [2; 32].into(), key: None }, &RecordSeal::default())
+            .unwrap()
     }
 
     /// What admitted it failed before it could tell.

@@ -9,7 +9,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Decode, Row as _, Type};
 
 use super::super::document::Change;
-use super::super::{EngineError, Lease, Leased, NewSession, Notice, Offer, Renewal, SessionId, TaskKey, graph};
+use super::super::{EngineError, Lease, Leased, NewSession, Notice, Offer, Renewal, SessionId, Subject, TaskKey, graph};
 use super::many::{Many, Part, row};
 use super::memory::{Offered, keep_offered, note_on_processors};
 use super::ready::{Asking, Ready, ReadyLists, WINDOW};
@@ -17,11 +17,14 @@ use super::stopping::load_stop;
 use super::work::{Taken, try_lock, work};
 use super::{Dialect, SqlEngine, Writing, apply_with};
 use crate::placement::{self, Candidate, DeviceClass, DeviceId, DeviceOffer, KindSet, Sharing, TenantLoad, WeightsKey};
+use crate::record_seal::{RecordSeal, Unsealed};
 
 /// Tenants that are looked at, those with the least for their share.
 const MAX_TENANTS: usize = 16;
 /// How often it is chosen again, if others were faster.
 const ROUNDS: usize = WINDOW as usize;
+/// So long nobody looks at a task whose subject's secrets cannot be opened, in milliseconds: it keeps no other from workers.
+const PUT_OFF_MS: i64 = 60_000;
 
 /// Who has something ready, found by leaps over the index: its length does not matter.
 const READY_TENANTS: &str = "WITH RECURSIVE ready(tenant) AS ( \
@@ -110,10 +113,12 @@ impl SqlEngine {
         }
         let has_device = offer.device_bytes < u64::MAX;
         let worker = held.worker.clone();
-        let holder = Holder { session, worker: &worker, lease_ms: self.rules.lease_ms, has_device };
+        let holder = Holder { session, worker: &worker, lease_ms: self.rules.lease_ms, has_device, seal: &self.seal };
         let mut ready = untried(ready, tried, tenants);
         let (mut must_run_alone, mut look_again) = (false, None);
-        for _ in 0..ROUNDS {
+        let mut rounds = ROUNDS;
+        while rounds > 0 {
+            rounds -= 1;
             let n_given = u32::try_from(given.len()).unwrap_or(u32::MAX);
             let placement::Chosen { choices, look_again_ms } = choose_tasks(&ready, tenants, session, offer, held, n_given);
             let choices: Vec<usize> = choices.iter().map(|choice| choice.candidate).collect();
@@ -130,13 +135,20 @@ impl SqlEngine {
                 }
                 // What was given is gone; so is what somebody else had.
                 tried.insert(&ready.task);
-                if let Some(leased) = give(writing, ready, &holder).await? {
-                    tenant.load.running += 1;
-                    tenant.load.last_leased_ms = writing.now_ms.unsigned_abs();
-                    must_run_alone |= ready.candidate.sharing == Sharing::Alone;
-                    held.promised_bytes = held.promised_bytes.saturating_add(ready.candidate.need_device_bytes);
-                    given.push(leased);
-                }
+                let leased = match give(writing, ready, &holder).await? {
+                    Tried::Given(leased) => leased,
+                    Tried::Busy => continue,
+                    Tried::PutOff => {
+                        // However many there are, those of other tenants have their turn.
+                        rounds += 1;
+                        continue;
+                    }
+                };
+                tenant.load.running += 1;
+                tenant.load.last_leased_ms = writing.now_ms.unsigned_abs();
+                must_run_alone |= ready.candidate.sharing == Sharing::Alone;
+                held.promised_bytes = held.promised_bytes.saturating_add(ready.candidate.need_device_bytes);
+                given.push(*leased);
             }
             let mut index = 0;
             ready.retain(|_| {
@@ -237,6 +249,16 @@ struct Holder<'a> {
     worker: &'a str,
     lease_ms: i64,
     has_device: bool,
+    seal: &'a RecordSeal,
+}
+
+/// What became of a task that a session was to have.
+enum Tried {
+    Given(Box<Leased>),
+    /// Its subject is in the hands of another transaction, or has been told to stop; or somebody else was faster.
+    Busy,
+    /// Its subject's secrets cannot be opened.
+    PutOff,
 }
 
 /// A session, and what it holds.
@@ -367,13 +389,17 @@ fn choose_tasks(
     placement::choose(&candidates, &of_session, &loads, &limits)
 }
 
-/// Gives one task, unless its subject is in the hands of another transaction or has been told to stop.
-async fn give(writing: &mut Writing, ready: &Ready, holder: &Holder<'_>) -> Result<Option<Leased>, EngineError> {
+/// Gives one task, if that can be.
+async fn give(writing: &mut Writing, ready: &Ready, holder: &Holder<'_>) -> Result<Tried, EngineError> {
     let subject = ready.task.subject.clone();
-    let Some(Taken { mut document, is_stopped, material }) = try_lock(writing, ready).await? else { return Ok(None) };
+    let Some(Taken { mut document, is_stopped, sealed, model }) = try_lock(writing, ready).await? else { return Ok(Tried::Busy) };
     if document.is_final() || is_stopped {
-        return Ok(None);
+        return Ok(Tried::Busy);
     }
+    let secrets = match sealed.open(holder.seal, &subject) {
+        Ok(secrets) => secrets,
+        Err(error) => return put_off(writing, ready, error).await.map(|()| Tried::PutOff),
+    };
     let attempts = ready.attempts + 1;
     let taken = sqlx::query(
         "UPDATE tasks SET state = 'RUNNING', epoch = epoch + 1, attempts = $1, session = $2, lease_until_ms = $3 \
@@ -392,7 +418,7 @@ async fn give(writing: &mut Writing, ready: &Ready, holder: &Holder<'_>) -> Resu
     .execute(writing.connection())
     .await?;
     if taken.rows_affected() == 0 {
-        return Ok(None);
+        return Ok(Tried::Busy);
     }
     let (lease, now_ms) = (Lease { task: ready.task.clone(), epoch: ready.epoch + 1 }, writing.now_ms);
     let begun = Part::new(
@@ -409,7 +435,26 @@ async fn give(writing: &mut Writing, ready: &Ready, holder: &Holder<'_>) -> Resu
     if !holder.has_device && need_bytes > 0 {
         note_on_processors(writing, &subject, &mut document, (&lease.task.name, attempt), (need_bytes, holder.lease_ms)).await?;
     }
-    let work = work(writing, &lease.task, ready.ordinal, document, material).await?;
+    let work = work(writing, &lease.task, ready.ordinal, document, secrets, model).await?;
     writing.changed.push(Notice::Changed(subject));
-    Ok(Some(Leased { lease, attempt, work }))
+    Ok(Tried::Given(Box::new(Leased { lease, attempt, work })))
+}
+
+/// Leaves a task ready, for a time in which nobody looks at it. It is nobody's fault but the keys', and costs no attempt.
+async fn put_off(writing: &mut Writing, ready: &Ready, error: Unsealed) -> Result<(), EngineError> {
+    let Subject { kind, tenant, id } = &ready.task.subject;
+    tracing::error!(%error, tenant, id, task = ready.task.name, "a task waits, since it cannot be given to a worker");
+    sqlx::query(
+        "UPDATE tasks SET not_before_ms = $1 WHERE kind = $2 AND tenant = $3 AND subject = $4 AND ordinal = $5 AND epoch = $6 AND state = $7",
+    )
+    .bind(writing.now_ms.saturating_add(PUT_OFF_MS))
+    .bind(kind.task_kind())
+    .bind(tenant)
+    .bind(id)
+    .bind(ready.ordinal)
+    .bind(ready.epoch)
+    .bind("READY")
+    .execute(writing.connection())
+    .await?;
+    Ok(())
 }

@@ -3,9 +3,10 @@
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::{AnyConnection, Arguments as _, AssertSqlSafe, Row as _};
 
+use zeroize::Zeroizing;
+
 use super::super::EngineError;
 use super::Dialect;
-use crate::secret::Secret;
 
 /// Values of one statement, at most: databases take 32,766 or more.
 const MAX_VALUES: usize = 16_000;
@@ -18,7 +19,7 @@ pub(super) enum Value {
     Number(Option<i64>),
     Text(Option<String>),
     Bytes(Option<Vec<u8>>),
-    Secret(Secret),
+    Secret(Zeroizing<Vec<u8>>),
 }
 
 impl From<i64> for Value {
@@ -57,8 +58,8 @@ impl From<[u8; 32]> for Value {
     }
 }
 
-impl From<&Secret> for Value {
-    fn from(secret: &Secret) -> Self {
+impl From<&Zeroizing<Vec<u8>>> for Value {
+    fn from(secret: &Zeroizing<Vec<u8>>) -> Self {
         Self::Secret(secret.clone())
     }
 }
@@ -150,7 +151,7 @@ fn append(sql: &mut String, values: &mut AnyArguments, text: &str, row: &[Value]
             Value::Number(number) => values.add(*number),
             Value::Text(text) => values.add(text.clone()),
             Value::Bytes(bytes) => values.add(bytes.clone()),
-            Value::Secret(secret) => values.add(secret.expose().to_vec()),
+            Value::Secret(secret) => values.add(secret.to_vec()),
         };
         sql.push('$');
         sql.push_str(&values.len().to_string());

@@ -6,6 +6,7 @@
 
 mod admission;
 mod artifact_records;
+mod compatibility;
 mod deletion;
 mod desk;
 mod expiry;
@@ -51,6 +52,8 @@ use super::verdict::budgets;
 use super::{EngineError, Notice, Subject, SubjectKind, now_ms};
 use crate::limits::Limits;
 use crate::placement::retry::Budgets;
+use crate::record_seal::RecordSeal;
+pub use compatibility::{Incompatible, Schema};
 use desk::Desk;
 use group::{Group, Member};
 use holders::Holders;
@@ -137,6 +140,7 @@ pub struct SqlEngine {
     desk: Arc<Desk>,
     holders: Arc<Holders>,
     newcomers: Arc<Newcomers>,
+    seal: RecordSeal,
     /// Of the connections.
     runtime: Handle,
 }
@@ -195,8 +199,24 @@ impl SqlEngine {
             desk: Arc::new(Desk::new()),
             holders: Arc::default(),
             newcomers: Arc::new(Newcomers::new()),
+            seal: RecordSeal::default(),
             runtime: Handle::current(),
             notices,
+        }
+    }
+
+    /// Encrypts the salts and seeds of models and jobs, and opens those that are.
+    #[must_use]
+    pub fn sealing(self, seal: RecordSeal) -> Self {
+        Self { seal, ..self }
+    }
+
+    /// Gives an embedded database back, whoever still has a clone: what was being written is on disk, its folder is free, and whoever asks it later is told
+    /// [`EngineError::Busy`]. PostgreSQL is not this process's alone, and needs no end.
+    pub async fn close(&self) {
+        if let Writers::Group(group) = &self.writers {
+            group.close().await;
+            self.readers.close().await;
         }
     }
 

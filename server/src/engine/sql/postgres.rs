@@ -1,16 +1,19 @@
 //! Opening PostgreSQL 15 or later: a pool of connections, each with its own bounds on how long a statement, a lock and an idle transaction may
-//! last. Migrations are embedded and only go forward; an advisory lock keeps two servers from running them at once.
+//! last. Migrations are embedded and only go forward; an advisory lock keeps two servers from running them at once. A schema that a newer program left is taken
+//! if it works with this one: see `compatibility`.
 
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
+use super::compatibility::{Incompatible, NEWER, Newer, Schema, judge, newest};
 use super::lines::Lines;
 use super::notices::Notices;
-use super::{Dialect, SqlEngine, Writers};
+use super::{Dialect, SqlEngine, Writers, code};
 use crate::limits::Limits;
 
 /// The oldest version that is tested.
@@ -45,21 +48,27 @@ pub enum PostgresError {
     /// The schema is older.
     #[error("the database's schema is of an earlier version; run `zkinferd migrate` with the same --database")]
     NotMigrated,
-    /// The schema is newer, or a migration failed.
+    /// The schema is newer, and not for this program.
+    #[error(transparent)]
+    Incompatible(#[from] Incompatible),
+    /// Its version cannot be read.
+    #[error("the version of the database's schema cannot be read")]
+    Schema(#[source] sqlx::Error),
+    /// A migration failed.
     #[error("the database cannot be brought to this version's schema")]
-    Migrate(#[source] sqlx::migrate::MigrateError),
+    Migrate(#[source] MigrateError),
 }
 
-static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/postgres");
+static MIGRATOR: Migrator = sqlx::migrate!("./migrations/postgres");
 
 impl SqlEngine {
-    /// Opens a PostgreSQL database whose schema is up to date.
+    /// Opens a PostgreSQL database whose schema is up to date, or newer and for this program too.
     ///
     /// # Errors
     /// See [`PostgresError`].
     pub async fn open_postgres(url: &str, n_connections: u32, limits: &Limits) -> Result<Self, PostgresError> {
         let mut connection = connect(url).await?;
-        check_schema(&mut connection).await?;
+        check_schema(&mut connection).await?.note();
         // A connection that does not close well was only looking.
         let _ = connection.close().await;
         sqlx::any::install_default_drivers();
@@ -95,20 +104,23 @@ impl SqlEngine {
         Ok(Self::over(Dialect::Postgres, Writers::Lines(lines), pool, limits, notices))
     }
 
-    /// Brings a PostgreSQL database to this version's schema; answers the version.
+    /// Brings a PostgreSQL database to this program's schema; one that is newer is left alone.
     ///
     /// # Errors
     /// See [`PostgresError`].
-    pub async fn migrate_postgres(url: &str) -> Result<i64, PostgresError> {
+    pub async fn migrate_postgres(url: &str) -> Result<Schema, PostgresError> {
         let mut connection = connect(url).await?;
-        MIGRATOR.run(&mut connection).await.map_err(PostgresError::Migrate)?;
+        let schema = match MIGRATOR.run(&mut connection).await {
+            Ok(()) => Schema::Own { version: newest(&MIGRATOR) },
+            Err(error @ MigrateError::VersionMissing(_)) => match check_schema(&mut connection).await? {
+                Schema::Own { .. } => return Err(PostgresError::Migrate(error)),
+                schema => schema,
+            },
+            Err(error) => return Err(PostgresError::Migrate(error)),
+        };
         let _ = connection.close().await;
-        Ok(newest())
+        Ok(schema)
     }
-}
-
-fn newest() -> i64 {
-    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
 async fn connect(url: &str) -> Result<PgConnection, PostgresError> {
@@ -126,15 +138,20 @@ async fn connect(url: &str) -> Result<PgConnection, PostgresError> {
     Ok(connection)
 }
 
-/// Refuses a schema that is older or newer: servers do not race to migrate.
-async fn check_schema(connection: &mut PgConnection) -> Result<(), PostgresError> {
-    let applied: Result<Option<i64>, sqlx::Error> =
-        sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success").fetch_one(connection).await;
+/// Refuses a schema that is older, as servers do not race to migrate, and one that is newer and not for this program.
+async fn check_schema(connection: &mut PgConnection) -> Result<Schema, PostgresError> {
+    let known = newest(&MIGRATOR);
+    let applied = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success").fetch_one(&mut *connection).await;
     match applied {
-        Ok(Some(version)) if version == newest() => Ok(()),
-        Ok(Some(version)) if version > newest() => Err(PostgresError::Migrate(sqlx::migrate::MigrateError::VersionMissing(version))),
-        // Older, or no table of migrations.
-        Ok(_) | Err(_) => Err(PostgresError::NotMigrated),
+        Ok(Some(version)) if version == known => Ok(Schema::Own { version }),
+        Ok(Some(version)) if version > known => {
+            let newer: Vec<Newer> = sqlx::query_as(NEWER).bind(known).fetch_all(connection).await.map_err(PostgresError::Schema)?;
+            Ok(judge(known, &newer)?)
+        }
+        Ok(Some(_) | None) => Err(PostgresError::NotMigrated),
+        // There is no table of migrations.
+        Err(error) if code(&error).is_some_and(|code| code == "42P01") => Err(PostgresError::NotMigrated),
+        Err(error) => Err(PostgresError::Schema(error)),
     }
 }
 

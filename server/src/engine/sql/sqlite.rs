@@ -1,6 +1,6 @@
 //! Opening SQLite: write-ahead log, `synchronous = FULL`, one connection that writes (each transaction `BEGIN IMMEDIATE`, so that it never fails half
 //! way for want of a lock; writers share their commits, see `group`), a few that read. A lock on a file beside the database keeps a second process out; `quick_check` runs at start; migrations
-//! are embedded and only go forward.
+//! are embedded and only go forward. A schema that a newer program left is taken if it works with this one: see `compatibility`.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -9,9 +9,11 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AnyPool, ConnectOptions as _, Connection as _, Executor as _};
 
+use super::compatibility::{Incompatible, NEWER, Newer, Schema, judge, newest};
 use super::group::Group;
 use super::notices::Notices;
 use super::{Dialect, SqlEngine, Writers};
@@ -43,13 +45,18 @@ pub enum OpenError {
         /// What `quick_check` says.
         finding: String,
     },
-    /// It was written by a newer version, or a migration failed.
+    /// A migration failed.
     #[error("the database cannot be brought to this version's schema")]
-    Migrate(#[source] sqlx::migrate::MigrateError),
+    Migrate(#[source] MigrateError),
+    /// It was written by a newer version that this one cannot follow.
+    #[error(transparent)]
+    Incompatible(#[from] Incompatible),
     /// Anything else of the database.
     #[error("the database cannot be opened")]
     Database(#[source] sqlx::Error),
 }
+
+static MIGRATOR: Migrator = sqlx::migrate!("./migrations/sqlite");
 
 impl SqlEngine {
     /// Opens or creates a SQLite database in `directory`, which exists.
@@ -106,7 +113,18 @@ pub(super) async fn pool(path: &Path, mode: &str, n_connections: u32) -> Result<
 
 async fn migrate(options: &SqliteConnectOptions) -> Result<(), OpenError> {
     let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(OpenError::Database)?;
-    sqlx::migrate!("./migrations/sqlite").run(&pool).await.map_err(OpenError::Migrate)?;
+    match MIGRATOR.run(&pool).await {
+        Ok(()) => {}
+        Err(error @ MigrateError::VersionMissing(_)) => {
+            let known = newest(&MIGRATOR);
+            let newer: Vec<Newer> = sqlx::query_as(NEWER).bind(known).fetch_all(&pool).await.map_err(OpenError::Database)?;
+            match judge(known, &newer)? {
+                Schema::Own { .. } => return Err(OpenError::Migrate(error)),
+                schema => schema.note(),
+            }
+        }
+        Err(error) => return Err(OpenError::Migrate(error)),
+    }
     pool.close().await;
     Ok(())
 }

@@ -9,6 +9,7 @@ use super::super::{EngineError, ProofWork, Subject, SubjectKind, TaskKey, Work, 
 use super::lease::get;
 use super::ready::Ready;
 use super::{Writing, fixed};
+use crate::record_seal::{RecordSeal, SecretKind, SecretPlace, Unsealed};
 use crate::secret::Secret;
 
 /// A subject whose row is locked.
@@ -16,16 +17,48 @@ pub(super) struct Taken {
     pub(super) document: Document,
     /// Its workers were told to stop.
     pub(super) is_stopped: bool,
-    pub(super) material: Material,
+    pub(super) sealed: Sealed,
+    pub(super) model: OfModel,
 }
 
-/// What a subject's work needs beside its document.
-pub(super) struct Material {
-    salt: Option<Zeroizing<Vec<u8>>>,
-    seed: Option<Zeroizing<Vec<u8>>>,
-    /// Of a job: its model, and what proving needs of it.
-    model: Option<Vec<u8>>,
+/// A subject's salt and seed, as they are stored.
+pub(super) struct Sealed {
+    pub(super) salt: Zeroizing<Vec<u8>>,
+    pub(super) seed: Zeroizing<Vec<u8>>,
+}
+
+/// A subject's salt and seed.
+pub(super) struct Opened {
+    salt: Secret,
+    seed: Secret,
+}
+
+/// Of a job: its model, and what proving needs of it.
+pub(super) struct OfModel {
+    document: Option<Vec<u8>>,
     private_digest: Option<Vec<u8>>,
+}
+
+impl Sealed {
+    pub(super) fn seal(seal: &RecordSeal, subject: &Subject, salt: &Secret, seed: &Secret) -> Result<Self, EngineError> {
+        let [of_salt, of_seed] = places(subject);
+        let sealed = |secret, place| seal.seal(secret, place).map_err(EngineError::NoRandom);
+        Ok(Self { salt: sealed(salt, of_salt)?, seed: sealed(seed, of_seed)? })
+    }
+
+    pub(super) fn open(&self, seal: &RecordSeal, subject: &Subject) -> Result<Opened, Unsealed> {
+        let [of_salt, of_seed] = places(subject);
+        Ok(Opened { salt: seal.open(&self.salt, of_salt)?, seed: seal.open(&self.seed, of_seed)? })
+    }
+}
+
+/// Of salt and seed.
+fn places(Subject { kind, tenant, id }: &Subject) -> [SecretPlace<'_>; 2] {
+    let kinds = match kind {
+        SubjectKind::Model => [SecretKind::ModelSalt, SecretKind::ModelSeed],
+        SubjectKind::Job => [SecretKind::JobSalt, SecretKind::JobSeed],
+    };
+    kinds.map(|kind| SecretPlace { kind, tenant, id })
 }
 
 /// Locks the row of a task's subject, or answers `None` if another transaction has it: its end will wake the workers again. The row of a task that is not
@@ -61,14 +94,15 @@ pub(super) async fn try_lock(writing: &mut Writing, ready: &Ready) -> Result<Opt
     let Some(row) = row else { return Ok(None) };
     let is_stopped = get::<Option<String>>(&row, "stop_cause")?.is_some();
     let document = Document::decode(subject.kind, &get::<Vec<u8>>(&row, "doc")?)?;
-    let (model, private_digest) = match subject.kind {
+    let model = match subject.kind {
         // No bytes: the type of a column without values is not that of bytes.
-        SubjectKind::Model => (None, None),
-        SubjectKind::Job => (get(&row, "model")?, get(&row, "private_digest")?),
+        SubjectKind::Model => OfModel { document: None, private_digest: None },
+        SubjectKind::Job => OfModel { document: get(&row, "model")?, private_digest: get(&row, "private_digest")? },
     };
-    let secret = |column: &str| get::<Option<Vec<u8>>>(&row, column).map(|bytes| bytes.map(Zeroizing::new));
-    let material = Material { salt: secret("salt")?, seed: secret("seed")?, model, private_digest };
-    Ok(Some(Taken { document, is_stopped, material }))
+    // They are erased only with the end of the subject.
+    let secret = |column: &str| get::<Option<Vec<u8>>>(&row, column).map(|bytes| Zeroizing::new(bytes.unwrap_or_default()));
+    let sealed = Sealed { salt: secret("salt")?, seed: secret("seed")? };
+    Ok(Some(Taken { document, is_stopped, sealed, model }))
 }
 
 /// What a worker is to do.
@@ -77,16 +111,14 @@ pub(super) async fn work(
     task: &TaskKey,
     ordinal: i64,
     document: Document,
-    material: Material,
+    Opened { salt, seed }: Opened,
+    model: OfModel,
 ) -> Result<Work, EngineError> {
-    let Material { salt, seed, model, private_digest } = material;
-    // They are erased only with the end of the subject.
-    let secret = |stored: Option<Zeroizing<Vec<u8>>>| fixed(&stored.unwrap_or_default()).map(Secret::from);
-    let (salt, seed) = (secret(salt)?, secret(seed)?);
     match document {
         Document::Model(model) => Ok(Work::Register { model, salt, seed }),
         Document::Job(job) => {
-            let model = v1::Model::decode(model.ok_or(EngineError::ModelNotFound)?.as_slice()).map_err(EngineError::Damaged)?;
+            let OfModel { document, private_digest } = model;
+            let model = v1::Model::decode(document.ok_or(EngineError::ModelNotFound)?.as_slice()).map_err(EngineError::Damaged)?;
             let private_digest = fixed(&private_digest.ok_or(EngineError::ModelNotFound)?)?;
             let proof = Box::new(ProofWork { job: *job, model, private_digest, input_salt: salt, seed });
             if graph::is_whole(&task.name) {

@@ -3,3 +3,6 @@ ALTER TABLE sessions ADD COLUMN models BLOB;
 
 -- What a task takes longer where the weights that it works with do not lie ready.
 ALTER TABLE tasks ADD COLUMN load_ms INTEGER NOT NULL DEFAULT 0;
+
+-- An earlier program sets none of it, and reads none.
+INSERT INTO schema_compatibility(version, oldest_program) VALUES (13, 10);
