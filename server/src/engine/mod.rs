@@ -164,6 +164,8 @@ pub trait ArtifactRecords: GarbageRecords {
     fn create_upload(&self, upload: UploadFacts, key: Option<RequestKey>) -> EngineFuture<'_, UploadFacts>;
     /// An upload.
     fn upload(&self, tenant: &str, id: &str) -> EngineFuture<'_, Option<UploadFacts>>;
+    /// Ids of a tenant's uploads that are not complete.
+    fn unfinished_uploads(&self, tenant: &str) -> EngineFuture<'_, Vec<String>>;
     /// Records how many bytes of an upload are on disk.
     fn set_committed(&self, tenant: &str, id: &str, bytes: u64) -> EngineFuture<'_, ()>;
     /// Completes an upload: its bytes are the artifact `facts`.

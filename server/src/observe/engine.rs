@@ -264,6 +264,10 @@ impl<E: Engine> ArtifactRecords for Observed<E> {
         self.timed("upload", self.inner.upload(tenant, id))
     }
 
+    fn unfinished_uploads(&self, tenant: &str) -> EngineFuture<'_, Vec<String>> {
+        self.timed("unfinished_uploads", self.inner.unfinished_uploads(tenant))
+    }
+
     fn set_committed(&self, tenant: &str, id: &str, bytes: u64) -> EngineFuture<'_, ()> {
         self.timed("set_committed", self.inner.set_committed(tenant, id, bytes))
     }
