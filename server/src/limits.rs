@@ -71,6 +71,10 @@ pub struct Limits {
     pub cpu_queue: usize,
     /// Verifications and estimates of a tenant, the one that is computed included, so that none can take all places.
     pub cpu_queue_per_tenant: usize,
+    /// Calls at a time that have no places of their own: all but streams and health checks.
+    pub calls: usize,
+    /// And of a tenant, so that none can take them all.
+    pub calls_per_tenant: usize,
     /// Header list of a request.
     pub header_list_bytes: u32,
     /// Streams of a connection.
@@ -207,6 +211,8 @@ impl Default for Limits {
             downloads_per_tenant: 32,
             cpu_queue: 64,
             cpu_queue_per_tenant: 32,
+            calls: 1000,
+            calls_per_tenant: 500,
             header_list_bytes: 16 << 10,
             streams_per_connection: 100,
             pending_accept_reset_streams: 20,

@@ -59,6 +59,13 @@ impl Places {
         Self::new(served, limits.cpu_queue + 1, limits.cpu_queue_per_tenant)
     }
 
+    /// For calls that have no places of another kind.
+    pub(crate) fn of_calls(limits: &Limits) -> Self {
+        let limits_of = ["calls", "calls_per_tenant"];
+        let served = Served { reason: "TOO_MANY_CALLS", what: "calls", limits: limits_of, retry: Duration::from_secs(1) };
+        Self::new(served, limits.calls, limits.calls_per_tenant)
+    }
+
     fn new(served: Served, n_all: usize, n_per_tenant: usize) -> Self {
         Self { served, n_all, n_per_tenant, all: Arc::new(Semaphore::new(n_all)), held: Held::default() }
     }

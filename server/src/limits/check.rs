@@ -135,7 +135,7 @@ impl Limits {
     }
 
     /// Numbers of those who are served at a time.
-    fn places(&self) -> [(&'static str, usize); 10] {
+    fn places(&self) -> [(&'static str, usize); 12] {
         [
             ("watchers", self.watchers),
             ("watchers_per_tenant", self.watchers_per_tenant),
@@ -143,6 +143,8 @@ impl Limits {
             ("downloads_per_tenant", self.downloads_per_tenant),
             ("cpu_queue", self.cpu_queue),
             ("cpu_queue_per_tenant", self.cpu_queue_per_tenant),
+            ("calls", self.calls),
+            ("calls_per_tenant", self.calls_per_tenant),
             ("connections", self.connections),
             ("http_connections", self.http_connections),
             ("http_requests", self.http_requests),

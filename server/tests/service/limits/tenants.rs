@@ -12,9 +12,9 @@ use crate::harness::{Client, Service, chunks, config, expect_error, with_bearer}
 use crate::tokens::{AUDIENCE, ISSUER, Signer, claims_with};
 
 /// A tenant with a key, on a connection of its own.
-struct Tenant {
-    client: Client,
-    key: String,
+pub(super) struct Tenant {
+    pub(super) client: Client,
+    pub(super) key: String,
 }
 
 impl Tenant {
@@ -26,20 +26,20 @@ impl Tenant {
         self.client.artifacts.write_chunks(stream).await.unwrap().into_inner().artifact.unwrap().name
     }
 
-    async fn model(&mut self) -> String {
+    pub(super) async fn model(&mut self) -> String {
         let source_artifact = self.upload(b"steps=1").await;
         let model = Some(v1::Model { source_artifact, ..Default::default() });
         let request = v1::CreateModelRequest { model_id: "mlp".into(), model, ..Default::default() };
         self.client.models.create_model(with_bearer(request, &self.key)).await.unwrap().into_inner().name
     }
 
-    async fn watch(&mut self, model: &str) -> Result<Streaming<v1::ModelEvent>, Status> {
+    pub(super) async fn watch(&mut self, model: &str) -> Result<Streaming<v1::ModelEvent>, Status> {
         let request = v1::WatchModelRequest { name: model.into(), from_sequence: 0 };
         Ok(self.client.models.watch_model(with_bearer(request, &self.key)).await?.into_inner())
     }
 
     /// A verification that takes as long as the proof says.
-    fn verifies(&self, proof: &str) -> tokio::task::JoinHandle<Result<(), Status>> {
+    pub(super) fn verifies(&self, proof: &str) -> tokio::task::JoinHandle<Result<(), Status>> {
         use v1::verify_proof_request::{Proof, Statement, VerifierKey};
         let request = v1::VerifyProofRequest {
             proof: Some(Proof::ProofBytes(proof.into())),
@@ -75,7 +75,7 @@ impl Tenant {
 }
 
 /// A service with tenants, each with a connection of its own.
-async fn service_of_two(mut config: zkinfer_server::Config) -> (Service, [Tenant; 2]) {
+pub(super) async fn service_of_two(mut config: zkinfer_server::Config) -> (Service, [Tenant; 2]) {
     let path = config.data_dir.join("keys");
     let keys = ["acme", "rival"].map(|tenant| KeyFile::at(&path).create(tenant, "key", Scopes::of_tenant(), None).unwrap().secret);
     config.authentication = Authentication::none().with_keys(&path).unwrap();
@@ -86,7 +86,7 @@ async fn service_of_two(mut config: zkinfer_server::Config) -> (Service, [Tenant
 }
 
 /// Asserts that there is no place, and of whom there are too many.
-fn has_no_place<T>(answer: Result<T, Status>, reason: &str, subject: &str) {
+pub(super) fn has_no_place<T>(answer: Result<T, Status>, reason: &str, subject: &str) {
     let Err(status) = answer else { panic!("there is a place") };
     let details = expect_error(&status, Code::ResourceExhausted, reason);
     assert_eq!(details.quota_failure().unwrap().violations[0].subject, subject);
