@@ -312,7 +312,7 @@ pub trait Webhooks: Send + Sync {
     /// [`EngineError::QuotaExceeded`] if the tenant has `limit` of them.
     fn create_webhook(&self, new: NewWebhook, limit: u32) -> EngineFuture<'_, v1::Webhook>;
     /// A tenant's webhooks, oldest first.
-    fn webhooks(&self, tenant: &str) -> EngineFuture<'_, Vec<v1::Webhook>>;
+    fn list_webhooks(&self, tenant: &str, page: PageRequest) -> EngineFuture<'_, Page<v1::Webhook>>;
     /// Forgets a webhook and what was to be sent to it. Answers whether there was one.
     fn delete_webhook(&self, tenant: &str, id: &str) -> EngineFuture<'_, bool>;
     /// Takes what is due: one delivery, its oldest, of each webhook that has none on its way and was not to be left alone, those first that waited longest.

@@ -393,8 +393,8 @@ impl<E: Engine> Webhooks for Observed<E> {
         self.timed("create_webhook", self.inner.create_webhook(new, limit))
     }
 
-    fn webhooks(&self, tenant: &str) -> EngineFuture<'_, Vec<v1::Webhook>> {
-        self.timed("webhooks", self.inner.webhooks(tenant))
+    fn list_webhooks(&self, tenant: &str, page: PageRequest) -> EngineFuture<'_, Page<v1::Webhook>> {
+        self.timed("list_webhooks", self.inner.list_webhooks(tenant, page))
     }
 
     fn delete_webhook(&self, tenant: &str, id: &str) -> EngineFuture<'_, bool> {

@@ -61,6 +61,7 @@ conformance! {
     lifecycle::what_was_to_be_told_to_a_deleted_webhook_stops_no_other,
     lifecycle::a_quota_is_set_and_read,
     lifecycle::lists_are_filtered_and_paged,
+    lifecycle::webhooks_are_paged_oldest_first,
     lifecycle::a_tenant_has_a_place_for_so_many,
     leases::a_task_waits_for_all_it_needs_and_is_given_their_results,
     leases::the_tasks_of_a_job_are_told_with_what_they_need,

@@ -286,7 +286,7 @@ class AsyncClient:
 
     async def webhooks(self) -> list[Webhook]:
         """The tenant's webhooks, oldest first."""
-        return await self._connection.run(_operations.list_webhooks)
+        return [Webhook._of(message) async for message in self._connection.items(_operations.list_webhooks)]
 
     async def delete_webhook(self, webhook: Webhook | str) -> None:
         """Deletes a webhook, or that of a full name, and what was still to be sent to it."""
