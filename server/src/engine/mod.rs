@@ -113,6 +113,9 @@ pub trait Resources: Send + Sync {
     fn model(&self, tenant: &str, id: &str) -> EngineFuture<'_, Option<v1::Model>>;
     /// Models of a tenant, newest first.
     fn list_models(&self, tenant: &str, page: PageRequest) -> EngineFuture<'_, Page<v1::Model>>;
+    /// Deletes a model whose registration and jobs are over, with all that belongs to it; its artifacts lose its references. Its jobs stay as they are. The
+    /// answer to its request id stays for its own time.
+    fn delete_model(&self, tenant: &str, id: &str) -> EngineFuture<'_, ModelDeletion>;
     /// Admits a job; answers the job, or the first answer if the request id is known.
     fn create_job(&self, new: NewJob) -> EngineFuture<'_, v1::Job>;
     /// Admits all jobs of a batch, or none; answers the jobs in order, or the first answer if the request id is known.
@@ -149,6 +152,19 @@ pub enum Deletion {
     NotFinal(v1::job::State),
     /// A webhook is still to hear of its end: it stays.
     Untold,
+}
+
+/// What became of a model that was to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelDeletion {
+    /// It was there and is gone.
+    Deleted,
+    /// There is none.
+    Absent,
+    /// Its registration is not over: it stays.
+    NotFinal,
+    /// So many of its jobs are not over: it stays.
+    HasJobs(u64),
 }
 
 /// Facts of artifacts and uploads. Who stores bytes holds them first: [`GarbageRecords::hold`].

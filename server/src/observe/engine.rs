@@ -12,9 +12,9 @@ use super::metrics::{ClassLabel, KindLabel, Metrics, OperationLabel, OutcomeLabe
 use crate::artifacts::{ArtifactId, Class, Doomed, GarbageRecords};
 use crate::engine::{
     ArtifactFacts, ArtifactRecords, Census, Deletion, Delivery, DeliveryKey, Digest, Ended, Engine, EngineError, EngineFuture, Expired,
-    FailedAttempt, JobFilter, Lease, Leased, NewBatch, NewJob, NewModel, NewSession, NewWebhook, Notice, Offer, Operations, Outcome,
-    Overview, Page, PageRequest, Postponed, QueueFacts, Reaped, Renewal, RequestKey, Resources, RunningTask, SessionFacts, SessionId,
-    StoredEvent, Subject, SubjectKind, TaskEngine, TaskFacts, TaskFlow, UploadFacts, Usage, Webhooks, Work,
+    FailedAttempt, JobFilter, Lease, Leased, ModelDeletion, NewBatch, NewJob, NewModel, NewSession, NewWebhook, Notice, Offer, Operations,
+    Outcome, Overview, Page, PageRequest, Postponed, QueueFacts, Reaped, Renewal, RequestKey, Resources, RunningTask, SessionFacts,
+    SessionId, StoredEvent, Subject, SubjectKind, TaskEngine, TaskFacts, TaskFlow, UploadFacts, Usage, Webhooks, Work,
 };
 
 /// `inner`, observed.
@@ -194,6 +194,10 @@ impl<E: Engine> Resources for Observed<E> {
 
     fn list_models(&self, tenant: &str, page: PageRequest) -> EngineFuture<'_, Page<v1::Model>> {
         self.timed("list_models", self.inner.list_models(tenant, page))
+    }
+
+    fn delete_model(&self, tenant: &str, id: &str) -> EngineFuture<'_, ModelDeletion> {
+        self.timed("delete_model", self.inner.delete_model(tenant, id))
     }
 
     fn create_job(&self, new: NewJob) -> EngineFuture<'_, v1::Job> {

@@ -16,6 +16,7 @@ mod lifecycle;
 mod locks;
 mod memory;
 mod migration;
+mod model_deletion;
 mod order;
 mod outages;
 mod overview;
@@ -146,6 +147,12 @@ conformance! {
     deletion::the_same_request_is_answered_as_before_after_its_job_is_gone,
     deletion::a_list_goes_on_behind_a_job_that_was_deleted,
     deletion::who_deletes_its_jobs_is_not_served_sooner,
+    model_deletion::a_model_goes_with_all_that_belongs_to_it_and_jobs_that_are_over_stay,
+    model_deletion::a_model_that_is_registered_or_has_jobs_is_not_deleted,
+    model_deletion::no_job_is_created_of_a_deleted_model_and_its_name_is_free,
+    model_deletion::a_key_of_the_model_before_must_be_there,
+    model_deletion::of_a_job_and_the_deletion_of_its_model_at_once_one_is_refused,
+    model_deletion::who_deletes_its_models_is_not_served_sooner,
     hooks::a_receiver_gets_the_signed_end_of_a_job_again_until_it_answers_well,
     hooks::a_receiver_that_never_answers_delays_nobody_else,
     hooks::one_failure_counts_for_all_that_a_webhook_was_to_hear,

@@ -20,6 +20,7 @@ mod lines;
 mod many;
 mod memory;
 mod model_artifacts;
+mod model_deletion;
 mod notices;
 mod operations;
 mod outage;

@@ -7,8 +7,8 @@ use zkinfer_proto::v1;
 
 use super::super::document::Document;
 use super::super::{
-    Deletion, EngineError, EngineFuture, JobFilter, NewBatch, NewJob, NewModel, Page, PageRequest, Resources, StoredEvent, Subject,
-    SubjectKind, TaskFacts,
+    Deletion, EngineError, EngineFuture, JobFilter, ModelDeletion, NewBatch, NewJob, NewModel, Page, PageRequest, Resources, StoredEvent,
+    Subject, SubjectKind, TaskFacts,
 };
 use super::positions::set_model_position;
 use super::stopping::Stop;
@@ -37,6 +37,11 @@ impl Resources for SqlEngine {
         let mut query = ListQuery::new("SELECT created_ms, id, doc FROM models WHERE tenant = ");
         query.push_text(tenant);
         Box::pin(async move { self.page(query, page, |bytes| v1::Model::decode(bytes).map_err(EngineError::Damaged)).await })
+    }
+
+    fn delete_model(&self, tenant: &str, id: &str) -> EngineFuture<'_, ModelDeletion> {
+        let subject = subject(SubjectKind::Model, tenant, id);
+        Box::pin(async move { self.delete_model_of(&subject).await })
     }
 
     fn create_job(&self, new: NewJob) -> EngineFuture<'_, v1::Job> {
