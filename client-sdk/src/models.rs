@@ -70,6 +70,17 @@ impl Client {
         self.repeat(async || Ok(self.model_service().get_model(self.request(message.clone())).await?.into_inner())).await
     }
 
+    /// Deletes a model that takes no part in any job that is not over, and with it what the service holds of its weights; proofs that were made stay. No error if
+    /// there is no such model.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; FAILED_PRECONDITION while it is being registered, and while one of its jobs is not over.
+    pub async fn delete_model(&self, name: &str) -> Result<(), ClientError> {
+        let message = v1::DeleteModelRequest { name: name.to_owned(), allow_missing: true };
+        self.repeat(async || Ok(self.model_service().delete_model(self.request(message.clone())).await?.into_inner())).await?;
+        Ok(())
+    }
+
     /// Follows a registration to its end; `on_event` sees every event.
     ///
     /// # Errors

@@ -179,16 +179,24 @@ impl Client {
         Ok(service.create_webhook(self.request(message)).await?.into_inner())
     }
 
-    /// The tenant's webhooks, oldest first.
+    /// All webhooks of the tenant, oldest first; as many calls as they have pages.
     ///
     /// # Errors
     /// See [`ClientError`].
     pub async fn webhooks(&self) -> Result<Vec<Webhook>, ClientError> {
-        let call = async || {
-            let mut service = WebhookServiceClient::new(self.channel());
-            Ok(service.list_webhooks(self.request(v1::ListWebhooksRequest::default())).await?.into_inner())
-        };
-        Ok(self.repeat(call).await?.webhooks)
+        let (mut message, mut webhooks) = (v1::ListWebhooksRequest::default(), Vec::new());
+        loop {
+            let call = async || {
+                let mut service = WebhookServiceClient::new(self.channel());
+                Ok(service.list_webhooks(self.request(message.clone())).await?.into_inner())
+            };
+            let page = self.repeat(call).await?;
+            webhooks.extend(page.webhooks);
+            if page.next_page_token.is_empty() {
+                return Ok(webhooks);
+            }
+            message.page_token = page.next_page_token;
+        }
     }
 
     /// Deletes a webhook, and what was still to be sent to it.

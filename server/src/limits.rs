@@ -47,6 +47,8 @@ pub struct Limits {
     pub queued_per_tenant: u32,
     /// Unfinished uploads on the disk of a process, all together. At least as much as the largest upload.
     pub upload_disk_bytes: u64,
+    /// And of a tenant, so that none can take it all. At least as much as the largest upload.
+    pub upload_disk_per_tenant_bytes: u64,
     /// Unfinished uploads of a tenant.
     pub uploads_per_tenant: u32,
     /// Webhooks of a tenant.
@@ -65,8 +67,14 @@ pub struct Limits {
     pub downloads: usize,
     /// And of a tenant, so that none can take them all.
     pub downloads_per_tenant: usize,
-    /// Verifications and estimates waiting for a thread, and as many checks of workers' proofs.
+    /// Verifications and estimates that wait while another is computed, and as many checks of workers' proofs.
     pub cpu_queue: usize,
+    /// Verifications and estimates of a tenant, the one that is computed included, so that none can take all places.
+    pub cpu_queue_per_tenant: usize,
+    /// Calls at a time that have no places of their own: all but streams and health checks.
+    pub calls: usize,
+    /// And of a tenant, so that none can take them all.
+    pub calls_per_tenant: usize,
     /// Header list of a request.
     pub header_list_bytes: u32,
     /// Streams of a connection.
@@ -191,6 +199,7 @@ impl Default for Limits {
             batch_jobs: 256,
             queued_per_tenant: 1000,
             upload_disk_bytes: 8 << 30,
+            upload_disk_per_tenant_bytes: 4 << 30,
             uploads_per_tenant: 100,
             webhooks_per_tenant: 16,
             webhook_url_bytes: 2048,
@@ -201,6 +210,9 @@ impl Default for Limits {
             downloads: 64,
             downloads_per_tenant: 32,
             cpu_queue: 64,
+            cpu_queue_per_tenant: 32,
+            calls: 1000,
+            calls_per_tenant: 500,
             header_list_bytes: 16 << 10,
             streams_per_connection: 100,
             pending_accept_reset_streams: 20,

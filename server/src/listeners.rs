@@ -1,10 +1,13 @@
-//! How the listeners of a service end: uploads and downloads may finish, then they are told to go on elsewhere, then connections are cut.
+//! How the listeners of a service are made, and how they end: uploads and downloads may finish, then they are told to go on elsewhere, then connections are cut.
 
 use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::limits::Limits;
 
 /// How a listener ended.
 pub(crate) type Joined = Result<Result<(), tonic::transport::Error>, JoinError>;
@@ -30,4 +33,28 @@ impl Listeners {
         self.workers.iter().for_each(JoinHandle::abort);
         ended.ok()
     }
+}
+
+/// What clients ask for the methods that there are.
+pub(crate) fn reflection() -> Result<
+    tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection>,
+    tonic_reflection::server::Error,
+> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(zkinfer_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+}
+
+/// A listener with these limits, without layers and services.
+pub(crate) fn builder(limits: &Limits) -> Server {
+    Server::builder()
+        .max_concurrent_streams(limits.streams_per_connection)
+        .http2_keepalive_interval(Some(limits.keepalive_interval))
+        .http2_keepalive_timeout(Some(limits.keepalive_timeout))
+        .http2_max_pending_accept_reset_streams(Some(limits.pending_accept_reset_streams))
+        .http2_max_local_error_reset_streams(Some(limits.local_error_reset_streams))
+        .http2_max_header_list_size(limits.header_list_bytes)
+        // Not its grace as well: with that the library cuts connections that it never told to go away. `grpc::incoming` cuts them.
+        .max_connection_age(limits.connection_age)
 }

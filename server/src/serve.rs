@@ -8,16 +8,15 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tonic::transport::Server;
 
 use crate::artifacts::{ArtifactKeys, ArtifactPlace, ArtifactPlaceError};
 use crate::auth::Authentication;
 use crate::database::{Database, DatabaseError};
 use crate::engine::EngineError;
 use crate::exposure::{Lacks, check_exposure};
-use crate::grpc::{self, GuardLayer};
+use crate::grpc::{self, CallsLayer, GuardLayer};
 use crate::limits::{Limits, LimitsError};
-use crate::listeners::{Joined, Listeners};
+use crate::listeners::{Joined, Listeners, builder, reflection};
 use crate::observe::{self, HttpPort, RpcLayer};
 use crate::prover::Prover;
 use crate::role::Role;
@@ -233,6 +232,7 @@ async fn listen(
     let server = builder(&config.limits)
         .layer(RpcLayer::new(service.metrics.clone()))
         .layer(GuardLayer::new(authentication, &config.limits))
+        .layer(CallsLayer::new(&config.limits))
         .add_routes(routes)
         .serve_with_incoming_shutdown(
             observe::counted(grpc::incoming(listener, &config.transport, &config.limits), service.metrics.clone()),
@@ -304,26 +304,4 @@ async fn reload(config: Config, closing: CancellationToken) {
             tracing::error!(%error, "changed files were not read");
         }
     }
-}
-
-fn reflection() -> Result<
-    tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection>,
-    tonic_reflection::server::Error,
-> {
-    tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(zkinfer_proto::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-}
-
-fn builder(limits: &Limits) -> Server {
-    Server::builder()
-        .max_concurrent_streams(limits.streams_per_connection)
-        .http2_keepalive_interval(Some(limits.keepalive_interval))
-        .http2_keepalive_timeout(Some(limits.keepalive_timeout))
-        .http2_max_pending_accept_reset_streams(Some(limits.pending_accept_reset_streams))
-        .http2_max_local_error_reset_streams(Some(limits.local_error_reset_streams))
-        .http2_max_header_list_size(limits.header_list_bytes)
-        // Not its grace as well: with that the library cuts connections that it never told to go away. `grpc::incoming` cuts them.
-        .max_connection_age(limits.connection_age)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::artifacts::{ArtifactBytes, Collector, PublicArtifacts, Uploads};
+use crate::artifacts::{ArtifactBytes, Collector, PublicArtifacts, UploadRoom, Uploads};
 use crate::auth::Authentication;
 use crate::dashboard::{self, Dashboard};
 use crate::database::forward_notices;
@@ -92,7 +92,8 @@ impl Service {
         if config.database.is_own() {
             take_up(&*engine).await?;
         }
-        let uploads = Uploads::new(engine.clone(), bytes.clone(), limits.artifact_grace, &uploads_dir, limits.upload_disk_bytes);
+        let room = UploadRoom { bytes: limits.upload_disk_bytes, per_tenant_bytes: limits.upload_disk_per_tenant_bytes };
+        let uploads = Uploads::new(engine.clone(), bytes.clone(), limits.artifact_grace, &uploads_dir, room);
         let (hub, running) = (Arc::new(Hub::default()), Arc::new(Running::default()));
         let source = LocalSource::new(engine.clone(), bytes.clone(), hub.clone(), limits.clone());
         let workers = own_workers(config, source.clone(), &prover, &running)?;
@@ -131,6 +132,7 @@ impl Service {
             children,
             cpu: CpuPool::start(1, limits.cpu_queue)?,
             checks: CpuPool::start(1, limits.cpu_queue)?,
+            computations: Places::of_computations(limits),
             computing: ByteBudget::new(limits.computation_bytes, limits.cpu_queue),
             task_writes: ByteBudget::new(limits.task_artifact_bytes, limits.connections),
             hub,

@@ -46,6 +46,8 @@ pub(crate) enum ModelCommand {
     Commit(CommitArguments),
     /// Registers a network with the service and saves its verifier key.
     Register(RegisterArguments),
+    /// Deletes a registered model, and with it what the service holds of its weights; proofs that were made stay, and verify with their key.
+    Delete(DeleteArguments),
 }
 
 #[derive(Debug, Args)]
@@ -167,6 +169,14 @@ pub(crate) struct RegisterArguments {
     pub(crate) server: ServerArguments,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArguments {
+    /// Id or full name of the model. All its jobs must be over.
+    pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) server: ServerArguments,
+}
+
 /// The use that a proof is made for. Without either option it is bound to none: anybody who has the proof can show it again.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
@@ -275,6 +285,7 @@ mod tests {
             "zkinfer prove --model digits --input i.npy --private-input",
             "zkinfer model import m.onnx --calibration c.npy --granularity per-tensor",
             "zkinfer model register m.onnx --id digits --public-weights --profile strict",
+            "zkinfer model delete digits --server https://h:1",
             "zkinfer watch tenants/default/jobs/x",
             "zkinfer estimate m.onnx",
             "zkinfer estimate --model digits --json",
@@ -285,6 +296,7 @@ mod tests {
         for line in [
             "zkinfer",
             "zkinfer estimate",
+            "zkinfer model delete",
             "zkinfer demo --image 1000",
             "zkinfer estimate --model digits --client-cert c",
             "zkinfer estimate --model digits --token t --api-key-file f",

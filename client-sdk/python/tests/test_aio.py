@@ -72,6 +72,9 @@ def test_a_model_is_registered_and_its_key_read(daemon: Daemon, model: zkinfer.M
             assert (await client.estimate("aio")).layer_count == 3
             with pytest.raises(zkinfer.AlreadyExistsError):
                 await client.register_model(source, model_id="aio", weights="public")
+            await made.delete()
+            with pytest.raises(zkinfer.NotFoundError):
+                await made.refresh()
 
     asyncio.run(run())
 

@@ -126,6 +126,23 @@ def test_a_job_that_has_ended_is_deleted(client: zkinfer.Client, model: zkinfer.
     assert first.wait().statement.outputs
 
 
+def test_a_model_is_deleted_and_its_proofs_stay(client: zkinfer.Client, samples: np.ndarray) -> None:
+    source = CANCER / "model_uint8_per_channel_qdq.onnx"
+    model = client.register_model(source, model_id="gone")
+    job = client.submit(model, samples[:1])
+    with pytest.raises(zkinfer.PreconditionError, match="1 job of the model is not over"):
+        model.delete()
+    job.wait()
+    for _ in range(2):
+        model.delete()
+    with pytest.raises(zkinfer.NotFoundError, match="deleted"):
+        model.refresh()
+    with pytest.raises(zkinfer.NotFoundError):
+        client.submit(model, samples[:1])
+    zkinfer.verify(job.refresh().proof())
+    assert client.register_model(source, model_id="gone").state is zkinfer.ModelState.READY
+
+
 def test_a_deadline_expires(client: zkinfer.Client, model: zkinfer.Model, samples: np.ndarray) -> None:
     job = client.submit(model, samples[:1], deadline=datetime.now(timezone.utc) - timedelta(seconds=1))
     with pytest.raises(zkinfer.EndedError) as caught:

@@ -10,6 +10,7 @@ import json
 import queue
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -178,3 +179,17 @@ def test_what_is_no_secret_is_told_without_it() -> None:
         with pytest.raises(ValueError, match="whsec_BASE64") as caught:
             zkinfer.verify_webhook(wrong, signed(BODY), BODY, now=NOW)
         assert len(wrong) < 7 or wrong not in str(caught.value)
+
+
+def test_all_pages_of_webhooks_are_listed(tmp_path: Path) -> None:
+    limits = tmp_path / "limits.json"
+    limits.write_text('{"default_page_size": 1}', encoding="utf-8")
+
+    async def listed(daemon: Daemon) -> list[str]:
+        async with AsyncClient(daemon.address) as client:
+            return [webhook.name for webhook in await client.webhooks()]
+
+    with Daemon(tmp_path, "--webhooks-anywhere", "--limits", str(limits)) as daemon, zkinfer.Client(daemon.address) as client:
+        names = [client.create_webhook(f"http://127.0.0.1:1/{number}").webhook.name for number in range(3)]
+        assert [webhook.name for webhook in client.webhooks()] == names
+        assert asyncio.run(listed(daemon)) == names

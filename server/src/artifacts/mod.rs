@@ -30,7 +30,7 @@ pub(crate) use keys::tests::keys as numbered_keys;
 pub use keys::{ArtifactKeys, ArtifactKeysError};
 pub use place::{ArtifactPlace, ArtifactPlaceError, ArtifactUrl, ArtifactUrlError};
 pub use reader::ArtifactReader;
-pub use uploads::{UploadError, UploadWriter, Uploads};
+pub use uploads::{UploadError, UploadRoom, UploadWriter, Uploads};
 
 use crate::engine::{ArtifactFacts, ArtifactRecords, Digest, EngineError, now_ms};
 

@@ -4,10 +4,11 @@
 //! What counts as written is recorded in the engine after the file was synced, so that a crash never leaves a hole. Processes that share the engine need not
 //! share the disk: a process whose file is shorter than what is recorded has nothing of the upload, and begins it at 0.
 //!
-//! What lies on the disk is bounded: a stream begins only if its whole upload has room beside all that lies here and all that others are writing.
+//! What lies on the disk is bounded, of all and of a tenant: a stream begins only if its whole upload has room beside what lies here and what others are
+//! writing.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -60,9 +61,20 @@ pub enum UploadError {
     #[error("another stream is writing this upload")]
     InUse,
     /// Too much lies on the disk.
-    #[error("this server holds at most {most_bytes} bytes of unfinished uploads, and the upload has no room beside the others; try again")]
+    #[error(
+        "this server holds at most {most_bytes} bytes of unfinished uploads (upload_disk_bytes), and the upload has no room beside the others; try again"
+    )]
     NoRoom {
         /// All that may lie there.
+        most_bytes: u64,
+    },
+    /// Too much of it is the tenant's.
+    #[error(
+        "the tenant may have {most_bytes} bytes of unfinished uploads on this server (upload_disk_per_tenant_bytes), and the upload has no room beside its \
+         others; finish one of them, and try again"
+    )]
+    NoRoomOfTenant {
+        /// All of its that may lie there.
         most_bytes: u64,
     },
     /// The engine's.
@@ -88,18 +100,35 @@ pub struct Uploads {
     records: Arc<dyn ArtifactRecords>,
     held: HeldBytes,
     directory: Arc<Path>,
-    most_bytes: u64,
+    room: UploadRoom,
     in_use: InUse,
 }
 
-/// Files that somebody has to themselves, by name, with what is to become of them: so many bytes, if they are being written.
-type InUse = Arc<Mutex<HashMap<String, Option<u64>>>>;
+/// How many bytes of unfinished uploads may lie on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UploadRoom {
+    /// Of all.
+    pub bytes: u64,
+    /// Of a tenant.
+    pub per_tenant_bytes: u64,
+}
+
+/// Files that somebody has to themselves, by name, with what is to become of them, if they are being written.
+type InUse = Arc<Mutex<HashMap<String, Option<Written>>>>;
+
+/// What is being written.
+#[derive(Debug, Clone)]
+struct Written {
+    tenant: String,
+    /// At its end.
+    size_bytes: u64,
+}
 
 impl Uploads {
-    /// Files below `directory`, which exists, of `most_bytes` all together. An artifact is kept for `grace`, until something refers to it.
-    pub fn new(records: Arc<dyn ArtifactRecords>, bytes: ArtifactBytes, grace: Duration, directory: &Path, most_bytes: u64) -> Self {
+    /// Files below `directory`, which exists, with so much room all together. An artifact is kept for `grace`, until something refers to it.
+    pub fn new(records: Arc<dyn ArtifactRecords>, bytes: ArtifactBytes, grace: Duration, directory: &Path, room: UploadRoom) -> Self {
         let held = HeldBytes::new(records.clone(), bytes, grace);
-        Self { held, records, directory: directory.into(), most_bytes, in_use: Arc::default() }
+        Self { held, records, directory: directory.into(), room, in_use: Arc::default() }
     }
 
     /// Opens an upload. It is complete at once if the tenant has the artifact.
@@ -148,7 +177,8 @@ impl Uploads {
     /// # Errors
     /// Another stream has it, there is no room for it, or its file cannot be opened.
     pub async fn write(&self, facts: UploadFacts) -> Result<UploadWriter, UploadError> {
-        let claim = Claim::take(&self.in_use, &facts.id, Some(facts.size_bytes)).ok_or(UploadError::InUse)?;
+        let written = Written { tenant: facts.tenant.clone(), size_bytes: facts.size_bytes };
+        let claim = Claim::take(&self.in_use, &facts.id, Some(written)).ok_or(UploadError::InUse)?;
         // Only now is what the record says final.
         let mut facts = self.records.upload(&facts.tenant, &facts.id).await?.unwrap_or(facts);
         let path = self.directory.join(&facts.id);
@@ -156,30 +186,28 @@ impl Uploads {
         let file = if facts.is_complete {
             None
         } else {
-            self.check_room().await?;
+            self.check_room(&facts.tenant).await?;
             Some(open(&path, &mut facts).await?)
         };
         let (written_bytes, is_elsewhere) = (facts.committed_bytes, facts.committed_bytes < recorded_bytes);
         Ok(UploadWriter { uploads: self.clone(), facts, file, path, written_bytes, is_elsewhere, _claim: claim })
     }
 
-    /// Whether all that is being written has room beside what lies here. Whoever asks is counted already, so that of two at once none takes the other's.
-    async fn check_room(&self) -> Result<(), UploadError> {
-        let (directory, in_use) = (self.directory.clone(), self.in_use.clone());
-        let lying_bytes = blocking(move || {
+    /// Whether all that is being written has room beside what lies here, and what is of the tenant. Whoever asks is counted already, so that of two at once
+    /// none takes the other's.
+    async fn check_room(&self, tenant: &str) -> Result<(), UploadError> {
+        let unfinished: HashSet<String> = self.records.unfinished_uploads(tenant).await?.into_iter().collect();
+        let (directory, in_use, tenant) = (self.directory.clone(), self.in_use.clone(), tenant.to_owned());
+        let taken = blocking(move || {
             let written = in_use.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let mut bytes: u64 = written.values().flatten().sum();
-            for entry in std::fs::read_dir(directory)? {
-                let entry = entry?;
-                let is_counted = entry.file_name().to_str().is_some_and(|name| matches!(written.get(name), Some(Some(_))));
-                // One that ends meanwhile takes no room any more.
-                bytes += if is_counted { 0 } else { entry.metadata().map_or(0, |found| found.len()) };
-            }
-            std::io::Result::Ok(bytes)
+            taken(&directory, &written, &tenant, &unfinished)
         });
-        match lying_bytes.await.map_err(BytesError::from)? <= self.most_bytes {
-            true => Ok(()),
-            false => Err(UploadError::NoRoom { most_bytes: self.most_bytes }),
+        let taken = taken.await.map_err(BytesError::from)?;
+        let UploadRoom { bytes, per_tenant_bytes } = self.room;
+        match (taken.per_tenant_bytes <= per_tenant_bytes, taken.bytes <= bytes) {
+            (false, _) => Err(UploadError::NoRoomOfTenant { most_bytes: per_tenant_bytes }),
+            (true, false) => Err(UploadError::NoRoom { most_bytes: bytes }),
+            (true, true) => Ok(()),
         }
     }
 
@@ -234,6 +262,34 @@ impl Uploads {
     }
 }
 
+/// The room that is taken of all, and of what a tenant may have, of which these uploads are not finished. What is being written counts as it will be, what
+/// only lies there as it is.
+fn taken(
+    directory: &Path,
+    written: &HashMap<String, Option<Written>>,
+    tenant: &str,
+    unfinished: &HashSet<String>,
+) -> std::io::Result<UploadRoom> {
+    let mut taken = UploadRoom { bytes: 0, per_tenant_bytes: 0 };
+    let mut count = |size_bytes: u64, is_of_tenant: bool| {
+        taken.bytes += size_bytes;
+        taken.per_tenant_bytes += if is_of_tenant { size_bytes } else { 0 };
+    };
+    for written in written.values().flatten() {
+        count(written.size_bytes, written.tenant == tenant);
+    }
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let id = name.to_str().unwrap_or_default();
+        if !matches!(written.get(id), Some(Some(_))) {
+            // One that ends meanwhile takes no room any more.
+            count(entry.metadata().map_or(0, |found| found.len()), unfinished.contains(id));
+        }
+    }
+    Ok(taken)
+}
+
 /// Opens the file where the upload goes on, and says in `facts` where that is.
 async fn open(path: &Path, facts: &mut UploadFacts) -> Result<File, BytesError> {
     let mut file = File::options().create(true).truncate(false).read(true).write(true).open(path).await?;
@@ -254,11 +310,11 @@ struct Claim {
 }
 
 impl Claim {
-    fn take(in_use: &InUse, id: &str, size_bytes: Option<u64>) -> Option<Self> {
+    fn take(in_use: &InUse, id: &str, written: Option<Written>) -> Option<Self> {
         match in_use.lock().unwrap_or_else(PoisonError::into_inner).entry(id.to_owned()) {
             Entry::Occupied(_) => None,
             Entry::Vacant(free) => {
-                free.insert(size_bytes);
+                free.insert(written);
                 Some(Self { in_use: in_use.clone(), id: id.to_owned() })
             }
         }

@@ -24,6 +24,7 @@ const METHODS: &[(&str, Access)] = &[
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Access::Known),
     ("/zkinfer.v1.SystemService/GetServerInfo", Access::Known),
     ("/zkinfer.v1.ModelService/CreateModel", Access::Scope(Scope::ModelsWrite)),
+    ("/zkinfer.v1.ModelService/DeleteModel", Access::Scope(Scope::ModelsWrite)),
     ("/zkinfer.v1.ModelService/GetModel", Access::Scope(Scope::ModelsRead)),
     ("/zkinfer.v1.ModelService/ListModels", Access::Scope(Scope::ModelsRead)),
     ("/zkinfer.v1.ModelService/WatchModel", Access::Scope(Scope::ModelsRead)),

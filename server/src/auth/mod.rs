@@ -14,6 +14,7 @@ mod tokens;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use certificates::{CertificateMap, ClientIdentity};
 pub use key_file::{KeyFile, KeyFileError, ListedKey};
@@ -179,6 +180,11 @@ impl Authentication {
         if let Some(tokens) = &self.tokens {
             tokens.keep_fresh(closing).await;
         }
+    }
+
+    /// How long ago the keys of tokens were fetched from their issuer, or have been needed if none ever were; none if they come from nowhere else.
+    pub fn token_keys_age(&self) -> Option<Duration> {
+        self.tokens.as_ref().and_then(|tokens| tokens.keys_age())
     }
 
     /// Whether somebody can be recognised now: not, if all that there is are the tokens of an issuer whose keys could not be fetched, or are too old.

@@ -5,7 +5,7 @@ use std::fmt;
 /// A kind of calls that a caller may be allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
-    /// Register models.
+    /// Register models, and delete them.
     ModelsWrite,
     /// See models and follow their registration.
     ModelsRead,

@@ -13,6 +13,7 @@ use zkinfer_server::database::Database;
 use zkinfer_server::observe::{Exposure, HttpPort, HttpPortError};
 
 use super::access::{AccessArguments, WorkerTlsArguments};
+use super::cache::CacheCommand;
 use super::certs::CertsArguments;
 use super::health::HealthArguments;
 use super::keys::KeysCommand;
@@ -50,6 +51,9 @@ pub(super) enum Command {
     Migrate(MigrateArguments),
     /// Asks a running process over its side port whether it is ready. Exit codes: 0 it is, 1 it is not, or there is no answer.
     Health(HealthArguments),
+    /// Shows or empties the cache of what can be rebuilt: circuits, and what was derived from weights.
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Prints all limits with their defaults, as a file for `serve --limits`.
     Limits,
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod arguments;
+mod cache;
 mod certs;
 mod devices;
 mod found;
@@ -33,6 +34,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Migrate(arguments) => migrate(&arguments),
         Command::Health(arguments) => health::health(&arguments),
         Command::Limits => limits(),
+        Command::Cache(command) => cache::cache(&command),
     }
 }
 

@@ -116,6 +116,9 @@ pub trait Resources: Send + Sync {
     fn model(&self, tenant: &str, id: &str) -> EngineFuture<'_, Option<v1::Model>>;
     /// Models of a tenant, newest first.
     fn list_models(&self, tenant: &str, page: PageRequest) -> EngineFuture<'_, Page<v1::Model>>;
+    /// Deletes a model whose registration and jobs are over, with all that belongs to it; its artifacts lose its references. Its jobs stay as they are. The
+    /// answer to its request id stays for its own time.
+    fn delete_model(&self, tenant: &str, id: &str) -> EngineFuture<'_, ModelDeletion>;
     /// Admits a job; answers the job, or the first answer if the request id is known.
     fn create_job(&self, new: NewJob) -> EngineFuture<'_, v1::Job>;
     /// Admits all jobs of a batch, or none; answers the jobs in order, or the first answer if the request id is known.
@@ -154,6 +157,19 @@ pub enum Deletion {
     Untold,
 }
 
+/// What became of a model that was to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelDeletion {
+    /// It was there and is gone.
+    Deleted,
+    /// There is none.
+    Absent,
+    /// Its registration is not over: it stays.
+    NotFinal,
+    /// So many of its jobs are not over: it stays.
+    HasJobs(u64),
+}
+
 /// Facts of artifacts and uploads. Who stores bytes holds them first: [`GarbageRecords::hold`].
 pub trait ArtifactRecords: GarbageRecords {
     /// Records an artifact whose bytes are stored, now. Again is no error; the first record stays.
@@ -167,6 +183,8 @@ pub trait ArtifactRecords: GarbageRecords {
     fn create_upload(&self, upload: UploadFacts, key: Option<RequestKey>) -> EngineFuture<'_, UploadFacts>;
     /// An upload.
     fn upload(&self, tenant: &str, id: &str) -> EngineFuture<'_, Option<UploadFacts>>;
+    /// Ids of a tenant's uploads that are not complete.
+    fn unfinished_uploads(&self, tenant: &str) -> EngineFuture<'_, Vec<String>>;
     /// Records how many bytes of an upload are on disk.
     fn set_committed(&self, tenant: &str, id: &str, bytes: u64) -> EngineFuture<'_, ()>;
     /// Completes an upload: its bytes are the artifact `facts`.
@@ -318,7 +336,7 @@ pub trait Webhooks: Send + Sync {
     /// [`EngineError::QuotaExceeded`] if the tenant has `limit` of them.
     fn create_webhook(&self, new: NewWebhook, limit: u32) -> EngineFuture<'_, v1::Webhook>;
     /// A tenant's webhooks, oldest first.
-    fn webhooks(&self, tenant: &str) -> EngineFuture<'_, Vec<v1::Webhook>>;
+    fn list_webhooks(&self, tenant: &str, page: PageRequest) -> EngineFuture<'_, Page<v1::Webhook>>;
     /// Forgets a webhook and what was to be sent to it. Answers whether there was one.
     fn delete_webhook(&self, tenant: &str, id: &str) -> EngineFuture<'_, bool>;
     /// Takes what is due: one delivery, its oldest, of each webhook that has none on its way and was not to be left alone, those first that waited longest.

@@ -60,11 +60,11 @@ pub struct NewBatch {
 pub struct PageRequest {
     /// Entries, at most.
     pub size: u32,
-    /// Only entries that come after this one: creation time and id.
+    /// Only entries that come after this one in the list's order: creation time and id.
     pub after: Option<(i64, String)>,
 }
 
-/// A page of a list, newest first.
+/// A page of a list, newest first unless the list says otherwise.
 #[derive(Debug)]
 pub struct Page<T> {
     /// The entries.

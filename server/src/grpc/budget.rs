@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::error::ApiError;
+use super::error::{ApiError, TOO_MANY_COMPUTATIONS};
 
 /// Bytes that are given out at once.
 const UNIT_BYTES: u64 = 64 << 10;
@@ -29,7 +29,7 @@ impl ByteBudget {
     /// Too many wait.
     pub(crate) async fn take(&self, size_bytes: u64) -> Result<OwnedSemaphorePermit, ApiError> {
         let too_many = || ApiError::Exhausted {
-            reason: "TOO_MANY_COMPUTATIONS",
+            reason: TOO_MANY_COMPUTATIONS,
             subject: "memory".into(),
             message: "too many wait for memory".into(),
             retry: Some(std::time::Duration::from_secs(1)),

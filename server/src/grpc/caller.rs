@@ -42,6 +42,8 @@ pub(crate) struct App {
     pub(crate) cpu: CpuPool,
     /// For checks of workers' proofs, which clients that verify must not hold up, nor the other way round.
     pub(crate) checks: CpuPool,
+    /// Of those who wait for them.
+    pub(crate) computations: Places,
     /// For stored bytes that clients' computations read.
     pub(crate) computing: ByteBudget,
     /// For results of workers that are on their way here.

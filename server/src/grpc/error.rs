@@ -92,6 +92,8 @@ pub(crate) enum ApiError {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+/// The reason where computations that clients wait for are too many.
+pub(crate) const TOO_MANY_COMPUTATIONS: &str = "TOO_MANY_COMPUTATIONS";
 
 impl ApiError {
     pub(crate) fn invalid(field: &str, description: impl Into<String>) -> Self {
@@ -148,7 +150,8 @@ impl ApiError {
             }
             UploadError::Elsewhere => Self::Aborted { reason: "UPLOAD_STARTS_AGAIN", message: error.to_string(), retry: SECOND },
             UploadError::InUse => Self::Aborted { reason: "UPLOAD_IN_USE", message: error.to_string(), retry: SECOND },
-            UploadError::NoRoom { .. } => storage_full(error.to_string()),
+            UploadError::NoRoom { .. } => storage_full("storage".into(), error.to_string()),
+            UploadError::NoRoomOfTenant { .. } => storage_full(format!("tenants/{}", upload.tenant), error.to_string()),
             UploadError::Engine(error) => error.into(),
             UploadError::Bytes(error) => error.into(),
         }
@@ -163,8 +166,8 @@ impl ApiError {
     }
 }
 
-fn storage_full(message: String) -> ApiError {
-    ApiError::Exhausted { reason: "STORAGE_FULL", subject: "storage".into(), message, retry: Some(30 * SECOND) }
+fn storage_full(subject: String, message: String) -> ApiError {
+    ApiError::Exhausted { reason: "STORAGE_FULL", subject, message, retry: Some(30 * SECOND) }
 }
 
 impl From<EngineError> for ApiError {
@@ -176,7 +179,7 @@ impl From<EngineError> for ApiError {
             EngineError::ArtifactGone => {
                 Self::Unavailable { reason: "ARTIFACT_BEING_DELETED", message: error.to_string(), retry: 2 * SECOND }
             }
-            EngineError::Full(_) => storage_full(error.to_string()),
+            EngineError::Full(_) => storage_full("storage".into(), error.to_string()),
             // The second net: fields are looked at one by one before.
             EngineError::Text(_) => Self::invalid("*", error.to_string()),
             other => Self::Internal { context: "the engine failed", source: other.into() },
@@ -187,7 +190,7 @@ impl From<EngineError> for ApiError {
 impl From<BytesError> for ApiError {
     fn from(error: BytesError) -> Self {
         match error {
-            BytesError::Full(_) => storage_full(error.to_string()),
+            BytesError::Full(_) => storage_full("storage".into(), error.to_string()),
             BytesError::Unavailable(ref source) => {
                 tracing::warn!(error = &**source as &dyn std::error::Error, "the artifact store does not answer");
                 Self::Unavailable { reason: "STORAGE_UNAVAILABLE", message: error.to_string(), retry: 2 * SECOND }
@@ -210,7 +213,7 @@ impl From<CpuPoolError> for ApiError {
     fn from(error: CpuPoolError) -> Self {
         match error {
             CpuPoolError::Full => Self::Exhausted {
-                reason: "TOO_MANY_COMPUTATIONS",
+                reason: TOO_MANY_COMPUTATIONS,
                 subject: "computations".into(),
                 message: error.to_string(),
                 retry: Some(SECOND),

@@ -6,6 +6,7 @@ mod artifacts;
 mod batches;
 mod budget;
 mod caller;
+mod calls;
 mod connection;
 mod error;
 mod fields;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 
 pub(crate) use budget::ByteBudget;
 pub(crate) use caller::App;
+pub(crate) use calls::CallsLayer;
 pub(crate) use connection::{accept, incoming};
 pub(crate) use guard::GuardLayer;
 pub(crate) use places::Places;

@@ -13,7 +13,7 @@ use super::fields::Fields;
 use super::idempotency::{create_error, request_key};
 use super::watch::{ModelWatch, WatchStream, watch};
 use super::{admission, page};
-use crate::engine::NewModel;
+use crate::engine::{ModelDeletion, NewModel, Subject, SubjectKind};
 use crate::observe;
 use crate::secret::Secret;
 
@@ -41,6 +41,10 @@ impl ModelService for Models {
             Ok(v1::ListModelsResponse { models: found.items, next_page_token })
         })
         .await
+    }
+
+    async fn delete_model(&self, request: Request<v1::DeleteModelRequest>) -> Result<Response<v1::DeleteModelResponse>, Status> {
+        self.0.unary(request, |caller, message| delete(&self.0, caller, message)).await
     }
 
     type WatchModelStream = WatchStream<v1::ModelEvent>;
@@ -92,6 +96,28 @@ async fn create(app: &App, caller: Caller, mut request: v1::CreateModelRequest) 
     let created = app.engine.create_model(new).await.map_err(|error| create_error(error, &request_id, "model", &name))?;
     app.hub.task_ready();
     Ok(created)
+}
+
+async fn delete(app: &App, caller: Caller, request: v1::DeleteModelRequest) -> Result<v1::DeleteModelResponse, ApiError> {
+    let name = parse_name(&caller, "name", &request.name)?;
+    let refused = |reason, message| ApiError::Precondition { reason, subject: name.to_string(), message };
+    match app.engine.delete_model(&name.tenant, &name.model_id).await? {
+        ModelDeletion::Deleted => {
+            app.hub.changed(&Subject { kind: SubjectKind::Model, tenant: name.tenant, id: name.model_id });
+        }
+        ModelDeletion::Absent if request.allow_missing => {}
+        ModelDeletion::Absent => return Err(ApiError::NotFound { kind: "model", name: request.name }),
+        ModelDeletion::NotFinal => {
+            let message = "the model is being registered: wait until it is READY or FAILED before it is deleted".to_owned();
+            return Err(refused("MODEL_NOT_FINAL", message));
+        }
+        ModelDeletion::HasJobs(n_jobs) => {
+            let jobs = if n_jobs == 1 { "1 job of the model is".to_owned() } else { format!("{n_jobs} jobs of the model are") };
+            let message = format!("{jobs} not over: cancel them, or wait for their ends, before the model is deleted");
+            return Err(refused("MODEL_HAS_JOBS", message));
+        }
+    }
+    Ok(v1::DeleteModelResponse {})
 }
 
 /// Checks all that can be checked without looking anything up; answers the full name of the parameter set.

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::error::ApiError;
+use super::error::{ApiError, TOO_MANY_COMPUTATIONS};
 use crate::limits::Limits;
 
 /// Whom the places are for, and how they are refused who come when there is none.
 struct Served {
     reason: &'static str,
     what: &'static str,
+    /// Names of the limits: of all, and of a tenant.
+    limits: [&'static str; 2],
     retry: Duration,
 }
 
@@ -38,14 +40,30 @@ pub(crate) struct Place {
 impl Places {
     /// For streams that watch.
     pub(crate) fn of_watchers(limits: &Limits) -> Self {
-        let served = Served { reason: "TOO_MANY_WATCHERS", what: "watchers", retry: Duration::from_secs(5) };
+        let limits_of = ["watchers", "watchers_per_tenant"];
+        let served = Served { reason: "TOO_MANY_WATCHERS", what: "watchers", limits: limits_of, retry: Duration::from_secs(5) };
         Self::new(served, limits.watchers, limits.watchers_per_tenant)
     }
 
     /// For downloads of clients.
     pub(crate) fn of_downloads(limits: &Limits) -> Self {
-        let served = Served { reason: "TOO_MANY_DOWNLOADS", what: "downloads", retry: Duration::from_secs(1) };
+        let limits_of = ["downloads", "downloads_per_tenant"];
+        let served = Served { reason: "TOO_MANY_DOWNLOADS", what: "downloads", limits: limits_of, retry: Duration::from_secs(1) };
         Self::new(served, limits.downloads, limits.downloads_per_tenant)
+    }
+
+    /// For verifications and estimates: one is computed, the others wait for its thread or for memory.
+    pub(crate) fn of_computations(limits: &Limits) -> Self {
+        let limits_of = ["cpu_queue", "cpu_queue_per_tenant"];
+        let served = Served { reason: TOO_MANY_COMPUTATIONS, what: "computations", limits: limits_of, retry: Duration::from_secs(1) };
+        Self::new(served, limits.cpu_queue + 1, limits.cpu_queue_per_tenant)
+    }
+
+    /// For calls that have no places of another kind.
+    pub(crate) fn of_calls(limits: &Limits) -> Self {
+        let limits_of = ["calls", "calls_per_tenant"];
+        let served = Served { reason: "TOO_MANY_CALLS", what: "calls", limits: limits_of, retry: Duration::from_secs(1) };
+        Self::new(served, limits.calls, limits.calls_per_tenant)
     }
 
     fn new(served: Served, n_all: usize, n_per_tenant: usize) -> Self {
@@ -60,11 +78,13 @@ impl Places {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let of_tenant = held.get(tenant).copied().unwrap_or(0);
         if of_tenant >= self.n_per_tenant {
-            let message = format!("the tenant may have {} {} at a time", self.n_per_tenant, self.served.what);
+            let [_, limit] = self.served.limits;
+            let message = format!("the tenant may have {} {} at a time ({limit})", self.n_per_tenant, self.served.what);
             return Err(self.refusal(format!("tenants/{tenant}"), message));
         }
         let Ok(of_all) = self.all.clone().try_acquire_owned() else {
-            let message = format!("the service serves {} {} at a time", self.n_all, self.served.what);
+            let [limit, _] = self.served.limits;
+            let message = format!("the service serves {} {} at a time ({limit})", self.n_all, self.served.what);
             return Err(self.refusal(self.served.what.to_owned(), message));
         };
         held.insert(tenant.to_owned(), of_tenant + 1);

@@ -63,6 +63,7 @@ pub(crate) async fn verify(app: &App, caller: Caller, request: v1::VerifyProofRe
         }
         None => return Err(ApiError::invalid("verifier_key", "is required")),
     };
+    let place = app.computations.take(&caller.tenant)?;
     let memory = app.computing.take(proof.stored_bytes() + statement.stored_bytes() + key.stored_bytes()).await?;
     let (proof, statement, key) = (proof.read(app).await?, statement.read(app).await?, key.read(app).await?);
     let prover = app.prover.clone();
@@ -70,7 +71,7 @@ pub(crate) async fn verify(app: &App, caller: Caller, request: v1::VerifyProofRe
         let answer = answer(&*prover, &key, &statement, &proof);
         // Not before the bytes: who waited too long and went away may have left it running.
         drop((key, statement, proof));
-        drop(memory);
+        drop((memory, place));
         answer
     });
     Ok(verified.await?)
@@ -107,13 +108,14 @@ pub(crate) async fn estimate(app: &App, caller: Caller, request: v1::EstimateJob
                 .map_err(|problem| ApiError::invalid("parameter_set", problem))?;
             let parsed = parse(&name, "source_artifact")?;
             let facts = app.artifact(&caller, "source_artifact", &parsed, app.limits.computation_bytes).await?;
+            let place = app.computations.take(&caller.tenant)?;
             let memory = app.computing.take(facts.size_bytes).await?;
             let source = Source::Stored(parsed, facts).read(app).await?;
             let prover = app.prover.clone();
             let estimated = app.cpu.run(move || {
                 let cost = prover.estimate(&source, &parameter_set);
                 drop(source);
-                drop(memory);
+                drop((memory, place));
                 cost
             });
             let cost = estimated.await?;

@@ -10,6 +10,7 @@ use zkinfer_proto::v1::webhook_service_server::WebhookService;
 use super::caller::{App, Caller};
 use super::error::ApiError;
 use super::fields::Fields;
+use super::page;
 use crate::engine::NewWebhook;
 use crate::record_seal::{SecretKind, SecretPlace};
 use crate::secret::Secret;
@@ -28,7 +29,9 @@ impl WebhookService for Hooks {
         let app = &self.0;
         app.unary(request, async |caller: Caller, message: v1::ListWebhooksRequest| {
             caller.check_parent(&message.parent)?;
-            Ok(v1::ListWebhooksResponse { webhooks: app.webhooks.webhooks(&caller.tenant).await? })
+            let page = page::parse(message.page_size, &message.page_token, &app.limits)?;
+            let found = app.webhooks.list_webhooks(&caller.tenant, page).await?;
+            Ok(v1::ListWebhooksResponse { next_page_token: page::token(found.next), webhooks: found.items })
         })
         .await
     }

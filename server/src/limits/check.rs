@@ -40,8 +40,10 @@ pub enum LimitsError {
         proof_bytes: u64,
     },
     /// The largest upload would never have room.
-    #[error("upload_disk_bytes is {got}: it must be at least {largest}, the larger of model_bytes and input_bytes")]
+    #[error("{field} is {got}: it must be at least {largest}, the larger of model_bytes and input_bytes")]
     Uploads {
+        /// Which limit.
+        field: &'static str,
         /// Its value.
         got: u64,
         /// The largest upload.
@@ -92,9 +94,10 @@ impl Limits {
         if got / 3 < proof_bytes {
             return Err(LimitsError::Computation { got, proof_bytes });
         }
-        let (got, largest) = (self.upload_disk_bytes, self.largest_upload_bytes());
-        if got < largest {
-            return Err(LimitsError::Uploads { got, largest });
+        let largest = self.largest_upload_bytes();
+        let disks = [("upload_disk_bytes", self.upload_disk_bytes), ("upload_disk_per_tenant_bytes", self.upload_disk_per_tenant_bytes)];
+        if let Some((field, got)) = disks.into_iter().find(|(_, got)| *got < largest) {
+            return Err(LimitsError::Uploads { field, got, largest });
         }
         let room = self.message_bytes.saturating_sub(CHUNK_OVERHEAD_BYTES);
         for (field, got) in [("chunk_bytes", self.chunk_bytes), ("inline_input_bytes", self.inline_input_bytes)] {
@@ -121,6 +124,7 @@ impl Limits {
             ("batch_jobs", self.batch_jobs as u64),
             ("queued_per_tenant", self.queued_per_tenant.into()),
             ("upload_disk_bytes", self.upload_disk_bytes),
+            ("upload_disk_per_tenant_bytes", self.upload_disk_per_tenant_bytes),
             ("uploads_per_tenant", self.uploads_per_tenant.into()),
             ("creates_per_second", self.creates_per_second.into()),
             ("creates_burst", self.creates_burst.into()),
@@ -140,13 +144,16 @@ impl Limits {
     }
 
     /// Numbers of those who are served at a time.
-    fn places(&self) -> [(&'static str, usize); 9] {
+    fn places(&self) -> [(&'static str, usize); 12] {
         [
             ("watchers", self.watchers),
             ("watchers_per_tenant", self.watchers_per_tenant),
             ("downloads", self.downloads),
             ("downloads_per_tenant", self.downloads_per_tenant),
             ("cpu_queue", self.cpu_queue),
+            ("cpu_queue_per_tenant", self.cpu_queue_per_tenant),
+            ("calls", self.calls),
+            ("calls_per_tenant", self.calls_per_tenant),
             ("connections", self.connections),
             ("http_connections", self.http_connections),
             ("http_requests", self.http_requests),
@@ -204,8 +211,12 @@ mod tests {
         assert_eq!((short.check(), enough.check()), (Err(LimitsError::Retention(86_399)), Ok(())));
         let computation = Limits { computation_bytes: 3 * (64 << 20) - 1, ..Limits::default() };
         assert!(matches!(computation.check(), Err(LimitsError::Computation { proof_bytes, .. }) if proof_bytes == 64 << 20));
-        let uploads = Limits { upload_disk_bytes: (2 << 30) - 1, ..Limits::default() };
-        assert_eq!(uploads.check(), Err(LimitsError::Uploads { got: (2 << 30) - 1, largest: 2 << 30 }));
+        let too_few = (2 << 30) - 1;
+        let uploads = Limits { upload_disk_bytes: too_few, ..Limits::default() };
+        assert!(matches!(uploads.check(), Err(LimitsError::Uploads { field: "upload_disk_bytes", .. })));
+        let uploads = Limits { upload_disk_per_tenant_bytes: too_few, ..Limits::default() };
+        let field = "upload_disk_per_tenant_bytes";
+        assert_eq!(uploads.check(), Err(LimitsError::Uploads { field, got: too_few, largest: 2 << 30 }));
         let chunk = Limits { chunk_bytes: 4 << 20, ..Limits::default() };
         assert!(matches!(chunk.check(), Err(LimitsError::AboveMessage { field: "chunk_bytes", .. })));
     }

@@ -98,6 +98,11 @@ pub const CATALOGUE: &[Described] = &[
     counter("zkinfer_database_errors_total", &["kind"], "Operations of the engine that failed because of the database"),
     gauge("zkinfer_database_up", &[], "Whether the database answered when the metrics were read"),
     gauge("zkinfer_draining", &[], "Whether the service is shutting down"),
+    gauge(
+        "zkinfer_token_keys_age_seconds",
+        &[],
+        "How long ago the keys of tokens were fetched from their issuer, or the process began to need them if they never were; 0 if none are fetched",
+    ),
     // Devices.
     gauge("zkinfer_device_memory_bytes", &["device", "kind"], "Memory of a device that the service's buffers take: used, peak, limit"),
     gauge("zkinfer_device_jobs", &["device"], "Jobs and registrations that a backend is working on; the CPU alone is device 0"),

@@ -12,9 +12,9 @@ use super::metrics::{ClassLabel, KindLabel, Metrics, OperationLabel, OutcomeLabe
 use crate::artifacts::{ArtifactId, Class, Doomed, GarbageRecords};
 use crate::engine::{
     ArtifactFacts, ArtifactRecords, Census, Deletion, Delivery, DeliveryKey, Digest, Ended, Engine, EngineError, EngineFuture, Expired,
-    FailedAttempt, JobFilter, Lease, Leased, NewBatch, NewJob, NewModel, NewSession, NewWebhook, Notice, Offer, Operations, Outcome,
-    Overview, Page, PageRequest, Postponed, QueueFacts, Reaped, Renewal, RequestKey, Resources, RunningTask, SessionEnd, SessionFacts,
-    SessionId, StoredEvent, Subject, SubjectKind, TaskEngine, TaskFacts, TaskFlow, UploadFacts, Usage, Webhooks, Work,
+    FailedAttempt, JobFilter, Lease, Leased, ModelDeletion, NewBatch, NewJob, NewModel, NewSession, NewWebhook, Notice, Offer, Operations,
+    Outcome, Overview, Page, PageRequest, Postponed, QueueFacts, Reaped, Renewal, RequestKey, Resources, RunningTask, SessionEnd,
+    SessionFacts, SessionId, StoredEvent, Subject, SubjectKind, TaskEngine, TaskFacts, TaskFlow, UploadFacts, Usage, Webhooks, Work,
 };
 
 /// `inner`, observed.
@@ -197,6 +197,10 @@ impl<E: Engine> Resources for Observed<E> {
         self.timed("list_models", self.inner.list_models(tenant, page))
     }
 
+    fn delete_model(&self, tenant: &str, id: &str) -> EngineFuture<'_, ModelDeletion> {
+        self.timed("delete_model", self.inner.delete_model(tenant, id))
+    }
+
     fn create_job(&self, new: NewJob) -> EngineFuture<'_, v1::Job> {
         self.timed("create_job", self.inner.create_job(new))
     }
@@ -263,6 +267,10 @@ impl<E: Engine> ArtifactRecords for Observed<E> {
 
     fn upload(&self, tenant: &str, id: &str) -> EngineFuture<'_, Option<UploadFacts>> {
         self.timed("upload", self.inner.upload(tenant, id))
+    }
+
+    fn unfinished_uploads(&self, tenant: &str) -> EngineFuture<'_, Vec<String>> {
+        self.timed("unfinished_uploads", self.inner.unfinished_uploads(tenant))
     }
 
     fn set_committed(&self, tenant: &str, id: &str, bytes: u64) -> EngineFuture<'_, ()> {
@@ -394,8 +402,8 @@ impl<E: Engine> Webhooks for Observed<E> {
         self.timed("create_webhook", self.inner.create_webhook(new, limit))
     }
 
-    fn webhooks(&self, tenant: &str) -> EngineFuture<'_, Vec<v1::Webhook>> {
-        self.timed("webhooks", self.inner.webhooks(tenant))
+    fn list_webhooks(&self, tenant: &str, page: PageRequest) -> EngineFuture<'_, Page<v1::Webhook>> {
+        self.timed("list_webhooks", self.inner.list_webhooks(tenant, page))
     }
 
     fn delete_webhook(&self, tenant: &str, id: &str) -> EngineFuture<'_, bool> {

@@ -86,6 +86,11 @@ impl Health {
         self.draining.is_cancelled()
     }
 
+    /// As [`Authentication::token_keys_age`].
+    pub(super) fn token_keys_age(&self) -> Option<Duration> {
+        self.authentication.token_keys_age()
+    }
+
     pub(crate) async fn readiness(&self) -> Readiness {
         if self.draining.is_cancelled() {
             return Readiness::Draining;

@@ -191,6 +191,7 @@ async fn look(shared: &Shared) {
     let Side { metrics, health, watchers, most_watchers, .. } = &*shared.side;
     metrics.watchers.set(signed(most_watchers.saturating_sub(watchers.available_permits()) as u64));
     metrics.draining.set(i64::from(health.is_draining()));
+    metrics.token_keys_age_seconds.set(health.token_keys_age().unwrap_or_default().as_secs_f64());
     tokio::join!(probe_database(shared), look_at_queue(shared));
 }
 

@@ -78,6 +78,7 @@ pub struct Metrics {
     pub(super) database_errors: Family<KindLabel, Counter>,
     pub(super) database_up: Gauge,
     pub(super) draining: Gauge,
+    pub(super) token_keys_age_seconds: Seconds,
     pub(super) ends: Ends,
     /// The engine's time less that of this machine, in milliseconds, as last seen.
     ahead_ms: AtomicI64,
@@ -117,6 +118,7 @@ impl Metrics {
             database_errors: added(add, "zkinfer_database_errors_total", Family::default()),
             database_up: added(add, "zkinfer_database_up", Gauge::default()),
             draining: added(add, "zkinfer_draining", Gauge::default()),
+            token_keys_age_seconds: added(add, "zkinfer_token_keys_age_seconds", Seconds::default()),
             ends: Ends::default(),
             ahead_ms: AtomicI64::default(),
             registry,

@@ -4,6 +4,7 @@
 //! the bytes that come back. Calls may take minutes; they report progress to a [`ProgressSink`] and ask it whether to
 //! go on. For equal requests (seeds and salts included) all results but the outer proof are equal.
 
+mod cache;
 mod committed;
 mod kept;
 pub mod local;
@@ -15,6 +16,7 @@ pub mod store;
 use std::fmt;
 use std::time::Duration;
 
+pub use cache::{CacheContents, CacheError, CacheFolder, Files};
 use zeroize::Zeroizing;
 pub use zkinfer_kernels::select_backend;
 

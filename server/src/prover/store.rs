@@ -3,10 +3,12 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use zkinfer_circuits::recursion::prover::CircuitStore;
 
+use super::cache::take_part;
 use crate::directory::make_private_directory;
 
 /// An entry that nobody has written to for so long is not being written any more. Processes share a folder.
@@ -16,6 +18,8 @@ const GIVEN_UP: Duration = Duration::from_secs(600);
 #[derive(Debug, Clone)]
 pub struct FileStore {
     folder: PathBuf,
+    /// Nobody empties it meanwhile.
+    _part: Arc<Option<fs::File>>,
 }
 
 impl FileStore {
@@ -29,7 +33,8 @@ impl FileStore {
         if let Err(error) = remove_partial(&folder) {
             tracing::warn!(%error, folder = %folder.display(), "cannot look for cache entries that were not completed");
         }
-        Ok(Self { folder })
+        let part = Arc::new(take_part(&folder));
+        Ok(Self { folder, _part: part })
     }
 
     /// Keys are made of names and hashes; anything else is hashed, so that a key is always one file name.
@@ -62,7 +67,7 @@ impl FileStore {
 }
 
 /// The id in the name of an entry that is not complete.
-fn partial_id(name: &str) -> Option<uuid::Uuid> {
+pub(super) fn partial_id(name: &str) -> Option<uuid::Uuid> {
     name.strip_prefix('.')?.strip_suffix(".partial")?.parse().ok()
 }
 

@@ -101,6 +101,8 @@ pub(crate) async fn requests_and_uploads_are_forgotten_by_the_engines_clock(worl
     assert!(world.engine.forget_older(DAY).await.unwrap().is_empty());
     assert_eq!(world.engine.create_job(new()).await.unwrap().name, job.name, "it is not a day old");
     assert_eq!(world.engine.upload("acme", &upload.id).await.unwrap().as_ref(), Some(&upload));
+    assert_eq!(world.engine.unfinished_uploads("acme").await.unwrap(), std::slice::from_ref(&upload.id));
+    assert!(world.engine.unfinished_uploads("other").await.unwrap().is_empty());
     pass(60_001).await;
     assert_eq!(world.engine.forget_older(DAY).await.unwrap(), [upload.id]);
     assert_ne!(world.engine.create_job(new()).await.unwrap().name, job.name);

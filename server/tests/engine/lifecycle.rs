@@ -84,7 +84,6 @@ pub(crate) async fn the_end_of_a_job_is_told_until_it_was_heard(world: World) {
     world.engine.create_webhook(new("one"), 2).await.unwrap();
     world.engine.create_webhook(new("two"), 2).await.unwrap();
     assert!(matches!(world.engine.create_webhook(new("three"), 2).await, Err(EngineError::QuotaExceeded { limit: 2, .. })));
-    assert_eq!(world.engine.webhooks("acme").await.unwrap().len(), 2);
     let job = world.job("acme", "net").await;
     let (hold, now) = (Duration::from_secs(60), Duration::ZERO);
     assert!(world.engine.take_deliveries(10, hold).await.unwrap().is_empty());
@@ -166,6 +165,28 @@ pub(crate) async fn lists_are_filtered_and_paged(world: World) {
     let mut sorted = names.clone();
     sorted.sort_by(|a, b| b.cmp(a));
     assert_eq!(names, sorted, "newest first");
+}
+
+pub(crate) async fn webhooks_are_paged_oldest_first(world: World) {
+    for id in ["b", "a", "d", "c", "e"] {
+        let new = NewWebhook { tenant: "acme".into(), id: id.into(), url: format!("https://{id}.example/"), secret: vec![9; 32].into() };
+        world.engine.create_webhook(new, 9).await.unwrap();
+    }
+    // Some are of the same moment.
+    world.execute("UPDATE webhooks SET created_ms = CASE id WHEN 'b' THEN 1 WHEN 'a' THEN 2 WHEN 'd' THEN 2 ELSE 3 END").await;
+    let (mut urls, mut sizes, mut after) = (Vec::new(), Vec::new(), None);
+    loop {
+        let page = world.engine.list_webhooks("acme", PageRequest { size: 2, after }).await.unwrap();
+        sizes.push(page.items.len());
+        urls.extend(page.items.into_iter().map(|webhook| webhook.url));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(urls, ["b", "a", "d", "c", "e"].map(|id| format!("https://{id}.example/")));
+    assert_eq!(sizes, [2, 2, 1]);
+    assert!(world.engine.list_webhooks("other", PageRequest { size: 2, after: None }).await.unwrap().items.is_empty());
 }
 
 pub(crate) async fn a_tenant_has_a_place_for_so_many(world: World) {

@@ -19,6 +19,7 @@ mod locks;
 mod log;
 mod memory;
 mod migration;
+mod model_deletion;
 mod order;
 mod outages;
 mod overview;
@@ -66,6 +67,7 @@ conformance! {
     lifecycle::what_was_to_be_told_to_a_deleted_webhook_stops_no_other,
     lifecycle::a_quota_is_set_and_read,
     lifecycle::lists_are_filtered_and_paged,
+    lifecycle::webhooks_are_paged_oldest_first,
     lifecycle::a_tenant_has_a_place_for_so_many,
     leases::a_task_waits_for_all_it_needs_and_is_given_their_results,
     leases::the_tasks_of_a_job_are_told_with_what_they_need,
@@ -157,6 +159,12 @@ conformance! {
     deletion::the_same_request_is_answered_as_before_after_its_job_is_gone,
     deletion::a_list_goes_on_behind_a_job_that_was_deleted,
     deletion::who_deletes_its_jobs_is_not_served_sooner,
+    model_deletion::a_model_goes_with_all_that_belongs_to_it_and_jobs_that_are_over_stay,
+    model_deletion::a_model_that_is_registered_or_has_jobs_is_not_deleted,
+    model_deletion::no_job_is_created_of_a_deleted_model_and_its_name_is_free,
+    model_deletion::a_key_of_the_model_before_must_be_there,
+    model_deletion::of_a_job_and_the_deletion_of_its_model_at_once_one_is_refused,
+    model_deletion::who_deletes_its_models_is_not_served_sooner,
     hooks::a_receiver_gets_the_signed_end_of_a_job_again_until_it_answers_well,
     hooks::a_receiver_that_never_answers_delays_nobody_else,
     hooks::one_failure_counts_for_all_that_a_webhook_was_to_hear,

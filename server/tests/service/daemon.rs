@@ -235,3 +235,29 @@ fn the_daemon_says_what_is_missing_to_listen_beyond_loopback() {
     assert!(plaintext.contains("--keys") && !plaintext.contains("without TLS"), "{plaintext}");
     assert!(serve(&["--keys", "/does/not/exist"]).contains("/does/not/exist"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cache_is_emptied_once_nobody_uses_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, cache) = (folder.path().join("data"), folder.path().join("data/cache"));
+    let command = |name: &str| zkinferd(&["cache", name, "--json", "--data-dir", data.to_str().unwrap()]);
+    let missing = command("clear");
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("--cache-dir"), "{missing:?}");
+    let daemon = Daemon::start(folder.path(), &[]).await;
+    std::fs::write(cache.join("weights-of-a-test"), b"12345").unwrap();
+    let refused = command("clear");
+    assert_eq!(refused.status.code(), Some(1));
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(message.contains("used by a running process") && message.contains(cache.to_str().unwrap()), "{message}");
+    let shown = parsed(&command("show"));
+    assert_eq!((&shown["used"], &shown["entries"]["weights"]), (&json!(true), &json!({ "files": 1, "bytes": 5 })));
+    drop(daemon);
+    let freed = parsed(&command("clear"));
+    assert!(freed["freed"]["files"].as_u64() >= Some(1) && freed["freed"]["bytes"].as_u64() >= Some(5), "{freed}");
+    assert!(!cache.join("weights-of-a-test").exists());
+    let shown = parsed(&command("show"));
+    assert_eq!((&shown["used"], &shown["entries"]), (&json!(false), &json!({})));
+    let text = zkinferd(&["cache", "clear", "--cache-dir", cache.to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&text.stdout).ends_with("freed: 0 files, 0 bytes\n"), "{text:?}");
+}

@@ -1,4 +1,4 @@
-//! Jobs that are over are deleted, on request or for their age, and their bytes with them.
+//! Jobs that are over are deleted, on request or for their age, and models on request, and their bytes with them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use zkinfer_server::engine::sql::SqlEngine;
 use zkinfer_server::limits::Limits;
 
 use crate::harness::{Client, ENDLESS, Service, config, expect_error, job_request, with_bearer};
+use crate::scripted_prover::PRIVATE_MARK;
 
 fn deletion(name: &str) -> v1::DeleteJobRequest {
     v1::DeleteJobRequest { name: name.into(), allow_missing: false }
@@ -146,6 +147,127 @@ async fn a_tenant_deletes_only_its_own_jobs_and_with_the_scope_to_create_them() 
     }
     expect_error(&client.proofs.delete_job(ask(false, &acme)).await.unwrap_err(), Code::NotFound, "NOT_FOUND");
     client.proofs.delete_job(ask(true, &acme)).await.unwrap();
+    service.stop().await;
+}
+
+fn model_deletion(name: &str) -> v1::DeleteModelRequest {
+    v1::DeleteModelRequest { name: name.into(), allow_missing: false }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_deleted_with_its_weights_and_its_proofs_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(config(folder.path())).await;
+    let mut client = service.client().await;
+    let model = client.ready_model("mlp").await;
+    let done = client.create_job(&model.name, "steps=2").await.name;
+    let done = client.job_end(&done).await;
+    let running = client.create_job(&model.name, ENDLESS).await.name;
+    for allow_missing in [false, true] {
+        let request = v1::DeleteModelRequest { name: model.name.clone(), allow_missing };
+        let refusal = client.models.delete_model(request).await.unwrap_err();
+        expect_error(&refusal, Code::FailedPrecondition, "MODEL_HAS_JOBS");
+        assert!(refusal.message().contains("1 job of") && refusal.message().contains("cancel"), "{refusal:?}");
+    }
+    let registering = client.create_model("registering", "steps=1").await.name;
+    let refusal = client.models.delete_model(model_deletion(&registering)).await.unwrap_err();
+    expect_error(&refusal, Code::FailedPrecondition, "MODEL_NOT_FINAL");
+    client.cancel(&running).await;
+    assert_eq!(client.job_end(&running).await.state(), State::Cancelled);
+    client.model_end(&registering).await;
+    client.models.delete_model(model_deletion(&model.name)).await.unwrap();
+
+    let name = model.name.clone();
+    for refusal in [
+        client.models.get_model(v1::GetModelRequest { name: name.clone() }).await.unwrap_err(),
+        client.models.watch_model(v1::WatchModelRequest { name: name.clone(), from_sequence: 0 }).await.unwrap_err(),
+        client.models.delete_model(model_deletion(&name)).await.unwrap_err(),
+        client.proofs.create_job(job_request(&name, "steps=1")).await.unwrap_err(),
+    ] {
+        expect_error(&refusal, Code::NotFound, "NOT_FOUND");
+    }
+    client.models.delete_model(v1::DeleteModelRequest { name: name.clone(), allow_missing: true }).await.unwrap();
+    let listed = client.models.list_models(v1::ListModelsRequest::default()).await.unwrap().into_inner().models;
+    assert_eq!(listed.iter().map(|model| &model.name).collect::<Vec<_>>(), [&registering]);
+    assert_eq!(client.get_job(&done.name).await, done);
+    verifies(&mut client, &done).await;
+    // Its name is free.
+    let again = client.ready_model("mlp").await.name;
+    assert_eq!(again, name);
+    let job = client.create_job(&again, "steps=1").await.name;
+    let job = client.job_end(&job).await;
+    verifies(&mut client, &job).await;
+    for name in [&again, &registering] {
+        client.models.delete_model(model_deletion(name)).await.unwrap();
+    }
+    service.stop().await;
+
+    // The uploads of the sources are forgotten, as after a day.
+    by_hand(folder.path(), "DELETE FROM uploads").await;
+    let bytes = sweep(folder.path()).await;
+    let registered = model.registered.unwrap();
+    for name in [&model.source_artifact, &registered.quantization_report_artifact] {
+        assert!(matches!(stored(&bytes, name).await, Err(BytesError::Missing)), "{name}");
+    }
+    assert!(!is_stored(&folder.path().join("artifacts/internal"), PRIVATE_MARK), "what proving needs of the weights");
+    for job in [&done, &job] {
+        let key = job.result.clone().unwrap().verifier_key_artifact;
+        for name in own_artifacts(job).iter().chain([&key]) {
+            stored(&bytes, name).await.unwrap();
+        }
+    }
+}
+
+/// Asserts that the documents of a job are there, and that they verify.
+async fn verifies(client: &mut Client, job: &v1::Job) {
+    use v1::verify_proof_request::{Proof, Statement, VerifierKey};
+    let result = job.result.clone().unwrap();
+    for name in [&result.proof_artifact, &result.statement_artifact, &result.verifier_key_artifact] {
+        client.read(name).await.unwrap();
+    }
+    let request = v1::VerifyProofRequest {
+        proof: Some(Proof::ProofArtifact(result.proof_artifact)),
+        statement: Some(Statement::StatementArtifact(result.statement_artifact)),
+        verifier_key: Some(VerifierKey::VerifierKeyArtifact(result.verifier_key_artifact)),
+    };
+    assert!(client.proofs.verify_proof(request).await.unwrap().into_inner().valid);
+}
+
+/// Whether a file below the folder holds these bytes.
+fn is_stored(folder: &Path, bytes: &[u8]) -> bool {
+    std::fs::read_dir(folder).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => is_stored(&path, bytes),
+            false => std::fs::read(&path).unwrap().windows(bytes.len()).any(|window| window == bytes),
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_deletes_only_its_own_models_and_with_the_scope_to_register_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys");
+    let key = |tenant: &str, name: &str, scopes: &str| {
+        let key = KeyFile::at(&path).create(tenant, name, Scopes::parse(scopes).unwrap(), None).unwrap();
+        key.secret.expose_secret().to_owned()
+    };
+    let all = Scopes::of_tenant().to_string();
+    let (acme, reader, rival) = (key("acme", "all", &all), key("acme", "reader", "models.read,jobs.create"), key("rival", "all", &all));
+    let mut config = config(folder.path());
+    config.authentication = Authentication::none().with_keys(&path).unwrap();
+    let service = Service::start(config).await;
+    let mut client = service.client().await;
+    let name = "tenants/acme/models/mlp";
+    let ask = |allow_missing, key: &str| with_bearer(v1::DeleteModelRequest { name: name.into(), allow_missing }, key);
+    for allow_missing in [false, true] {
+        let refusal = client.models.delete_model(ask(allow_missing, &rival)).await.unwrap_err();
+        expect_error(&refusal, Code::NotFound, "NOT_FOUND");
+        let refusal = client.models.delete_model(ask(allow_missing, &reader)).await.unwrap_err();
+        expect_error(&refusal, Code::PermissionDenied, "SCOPE_MISSING");
+    }
+    expect_error(&client.models.delete_model(ask(false, &acme)).await.unwrap_err(), Code::NotFound, "NOT_FOUND");
+    client.models.delete_model(ask(true, &acme)).await.unwrap();
     service.stop().await;
 }
 

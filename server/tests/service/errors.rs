@@ -12,6 +12,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::system_service_client::SystemServiceClient;
+use zkinfer_server::limits::Limits;
 
 use crate::harness::{Service, config, expect_error, job_request};
 
@@ -81,6 +82,89 @@ async fn health_reflection_and_server_information_answer() {
     let info = system.get_server_info(v1::GetServerInfoRequest {}).await.unwrap().into_inner();
     assert_eq!((info.backend.as_str(), info.tenant.as_str()), ("scripted", "tenants/default"));
     assert_eq!(info.limits.unwrap().max_chunk_bytes, 1 << 20);
+    service.stop().await;
+}
+
+/// Each limit is a number of its own, and so are those that clients are told.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_are_told_the_limits_that_they_can_keep_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    let seconds = Duration::from_secs;
+    config.limits = Limits {
+        message_bytes: 1 << 21,
+        chunk_bytes: 1001,
+        model_bytes: 1002,
+        input_bytes: 1003,
+        inline_input_bytes: 1004,
+        page_size: 1005,
+        labels: 1006,
+        queued_per_tenant: 1007,
+        batch_jobs: 1008,
+        creates_burst: 1020,
+        label_key_bytes: 1010,
+        label_value_bytes: 1011,
+        text_bytes: 1012,
+        proof_bytes: 1013,
+        computation_bytes: 5014,
+        webhook_url_bytes: 1015,
+        webhooks_per_tenant: 1016,
+        uploads_per_tenant: 1017,
+        upload_disk_per_tenant_bytes: 1018,
+        creates_per_second: 1019,
+        calls: 2021,
+        calls_per_tenant: 1021,
+        watchers: 2022,
+        watchers_per_tenant: 1022,
+        downloads: 2023,
+        downloads_per_tenant: 1023,
+        cpu_queue: 2024,
+        cpu_queue_per_tenant: 1024,
+        streams_per_connection: 1025,
+        unary: seconds(1026),
+        wait: seconds(1027),
+        upload_idle: seconds(1028),
+        heartbeat: seconds(1029),
+        retention: seconds(1030),
+        ..config.limits
+    };
+    let service = Service::start(config).await;
+    let client = service.client().await;
+    let info = SystemServiceClient::new(client.channel.clone()).get_server_info(v1::GetServerInfoRequest {}).await.unwrap().into_inner();
+    let time = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    let expected = v1::Limits {
+        max_message_bytes: 1 << 21,
+        max_chunk_bytes: 1001,
+        max_model_bytes: 1002,
+        max_input_bytes: 1003,
+        max_inline_input_bytes: 1004,
+        max_page_size: 1005,
+        max_labels: 1006,
+        max_queued_jobs: 1007,
+        max_batch_jobs: 1008,
+        max_label_key_bytes: 1010,
+        max_label_value_bytes: 1011,
+        max_text_bytes: 1012,
+        max_proof_bytes: 1013,
+        max_estimate_bytes: 5014,
+        max_webhook_url_bytes: 1015,
+        max_webhooks: 1016,
+        max_uploads: 1017,
+        max_unfinished_upload_bytes: 1018,
+        max_creates_per_second: 1019,
+        max_creates_at_once: 1020,
+        max_calls: 1021,
+        max_watchers: 1022,
+        max_downloads: 1023,
+        max_computations: 1024,
+        max_calls_per_connection: 1025,
+        max_call_time: time(1026),
+        max_wait: time(1027),
+        max_upload_pause: time(1028),
+        heartbeat: time(1029),
+        request_id_time: time(1030),
+    };
+    assert_eq!(info.limits, Some(expected));
     service.stop().await;
 }
 

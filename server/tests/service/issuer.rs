@@ -218,8 +218,14 @@ async fn an_issuer_that_is_away_or_answers_nonsense_changes_nothing() {
 
 /// What `/readyz` answers.
 async fn readyz(address: SocketAddr) -> String {
+    get(address, "/readyz").await
+}
+
+/// What a page answers.
+async fn get(address: SocketAddr, page: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
+    let request = format!("GET {page} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     answer
@@ -258,5 +264,32 @@ async fn a_service_without_valid_keys_is_not_ready_unless_others_may_call() {
     let client = service.client().await;
     assert_eq!(tenant(&client, &signer.sign(&claims())).await, None);
     assert!(readyz(address).await.starts_with("HTTP/1.1 503"));
+    service.stop().await;
+}
+
+/// The age of the keys, in seconds, as the metrics tell it.
+async fn age(address: SocketAddr) -> f64 {
+    let metrics = get(address, "/metrics").await;
+    let line = metrics.lines().find_map(|line| line.strip_prefix("zkinfer_token_keys_age_seconds "));
+    line.unwrap_or_else(|| panic!("{metrics}")).parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metrics_tell_how_old_the_keys_are_and_for_how_long_there_were_none() {
+    const AWAY: &str = "HTTP/1.1 503 Away\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let signer = Signer::new("a", Algorithm::ES256);
+    let issuer = Issuer::start(AWAY.to_owned()).await;
+    let set = KeySet { refresh: AT_ONCE, pause: AT_ONCE, ..issuer.set() };
+    let folder = tempfile::tempdir().unwrap();
+    let port = HttpPort::bind(any_port(), Exposure::Loopback).unwrap();
+    let address = port.address();
+    let service = Service::start(Config { http: Some(port), authentication: accepting(set), ..config(folder.path()) }).await;
+    until("there were none for a while", async || age(address).await > 0.5).await;
+    issuer.answers(keys_of(&[&signer]));
+    until("they are fresh", async || age(address).await < 0.5).await;
+    issuer.answers(AWAY.to_owned());
+    until("they are old", async || age(address).await > 0.5).await;
+    let client = service.client().await;
+    assert!(tenant(&client, &signer.sign(&claims())).await.is_some(), "they are believed still");
     service.stop().await;
 }

@@ -79,6 +79,17 @@ async fn webhooks_are_made_listed_and_deleted_and_reach_nothing_within() {
     let name = made.webhook.unwrap().name;
     let list = hooks.list_webhooks(v1::ListWebhooksRequest::default()).await.unwrap().into_inner();
     assert_eq!(list.webhooks.iter().map(|hook| &hook.name).collect::<Vec<_>>(), [&name]);
+    let second = hooks.create_webhook(create("https://example.com/other")).await.unwrap().into_inner().webhook.unwrap().name;
+    let mut page = v1::ListWebhooksRequest { page_size: 1, ..Default::default() };
+    for (expected, is_last) in [(&name, false), (&second, true)] {
+        let list = hooks.list_webhooks(page.clone()).await.unwrap().into_inner();
+        assert_eq!(list.webhooks.iter().map(|hook| &hook.name).collect::<Vec<_>>(), [expected]);
+        assert_eq!(list.next_page_token.is_empty(), is_last);
+        page.page_token = list.next_page_token;
+    }
+    let wrong = v1::ListWebhooksRequest { page_size: -1, page_token: "nonsense".into(), ..Default::default() };
+    let details = expect_error(&hooks.list_webhooks(wrong).await.unwrap_err(), Code::InvalidArgument, "INVALID_FIELDS");
+    assert_eq!(fields(&details), ["page_size", "page_token"]);
     hooks.delete_webhook(v1::DeleteWebhookRequest { name: name.clone() }).await.unwrap();
     let again = hooks.delete_webhook(v1::DeleteWebhookRequest { name }).await.unwrap_err();
     expect_error(&again, Code::NotFound, "NOT_FOUND");

@@ -217,7 +217,7 @@ async fn verifications_that_wait_hold_no_proof_in_memory() {
         statement: Some(v1::verify_proof_request::Statement::StatementArtifact(client.upload(&[vec![0; 96], vec![]].concat()).await)),
         verifier_key: Some(v1::verify_proof_request::VerifierKey::VerifierKeyArtifact(name)),
     };
-    // One runs, and holds more than half of the memory; three wait for theirs; the next is refused, though the queue for threads is empty.
+    // One runs, and holds more than half of the memory; three wait for theirs, and have the places of all who may wait.
     let mut waiting = Vec::new();
     loop {
         let (mut other, asked) = (client.clone(), ask.clone());
@@ -225,7 +225,7 @@ async fn verifications_that_wait_hold_no_proof_in_memory() {
         match tokio::time::timeout(Duration::from_millis(300), &mut call).await {
             Ok(answer) => {
                 let details = expect_error(&answer.unwrap().unwrap_err(), Code::ResourceExhausted, "TOO_MANY_COMPUTATIONS");
-                break assert_eq!(details.quota_failure().unwrap().violations[0].subject, "memory");
+                break assert_eq!(details.quota_failure().unwrap().violations[0].subject, "computations");
             }
             Err(_) => waiting.push(call),
         }

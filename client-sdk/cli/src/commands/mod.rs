@@ -30,6 +30,7 @@ pub(crate) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
         Command::Model(ModelCommand::Inspect(arguments)) => model::inspect(&arguments, output),
         Command::Model(ModelCommand::Commit(arguments)) => model::commit(&arguments, output),
         Command::Model(ModelCommand::Register(arguments)) => model::register(&arguments, output).await,
+        Command::Model(ModelCommand::Delete(arguments)) => model::delete(&arguments, output).await,
         Command::Prove(arguments) => prove::run(&arguments, output).await,
         Command::Watch(arguments) => watch::run(&arguments, output).await,
         Command::Verify(arguments) => verify::run(&arguments, output),

@@ -19,8 +19,8 @@ use zkinfer_client::{Client, MAX_DOCUMENT_BYTES, MediaType, ModelRequest, Upload
 use zkinfer_server::prover::select_backend;
 
 use super::network::{compile_network, quantize};
-use super::{connect, read, words, write};
-use crate::arguments::{CommitArguments, Granularity, NetworkArguments, RegisterArguments};
+use super::{connect, model_name, read, words, write};
+use crate::arguments::{CommitArguments, DeleteArguments, Granularity, NetworkArguments, RegisterArguments};
 use crate::output::Output;
 use crate::progress::ProgressView;
 use crate::table;
@@ -183,6 +183,17 @@ pub(super) async fn register(arguments: &RegisterArguments, output: &Output) -> 
         "layers": registered.layer_count,
         "verifier_key": arguments.key,
     }));
+    Ok(())
+}
+
+pub(super) async fn delete(arguments: &DeleteArguments, output: &Output) -> anyhow::Result<()> {
+    let client = connect(&arguments.server).await?;
+    let name = model_name(&client, &arguments.model).await?;
+    // To delete what is not there is no error to the service, and a wrong name is one to whoever typed it.
+    client.model(&name).await?;
+    client.delete_model(&name).await?;
+    output.say(format!("deleted {name}"));
+    output.json(&json!({ "ok": true, "model": name }));
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use zkinfer_client::{Client, WebhookCall, WebhookError, WebhookKey};
 use zkinfer_server::Config;
+use zkinfer_server::limits::Limits;
 use zkinfer_server::webhooks::{Reach, SecretText, sign};
 
 use crate::refusal;
@@ -27,12 +28,17 @@ fn what_the_service_signs_is_believed() {
 
 #[tokio::test]
 async fn webhooks_are_made_listed_and_deleted() {
-    let service = Service::start_with(|data| Config { reach: Reach::Anywhere, ..Config::new(data) }).await;
+    // A webhook a page.
+    let limits = Limits { default_page_size: 1, ..Limits::default() };
+    let service = Service::start_with(|data| Config { reach: Reach::Anywhere, limits, ..Config::new(data) }).await;
     let client = Client::connect(&service.address).await.unwrap();
     let made = client.create_webhook("http://127.0.0.1:1/hook").await.unwrap();
     assert!(WebhookKey::parse(&made.secret).is_ok());
     let name = made.webhook.unwrap().name;
-    assert_eq!(client.webhooks().await.unwrap().into_iter().map(|hook| hook.name).collect::<Vec<_>>(), std::slice::from_ref(&name));
+    let second = client.create_webhook("http://127.0.0.1:1/other").await.unwrap().webhook.unwrap().name;
+    let listed: Vec<String> = client.webhooks().await.unwrap().into_iter().map(|hook| hook.name).collect();
+    assert_eq!(listed, [&*name, &*second]);
+    client.delete_webhook(&second).await.unwrap();
     client.delete_webhook(&name).await.unwrap();
     assert_eq!(client.webhooks().await.unwrap(), []);
     assert_eq!(refusal(client.delete_webhook(&name).await.unwrap_err()).reason, "NOT_FOUND");

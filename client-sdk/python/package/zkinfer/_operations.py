@@ -118,10 +118,9 @@ def create_webhook(services: Services, url: str) -> Steps[CreatedWebhook]:
     return CreatedWebhook._of((yield Ask(services.webhooks.CreateWebhook, webhook_pb2.CreateWebhookRequest(url=url))))
 
 
-def list_webhooks(services: Services) -> Steps[list[Webhook]]:
-    """All of the tenant, oldest first."""
-    answer = yield from call(services, services.webhooks.ListWebhooks, webhook_pb2.ListWebhooksRequest())
-    return [Webhook._of(each) for each in answer.webhooks]
+def list_webhooks(services: Services) -> Steps[None]:
+    """Tells all of the tenant, oldest first."""
+    yield from _pages(services, services.webhooks.ListWebhooks, webhook_pb2.ListWebhooksRequest(), lambda page: page.webhooks)
 
 
 def delete_webhook(services: Services, webhook: Webhook | str) -> Steps[None]:

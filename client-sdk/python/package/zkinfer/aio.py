@@ -61,6 +61,11 @@ class AsyncModel(ModelFacts):
         model._ready()
         return model
 
+    async def delete(self) -> None:
+        """Deletes the model with what the service holds of its weights; as `zkinfer.Model.delete`."""
+        request = model_pb2.DeleteModelRequest(name=self.name, allow_missing=True)
+        await self._connection.call(self._connection.models.DeleteModel, request)
+
     async def key(self) -> Key:
         """The verifier key. Give it to whoever is to check proofs."""
         return Key.from_bytes(await self._connection.run(_transfer.download, (await self._current())._key_artifact))
@@ -286,7 +291,7 @@ class AsyncClient:
 
     async def webhooks(self) -> list[Webhook]:
         """The tenant's webhooks, oldest first."""
-        return await self._connection.run(_operations.list_webhooks)
+        return [Webhook._of(message) async for message in self._connection.items(_operations.list_webhooks)]
 
     async def delete_webhook(self, webhook: Webhook | str) -> None:
         """Deletes a webhook, or that of a full name, and what was still to be sent to it."""

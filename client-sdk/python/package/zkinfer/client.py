@@ -177,7 +177,7 @@ class Client:
 
     def webhooks(self) -> list[Webhook]:
         """The tenant's webhooks, oldest first."""
-        return self._connection.run(_operations.list_webhooks)
+        return [Webhook._of(message) for message in self._connection.items(_operations.list_webhooks)]
 
     def delete_webhook(self, webhook: Webhook | str) -> None:
         """Deletes a webhook, or that of a full name, and what was still to be sent to it."""

@@ -164,6 +164,14 @@ class Model(ModelFacts):
         model._ready()
         return model
 
+    def delete(self) -> None:
+        """Deletes the model with what the service holds of its weights; no error if it is gone. Its proofs stay, and verify with its key.
+
+        PreconditionError while it is being registered, and while one of its jobs is not over.
+        """
+        request = model_pb2.DeleteModelRequest(name=self.name, allow_missing=True)
+        self._connection.call(self._connection.models.DeleteModel, request)
+
     def key(self) -> Key:
         """The verifier key. Give it to whoever is to check proofs."""
         return Key.from_bytes(self._connection.run(_transfer.download, self._current()._key_artifact))

@@ -111,6 +111,8 @@ pub(super) struct Issuer {
     set: KeySet,
     client: reqwest::Client,
     fetched: ArcSwapOption<Fetched>,
+    /// When the service began to need them.
+    since: Instant,
     /// When the last attempt was made. Held while one is: others wait for its end.
     attempted: Mutex<Option<Instant>>,
 }
@@ -128,7 +130,7 @@ impl Issuer {
             .no_proxy()
             .user_agent(concat!("zkinfer/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { set, client, fetched: ArcSwapOption::empty(), attempted: Mutex::new(None) })
+        Ok(Self { set, client, fetched: ArcSwapOption::empty(), since: Instant::now(), attempted: Mutex::new(None) })
     }
 
     /// The keys that are believed at that time.
@@ -137,6 +139,12 @@ impl Issuer {
         let fetched = fetched.as_ref()?;
         let age = now.saturating_duration_since(fetched.at);
         (age < self.set.lifetime).then(|| fetched.keys.clone())
+    }
+
+    /// How long ago the keys were fetched; if they never were, for how long they have been needed.
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        let fetched = self.fetched.load().as_ref().map(|fetched| fetched.at);
+        now.saturating_duration_since(fetched.unwrap_or(self.since))
     }
 
     /// Keeps the keys fresh until `closing`.
@@ -262,11 +270,13 @@ mod tests {
         let issuer = Issuer::new(KeySet::at("http://127.0.0.1:1/").unwrap()).unwrap();
         let at = Instant::now();
         assert!(issuer.keys(at).is_none());
+        assert!(issuer.age(at + Duration::from_secs(100)) >= Duration::from_secs(100), "they were never fetched");
         let set = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
         let keys = Arc::new(VerifyingKeys::parse_set(set).unwrap());
         issuer.fetched.store(Some(Arc::new(Fetched { keys, at, text: blake3::hash(b"") })));
         let day = Duration::from_secs(24 * 3600);
         assert!(issuer.keys(at).is_some() && issuer.keys(at + day - Duration::from_nanos(1)).is_some());
         assert!(issuer.keys(at + day).is_none());
+        assert_eq!((issuer.age(at), issuer.age(at + day)), (Duration::ZERO, day));
     }
 }

@@ -8,7 +8,7 @@ mod keys;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Validation, decode, decode_header};
@@ -104,6 +104,14 @@ impl Tokens {
         match &self.keys {
             Keys::File(_) => true,
             Keys::Issuer(issuer) => issuer.keys(Instant::now()).is_some(),
+        }
+    }
+
+    /// How long ago keys were fetched, or have been needed if none ever were; none if they come from a file.
+    pub(super) fn keys_age(&self) -> Option<Duration> {
+        match &self.keys {
+            Keys::File(_) => None,
+            Keys::Issuer(issuer) => Some(issuer.age(Instant::now())),
         }
     }
 

@@ -197,13 +197,17 @@ pub(super) struct ReadyModel {
     private_digest: Option<Vec<u8>>,
 }
 
+/// A model that takes jobs. It is not deleted before the transaction ends.
 pub(super) async fn ready_model(writing: &mut Writing, name: &ModelName) -> Result<ReadyModel, EngineError> {
+    macro_rules! model {
+        () => {
+            "SELECT doc, graph, private_digest FROM models WHERE tenant = $1 AND id = $2"
+        };
+    }
+    // Many admit jobs of a model at once.
+    let sql = writing.dialect.pick(model!(), concat!(model!(), " FOR KEY SHARE"));
     let row: Option<(Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>)> =
-        sqlx::query_as("SELECT doc, graph, private_digest FROM models WHERE tenant = $1 AND id = $2")
-            .bind(&name.tenant)
-            .bind(&name.model_id)
-            .fetch_optional(writing.connection())
-            .await?;
+        sqlx::query_as(sql).bind(&name.tenant).bind(&name.model_id).fetch_optional(writing.connection()).await?;
     let (document, graph, private_digest) = row.ok_or(EngineError::ModelNotFound)?;
     let model = v1::Model::decode(document.as_slice()).map_err(EngineError::Damaged)?;
     if model.state() != v1::model::State::Ready {

@@ -63,6 +63,11 @@ impl ArtifactRecords for SqlEngine {
         })
     }
 
+    fn unfinished_uploads(&self, tenant: &str) -> EngineFuture<'_, Vec<String>> {
+        let unfinished = sqlx::query_scalar("SELECT id FROM uploads WHERE tenant = $1 AND is_complete = 0").bind(tenant.to_owned());
+        Box::pin(async move { Ok(unfinished.fetch_all(&self.readers).await?) })
+    }
+
     fn set_committed(&self, tenant: &str, id: &str, bytes: u64) -> EngineFuture<'_, ()> {
         let (tenant, id) = (tenant.to_owned(), id.to_owned());
         Box::pin(async move {

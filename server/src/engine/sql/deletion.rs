@@ -50,14 +50,24 @@ macro_rules! told {
 const TOLD: Many = Many::new("WITH wanted(tenant, id) AS (VALUES ", "(?, ?)", told!());
 const TOLD_LOCKED: Many = Many::new("WITH wanted(tenant, id) AS (VALUES ", "(?, ?)", concat!(told!(), " FOR UPDATE OF j SKIP LOCKED"));
 
+/// A tenant that is there keeps the newer of the two times when it was last given a task.
+macro_rules! newest_lease {
+    () => {
+        " ON CONFLICT (tenant) DO UPDATE SET last_leased_ms = \
+           CASE WHEN excluded.last_leased_ms > tenants.last_leased_ms THEN excluded.last_leased_ms ELSE tenants.last_leased_ms END"
+    };
+}
+pub(super) use newest_lease;
+
 /// Keeps when tenants were last given a task of these jobs: that decides who comes next.
 const KEEP_LEASES: Many = Many::new(
     "WITH wanted(tenant, subject) AS (VALUES ",
     "(?, ?)",
-    ") INSERT INTO tenants(tenant, last_leased_ms) SELECT a.tenant, max(a.started_ms) FROM wanted CROSS JOIN attempts a \
-         WHERE a.kind = 'PROVE' AND a.tenant = wanted.tenant AND a.subject = wanted.subject GROUP BY a.tenant ORDER BY a.tenant \
-       ON CONFLICT (tenant) DO UPDATE SET last_leased_ms = \
-         CASE WHEN excluded.last_leased_ms > tenants.last_leased_ms THEN excluded.last_leased_ms ELSE tenants.last_leased_ms END",
+    concat!(
+        ") INSERT INTO tenants(tenant, last_leased_ms) SELECT a.tenant, max(a.started_ms) FROM wanted CROSS JOIN attempts a \
+             WHERE a.kind = 'PROVE' AND a.tenant = wanted.tenant AND a.subject = wanted.subject GROUP BY a.tenant ORDER BY a.tenant",
+        newest_lease!()
+    ),
 );
 
 /// Deletes the rows of these keys. As a table of its own, the keys lead SQLite to the index; as a bare list they would be compared with each row.
@@ -240,14 +250,14 @@ async fn delete(writing: &mut Writing, over: &[Over], batches: BTreeMap<(String,
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use sqlx::{AssertSqlSafe, Row as _};
 
     use super::*;
     use crate::limits::Limits;
 
     /// What SQLite says of how it executes a statement.
-    async fn plan(engine: &SqlEngine, sql: &str) -> Vec<String> {
+    pub(crate) async fn plan(engine: &SqlEngine, sql: &str) -> Vec<String> {
         let rows = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"))).fetch_all(&engine.readers).await.unwrap();
         rows.iter().map(|row| row.get("detail")).collect()
     }

@@ -5,6 +5,7 @@ use super::super::verdict::Failed;
 use super::super::{EngineError, Lease, Subject, SubjectKind, graph};
 use super::Writing;
 use super::lease::get;
+use super::model_artifacts::ModelKey;
 use super::stopping::Stop;
 use crate::placement::retry::History;
 
@@ -22,6 +23,8 @@ pub(super) struct Held {
     /// Something that it reads was done again, or is being, since it was given out.
     pub(super) is_outdated: bool,
     pub(super) document: Document,
+    /// When the job's model was created.
+    model_ms: i64,
     pub(super) stop: Option<Stop>,
 }
 
@@ -31,10 +34,13 @@ impl Held {
         graph::is_whole(&self.name)
     }
 
-    /// The id of the job's model.
-    pub(super) fn model_id(&self) -> &str {
-        let Document::Job(job) = &self.document else { return "" };
-        job.model.rsplit('/').next().unwrap_or_default()
+    /// The job's model.
+    pub(super) fn model(&self) -> ModelKey {
+        let id = match &self.document {
+            Document::Job(job) => job.model.rsplit('/').next().unwrap_or_default(),
+            Document::Model(_) => "",
+        };
+        (id.to_owned(), self.model_ms)
     }
 
     /// The task, as far as it matters when it failed or its worker died.
@@ -70,13 +76,17 @@ macro_rules! held {
 
 macro_rules! of_model {
     () => {
-        held!("models", "NULL AS stop_cause, NULL AS stop_note")
+        held!("models", "NULL AS stop_cause, NULL AS stop_note, subject.created_ms AS model_ms")
     };
 }
 
 macro_rules! of_job {
     () => {
-        held!("jobs", "subject.stop_cause, subject.stop_note")
+        held!(
+            "jobs",
+            "subject.stop_cause, subject.stop_note, \
+               (SELECT created_ms FROM models WHERE models.tenant = subject.tenant AND models.id = subject.model_id) AS model_ms"
+        )
     };
 }
 
@@ -122,6 +132,8 @@ pub(super) async fn hold(writing: &mut Writing, lease: &Lease) -> Result<Held, E
         host_bytes: u64::try_from(get::<i64>(&row, "host_bytes")?).unwrap_or(0),
         is_outdated: get::<i64>(&row, "waiting_on")? > 0,
         document,
+        // It is there as long as the job is not over.
+        model_ms: get::<Option<i64>>(&row, "model_ms")?.unwrap_or_default(),
         stop: Stop::from_columns(get(&row, "stop_cause")?, get(&row, "stop_note")?),
     })
 }

@@ -22,6 +22,7 @@ mod lines;
 mod many;
 mod memory;
 mod model_artifacts;
+mod model_deletion;
 mod notices;
 mod operations;
 mod outage;

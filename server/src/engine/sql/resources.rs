@@ -1,14 +1,14 @@
 //! Models and jobs as clients read them.
 
 use prost::Message as _;
-use sqlx::any::AnyArguments;
+use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::{Arguments as _, AssertSqlSafe, Row as _};
 use zkinfer_proto::v1;
 
 use super::super::document::Document;
 use super::super::{
-    Deletion, EngineError, EngineFuture, JobFilter, NewBatch, NewJob, NewModel, Page, PageRequest, Resources, StoredEvent, Subject,
-    SubjectKind, TaskFacts,
+    Deletion, EngineError, EngineFuture, JobFilter, ModelDeletion, NewBatch, NewJob, NewModel, Page, PageRequest, Resources, StoredEvent,
+    Subject, SubjectKind, TaskFacts,
 };
 use super::positions::set_model_position;
 use super::stopping::Stop;
@@ -37,6 +37,11 @@ impl Resources for SqlEngine {
         let mut query = ListQuery::new("SELECT created_ms, id, doc FROM models WHERE tenant = ");
         query.push_text(tenant);
         Box::pin(async move { self.page(query, page, |bytes| v1::Model::decode(bytes).map_err(EngineError::Damaged)).await })
+    }
+
+    fn delete_model(&self, tenant: &str, id: &str) -> EngineFuture<'_, ModelDeletion> {
+        let subject = subject(SubjectKind::Model, tenant, id);
+        Box::pin(async move { self.delete_model_of(&subject).await })
     }
 
     fn create_job(&self, new: NewJob) -> EngineFuture<'_, v1::Job> {
@@ -138,7 +143,7 @@ impl ListQuery {
         self.push_placeholder();
     }
 
-    fn push_text(&mut self, value: &str) {
+    pub(super) fn push_text(&mut self, value: &str) {
         let _ = self.values.add(value.to_owned());
         self.push_placeholder();
     }
@@ -149,33 +154,73 @@ impl ListQuery {
     }
 }
 
+/// In which order a list is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    NewestFirst,
+    OldestFirst,
+}
+
+impl Order {
+    /// What comes after a place, up to the place itself.
+    fn after(self) -> &'static str {
+        match self {
+            Self::NewestFirst => " AND (created_ms, id) < (",
+            Self::OldestFirst => " AND (created_ms, id) > (",
+        }
+    }
+
+    fn by(self) -> &'static str {
+        match self {
+            Self::NewestFirst => " ORDER BY created_ms DESC, id DESC LIMIT ",
+            Self::OldestFirst => " ORDER BY created_ms, id LIMIT ",
+        }
+    }
+}
+
 impl SqlEngine {
+    /// A page of documents, newest first.
     pub(super) async fn page<T>(
         &self,
-        mut query: ListQuery,
+        query: ListQuery,
         page: PageRequest,
         decode: impl Fn(&[u8]) -> Result<T, EngineError>,
     ) -> Result<Page<T>, EngineError> {
+        let decode = |row: &AnyRow| {
+            let document: Vec<u8> = row.try_get("doc")?;
+            Ok::<_, EngineError>((decode(&document)?, document.len()))
+        };
+        self.page_in(Order::NewestFirst, query, page, decode).await
+    }
+
+    /// A page of rows with the columns `created_ms` and `id`; `decode` answers an entry and about how many bytes it has.
+    pub(super) async fn page_in<T>(
+        &self,
+        order: Order,
+        mut query: ListQuery,
+        page: PageRequest,
+        decode: impl Fn(&AnyRow) -> Result<(T, usize), EngineError>,
+    ) -> Result<Page<T>, EngineError> {
         if let Some((created_ms, id)) = page.after {
-            query.push(" AND (created_ms, id) < (");
+            query.push(order.after());
             query.push_number(created_ms);
             query.push(", ");
             query.push_text(&id);
             query.push(")");
         }
-        query.push(" ORDER BY created_ms DESC, id DESC LIMIT ");
+        query.push(order.by());
         query.push_number(i64::from(page.size) + 1);
         let rows = sqlx::query_with(AssertSqlSafe(query.sql), query.values).fetch_all(&self.readers).await?;
         let mut items = Vec::new();
         let mut n_bytes = 0;
         for row in rows.iter().take(page.size as usize) {
-            let document: Vec<u8> = row.try_get("doc")?;
-            n_bytes += document.len();
+            let (item, item_bytes) = decode(row)?;
+            n_bytes += item_bytes;
             // A page is one message; a short page is a page like any other.
             if n_bytes > self.rules.page_bytes && !items.is_empty() {
                 break;
             }
-            items.push(decode(&document)?);
+            items.push(item);
         }
         let next = match items.len().checked_sub(1).and_then(|last| rows.get(last)) {
             Some(last) if items.len() < rows.len() => Some((last.try_get("created_ms")?, last.try_get("id")?)),

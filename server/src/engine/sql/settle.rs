@@ -115,7 +115,7 @@ impl SqlEngine {
         let mut required = own.clone();
         let keys = named(&held.subject, [result.verifier_key_artifact.as_str()])?;
         for key in &keys {
-            if !self.is_of_model(writing, held.model_id(), key).await? {
+            if !self.is_of_model(writing, held.model(), key).await? {
                 required.push(key.clone());
             }
         }

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use prost::Message as _;
+use sqlx::any::AnyRow;
 use zeroize::Zeroizing;
 use zkinfer_proto::name::WebhookName;
 use zkinfer_proto::v1;
 
-use super::super::{Delivery, DeliveryKey, EngineError, EngineFuture, NewWebhook, Postponed, Webhooks, timestamp};
+use super::super::{Delivery, DeliveryKey, EngineError, EngineFuture, NewWebhook, Page, PageRequest, Postponed, Webhooks, timestamp};
+use super::lease::get;
+use super::resources::{ListQuery, Order};
 use super::{SqlEngine, Writing};
 
 /// Webhooks whose turn it is and that are to be told something, those first that waited longest.
@@ -48,20 +51,19 @@ impl Webhooks for SqlEngine {
         })
     }
 
-    fn webhooks(&self, tenant: &str) -> EngineFuture<'_, Vec<v1::Webhook>> {
+    fn list_webhooks(&self, tenant: &str, page: PageRequest) -> EngineFuture<'_, Page<v1::Webhook>> {
         let tenant = tenant.to_owned();
+        let mut query = ListQuery::new("SELECT id, url, created_ms FROM webhooks WHERE tenant = ");
+        query.push_text(&tenant);
         Box::pin(async move {
-            let rows: Vec<(String, String, i64)> =
-                sqlx::query_as("SELECT id, url, created_ms FROM webhooks WHERE tenant = $1 ORDER BY created_ms, id")
-                    .bind(&tenant)
-                    .fetch_all(&self.readers)
-                    .await?;
-            let webhook = |(id, url, created_ms)| v1::Webhook {
-                name: WebhookName { tenant: tenant.clone(), webhook_id: id }.to_string(),
-                url,
-                create_time: Some(timestamp(created_ms)),
+            let webhook = |row: &AnyRow| {
+                let name = WebhookName { tenant: tenant.clone(), webhook_id: get(row, "id")? };
+                let create_time = Some(timestamp(get(row, "created_ms")?));
+                let webhook = v1::Webhook { name: name.to_string(), url: get(row, "url")?, create_time };
+                let n_bytes = webhook.encoded_len();
+                Ok::<_, EngineError>((webhook, n_bytes))
             };
-            Ok(rows.into_iter().map(webhook).collect())
+            self.page_in(Order::OldestFirst, query, page, webhook).await
         })
     }
 

@@ -1,5 +1,6 @@
 //! What a tenant may have: its places beside those of others, its uploads, its credentials.
 
+use futures::future::select_all;
 use jsonwebtoken::Algorithm;
 use secrecy::ExposeSecret as _;
 use tonic::{Code, Status, Streaming};
@@ -11,9 +12,9 @@ use crate::harness::{Client, Service, chunks, config, expect_error, with_bearer}
 use crate::tokens::{AUDIENCE, ISSUER, Signer, claims_with};
 
 /// A tenant with a key, on a connection of its own.
-struct Tenant {
-    client: Client,
-    key: String,
+pub(super) struct Tenant {
+    pub(super) client: Client,
+    pub(super) key: String,
 }
 
 impl Tenant {
@@ -25,16 +26,46 @@ impl Tenant {
         self.client.artifacts.write_chunks(stream).await.unwrap().into_inner().artifact.unwrap().name
     }
 
-    async fn model(&mut self) -> String {
+    pub(super) async fn model(&mut self) -> String {
         let source_artifact = self.upload(b"steps=1").await;
         let model = Some(v1::Model { source_artifact, ..Default::default() });
         let request = v1::CreateModelRequest { model_id: "mlp".into(), model, ..Default::default() };
         self.client.models.create_model(with_bearer(request, &self.key)).await.unwrap().into_inner().name
     }
 
-    async fn watch(&mut self, model: &str) -> Result<Streaming<v1::ModelEvent>, Status> {
+    pub(super) async fn watch(&mut self, model: &str) -> Result<Streaming<v1::ModelEvent>, Status> {
         let request = v1::WatchModelRequest { name: model.into(), from_sequence: 0 };
         Ok(self.client.models.watch_model(with_bearer(request, &self.key)).await?.into_inner())
+    }
+
+    /// A verification that takes as long as the proof says.
+    pub(super) fn verifies(&self, proof: &str) -> tokio::task::JoinHandle<Result<(), Status>> {
+        use v1::verify_proof_request::{Proof, Statement, VerifierKey};
+        let request = v1::VerifyProofRequest {
+            proof: Some(Proof::ProofBytes(proof.into())),
+            statement: Some(Statement::StatementBytes(vec![0; 96])),
+            verifier_key: Some(VerifierKey::VerifierKeyBytes(vec![0; 32])),
+        };
+        let (mut client, request) = (self.client.clone(), with_bearer(request, &self.key));
+        tokio::spawn(async move { client.proofs.verify_proof(request).await.map(drop) })
+    }
+
+    /// Announces an upload; answers its name.
+    async fn begin(&mut self, bytes: &[u8]) -> String {
+        let blake3 = blake3::hash(bytes).as_bytes().to_vec();
+        let request = v1::BeginUploadRequest { size_bytes: bytes.len() as i64, blake3, ..Default::default() };
+        self.client.artifacts.begin_upload(with_bearer(request, &self.key)).await.unwrap().into_inner().upload
+    }
+
+    async fn write(&mut self, chunks: Vec<v1::WriteChunksRequest>) -> Result<v1::UploadSession, Status> {
+        let stream = with_bearer(tokio_stream::iter(chunks), &self.key);
+        Ok(self.client.artifacts.write_chunks(stream).await?.into_inner())
+    }
+
+    /// How much of an upload is there.
+    async fn committed(&mut self, upload: &str) -> usize {
+        let request = with_bearer(v1::GetUploadRequest { upload: upload.into() }, &self.key);
+        self.client.artifacts.get_upload(request).await.unwrap().into_inner().committed_bytes as usize
     }
 
     async fn download(&mut self, name: &str) -> Result<Streaming<v1::ReadArtifactResponse>, Status> {
@@ -44,7 +75,7 @@ impl Tenant {
 }
 
 /// A service with tenants, each with a connection of its own.
-async fn service_of_two(mut config: zkinfer_server::Config) -> (Service, [Tenant; 2]) {
+pub(super) async fn service_of_two(mut config: zkinfer_server::Config) -> (Service, [Tenant; 2]) {
     let path = config.data_dir.join("keys");
     let keys = ["acme", "rival"].map(|tenant| KeyFile::at(&path).create(tenant, "key", Scopes::of_tenant(), None).unwrap().secret);
     config.authentication = Authentication::none().with_keys(&path).unwrap();
@@ -55,7 +86,7 @@ async fn service_of_two(mut config: zkinfer_server::Config) -> (Service, [Tenant
 }
 
 /// Asserts that there is no place, and of whom there are too many.
-fn has_no_place<T>(answer: Result<T, Status>, reason: &str, subject: &str) {
+pub(super) fn has_no_place<T>(answer: Result<T, Status>, reason: &str, subject: &str) {
     let Err(status) = answer else { panic!("there is a place") };
     let details = expect_error(&status, Code::ResourceExhausted, reason);
     assert_eq!(details.quota_failure().unwrap().violations[0].subject, subject);
@@ -105,6 +136,61 @@ async fn a_tenant_that_downloads_much_leaves_places_to_others() {
     drop(stalled);
     let free = async { while acme.download(&of_acme).await.is_err() {} };
     tokio::time::timeout(PATIENCE, free).await.expect("the place is free again");
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_that_verifies_much_leaves_places_to_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    // One is computed, and two may wait.
+    (config.limits.cpu_queue, config.limits.cpu_queue_per_tenant) = (2, 2);
+    let (service, [mut acme, rival]) = service_of_two(config).await;
+    let source = acme.upload(b"steps=1").await;
+    // Whoever has no place is answered first.
+    let (refused, _, slow) = select_all((0..3).map(|_| acme.verifies("ms=3000"))).await;
+    let status = refused.unwrap().unwrap_err();
+    assert!(status.message().contains("2 computations") && status.message().contains("cpu_queue_per_tenant"), "{status:?}");
+    has_no_place(Err::<(), _>(status), "TOO_MANY_COMPUTATIONS", "tenants/acme");
+    let estimate = v1::EstimateJobRequest { target: Some(v1::estimate_job_request::Target::SourceArtifact(source)), ..Default::default() };
+    let estimated = acme.client.proofs.estimate_job(with_bearer(estimate.clone(), &acme.key)).await;
+    has_no_place(estimated, "TOO_MANY_COMPUTATIONS", "tenants/acme");
+    let (refused, _, waiting) = select_all((0..2).map(|_| rival.verifies("ms=0"))).await;
+    has_no_place(refused.unwrap(), "TOO_MANY_COMPUTATIONS", "computations");
+    for call in waiting {
+        assert!(call.await.unwrap().is_ok(), "another tenant is served");
+    }
+    for call in slow {
+        assert!(call.await.unwrap().is_ok());
+    }
+    acme.client.proofs.estimate_job(with_bearer(estimate, &acme.key)).await.expect("the places are free again");
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_whose_uploads_take_much_of_the_disk_leaves_room_to_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    (config.limits.model_bytes, config.limits.input_bytes) = (1000, 1000);
+    (config.limits.upload_disk_bytes, config.limits.upload_disk_per_tenant_bytes) = (2000, 1000);
+    let (service, [mut acme, mut rival]) = service_of_two(config).await;
+    let [first, second, third] = [7, 8, 9].map(|byte| vec![byte; 1000]);
+    let (of_first, of_second) = (acme.begin(&first).await, acme.begin(&second).await);
+    let part = |upload: &str, bytes: &[u8]| chunks(upload, bytes, 0, 400).into_iter().take(1).collect::<Vec<_>>();
+    acme.write(part(&of_first, &first)).await.unwrap();
+    // 400 bytes of the one lie there, and the other will have 1000.
+    let status = acme.write(part(&of_second, &second)).await.unwrap_err();
+    let details = expect_error(&status, Code::ResourceExhausted, "STORAGE_FULL");
+    assert_eq!(details.quota_failure().unwrap().violations[0].subject, "tenants/acme");
+    assert!(details.retry_info().is_some() && status.message().contains("upload_disk_per_tenant_bytes"), "{status:?}");
+    // At the limit of a tenant, beside what lies there.
+    let of_rival = rival.begin(&third).await;
+    rival.write(part(&of_rival, &third)).await.unwrap();
+    for (upload, bytes) in [(&of_first, &first), (&of_second, &second)] {
+        let offset = acme.committed(upload).await;
+        assert!(acme.write(chunks(upload, bytes, offset, 1000)).await.unwrap().complete);
+    }
+    assert!(rival.write(chunks(&of_rival, &third, 400, 1000)).await.unwrap().complete);
     service.stop().await;
 }
 

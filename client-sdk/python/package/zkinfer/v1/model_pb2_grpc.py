@@ -54,6 +54,11 @@ class ModelServiceStub:
                 request_serializer=zkinfer_dot_v1_dot_model__pb2.WatchModelRequest.SerializeToString,
                 response_deserializer=zkinfer_dot_v1_dot_model__pb2.ModelEvent.FromString,
                 _registered_method=True)
+        self.DeleteModel = channel.unary_unary(
+                '/zkinfer.v1.ModelService/DeleteModel',
+                request_serializer=zkinfer_dot_v1_dot_model__pb2.DeleteModelRequest.SerializeToString,
+                response_deserializer=zkinfer_dot_v1_dot_model__pb2.DeleteModelResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
@@ -86,6 +91,15 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteModel(self, request, context):
+        """Deletes a model that is READY or FAILED with all that belongs to it: its events, and its hold on source, calibration inputs, report and what proving needs
+        of its weights, whose bytes go unless something else refers to them. Its jobs that are over stay, with proof, statement and verifier key.
+        FAILED_PRECONDITION while it is COMPILING, and while one of its jobs is not over (cancel it first). Its name is free for another model then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -108,6 +122,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.WatchModel,
                     request_deserializer=zkinfer_dot_v1_dot_model__pb2.WatchModelRequest.FromString,
                     response_serializer=zkinfer_dot_v1_dot_model__pb2.ModelEvent.SerializeToString,
+            ),
+            'DeleteModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteModel,
+                    request_deserializer=zkinfer_dot_v1_dot_model__pb2.DeleteModelRequest.FromString,
+                    response_serializer=zkinfer_dot_v1_dot_model__pb2.DeleteModelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -218,6 +237,33 @@ class ModelService:
             '/zkinfer.v1.ModelService/WatchModel',
             zkinfer_dot_v1_dot_model__pb2.WatchModelRequest.SerializeToString,
             zkinfer_dot_v1_dot_model__pb2.ModelEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zkinfer.v1.ModelService/DeleteModel',
+            zkinfer_dot_v1_dot_model__pb2.DeleteModelRequest.SerializeToString,
+            zkinfer_dot_v1_dot_model__pb2.DeleteModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,21 +22,22 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17zkinfer/v1/system.proto\x12\nzkinfer.v1\"\x16\n\x14GetServerInfoRequest\"\x92\x01\n\nServerInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x16\n\x0e\x62\x61\x63kend_reason\x18\x03 \x01(\t\x12\x16\n\x0eparameter_sets\x18\x04 \x03(\t\x12\x0e\n\x06tenant\x18\x05 \x01(\t\x12\"\n\x06limits\x18\x06 \x01(\x0b\x32\x12.zkinfer.v1.Limits\"\xea\x01\n\x06Limits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x03\x12\x17\n\x0fmax_chunk_bytes\x18\x02 \x01(\x03\x12\x17\n\x0fmax_model_bytes\x18\x03 \x01(\x03\x12\x17\n\x0fmax_input_bytes\x18\x04 \x01(\x03\x12\x1e\n\x16max_inline_input_bytes\x18\x05 \x01(\x03\x12\x15\n\rmax_page_size\x18\x06 \x01(\x05\x12\x12\n\nmax_labels\x18\x07 \x01(\x05\x12\x17\n\x0fmax_queued_jobs\x18\x08 \x01(\x05\x12\x16\n\x0emax_batch_jobs\x18\t \x01(\x05\x32Z\n\rSystemService\x12I\n\rGetServerInfo\x12 .zkinfer.v1.GetServerInfoRequest\x1a\x16.zkinfer.v1.ServerInfob\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17zkinfer/v1/system.proto\x12\nzkinfer.v1\x1a\x1egoogle/protobuf/duration.proto\"\x16\n\x14GetServerInfoRequest\"\x92\x01\n\nServerInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x16\n\x0e\x62\x61\x63kend_reason\x18\x03 \x01(\t\x12\x16\n\x0eparameter_sets\x18\x04 \x03(\t\x12\x0e\n\x06tenant\x18\x05 \x01(\t\x12\"\n\x06limits\x18\x06 \x01(\x0b\x32\x12.zkinfer.v1.Limits\"\x91\x07\n\x06Limits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x03\x12\x17\n\x0fmax_chunk_bytes\x18\x02 \x01(\x03\x12\x17\n\x0fmax_model_bytes\x18\x03 \x01(\x03\x12\x17\n\x0fmax_input_bytes\x18\x04 \x01(\x03\x12\x1e\n\x16max_inline_input_bytes\x18\x05 \x01(\x03\x12\x15\n\rmax_page_size\x18\x06 \x01(\x05\x12\x12\n\nmax_labels\x18\x07 \x01(\x05\x12\x17\n\x0fmax_queued_jobs\x18\x08 \x01(\x05\x12\x16\n\x0emax_batch_jobs\x18\t \x01(\x05\x12\x1b\n\x13max_label_key_bytes\x18\n \x01(\x05\x12\x1d\n\x15max_label_value_bytes\x18\x0b \x01(\x05\x12\x16\n\x0emax_text_bytes\x18\x0c \x01(\x05\x12\x17\n\x0fmax_proof_bytes\x18\r \x01(\x03\x12\x1a\n\x12max_estimate_bytes\x18\x0e \x01(\x03\x12\x1d\n\x15max_webhook_url_bytes\x18\x0f \x01(\x05\x12\x14\n\x0cmax_webhooks\x18\x10 \x01(\x05\x12\x13\n\x0bmax_uploads\x18\x11 \x01(\x05\x12#\n\x1bmax_unfinished_upload_bytes\x18\x12 \x01(\x03\x12\x1e\n\x16max_creates_per_second\x18\x13 \x01(\x05\x12\x1b\n\x13max_creates_at_once\x18\x14 \x01(\x05\x12\x11\n\tmax_calls\x18\x15 \x01(\x05\x12\x14\n\x0cmax_watchers\x18\x16 \x01(\x05\x12\x15\n\rmax_downloads\x18\x17 \x01(\x05\x12\x18\n\x10max_computations\x18\x18 \x01(\x05\x12 \n\x18max_calls_per_connection\x18\x19 \x01(\x05\x12\x30\n\rmax_call_time\x18\x1a \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08max_wait\x18\x1b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10max_upload_pause\x18\x1c \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\theartbeat\x18\x1d \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0frequest_id_time\x18\x1e \x01(\x0b\x32\x19.google.protobuf.Duration2Z\n\rSystemService\x12I\n\rGetServerInfo\x12 .zkinfer.v1.GetServerInfoRequest\x1a\x16.zkinfer.v1.ServerInfob\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'zkinfer.v1.system_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=39
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=61
-  _globals['_SERVERINFO']._serialized_start=64
-  _globals['_SERVERINFO']._serialized_end=210
-  _globals['_LIMITS']._serialized_start=213
-  _globals['_LIMITS']._serialized_end=447
-  _globals['_SYSTEMSERVICE']._serialized_start=449
-  _globals['_SYSTEMSERVICE']._serialized_end=539
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=71
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=93
+  _globals['_SERVERINFO']._serialized_start=96
+  _globals['_SERVERINFO']._serialized_end=242
+  _globals['_LIMITS']._serialized_start=245
+  _globals['_LIMITS']._serialized_end=1158
+  _globals['_SYSTEMSERVICE']._serialized_start=1160
+  _globals['_SYSTEMSERVICE']._serialized_end=1250
 # @@protoc_insertion_point(module_scope)

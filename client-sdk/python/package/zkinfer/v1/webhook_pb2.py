@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18zkinfer/v1/webhook.proto\x12\nzkinfer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"U\n\x07Webhook\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"3\n\x14\x43reateWebhookRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\"M\n\x15\x43reateWebhookResponse\x12$\n\x07webhook\x18\x01 \x01(\x0b\x32\x13.zkinfer.v1.Webhook\x12\x0e\n\x06secret\x18\x02 \x01(\t\"%\n\x13ListWebhooksRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"=\n\x14ListWebhooksResponse\x12%\n\x08webhooks\x18\x01 \x03(\x0b\x32\x13.zkinfer.v1.Webhook\"$\n\x14\x44\x65leteWebhookRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteWebhookResponse2\x8f\x02\n\x0eWebhookService\x12T\n\rCreateWebhook\x12 .zkinfer.v1.CreateWebhookRequest\x1a!.zkinfer.v1.CreateWebhookResponse\x12Q\n\x0cListWebhooks\x12\x1f.zkinfer.v1.ListWebhooksRequest\x1a .zkinfer.v1.ListWebhooksResponse\x12T\n\rDeleteWebhook\x12 .zkinfer.v1.DeleteWebhookRequest\x1a!.zkinfer.v1.DeleteWebhookResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18zkinfer/v1/webhook.proto\x12\nzkinfer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"U\n\x07Webhook\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"3\n\x14\x43reateWebhookRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\"M\n\x15\x43reateWebhookResponse\x12$\n\x07webhook\x18\x01 \x01(\x0b\x32\x13.zkinfer.v1.Webhook\x12\x0e\n\x06secret\x18\x02 \x01(\t\"L\n\x13ListWebhooksRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"V\n\x14ListWebhooksResponse\x12%\n\x08webhooks\x18\x01 \x03(\x0b\x32\x13.zkinfer.v1.Webhook\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x14\x44\x65leteWebhookRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteWebhookResponse2\x8f\x02\n\x0eWebhookService\x12T\n\rCreateWebhook\x12 .zkinfer.v1.CreateWebhookRequest\x1a!.zkinfer.v1.CreateWebhookResponse\x12Q\n\x0cListWebhooks\x12\x1f.zkinfer.v1.ListWebhooksRequest\x1a .zkinfer.v1.ListWebhooksResponse\x12T\n\rDeleteWebhook\x12 .zkinfer.v1.DeleteWebhookRequest\x1a!.zkinfer.v1.DeleteWebhookResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,13 +39,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEWEBHOOKRESPONSE']._serialized_start=213
   _globals['_CREATEWEBHOOKRESPONSE']._serialized_end=290
   _globals['_LISTWEBHOOKSREQUEST']._serialized_start=292
-  _globals['_LISTWEBHOOKSREQUEST']._serialized_end=329
-  _globals['_LISTWEBHOOKSRESPONSE']._serialized_start=331
-  _globals['_LISTWEBHOOKSRESPONSE']._serialized_end=392
-  _globals['_DELETEWEBHOOKREQUEST']._serialized_start=394
-  _globals['_DELETEWEBHOOKREQUEST']._serialized_end=430
-  _globals['_DELETEWEBHOOKRESPONSE']._serialized_start=432
-  _globals['_DELETEWEBHOOKRESPONSE']._serialized_end=455
-  _globals['_WEBHOOKSERVICE']._serialized_start=458
-  _globals['_WEBHOOKSERVICE']._serialized_end=729
+  _globals['_LISTWEBHOOKSREQUEST']._serialized_end=368
+  _globals['_LISTWEBHOOKSRESPONSE']._serialized_start=370
+  _globals['_LISTWEBHOOKSRESPONSE']._serialized_end=456
+  _globals['_DELETEWEBHOOKREQUEST']._serialized_start=458
+  _globals['_DELETEWEBHOOKREQUEST']._serialized_end=494
+  _globals['_DELETEWEBHOOKRESPONSE']._serialized_start=496
+  _globals['_DELETEWEBHOOKRESPONSE']._serialized_end=519
+  _globals['_WEBHOOKSERVICE']._serialized_start=522
+  _globals['_WEBHOOKSERVICE']._serialized_end=793
 # @@protoc_insertion_point(module_scope)
