@@ -242,10 +242,11 @@ async fn a_service_on_emulated_devices_proves_there_and_a_trace_reaches_from_the
 
     let is_launch = |span: &Span| hex::encode(&span.trace_id) == TRACE_ID && attribute(span, "kernel").is_some();
     let launch = collector.find("a launch", is_launch).await;
-    let names: Vec<String> = above(&collector, &launch).await.into_iter().map(|span| span.name).collect();
-    let [step, .., stage, task, call] = &names[..] else { panic!("too few spans are above a launch: {names:?}") };
-    assert_eq!((task.as_str(), call.as_str()), ("prove", "zkinfer.v1.ProofService/CreateJob"), "{names:?}");
-    assert!(["witness", "commit", "layer", "leaf", "outer", "verify"].contains(&stage.as_str()) && step != stage, "{names:?}");
+    let spans = above(&collector, &launch).await;
+    let names: Vec<&str> = spans.iter().map(|span| span.name.as_str()).collect();
+    let [step, .., stage, task, call] = &spans[..] else { panic!("too few spans are above a launch: {names:?}") };
+    assert!(attribute(step, "step").is_some() && attribute(stage, "stage").is_some(), "{names:?}");
+    assert_eq!((attribute(task, "task"), call.name.as_str()), (Some("prove"), "zkinfer.v1.ProofService/CreateJob"), "{names:?}");
     daemon.stop().await;
 }
 
