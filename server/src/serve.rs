@@ -97,9 +97,7 @@ impl Config {
             children: None,
         }
     }
-}
 
-impl Config {
     /// Reads the files of authentication and TLS again that have changed.
     pub fn reload_changed(&self) {
         self.authentication.reload_changed();

@@ -27,7 +27,7 @@ CREATE INDEX jobs_recent ON jobs(created_ms DESC, id DESC);
 CREATE INDEX jobs_by_state ON jobs(state, created_ms DESC, id DESC);
 CREATE INDEX jobs_places ON jobs(tenant, priority DESC, created_ms, id) WHERE state = 1;
 -- Of a model that is to be deleted, those that are not over.
-CREATE INDEX jobs_unfinished ON jobs(tenant, model_id) WHERE state IN (1, 2, 3);
+CREATE INDEX jobs_unfinished ON jobs(tenant, model_id, state) WHERE state < 4;
 
 -- Programs before this one do not lock the model of a job that they admit, which could be deleted meanwhile.
 INSERT INTO schema_compatibility(version, oldest_program) VALUES (14, 14);

@@ -24,7 +24,7 @@ use crate::worker::again::again;
 const MAX_WORDS_BYTES: u64 = 1 << 30;
 /// How long the service is told of the end of a session.
 const TELL: Duration = Duration::from_secs(120);
-/// Nothing is waited for longer than this once the supervisor drains.
+/// Once the supervisor drains, neither a killed process nor the service is waited for longer than this.
 const LAST: Duration = Duration::from_secs(5);
 /// How often the memory of a child is looked at.
 const LOOK_AT_MEMORY: Duration = Duration::from_millis(250);

@@ -18,8 +18,7 @@ mod words;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use child::Kill;
-pub use child::{DEVICE_LOST, DEVICE_SUSPECTED, UNSETTLED};
+pub use child::{DEVICE_LOST, DEVICE_SUSPECTED, Kill, UNSETTLED};
 use child::{Ended, Keeper};
 pub use children::{ChildState, Children};
 use futures::future::join_all;

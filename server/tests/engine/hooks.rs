@@ -66,6 +66,7 @@ pub(crate) async fn a_receiver_gets_the_signed_end_of_a_job_again_until_it_answe
     make_due(&world).await;
     let elsewhere = Sender::new(outbox.clone(), Reach::Anywhere).unwrap().to_ports(vec![443]);
     assert_eq!(elsewhere.send_due().await.unwrap(), 1, "nor to another port");
+    assert!(tokio::time::timeout(Duration::from_millis(50), listener.accept()).await.is_err());
     make_due(&world).await;
     let sender = Sender::new(outbox, Reach::Anywhere).unwrap();
     let mut ids = Vec::new();

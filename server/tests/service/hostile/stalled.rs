@@ -46,6 +46,8 @@ async fn a_batch_that_is_watched_and_never_read_takes_its_place_no_longer_than_a
     let mut config = config(folder.path());
     config.limits.watchers_per_tenant = 1;
     config.limits.heartbeat = Duration::from_millis(1);
+    // It does not answer pings either, for which its connection would be closed.
+    config.limits.keepalive_interval = Duration::from_secs(3600);
     // Long enough for more messages than are kept for a client.
     config.limits.watch = Duration::from_secs(6);
     let service = Service::start(config).await;
