@@ -24,8 +24,8 @@ use futures::future::BoxFuture;
 pub use overview::{Census, Overview, RunningTask};
 pub use records::{ArtifactFacts, JobFilter, NewBatch, NewJob, NewModel, Page, PageRequest, RequestKey, StoredEvent, UploadFacts};
 pub use tasks::{
-    Ended, FailedAttempt, FailureCause, Lease, Leased, NewSession, Offer, Outcome, ProofWork, Reaped, Renewal, SessionId, Subject,
-    SubjectKind, TaskKey, Usage, Work,
+    AskedProof, Ended, FailedAttempt, FailureCause, Lease, Leased, NewSession, Offer, Outcome, ProofWork, Reaped, Renewal, SessionId,
+    Subject, SubjectKind, TaskKey, Usage, Work,
 };
 use zeroize::Zeroizing;
 use zkinfer_proto::v1;
@@ -188,6 +188,11 @@ pub trait TaskEngine: Send + Sync {
     /// # Errors
     /// [`EngineError::NoSession`] if the session was closed.
     fn renew(&self, session: &str, held: Vec<Lease>) -> EngineFuture<'_, Renewal>;
+    /// What the proof of a job must be of whose task a session holds. Reads, and writes nothing.
+    ///
+    /// # Errors
+    /// [`EngineError::Fenced`] if the session does not hold it, or it is no job's.
+    fn asked_proof(&self, session: &str, lease: &Lease) -> EngineFuture<'_, AskedProof>;
     /// Records progress. Answers whether the task should go on.
     fn progress(&self, lease: &Lease, progress: v1::Progress) -> EngineFuture<'_, TaskFlow>;
     /// Ends a task well: its successors become ready, or its subject ends. A job that was told to stop ends that way instead. Answers the subject, if it

@@ -14,6 +14,7 @@ mod idempotency;
 mod models;
 mod page;
 mod places;
+mod proof_check;
 mod proofs;
 mod rate;
 mod status;

@@ -11,10 +11,10 @@ use zkinfer_proto::v1;
 use super::metrics::{ClassLabel, KindLabel, Metrics, OperationLabel, OutcomeLabel, ReasonLabel};
 use crate::artifacts::{ArtifactId, Class, Doomed, GarbageRecords};
 use crate::engine::{
-    ArtifactFacts, ArtifactRecords, Census, Deletion, Delivery, DeliveryKey, Digest, Ended, Engine, EngineError, EngineFuture, Expired,
-    FailedAttempt, JobFilter, Lease, Leased, NewBatch, NewJob, NewModel, NewSession, NewWebhook, Notice, Offer, Operations, Outcome,
-    Overview, Page, PageRequest, Postponed, QueueFacts, Reaped, Renewal, RequestKey, Resources, RunningTask, SessionFacts, SessionId,
-    StoredEvent, Subject, SubjectKind, TaskEngine, TaskFacts, TaskFlow, UploadFacts, Usage, Webhooks, Work,
+    ArtifactFacts, ArtifactRecords, AskedProof, Census, Deletion, Delivery, DeliveryKey, Digest, Ended, Engine, EngineError, EngineFuture,
+    Expired, FailedAttempt, JobFilter, Lease, Leased, NewBatch, NewJob, NewModel, NewSession, NewWebhook, Notice, Offer, Operations,
+    Outcome, Overview, Page, PageRequest, Postponed, QueueFacts, Reaped, Renewal, RequestKey, Resources, RunningTask, SessionFacts,
+    SessionId, StoredEvent, Subject, SubjectKind, TaskEngine, TaskFacts, TaskFlow, UploadFacts, Usage, Webhooks, Work,
 };
 
 /// `inner`, observed.
@@ -313,6 +313,10 @@ impl<E: Engine> TaskEngine for Observed<E> {
 
     fn renew(&self, session: &str, held: Vec<Lease>) -> EngineFuture<'_, Renewal> {
         self.timed("renew", self.inner.renew(session, held))
+    }
+
+    fn asked_proof(&self, session: &str, lease: &Lease) -> EngineFuture<'_, AskedProof> {
+        self.timed("asked_proof", self.inner.asked_proof(session, lease))
     }
 
     fn progress(&self, lease: &Lease, progress: v1::Progress) -> EngineFuture<'_, TaskFlow> {

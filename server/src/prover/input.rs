@@ -1,12 +1,28 @@
 //! Inputs as clients send them, turned into the bytes that the network reads.
 
-use zkinfer_circuits::key::TensorInfo;
+use zeroize::Zeroizing;
+use zkinfer_circuits::key::{TensorInfo, VerifierKey};
 use zkinfer_circuits::model::{NpyData, NpyLimits, read_npy};
 
-use super::{ProverError, Rejection};
+use super::{InputEncoding, ProverError, Rejection};
 
 fn corrupt(message: String) -> ProverError {
     ProverError::Rejected { rejection: Rejection::InputCorrupt, message: format!("input: {message}") }
+}
+
+/// The bytes that the network reads; the key tells how, if the input's own do not.
+///
+/// # Errors
+/// Those of `key`, and of [`input_bytes`].
+pub(super) fn read_input(
+    input: &[u8],
+    encoding: InputEncoding,
+    key: impl FnOnce() -> Result<VerifierKey, ProverError>,
+) -> Result<Zeroizing<Vec<u8>>, ProverError> {
+    match encoding {
+        InputEncoding::Uint8 => Ok(Zeroizing::new(input.to_vec())),
+        InputEncoding::Npy => input_bytes(input, &key()?.input).map(Zeroizing::new),
+    }
 }
 
 /// The bytes of an `.npy` input: uint8 as it is, floats as `clamp(round(x / scale) + zero_point, 0, 255)`, ties to even.
