@@ -84,6 +84,7 @@ conformance! {
     outages::a_silent_worker_is_a_death_and_one_that_still_gives_signs_is_not,
     order::a_task_that_a_worker_died_with_runs_alone,
     order::tasks_that_are_too_large_hide_none_that_fit,
+    order::tenants_whose_tasks_nobody_can_take_keep_no_other_out,
     memory::a_task_that_no_device_can_hold_is_told_of_once_and_fails_after_a_wait,
     memory::a_larger_device_ends_the_wait_and_nothing_is_decided_without_workers,
     memory::what_no_device_can_hold_is_done_on_processors_with_the_reason,
