@@ -28,6 +28,7 @@ pub use tasks::{
     Subject, SubjectKind, TaskKey, Usage, Work,
 };
 use zeroize::Zeroizing;
+use zkinfer_proto::name::ModelName;
 use zkinfer_proto::v1;
 
 use crate::artifacts::{Class, GarbageRecords};
@@ -113,6 +114,12 @@ pub trait Resources: Send + Sync {
     fn model(&self, tenant: &str, id: &str) -> EngineFuture<'_, Option<v1::Model>>;
     /// Models of a tenant, newest first.
     fn list_models(&self, tenant: &str, page: PageRequest) -> EngineFuture<'_, Page<v1::Model>>;
+    /// Looks whether a job of each model, in this order, would be admitted for a tenant now, before anything is stored for them. Whoever asks
+    /// [`Self::create_job`] or [`Self::create_jobs`] then is told what counts. A request that was answered is not refused.
+    ///
+    /// # Errors
+    /// [`EngineError::InBatch`] with what is wrong with one of them: no room, or no such model that is ready.
+    fn foresee(&self, tenant: &str, models: Vec<ModelName>, key: Option<RequestKey>) -> EngineFuture<'_, ()>;
     /// Admits a job; answers the job, or the first answer if the request id is known.
     fn create_job(&self, new: NewJob) -> EngineFuture<'_, v1::Job>;
     /// Admits all jobs of a batch, or none; answers the jobs in order, or the first answer if the request id is known.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use zkinfer_proto::name::ModelName;
 use zkinfer_proto::v1;
 
 use super::metrics::{ClassLabel, KindLabel, Metrics, OperationLabel, OutcomeLabel, ReasonLabel};
@@ -194,6 +195,10 @@ impl<E: Engine> Resources for Observed<E> {
 
     fn list_models(&self, tenant: &str, page: PageRequest) -> EngineFuture<'_, Page<v1::Model>> {
         self.timed("list_models", self.inner.list_models(tenant, page))
+    }
+
+    fn foresee(&self, tenant: &str, models: Vec<ModelName>, key: Option<RequestKey>) -> EngineFuture<'_, ()> {
+        self.timed("foresee", self.inner.foresee(tenant, models, key))
     }
 
     fn create_job(&self, new: NewJob) -> EngineFuture<'_, v1::Job> {

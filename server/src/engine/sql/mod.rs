@@ -10,6 +10,7 @@ mod deletion;
 mod desk;
 mod expiry;
 mod facts;
+mod foresight;
 mod garbage;
 mod group;
 mod held;
@@ -51,6 +52,7 @@ use super::{EngineError, Notice, Subject, SubjectKind, now_ms};
 use crate::limits::Limits;
 use crate::placement::retry::Budgets;
 use desk::Desk;
+use foresight::ReadyModels;
 use group::{Group, Member};
 use joint::Newcomers;
 use lines::{Line, Lines, Waits};
@@ -132,6 +134,7 @@ pub struct SqlEngine {
     counts: Arc<Counts>,
     positions: Arc<Positions>,
     model_artifacts: Arc<ModelArtifacts>,
+    ready_models: Arc<ReadyModels>,
     desk: Arc<Desk>,
     newcomers: Arc<Newcomers>,
     /// Of the connections.
@@ -189,6 +192,7 @@ impl SqlEngine {
             counts: Arc::default(),
             positions: Arc::default(),
             model_artifacts: Arc::default(),
+            ready_models: Arc::default(),
             desk: Arc::new(Desk::new()),
             newcomers: Arc::new(Newcomers::new()),
             runtime: Handle::current(),
