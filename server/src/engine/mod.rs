@@ -175,8 +175,17 @@ pub trait ArtifactRecords: GarbageRecords {
     fn set_committed(&self, tenant: &str, id: &str, bytes: u64) -> EngineFuture<'_, ()>;
     /// Completes an upload: its bytes are the artifact `facts`.
     fn complete_upload(&self, id: &str, facts: ArtifactFacts) -> EngineFuture<'_, ()>;
-    /// Forgets request ids and unfinished uploads of that age, by the engine's clock; answers the ids of those uploads.
-    fn forget_older(&self, age: std::time::Duration) -> EngineFuture<'_, Vec<String>>;
+    /// Forgets request ids and uploads of that age, by the engine's clock: in one transaction, at most `limit` of each.
+    fn forget_older(&self, age: std::time::Duration, limit: u32) -> EngineFuture<'_, Forgotten>;
+}
+
+/// What was forgotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Ids of uploads.
+    pub uploads: Vec<String>,
+    /// There was no more.
+    pub is_all: bool,
 }
 
 /// The queue, as workers and the scheduler see it.

@@ -13,9 +13,9 @@ use super::metrics::{ClassLabel, KindLabel, Metrics, OperationLabel, OutcomeLabe
 use crate::artifacts::{ArtifactId, Class, Doomed, GarbageRecords};
 use crate::engine::{
     ArtifactFacts, ArtifactRecords, AskedProof, Census, Deletion, Delivery, DeliveryKey, Digest, Ended, Engine, EngineError, EngineFuture,
-    Expired, FailedAttempt, JobFilter, Lease, Leased, NewBatch, NewJob, NewModel, NewSession, NewWebhook, Notice, Offer, Operations,
-    Outcome, Overview, Page, PageRequest, Postponed, QueueFacts, Reaped, Renewal, RequestKey, Resources, RunningTask, SessionFacts,
-    SessionId, StoredEvent, Subject, SubjectKind, TaskEngine, TaskFacts, TaskFlow, UploadFacts, Usage, Webhooks, Work,
+    Expired, FailedAttempt, Forgotten, JobFilter, Lease, Leased, NewBatch, NewJob, NewModel, NewSession, NewWebhook, Notice, Offer,
+    Operations, Outcome, Overview, Page, PageRequest, Postponed, QueueFacts, Reaped, Renewal, RequestKey, Resources, RunningTask,
+    SessionFacts, SessionId, StoredEvent, Subject, SubjectKind, TaskEngine, TaskFacts, TaskFlow, UploadFacts, Usage, Webhooks, Work,
 };
 
 /// `inner`, observed.
@@ -279,8 +279,8 @@ impl<E: Engine> ArtifactRecords for Observed<E> {
         Box::pin(async move { work.await.inspect(|()| self.metrics.recorded(&bytes)) })
     }
 
-    fn forget_older(&self, age: Duration) -> EngineFuture<'_, Vec<String>> {
-        self.timed("forget_older", self.inner.forget_older(age))
+    fn forget_older(&self, age: Duration, limit: u32) -> EngineFuture<'_, Forgotten> {
+        self.timed("forget_older", self.inner.forget_older(age, limit))
     }
 }
 

@@ -1,9 +1,16 @@
 //! In PostgreSQL many write at the same time: rows are locked in one order, so that no two wait for each other. SQLite has one writer.
 
-use sqlx::{Connection as _, Executor as _, PgConnection};
-use zkinfer_server::engine::Lease;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::world::{World, whole};
+use sqlx::{Connection as _, Executor as _, PgConnection};
+use tokio_util::sync::CancellationToken;
+use zkinfer_proto::v1::job::State;
+use zkinfer_server::artifacts::{ArtifactBytes, ArtifactPlace, Collector, Uploads};
+use zkinfer_server::engine::{Lease, NewJob, now_ms, timestamp};
+use zkinfer_server::scheduler::Scheduler;
+
+use crate::world::{World, key, limits, new_job, whole};
 
 /// Two running tasks of a session, in the order of their keys, and that session.
 async fn two_held(world: &World) -> ([Lease; 2], String) {
@@ -18,6 +25,18 @@ async fn two_held(world: &World) -> ([Lease; 2], String) {
     (held.try_into().unwrap(), session)
 }
 
+/// Waits until so many wait for locks. In a transaction the answer would stay what it was at first.
+async fn until_they_wait(world: &World, n: i64) {
+    let mut looker = PgConnection::connect(world.url().unwrap()).await.unwrap();
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let all_wait = async {
+        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut looker).await.unwrap() < n {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), all_wait).await.expect("they wait for locks");
+}
+
 async fn lock(connection: &mut PgConnection, lease: &Lease, how: &str) -> Result<(), sqlx::Error> {
     let sql = format!("SELECT 1 FROM tasks WHERE subject = '{}' {how}", lease.task.subject.id);
     connection.execute(sqlx::AssertSqlSafe(sql)).await.map(drop)
@@ -30,10 +49,7 @@ async fn waits_at_the_first<T>(world: &World, held: &[Lease; 2], work: impl Futu
     holder.execute("BEGIN").await.unwrap();
     lock(&mut holder, &held[0], "FOR UPDATE").await.unwrap();
     let look = async {
-        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut looker).await.unwrap() == 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        until_they_wait(world, 1).await;
         let second = lock(&mut looker, &held[1], "FOR UPDATE NOWAIT").await;
         holder.execute("ROLLBACK").await.unwrap();
         second
@@ -61,4 +77,41 @@ async fn leases_are_extended_in_the_order_of_their_keys() {
     world.execute(&format!("UPDATE tasks SET priority = priority WHERE subject = '{}'", held[0].task.subject.id)).await;
     world.execute("UPDATE reaping SET reaped_ms = 1").await;
     assert_eq!(waits_at_the_first(&world, &held, world.engine.reap()).await.unwrap(), Default::default());
+}
+
+#[tokio::test]
+async fn what_cannot_be_forgotten_yet_keeps_no_deadline_waiting() {
+    let Some(world) = World::postgres("what_cannot_be_forgotten_yet_keeps_no_deadline_waiting").await else { return };
+    world.ready_model("acme", "net", whole()).await;
+    world.engine.create_job(NewJob { key: key("old", 1), ..new_job("acme", "net") }).await.unwrap();
+    world.execute("UPDATE idempotency SET created_ms = 0").await;
+    let mut holder = PgConnection::connect(world.url().unwrap()).await.unwrap();
+    holder.execute("BEGIN").await.unwrap();
+    holder.execute("SELECT 1 FROM idempotency FOR UPDATE").await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = ArtifactBytes::open(&ArtifactPlace::DataDirectory, None, folder.path()).await.unwrap();
+    let (engine, limits) = (world.engine.clone(), limits());
+    let scheduler = Scheduler {
+        engine: engine.clone(),
+        uploads: Uploads::new(engine.clone(), bytes.clone(), limits.artifact_grace, folder.path(), limits.upload_disk_bytes),
+        collector: Collector::new(engine, bytes, limits.artifact_grace),
+        hub: Arc::default(),
+        running: Arc::default(),
+        limits,
+        job_retention: None,
+    };
+    let draining = CancellationToken::new();
+    let keeper = tokio::spawn(scheduler.run(draining.clone()));
+    until_they_wait(&world, 1).await;
+    // Less than whoever waits for a lock waits.
+    let late = world.job_with("acme", "net", |job| job.deadline = Some(timestamp(now_ms()))).await;
+    let ended = async {
+        while world.get(&late).await.state() != State::Expired {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(7), ended).await.expect("the deadline is looked at");
+    holder.execute("ROLLBACK").await.unwrap();
+    draining.cancel();
+    keeper.await.unwrap();
 }

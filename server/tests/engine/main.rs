@@ -51,6 +51,7 @@ conformance! {
     clock::the_clocks_of_callers_decide_no_place_in_the_queue,
     clock::a_request_that_is_repeated_is_told_the_first_time,
     clock::requests_and_uploads_are_forgotten_by_the_engines_clock,
+    clock::what_is_old_is_forgotten_page_by_page_the_oldest_first,
     lifecycle::a_model_and_a_job_end_with_their_results_and_counted_events,
     lifecycle::the_same_request_is_admitted_once_also_at_the_same_time,
     lifecycle::a_batch_is_admitted_as_a_whole_or_not_at_all,

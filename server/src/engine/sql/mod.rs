@@ -11,6 +11,7 @@ mod desk;
 mod expiry;
 mod facts;
 mod foresight;
+mod forgetting;
 mod garbage;
 mod group;
 mod held;
