@@ -7,10 +7,10 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio_util::sync::CancellationToken;
 use zkinfer_proto::v1::job::State;
 use zkinfer_server::artifacts::{ArtifactBytes, ArtifactPlace, Collector, Uploads};
-use zkinfer_server::engine::{Lease, NewJob, now_ms, timestamp};
+use zkinfer_server::engine::{FailedAttempt, FailureCause, Lease, NewJob, Usage, now_ms, timestamp};
 use zkinfer_server::scheduler::Scheduler;
 
-use crate::world::{World, key, limits, new_job, whole};
+use crate::world::{World, diamond, finish, key, limits, new_job, whole};
 
 /// Two running tasks of a session, in the order of their keys, and that session.
 async fn two_held(world: &World) -> ([Lease; 2], String) {
@@ -38,7 +38,7 @@ async fn until_they_wait(world: &World, n: i64) {
 }
 
 async fn lock(connection: &mut PgConnection, lease: &Lease, how: &str) -> Result<(), sqlx::Error> {
-    let sql = format!("SELECT 1 FROM tasks WHERE subject = '{}' {how}", lease.task.subject.id);
+    let sql = format!("SELECT 1 FROM tasks WHERE subject = '{}' AND name = '{}' {how}", lease.task.subject.id, lease.task.name);
     connection.execute(sqlx::AssertSqlSafe(sql)).await.map(drop)
 }
 
@@ -77,6 +77,28 @@ async fn leases_are_extended_in_the_order_of_their_keys() {
     world.execute(&format!("UPDATE tasks SET priority = priority WHERE subject = '{}'", held[0].task.subject.id)).await;
     world.execute("UPDATE reaping SET reaped_ms = 1").await;
     assert_eq!(waits_at_the_first(&world, &held, world.engine.reap()).await.unwrap(), Default::default());
+}
+
+/// Two running steps of one job, `left` and `right`.
+async fn two_steps(world: &World) -> [Lease; 2] {
+    world.ready_model("acme", "net", diamond()).await;
+    world.job("acme", "net").await;
+    let session = world.session().await;
+    let first = world.lease(&session).await.lease;
+    finish(world, &first).await.unwrap();
+    let mut held = vec![world.lease(&session).await.lease, world.lease(&session).await.lease];
+    held.sort_by(|a, b| a.task.name.cmp(&b.task.name));
+    held.try_into().unwrap()
+}
+
+#[tokio::test]
+async fn who_ends_other_steps_too_locks_them_in_the_order_of_their_names() {
+    let Some(world) = World::postgres("who_ends_other_steps_too_locks_them_in_the_order_of_their_names").await else { return };
+    let held = two_steps(&world).await;
+    let failed = FailedAttempt { cause: FailureCause::Internal, reason: String::new(), message: "by a test".into(), damaged: Vec::new() };
+    // The job fails with the later one, which takes the earlier one away.
+    waits_at_the_first(&world, &held, world.engine.fail(&held[1], failed, Usage::default())).await.unwrap();
+    assert_eq!(world.get(&held[0].task.subject).await.state(), State::Failed);
 }
 
 #[tokio::test]

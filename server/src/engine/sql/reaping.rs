@@ -2,7 +2,7 @@
 
 use super::super::verdict::decide_death;
 use super::super::{EngineError, Lease, Reaped, Subject, SubjectKind, TaskKey, Usage};
-use super::held::{Held, hold};
+use super::held::{Held, hold_with_others};
 use super::outage::Look;
 use super::settle::end_attempt;
 use super::spending::spend_lost;
@@ -181,7 +181,7 @@ impl SqlEngine {
     /// Answers whether the subject ended.
     async fn take_away_one(&self, lease: &Lease, going: Going) -> Result<bool, EngineError> {
         let mut writing = self.begin().await?;
-        let mut held = hold(&mut writing, lease).await?;
+        let mut held = hold_with_others(&mut writing, lease).await?;
         match going {
             Going::InOrder => self.give_back(&mut writing, &mut held, &Usage::default()).await?,
             Going::Died => self.bury(&mut writing, &mut held, Blame::Task).await?,
