@@ -24,7 +24,7 @@ fn skewed(by_ms: i64) -> NewJob {
     new
 }
 
-fn upload() -> UploadFacts {
+pub(crate) fn upload() -> UploadFacts {
     UploadFacts {
         tenant: "acme".into(),
         id: uuid::Uuid::now_v7().to_string(),

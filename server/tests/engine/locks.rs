@@ -7,9 +7,12 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio_util::sync::CancellationToken;
 use zkinfer_proto::v1::job::State;
 use zkinfer_server::artifacts::{ArtifactBytes, ArtifactPlace, Collector, Uploads};
-use zkinfer_server::engine::{FailedAttempt, FailureCause, Lease, NewJob, Usage, now_ms, timestamp};
+use zkinfer_server::engine::{
+    EngineError, EngineFuture, FailedAttempt, FailureCause, Lease, NewJob, NewWebhook, UploadFacts, Usage, now_ms, timestamp,
+};
 use zkinfer_server::scheduler::Scheduler;
 
+use crate::clock::upload;
 use crate::world::{World, diamond, finish, key, limits, new_job, whole};
 
 /// Two running tasks of a session, in the order of their keys, and that session.
@@ -136,4 +139,54 @@ async fn what_cannot_be_forgotten_yet_keeps_no_deadline_waiting() {
     holder.execute("ROLLBACK").await.unwrap();
     draining.cancel();
     keeper.await.unwrap();
+}
+
+/// How many of four that are asked for at once are taken, while nobody can write to the table until all have come as far as they can.
+async fn taken_at_once<T>(world: &World, table: &str, ask: impl Fn(usize) -> EngineFuture<'static, T>) -> usize
+where
+    T: Send + 'static,
+{
+    const N: usize = 4;
+    let mut holder = PgConnection::connect(world.url().unwrap()).await.unwrap();
+    holder.execute("BEGIN").await.unwrap();
+    holder.execute(sqlx::AssertSqlSafe(format!("LOCK TABLE {table} IN SHARE MODE"))).await.unwrap();
+    let asking: Vec<_> = (0..N).map(|index| tokio::spawn(ask(index))).collect();
+    until_they_wait(world, N as i64).await;
+    holder.execute("ROLLBACK").await.unwrap();
+    let mut n_taken = 0;
+    for asked in asking {
+        match asked.await.unwrap() {
+            Ok(_) => n_taken += 1,
+            Err(error) => assert!(matches!(error, EngineError::QuotaExceeded { .. }), "{error}"),
+        }
+    }
+    n_taken
+}
+
+#[tokio::test]
+async fn what_a_tenant_may_have_is_counted_by_one_at_a_time() {
+    let Some(world) = World::postgres("what_a_tenant_may_have_is_counted_by_one_at_a_time").await else { return };
+    let webhook = |index: usize| NewWebhook {
+        tenant: "acme".into(),
+        id: format!("hook-{index}"),
+        url: "https://hooks.example/".into(),
+        secret: vec![9; 32].into(),
+    };
+    let hook = |index: usize| -> EngineFuture<'static, _> {
+        let (engine, new) = (world.engine.clone(), webhook(index));
+        Box::pin(async move { engine.create_webhook(new, 1).await })
+    };
+    assert_eq!(taken_at_once(&world, "webhooks", hook).await, 1);
+    let limit = limits().uploads_per_tenant;
+    world
+        .execute(&format!(
+            "INSERT INTO uploads(tenant, id, digest, size_bytes, media_type, created_ms) \
+             SELECT 'acme', 'open-' || n, '\\x07', 1, 'text/plain', 0 FROM generate_series(1, {limit} - 1) AS n"
+        ))
+        .await;
+    let upload = |index: usize| -> EngineFuture<'static, _> {
+        let (engine, new) = (world.engine.clone(), UploadFacts { id: format!("upload-{index}"), ..upload() });
+        Box::pin(async move { engine.create_upload(new, None).await })
+    };
+    assert_eq!(taken_at_once(&world, "uploads", upload).await, 1);
 }

@@ -11,6 +11,7 @@ use zkinfer_proto::v1;
 use super::super::{ArtifactFacts, ArtifactRecords, Digest, EngineError, EngineFuture, Forgotten, RequestKey, UploadFacts};
 use super::garbage::{artifact_id, require};
 use super::many::{Many, row};
+use super::room::count_alone;
 use super::{SqlEngine, Writing, fixed, idempotency};
 use crate::artifacts::{ArtifactId, Class};
 
@@ -118,6 +119,7 @@ impl SqlEngine {
             self.commit(writing).await?;
             return known;
         }
+        count_alone(&mut writing, "uploads", &upload.tenant).await?;
         let open: i64 = sqlx::query_scalar("SELECT count(*) FROM uploads WHERE tenant = $1 AND is_complete = 0")
             .bind(&upload.tenant)
             .fetch_one(writing.connection())

@@ -163,11 +163,7 @@ impl SqlEngine {
     /// Waits until nobody else counts this tenant's; answers how many this server is admitting by a count of before. That is asked before the new count:
     /// what arrives in between is counted twice, never not at all.
     async fn only_counter(&self, writing: &mut Writing, tenant: &str) -> Result<i64, EngineError> {
-        // Held until the transaction ends.
-        sqlx::query("SELECT 1 FROM pg_advisory_xact_lock(hashtextextended('room of ' || $1, 0))")
-            .bind(tenant)
-            .execute(writing.connection())
-            .await?;
+        count_alone(writing, "room", tenant).await?;
         Ok(self.counts.begin(tenant))
     }
 
@@ -175,6 +171,19 @@ impl SqlEngine {
         let room = self.room(writing, tenant, n).await?;
         if room.free < n { Err(room.exceeded()) } else { Ok(()) }
     }
+}
+
+/// Waits until nobody else counts what a tenant has of something, in order to add to it. In SQLite nobody else writes.
+pub(super) async fn count_alone(writing: &mut Writing, what: &'static str, tenant: &str) -> Result<(), EngineError> {
+    if writing.dialect == Dialect::Postgres {
+        // Held until the transaction ends.
+        sqlx::query("SELECT 1 FROM pg_advisory_xact_lock(hashtextextended($1 || ' of ' || $2, 0))")
+            .bind(what)
+            .bind(tenant)
+            .execute(writing.connection())
+            .await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
