@@ -5,7 +5,7 @@ use std::time::Duration;
 use zkinfer_proto::v1;
 
 use crate::engine::graph;
-use crate::prover::{Cost, ModelFacts, Quantization, StatementFields, StepPlan, TensorFacts};
+use crate::prover::{Cost, InputEncoding, ModelFacts, Quantization, StatementFields, StepPlan, TensorFacts};
 
 /// Percentile used when the client asks for one without saying which.
 pub(crate) const DEFAULT_PERCENTILE: f64 = 99.99;
@@ -85,6 +85,14 @@ pub(crate) fn task_graph(steps: &[StepPlan], fuse_below: Duration) -> v1::TaskGr
     // Steps out of order are refused when a job with them is admitted.
     let _ = graph::set_ranks(&mut graph);
     graph
+}
+
+/// How the input of a job is to be read.
+pub(crate) fn input_encoding(input: Option<&v1::Input>) -> InputEncoding {
+    match input.map(v1::Input::encoding) {
+        Some(v1::input::Encoding::Npy) => InputEncoding::Npy,
+        Some(v1::input::Encoding::Uint8 | v1::input::Encoding::Unspecified) | None => InputEncoding::Uint8,
+    }
 }
 
 pub(crate) fn statement(fields: &StatementFields) -> v1::Statement {

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use zeroize::Zeroizing;
 use zkinfer_server::prover::{
-    BackendInfo, Cost, LAST_STEP, ModelFacts, ModelMaterial, ProgressSink, ProveRequest, ProvedJob, Prover, ProverError, RegisterRequest,
-    RegisteredModel, StatementFields, StepOutput, StepResults, TensorFacts, VerifyFailure,
+    BackendInfo, Cost, DigestBytes, InputEncoding, LAST_STEP, ModelFacts, ModelMaterial, ProgressSink, ProveRequest, ProvedJob, Prover,
+    ProverError, RegisterRequest, RegisteredModel, StatementFields, StepOutput, StepResults, TensorFacts, VerifyFailure,
 };
 
 /// Bytes of one part of a statement.
@@ -58,7 +58,7 @@ impl Prover for InstantProver {
 
     fn prove(&self, model: &dyn ModelMaterial, request: &ProveRequest<'_>, _progress: &dyn ProgressSink) -> Result<ProvedJob, ProverError> {
         let key = model.verifier_key()?;
-        let input = digest("input", &[request.input, request.input_salt]);
+        let input = self.input_commitment(&key, request.input, request.encoding, request.input_salt)?;
         let statement = [&key[..], &input, request.nonce].concat();
         let proof = digest("proof", &[&key, &statement]).to_vec();
         let fields = self.decode_statement(&statement).map_err(|failure| ProverError::Internal(failure.message))?;
@@ -98,6 +98,10 @@ impl Prover for InstantProver {
             predicate: [0; PART],
             context_nonce,
         })
+    }
+
+    fn input_commitment(&self, _: &[u8], input: &[u8], _: InputEncoding, salt: &DigestBytes) -> Result<DigestBytes, ProverError> {
+        Ok(digest("input", &[input, salt]))
     }
 
     fn estimate(&self, _source: &[u8], _parameter_set: &str) -> Result<Cost, ProverError> {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use zeroize::Zeroizing;
 use zkinfer_server::prover::{
-    BackendInfo, Cost, DigestBytes, ModelMaterial, ProgressSink, ProveRequest, ProvedJob, Prover, ProverError, RegisterRequest,
-    RegisteredModel, StatementFields, StepOutput, StepResults, VerifyFailure,
+    BackendInfo, Cost, DigestBytes, InputEncoding, ModelMaterial, ProgressSink, ProveRequest, ProvedJob, Prover, ProverError,
+    RegisterRequest, RegisteredModel, StatementFields, StepOutput, StepResults, VerifyFailure,
 };
 
 /// What was seen.
@@ -123,6 +123,10 @@ impl Prover for TimedProver {
 
     fn decode_statement(&self, statement: &[u8]) -> Result<StatementFields, VerifyFailure> {
         self.inner.decode_statement(statement)
+    }
+
+    fn input_commitment(&self, key: &[u8], input: &[u8], encoding: InputEncoding, salt: &DigestBytes) -> Result<DigestBytes, ProverError> {
+        self.inner.input_commitment(key, input, encoding, salt)
     }
 
     fn estimate(&self, source: &[u8], parameter_set: &str) -> Result<Cost, ProverError> {

@@ -24,13 +24,15 @@ use futures::future::BoxFuture;
 pub use overview::{Census, Overview, RunningTask};
 pub use records::{ArtifactFacts, JobFilter, NewBatch, NewJob, NewModel, Page, PageRequest, RequestKey, StoredEvent, UploadFacts};
 pub use tasks::{
-    Crash, Ended, FailedAttempt, FailureCause, Lease, Leased, NewSession, Offer, Outcome, ProofWork, Reaped, Renewal, SessionEnd,
-    SessionId, Subject, SubjectKind, TaskKey, Usage, Work,
+    AskedProof, Crash, Ended, FailedAttempt, FailureCause, Lease, Leased, NewSession, Offer, Outcome, ProofWork, Reaped, Renewal,
+    SessionEnd, SessionId, Subject, SubjectKind, TaskKey, Usage, Work,
 };
 use zeroize::Zeroizing;
+use zkinfer_proto::name::ModelName;
 use zkinfer_proto::v1;
 
 use crate::artifacts::{Class, GarbageRecords};
+use crate::record_seal::Unsealed;
 
 /// BLAKE3 hash of an artifact.
 pub type Digest = [u8; 32];
@@ -100,6 +102,9 @@ pub enum EngineError {
     /// A stored document cannot be decoded.
     #[error("a stored document is damaged")]
     Damaged(#[source] prost::DecodeError),
+    /// A stored secret cannot be opened.
+    #[error(transparent)]
+    Sealed(Unsealed),
     /// The operating system gives no random bytes.
     #[error("no random bytes: {0}")]
     NoRandom(getrandom::Error),
@@ -119,6 +124,12 @@ pub trait Resources: Send + Sync {
     /// Deletes a model whose registration and jobs are over, with all that belongs to it; its artifacts lose its references. Its jobs stay as they are. The
     /// answer to its request id stays for its own time.
     fn delete_model(&self, tenant: &str, id: &str) -> EngineFuture<'_, ModelDeletion>;
+    /// Looks whether a job of each model, in this order, would be admitted for a tenant now, before anything is stored for them. Whoever asks
+    /// [`Self::create_job`] or [`Self::create_jobs`] then is told what counts. A request that was answered is not refused.
+    ///
+    /// # Errors
+    /// [`EngineError::InBatch`] with what is wrong with one of them: no room, or no such model that is ready.
+    fn foresee(&self, tenant: &str, models: Vec<ModelName>, key: Option<RequestKey>) -> EngineFuture<'_, ()>;
     /// Admits a job; answers the job, or the first answer if the request id is known.
     fn create_job(&self, new: NewJob) -> EngineFuture<'_, v1::Job>;
     /// Admits all jobs of a batch, or none; answers the jobs in order, or the first answer if the request id is known.
@@ -189,8 +200,17 @@ pub trait ArtifactRecords: GarbageRecords {
     fn set_committed(&self, tenant: &str, id: &str, bytes: u64) -> EngineFuture<'_, ()>;
     /// Completes an upload: its bytes are the artifact `facts`.
     fn complete_upload(&self, id: &str, facts: ArtifactFacts) -> EngineFuture<'_, ()>;
-    /// Forgets request ids and unfinished uploads of that age, by the engine's clock; answers the ids of those uploads.
-    fn forget_older(&self, age: std::time::Duration) -> EngineFuture<'_, Vec<String>>;
+    /// Forgets request ids and uploads of that age, by the engine's clock: in one transaction, at most `limit` of each.
+    fn forget_older(&self, age: std::time::Duration, limit: u32) -> EngineFuture<'_, Forgotten>;
+}
+
+/// What was forgotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Ids of uploads.
+    pub uploads: Vec<String>,
+    /// There was no more.
+    pub is_all: bool,
 }
 
 /// The queue, as workers and the scheduler see it.
@@ -212,6 +232,11 @@ pub trait TaskEngine: Send + Sync {
     /// # Errors
     /// [`EngineError::NoSession`] if the session was closed.
     fn renew(&self, session: &str, held: Vec<Lease>) -> EngineFuture<'_, Renewal>;
+    /// What the proof of a job must be of whose task a session holds. Reads, and writes nothing.
+    ///
+    /// # Errors
+    /// [`EngineError::Fenced`] if the session does not hold it, or it is no job's.
+    fn asked_proof(&self, session: &str, lease: &Lease) -> EngineFuture<'_, AskedProof>;
     /// Records progress. Answers whether the task should go on.
     fn progress(&self, lease: &Lease, progress: v1::Progress) -> EngineFuture<'_, TaskFlow>;
     /// Ends a task well: its successors become ready, or its subject ends. A job that was told to stop ends that way instead. Answers the subject, if it

@@ -90,6 +90,16 @@ pub struct ProofWork {
     pub seed: Secret,
 }
 
+/// What a proof of a job must be of, for who checks it.
+pub struct AskedProof {
+    /// The job.
+    pub job: v1::Job,
+    /// Its model.
+    pub model: v1::Model,
+    /// Salt of the input commitment.
+    pub input_salt: Secret,
+}
+
 impl Work {
     /// The trace that the job or the model was created in; empty if there is none.
     pub fn trace_parent(&self) -> &str {

@@ -47,6 +47,11 @@ pub(super) async fn create(app: &App, caller: Caller, mut request: v1::CreateJob
     request.input_salt.zeroize();
     let asked = request.job.unwrap_or_default();
     let model = asked.model.clone();
+    let name = models::parse_name(&caller, "job.model", &model)?;
+    if is_inline(&asked) {
+        let foreseen = app.engine.foresee(&caller.tenant, vec![name], key.clone()).await;
+        foreseen.map_err(|error| create_error(of_one(error), &request_id, "job", &model))?;
+    }
     let new = NewJob { key, ..prepare(app, &caller, asked, salt).await? };
     let created = app.engine.create_job(new).await.map_err(|error| create_error(error, &request_id, "job", &model))?;
     app.hub.task_ready();
@@ -65,6 +70,21 @@ pub(super) async fn create_batch(
     let request_id = std::mem::take(&mut request.request_id);
     let salts = check_batch(app, &request, &request_id)?;
     let key = request_key(&request_id, &request);
+    let asked = || request.requests.iter().filter_map(|single| single.job.as_ref());
+    let named = asked().map(|job| job.model.clone()).collect::<Vec<_>>();
+    let refused = |error| match error {
+        EngineError::InBatch { index, source } => {
+            let model = named.get(index).map_or("", String::as_str);
+            create_error(*source, &request_id, "job", model).within(&place(index))
+        }
+        other => create_error(other, &request_id, "batch", &request.parent),
+    };
+    let parse =
+        |(index, name): (usize, &String)| models::parse_name(&caller, "job.model", name).map_err(|error| error.within(&place(index)));
+    let models = named.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
+    if asked().any(is_inline) {
+        app.engine.foresee(&caller.tenant, models, key.clone()).await.map_err(refused)?;
+    }
     let mut batch = Vec::with_capacity(request.requests.len());
     let singles = request.requests.into_iter().zip(salts);
     let mut preparing = futures::stream::iter(singles)
@@ -79,15 +99,8 @@ pub(super) async fn create_batch(
     }
     drop(preparing);
     check_answer(app, &batch)?;
-    let models: Vec<String> = batch.iter().map(|new| new.job.model.clone()).collect();
     let new = NewBatch { tenant: caller.tenant.clone(), id: uuid::Uuid::now_v7().to_string(), jobs: batch, key };
-    let created = app.engine.create_jobs(new).await.map_err(|error| match error {
-        EngineError::InBatch { index, source } => {
-            let model = models.get(index).map_or("", String::as_str);
-            create_error(*source, &request_id, "job", model).within(&place(index))
-        }
-        other => create_error(other, &request_id, "batch", &request.parent),
-    })?;
+    let created = app.engine.create_jobs(new).await.map_err(refused)?;
     app.hub.task_ready();
     Ok(created)
 }
@@ -101,6 +114,14 @@ fn check_answer(app: &App, batch: &[NewJob]) -> Result<(), ApiError> {
     }
     let description = format!("the answer would have {answer_bytes} bytes, more than a message's {limit}; split the batch");
     Err(ApiError::invalid("requests", description))
+}
+
+/// What is wrong with a job that is alone.
+fn of_one(error: EngineError) -> EngineError {
+    match error {
+        EngineError::InBatch { source, .. } => *source,
+        other => other,
+    }
 }
 
 /// Where a job stands in the request of a batch.
@@ -128,9 +149,13 @@ fn check_batch(app: &App, request: &v1::BatchCreateJobsRequest, request_id: &str
     fields.finish().map(|()| salts)
 }
 
-/// The job to be admitted, its input stored.
+/// Whether its input must be stored for it.
+fn is_inline(job: &v1::Job) -> bool {
+    matches!(job.input.as_ref().and_then(|input| input.source.as_ref()), Some(v1::input::Source::Inline(_)))
+}
+
+/// The job to be admitted, its input stored. Its model is the caller's.
 async fn prepare(app: &App, caller: &Caller, asked: v1::Job, given_salt: Option<Secret>) -> Result<NewJob, ApiError> {
-    models::parse_name(caller, "job.model", &asked.model)?;
     let input_salt = match (asked.privacy(), given_salt) {
         (v1::Privacy::InputPublic, _) => Secret::zero(),
         (_, Some(salt)) => salt,

@@ -15,6 +15,7 @@ mod idempotency;
 mod models;
 mod page;
 mod places;
+mod proof_check;
 mod proofs;
 mod rate;
 mod status;

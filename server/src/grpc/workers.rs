@@ -5,11 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use zkinfer_proto::name::ArtifactName;
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::worker_service_server::WorkerService;
 
@@ -17,8 +15,8 @@ use super::caller::App;
 use super::error::ApiError;
 use super::fields::is_printable;
 use super::status;
-use crate::artifacts::{ArtifactReader, BytesError, Class};
-use crate::engine::{FailedAttempt, FailureCause, Lease, NewSession, Offer, Outcome, TaskFlow, Usage};
+use crate::artifacts::{ArtifactReader, BytesError};
+use crate::engine::{Lease, NewSession, Offer, TaskFlow, Usage};
 use crate::secret::Growing;
 use crate::worker::wire::{self, WireError};
 use crate::worker::{Holding, LocalSource, SourceError, TaskSource as _};
@@ -163,44 +161,6 @@ impl Workers {
             None => accepted(self.source.complete(holding, outcome, usage).await),
             Some(failed) => accepted(self.source.fail(holding, failed, usage).await),
         }
-    }
-
-    /// A worker verifies what it publishes; so does the service, which cannot know whether the worker did. Answers what is wrong.
-    async fn check_proof(&self, holding: Holding<'_>, outcome: &Outcome) -> Result<Option<FailedAttempt>, ApiError> {
-        let Outcome::Proved { result, .. } = outcome else { return Ok(None) };
-        match self.hold(holding).await {
-            Ok(()) => {}
-            Err(SourceError::Fenced) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        }
-        let key = self.published(holding, &result.verifier_key_artifact).await?;
-        let statement = self.published(holding, &result.statement_artifact).await?;
-        let proof = self.published(holding, &result.proof_artifact).await?;
-        let prover = self.app.prover.clone();
-        let verified = self.app.checks.run(move || prover.verify(&key, &statement, &proof)).await?;
-        Ok(verified.err().map(|failure| FailedAttempt {
-            cause: FailureCause::VerifyFailed,
-            reason: String::new(),
-            message: format!("the proof of a worker does not verify: {failure}"),
-            damaged: Vec::new(),
-        }))
-    }
-
-    async fn published(&self, holding: Holding<'_>, name: &str) -> Result<bytes::Bytes, ApiError> {
-        let name = ArtifactName::parse(name).map_err(|error| ApiError::invalid("result", error.to_string()))?;
-        if name.tenant != holding.lease.task.subject.tenant {
-            return Err(ApiError::invalid("result", "names an artifact of another tenant"));
-        }
-        let mut reader = self.source.reader(holding, Class::Public, name.blake3).await?;
-        let (size_bytes, limit) = (reader.size_bytes(), self.app.limits.proof_bytes);
-        if size_bytes > limit {
-            return Err(ApiError::invalid("result", format!("names an artifact of {size_bytes} bytes; at most {limit} are taken")));
-        }
-        let mut bytes = BytesMut::new();
-        while let Some(part) = reader.next().await.map_err(SourceError::from)? {
-            bytes.extend_from_slice(&part);
-        }
-        Ok(bytes.freeze())
     }
 
     async fn fail(&self, request: v1::FailTaskRequest) -> Result<v1::SettleResponse, ApiError> {

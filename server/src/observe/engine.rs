@@ -6,15 +6,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use zkinfer_proto::name::ModelName;
 use zkinfer_proto::v1;
 
 use super::metrics::{ClassLabel, KindLabel, Metrics, OperationLabel, OutcomeLabel, ReasonLabel};
 use crate::artifacts::{ArtifactId, Class, Doomed, GarbageRecords};
 use crate::engine::{
-    ArtifactFacts, ArtifactRecords, Census, Deletion, Delivery, DeliveryKey, Digest, Ended, Engine, EngineError, EngineFuture, Expired,
-    FailedAttempt, JobFilter, Lease, Leased, ModelDeletion, NewBatch, NewJob, NewModel, NewSession, NewWebhook, Notice, Offer, Operations,
-    Outcome, Overview, Page, PageRequest, Postponed, QueueFacts, Reaped, Renewal, RequestKey, Resources, RunningTask, SessionEnd,
-    SessionFacts, SessionId, StoredEvent, Subject, SubjectKind, TaskEngine, TaskFacts, TaskFlow, UploadFacts, Usage, Webhooks, Work,
+    ArtifactFacts, ArtifactRecords, AskedProof, Census, Deletion, Delivery, DeliveryKey, Digest, Ended, Engine, EngineError, EngineFuture,
+    Expired, FailedAttempt, Forgotten, JobFilter, Lease, Leased, ModelDeletion, NewBatch, NewJob, NewModel, NewSession, NewWebhook, Notice,
+    Offer, Operations, Outcome, Overview, Page, PageRequest, Postponed, QueueFacts, Reaped, Renewal, RequestKey, Resources, RunningTask,
+    SessionEnd, SessionFacts, SessionId, StoredEvent, Subject, SubjectKind, TaskEngine, TaskFacts, TaskFlow, UploadFacts, Usage, Webhooks,
+    Work,
 };
 
 /// `inner`, observed.
@@ -167,7 +169,7 @@ fn database_fault(error: &EngineError) -> Option<&'static str> {
     match error {
         EngineError::Busy(_) => Some("busy"),
         EngineError::Full(_) => Some("full"),
-        EngineError::Damaged(_) => Some("damaged"),
+        EngineError::Damaged(_) | EngineError::Sealed(_) => Some("damaged"),
         EngineError::Database(_) => Some("other"),
         EngineError::InBatch { source, .. } => database_fault(source),
         EngineError::RequestIdReused
@@ -199,6 +201,10 @@ impl<E: Engine> Resources for Observed<E> {
 
     fn delete_model(&self, tenant: &str, id: &str) -> EngineFuture<'_, ModelDeletion> {
         self.timed("delete_model", self.inner.delete_model(tenant, id))
+    }
+
+    fn foresee(&self, tenant: &str, models: Vec<ModelName>, key: Option<RequestKey>) -> EngineFuture<'_, ()> {
+        self.timed("foresee", self.inner.foresee(tenant, models, key))
     }
 
     fn create_job(&self, new: NewJob) -> EngineFuture<'_, v1::Job> {
@@ -283,8 +289,8 @@ impl<E: Engine> ArtifactRecords for Observed<E> {
         Box::pin(async move { work.await.inspect(|()| self.metrics.recorded(&bytes)) })
     }
 
-    fn forget_older(&self, age: Duration) -> EngineFuture<'_, Vec<String>> {
-        self.timed("forget_older", self.inner.forget_older(age))
+    fn forget_older(&self, age: Duration, limit: u32) -> EngineFuture<'_, Forgotten> {
+        self.timed("forget_older", self.inner.forget_older(age, limit))
     }
 }
 
@@ -326,6 +332,10 @@ impl<E: Engine> TaskEngine for Observed<E> {
 
     fn renew(&self, session: &str, held: Vec<Lease>) -> EngineFuture<'_, Renewal> {
         self.timed("renew", self.inner.renew(session, held))
+    }
+
+    fn asked_proof(&self, session: &str, lease: &Lease) -> EngineFuture<'_, AskedProof> {
+        self.timed("asked_proof", self.inner.asked_proof(session, lease))
     }
 
     fn progress(&self, lease: &Lease, progress: v1::Progress) -> EngineFuture<'_, TaskFlow> {

@@ -21,6 +21,7 @@ use zkinfer_circuits::pipeline::{
     Cancelled, CommittedModel, InferenceRequest, LayerAggregator, ModelSecret, Observer, PipelineError, ProvedInference,
     prove_inference_unverified, register,
 };
+use zkinfer_circuits::recursion::digest::input_commitment;
 use zkinfer_circuits::recursion::kinds::leaf_kinds;
 use zkinfer_circuits::recursion::parameters::Parameters;
 use zkinfer_circuits::recursion::prover::ProveError;
@@ -134,13 +135,8 @@ impl<B: Backend> LocalProver<B> {
         request: &ProveRequest<'_>,
         then: impl FnOnce(InferenceRequest<'_>) -> Result<T, ProverError>,
     ) -> Result<T, ProverError> {
-        let input = match request.encoding {
-            InputEncoding::Uint8 => request.input.to_vec(),
-            InputEncoding::Npy => {
-                let key = VerifierKey::from_bytes(&material.verifier_key()?).map_err(|error| ProverError::Storage(describe(&error)))?;
-                input_bytes(request.input, &key.input).map_err(|error| rejected(Rejection::InputCorrupt, format!("input: {error}")))?
-            }
-        };
+        let read_key = || VerifierKey::from_bytes(&material.verifier_key()?).map_err(|error| ProverError::Storage(describe(&error)));
+        let input = read_input(request.input, request.encoding, read_key)?;
         let nonce = ContextNonce::from_bytes(request.nonce).map_err(|error| ProverError::Internal(describe(&error)))?;
         then(InferenceRequest { input: &input, input_salt: salt(request.input_salt)?, nonce })
     }
@@ -315,6 +311,21 @@ fn compiled(graph: &QuantGraph) -> Result<Compiled, ProverError> {
     compile(graph).map_err(|error| rejected(Rejection::ModelInvalid, describe(&error)))
 }
 
+/// The bytes that the network reads; the key tells how, if the input's own do not.
+fn read_input(
+    input: &[u8],
+    encoding: InputEncoding,
+    key: impl FnOnce() -> Result<VerifierKey, ProverError>,
+) -> Result<Zeroizing<Vec<u8>>, ProverError> {
+    match encoding {
+        InputEncoding::Uint8 => Ok(Zeroizing::new(input.to_vec())),
+        InputEncoding::Npy => {
+            let bytes = input_bytes(input, &key()?.input).map(Zeroizing::new);
+            bytes.map_err(|error| rejected(Rejection::InputCorrupt, format!("input: {error}")))
+        }
+    }
+}
+
 fn salt(bytes: &DigestBytes) -> Result<Salt, ProverError> {
     parse_digest(bytes).map(Salt::from_stored).map_err(|error| ProverError::Internal(format!("a salt is not canonical: {error}")))
 }
@@ -460,6 +471,13 @@ impl<B: Backend> Prover for LocalProver<B> {
         let refused = |error: &dyn std::error::Error| VerifyFailure { reason: "STATEMENT_ENCODING", message: describe(error) };
         let statement = Statement::from_bytes(statement).map_err(|error| refused(&error))?;
         fields(&statement).map_err(|error| refused(&error))
+    }
+
+    fn input_commitment(&self, key: &[u8], input: &[u8], encoding: InputEncoding, salt: &DigestBytes) -> Result<DigestBytes, ProverError> {
+        let read_key = || VerifierKey::from_bytes(key).map_err(|error| ProverError::Storage(describe(&error)));
+        let bytes = read_input(input, encoding, read_key)?;
+        let commitment = input_commitment(&bytes, self::salt(salt)?.digest());
+        commitment.map(digest_bytes).map_err(|error| rejected(Rejection::ShapeMismatch, describe(&error)))
     }
 
     fn estimate(&self, source: &[u8], parameter_set: &str) -> Result<Cost, ProverError> {

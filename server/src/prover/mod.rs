@@ -444,6 +444,12 @@ pub trait Prover: Send + Sync + 'static {
     /// It is not the canonical encoding of a statement.
     fn decode_statement(&self, statement: &[u8]) -> Result<StatementFields, VerifyFailure>;
 
+    /// The commitment to an input, as a statement about the model of `key` has it.
+    ///
+    /// # Errors
+    /// A key, an input or a salt of which no statement can be.
+    fn input_commitment(&self, key: &[u8], input: &[u8], encoding: InputEncoding, salt: &DigestBytes) -> Result<DigestBytes, ProverError>;
+
     /// What one proof of an unregistered network would cost.
     ///
     /// # Errors

@@ -5,26 +5,15 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::sweeps::keep_sweeping;
 use crate::engine::Engine;
 
-/// How often such jobs are looked for.
-const SWEEP_EVERY: Duration = Duration::from_secs(600);
-/// Jobs of a sweep, and a pause after it: many old jobs must not keep the database busy for long.
+/// Jobs of a sweep.
 const JOBS_AT_ONCE: u32 = 1000;
-const PAUSE: Duration = Duration::from_secs(1);
 
-/// Deletes jobs that ended longer ago than `age`, until `draining`. A page that is broken off then is taken up later, by this process or another.
+/// Deletes jobs that ended longer ago than `age`, until `draining`.
 pub(super) async fn delete_old_jobs(engine: Arc<dyn Engine>, age: Duration, draining: CancellationToken) {
-    let deleting = async {
-        loop {
-            let is_all = sweep(&*engine, age).await;
-            tokio::time::sleep(if is_all { SWEEP_EVERY } else { PAUSE }).await;
-        }
-    };
-    tokio::select! {
-        () = deleting => {}
-        () = draining.cancelled() => {}
-    }
+    keep_sweeping(draining, || sweep(&*engine, age)).await;
 }
 
 /// Deletes some; answers whether there are no more now.

@@ -3,8 +3,10 @@
 
 mod cpu_pool;
 mod deletion;
+mod forgetting;
 mod garbage;
 mod hub;
+mod sweeps;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,8 +25,6 @@ use crate::worker::{Running, StopReason};
 const POLL: Duration = Duration::from_millis(500);
 /// How often workers that went silent are looked for, at least.
 const REAP_EVERY: Duration = Duration::from_secs(5);
-/// How often old request ids and uploads are forgotten.
-const FORGET_EVERY: Duration = Duration::from_secs(600);
 
 /// What the scheduler works with.
 #[derive(Clone)]
@@ -51,6 +51,8 @@ impl Scheduler {
         // Beside the rest: a slow store must not keep deadlines waiting.
         let mut beside = JoinSet::new();
         beside.spawn(garbage::collect(self.collector.clone(), draining.clone()));
+        let (uploads, age) = (self.uploads.clone(), self.limits.retention);
+        beside.spawn(forgetting::forget_old(self.engine.clone(), uploads, age, draining.clone()));
         if let Some(age) = self.job_retention {
             beside.spawn(deletion::delete_old_jobs(self.engine.clone(), age, draining.clone()));
         }
@@ -61,17 +63,12 @@ impl Scheduler {
     async fn keep_time(&self, draining: CancellationToken) {
         // Far below half a lease, which would be taken for an outage.
         let reap_every = REAP_EVERY.min(self.limits.lease / 6);
-        let (mut last_reap, mut last_forget): (Option<Instant>, Option<Instant>) = (None, None);
-        let is_due = |last: Option<Instant>, every: Duration| last.is_none_or(|at| at.elapsed() >= every);
+        let mut last_reap: Option<Instant> = None;
         loop {
             self.expire().await;
-            if is_due(last_reap, reap_every) {
+            if last_reap.is_none_or(|at| at.elapsed() >= reap_every) {
                 last_reap = Some(Instant::now());
                 self.reap().await;
-            }
-            if is_due(last_forget, FORGET_EVERY) {
-                last_forget = Some(Instant::now());
-                self.forget().await;
             }
             tokio::select! {
                 () = tokio::time::sleep(POLL.min(reap_every / 2)) => {}
@@ -110,13 +107,6 @@ impl Scheduler {
                 }
             }
             Err(error) => tracing::warn!(%error, "cannot look for workers that went silent"),
-        }
-    }
-
-    async fn forget(&self) {
-        match self.engine.forget_older(self.limits.retention).await {
-            Ok(uploads) => self.uploads.remove_files(&uploads).await,
-            Err(error) => tracing::warn!(%error, "cannot forget old uploads"),
         }
     }
 }

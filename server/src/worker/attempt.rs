@@ -23,8 +23,8 @@ use crate::artifacts::Class;
 use crate::convert;
 use crate::engine::{ArtifactFacts, Leased, Offer, Outcome, ProofWork, TaskKey, Usage, Work};
 use crate::prover::{
-    DigestBytes, InputEncoding, LAST_STEP, ModelMaterial as _, Privacy, ProgressSink as _, ProveRequest, ProvedJob, Prover, ProverError,
-    RegisterRequest, RegisteredModel, StageEdge, StageEvent, StagePlan, StepOutput,
+    DigestBytes, LAST_STEP, ModelMaterial as _, Privacy, ProgressSink as _, ProveRequest, ProvedJob, Prover, ProverError, RegisterRequest,
+    RegisteredModel, StageEdge, StageEvent, StagePlan, StepOutput,
 };
 use crate::secret::erased;
 
@@ -209,10 +209,7 @@ impl Worker {
         let nonce = DigestBytes::try_from(work.job.context_nonce.as_slice()).map_err(|_| invalid())?;
         let request = ProveRequest {
             input: &bytes,
-            encoding: match input.encoding() {
-                v1::input::Encoding::Npy => InputEncoding::Npy,
-                v1::input::Encoding::Uint8 | v1::input::Encoding::Unspecified => InputEncoding::Uint8,
-            },
+            encoding: convert::input_encoding(Some(input)),
             privacy: match work.job.privacy() {
                 v1::Privacy::InputPublic => Privacy::InputPublic,
                 v1::Privacy::InputCommitted | v1::Privacy::Unspecified => Privacy::InputCommitted,

@@ -9,8 +9,8 @@ use zkinfer_proto::v1;
 use super::source::{Holding, SourceError, SourceFuture, TaskSource, Terms};
 use crate::artifacts::{ArtifactBytes, ArtifactError, ArtifactReader, BytesError, Class, HeldBytes};
 use crate::engine::{
-    ArtifactFacts, Digest, Engine, EngineError, FailedAttempt, FailureCause, Lease, Leased, NewSession, Offer, Outcome, Renewal,
-    SessionEnd, Subject, TaskFlow, Usage, now_ms,
+    ArtifactFacts, AskedProof, Digest, Engine, EngineError, FailedAttempt, FailureCause, Lease, Leased, NewSession, Offer, Outcome,
+    Renewal, SessionEnd, Subject, TaskFlow, Usage, now_ms,
 };
 use crate::limits::Limits;
 use crate::scheduler::Hub;
@@ -46,6 +46,14 @@ impl LocalSource {
     /// Missing or damaged bytes, or a failing store.
     pub async fn reader(&self, holding: Holding<'_>, class: Class, digest: Digest) -> Result<ArtifactReader, SourceError> {
         Ok(self.bytes.reader(class, &holding.lease.task.subject.tenant, digest).await?)
+    }
+
+    /// What the proof must be of that a task is to give.
+    ///
+    /// # Errors
+    /// [`SourceError::Fenced`] if the session does not hold the task, or it is no job's; a failing database.
+    pub async fn asked_proof(&self, holding: Holding<'_>) -> Result<AskedProof, SourceError> {
+        Ok(self.engine.asked_proof(holding.session, holding.lease).await?)
     }
 
     /// Runs on the runtime of the database's connections, whichever runtime asks.

@@ -3,11 +3,12 @@
 //!
 //! PostgreSQL has one clock for all, its own, and is not restarted with a server.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use zkinfer_proto::v1;
 use zkinfer_server::artifacts::{ArtifactId, Class, QUARANTINE};
-use zkinfer_server::engine::{NewJob, NewModel, PageRequest, UploadFacts, now_ms, timestamp, timestamp_ms};
+use zkinfer_server::engine::{Forgotten, NewJob, NewModel, PageRequest, UploadFacts, now_ms, timestamp, timestamp_ms};
 
 use crate::world::{LEASE, World, artifact, finish, key, new_batch, new_job, new_model, subject_of, whole};
 
@@ -23,7 +24,7 @@ fn skewed(by_ms: i64) -> NewJob {
     new
 }
 
-fn upload() -> UploadFacts {
+pub(crate) fn upload() -> UploadFacts {
     UploadFacts {
         tenant: "acme".into(),
         id: uuid::Uuid::now_v7().to_string(),
@@ -88,6 +89,13 @@ pub(crate) async fn a_request_that_is_repeated_is_told_the_first_time(world: Wor
     assert_eq!(world.engine.create_job(new()).await.unwrap(), job);
 }
 
+/// What is forgotten, all of it in one page.
+async fn forgotten(world: &World, age: Duration) -> Vec<String> {
+    let forgotten = world.engine.forget_older(age, 100).await.unwrap();
+    assert!(forgotten.is_all);
+    forgotten.uploads
+}
+
 pub(crate) async fn requests_and_uploads_are_forgotten_by_the_engines_clock(world: World) {
     world.ready_model("acme", "net", whole()).await;
     let new = || NewJob { key: key("job", 1), ..new_job("acme", "net") };
@@ -98,14 +106,38 @@ pub(crate) async fn requests_and_uploads_are_forgotten_by_the_engines_clock(worl
         world.execute(&format!("UPDATE uploads SET created_ms = created_ms - {ms}")).await;
     };
     pass(DAY_MS - 60_000).await;
-    assert!(world.engine.forget_older(DAY).await.unwrap().is_empty());
+    assert!(forgotten(&world, DAY).await.is_empty());
     assert_eq!(world.engine.create_job(new()).await.unwrap().name, job.name, "it is not a day old");
     assert_eq!(world.engine.upload("acme", &upload.id).await.unwrap().as_ref(), Some(&upload));
     assert_eq!(world.engine.unfinished_uploads("acme").await.unwrap(), std::slice::from_ref(&upload.id));
     assert!(world.engine.unfinished_uploads("other").await.unwrap().is_empty());
     pass(60_001).await;
-    assert_eq!(world.engine.forget_older(DAY).await.unwrap(), [upload.id]);
+    assert_eq!(forgotten(&world, DAY).await, [upload.id]);
     assert_ne!(world.engine.create_job(new()).await.unwrap().name, job.name);
+}
+
+pub(crate) async fn what_is_old_is_forgotten_page_by_page_the_oldest_first(world: World) {
+    let mut ids = Vec::new();
+    for index in 0..5u8 {
+        let upload = UploadFacts { id: format!("upload-{index}"), ..upload() };
+        ids.push(world.engine.create_upload(upload, key(&format!("request-{index}"), index)).await.unwrap().id);
+        world.execute("UPDATE uploads SET created_ms = created_ms - 1000").await;
+        world.execute("UPDATE idempotency SET created_ms = created_ms - 1000").await;
+    }
+    world
+        .execute(
+            "INSERT INTO outbox(tenant, webhook, job, seq, not_before_ms) VALUES ('acme', 'gone', 'a', 1, 0), ('acme', 'gone', 'b', 1, 0)",
+        )
+        .await;
+    let age = Duration::from_millis(500);
+    for (page, left) in [(&ids[..2], (3, 0)), (&ids[2..4], (1, 0))] {
+        let forgotten = world.engine.forget_older(age, 2).await.unwrap();
+        let uploads: BTreeSet<&String> = forgotten.uploads.iter().collect();
+        assert_eq!((uploads, forgotten.is_all), (page.iter().collect(), false));
+        assert_eq!((world.count("idempotency").await, world.count("outbox").await), left);
+    }
+    assert_eq!(world.engine.forget_older(age, 2).await.unwrap(), Forgotten { uploads: ids[4..].to_vec(), is_all: true });
+    assert_eq!((world.count("idempotency").await, world.count("uploads").await), (0, 0));
 }
 
 async fn restarted(world: World, change: &str) -> World {
@@ -176,9 +208,9 @@ async fn a_clock_that_was_set_forgets_no_request_before_its_time_and_keeps_none_
             .map(|column| format!("UPDATE {column} = {} - {set_by_ms}", column.rsplit(' ').next().unwrap()))
             .into();
         world = restarted(world, &changes.join("; ")).await;
-        assert!(world.engine.forget_older(DAY).await.unwrap().is_empty(), "set by {set_by_ms} ms");
+        assert!(forgotten(&world, DAY).await.is_empty(), "set by {set_by_ms} ms");
         assert_eq!(world.engine.create_job(new()).await.unwrap().name, job.name, "set by {set_by_ms} ms");
     }
     tokio::time::sleep(Duration::from_millis(2)).await;
-    assert_eq!(world.engine.forget_older(Duration::from_millis(1)).await.unwrap(), [upload.id], "no time is in the future");
+    assert_eq!(forgotten(&world, Duration::from_millis(1)).await, [upload.id], "no time is in the future");
 }

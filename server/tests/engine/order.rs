@@ -201,3 +201,33 @@ pub(crate) async fn tasks_that_are_too_large_hide_none_that_fit(world: World) {
     let given = world.engine.lease(&session, tight).await.unwrap();
     assert_eq!(given.iter().map(|leased| &leased.lease.task.subject).collect::<Vec<_>>(), [&small]);
 }
+
+pub(crate) async fn tenants_whose_tasks_nobody_can_take_keep_no_other_out(world: World) {
+    const LARGE: u64 = 1 << 30;
+    let mut large = whole();
+    large.nodes[0].device_bytes = LARGE as i64;
+    // More than are looked at, with nothing that runs.
+    let crowd: Vec<String> = (0..20).map(|index| format!("crowd-{index:02}")).collect();
+    for tenant in &crowd {
+        world.ready_model(tenant, "net", large.clone()).await;
+    }
+    world.ready_model("other", "net", whole()).await;
+    for tenant in &crowd {
+        world.job(tenant, "net").await;
+    }
+    for _ in 0..3 {
+        world.job("other", "net").await;
+    }
+    let [tight, roomy, third] = [world.session().await, world.session().await, world.session().await];
+    let of = async |session: &str, device_bytes: u64| {
+        let given = world.engine.lease(session, Offer { n_slots: 3, device_bytes, ..offer() }).await.unwrap();
+        given.into_iter().next().map(|leased| leased.lease.task.subject.tenant)
+    };
+    assert_eq!(of(&tight, 1 << 20).await.as_deref(), Some("other"), "no other fits");
+    let first = of(&roomy, LARGE).await.expect("it fits");
+    assert!(crowd.contains(&first), "{first} has nothing that runs");
+    assert_eq!(of(&roomy, LARGE).await.as_deref(), Some("other"), "no other fits beside it");
+    world.execute("UPDATE tasks SET not_before_ms = 9000000000000000 WHERE state = 'READY' AND tenant LIKE 'crowd-%'").await;
+    assert_eq!(of(&third, LARGE).await.as_deref(), Some("other"), "no other is due");
+    assert_eq!(of(&third, LARGE).await, None);
+}

@@ -7,6 +7,7 @@ mod crash;
 mod daemon;
 mod deletion;
 mod device_processes;
+mod dishonest;
 mod drain;
 mod errors;
 mod faulty_store;

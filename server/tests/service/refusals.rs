@@ -17,7 +17,7 @@ use zkinfer_server::engine::{
 };
 use zkinfer_server::worker::{Holding, RemoteSource, SourceError, SourceFuture, TaskSource, Terms};
 
-use crate::harness::{Service, expect_error, fields};
+use crate::harness::{Client, ENDLESS, Service, config, expect_error, fields, job_request};
 use crate::workers::{any_port, config_for_workers, end, remote, worker, worker_over};
 
 /// A service that refuses the first outcomes of proofs, as one whose database is damaged, and lets workers rest between writes of progress. It is away
@@ -214,5 +214,50 @@ async fn texts_that_no_database_can_store_are_refused_by_the_names_of_their_fiel
     let list = v1::ListJobsRequest { parent: "tenants/default".into(), page_token, ..Default::default() };
     refused(client.proofs.list_jobs(list).await.unwrap_err(), "page_token");
     drop((client, workers));
+    service.stop().await;
+}
+
+/// Whether the store has these bytes.
+fn is_stored(folder: &std::path::Path, bytes: &[u8]) -> bool {
+    let digest = blake3::hash(bytes).to_hex();
+    folder.join("artifacts/public/default").join(&digest[..2]).join(digest.as_str()).exists()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inputs_of_jobs_that_are_refused_are_not_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.limits.queued_per_tenant = 1;
+    let service = Service::start(config).await;
+    let mut client = service.client().await;
+    let model = client.ready_model("mlp").await.name;
+    let absent = "tenants/default/models/absent";
+    let unready = client.create_model("rejected", "reject").await.name;
+    client.model_end(&unready).await;
+    let batch = |models: &[&str], input: &str| v1::BatchCreateJobsRequest {
+        parent: "tenants/default".into(),
+        requests: models.iter().map(|model| job_request(model, input)).collect(),
+        ..Default::default()
+    };
+    let running = client.create_job(&model, ENDLESS).await.name;
+    client.job_runs(&running).await;
+    let refused = async |client: &mut Client, (name, code, reason): (&str, Code, &str), input: &str| {
+        let status = client.proofs.create_job(job_request(name, input)).await.unwrap_err();
+        expect_error(&status, code, reason);
+        let status = client.proofs.batch_create_jobs(batch(&[name], input)).await.unwrap_err();
+        expect_error(&status, code, reason);
+        assert!(!is_stored(folder.path(), input.as_bytes()), "{reason}");
+    };
+    // While there is room the model decides.
+    refused(&mut client, (absent, Code::NotFound, "NOT_FOUND"), "steps=3").await;
+    refused(&mut client, (&unready, Code::FailedPrecondition, "MODEL_NOT_READY"), "steps=4").await;
+    let admitted = v1::CreateJobRequest { request_id: uuid::Uuid::now_v7().to_string(), ..job_request(&model, "steps=2") };
+    let queued = client.proofs.create_job(admitted.clone()).await.unwrap().into_inner().name;
+    assert!(is_stored(folder.path(), b"steps=2"), "the path is that of the store");
+    refused(&mut client, (&model, Code::ResourceExhausted, "QUOTA_EXCEEDED"), "steps=5").await;
+    let again = client.proofs.create_job(admitted).await.unwrap().into_inner();
+    assert_eq!(again.name, queued, "what was admitted is told again, whether there is room or not");
+    client.cancel(&running).await;
+    drop(client);
     service.stop().await;
 }

@@ -16,9 +16,9 @@ use zeroize::Zeroizing;
 use zkinfer_circuits::backend::{Condition, DeviceMemory};
 use zkinfer_server::observe::DeviceReport;
 use zkinfer_server::prover::{
-    BackendInfo, Cost, DigestBytes, ModelFacts, ModelMaterial, Privacy, ProgressSink, ProveRequest, ProvedJob, Prover, ProverError,
-    RegisterRequest, RegisteredModel, Rejection, StageEdge, StageEvent, StagePlan, StatementFields, StepOutput, StepPlan, StepResults,
-    TensorFacts, VerifyFailure,
+    BackendInfo, Cost, DigestBytes, InputEncoding, ModelFacts, ModelMaterial, Privacy, ProgressSink, ProveRequest, ProvedJob, Prover,
+    ProverError, RegisterRequest, RegisteredModel, Rejection, StageEdge, StageEvent, StagePlan, StatementFields, StepOutput, StepPlan,
+    StepResults, TensorFacts, VerifyFailure,
 };
 
 /// What a process writes before it aborts.
@@ -135,9 +135,9 @@ fn words(label: &str, parts: &[&[u8]]) -> [u8; 32] {
 }
 
 impl ScriptedProver {
-    fn proved(&self, model: &dyn ModelMaterial, request: &ProveRequest<'_>) -> Result<ProvedJob, ProverError> {
+    pub(crate) fn proved(&self, model: &dyn ModelMaterial, request: &ProveRequest<'_>) -> Result<ProvedJob, ProverError> {
         let key = model.verifier_key()?;
-        let input = words("input", &[request.input, request.input_salt]);
+        let input = self.input_commitment(&key, request.input, request.encoding, request.input_salt)?;
         let statement = [&key[..], &input, request.nonce].concat();
         let mut proof = words("proof", &[&key, &statement]).to_vec();
         if Script::parse(request.input).has("wrong") {
@@ -262,6 +262,10 @@ impl Prover for ScriptedProver {
             predicate: [0; 32],
             context_nonce: part(2),
         })
+    }
+
+    fn input_commitment(&self, _: &[u8], input: &[u8], _: InputEncoding, salt: &DigestBytes) -> Result<DigestBytes, ProverError> {
+        Ok(words("input", &[input, salt]))
     }
 
     fn estimate(&self, source: &[u8], _parameter_set: &str) -> Result<Cost, ProverError> {

@@ -187,7 +187,7 @@ async fn insert_batch(writing: &mut Writing, tenant: &str, id: &str, n_jobs: usi
     Ok(())
 }
 
-fn in_batch(index: usize, error: EngineError) -> EngineError {
+pub(super) fn in_batch(index: usize, error: EngineError) -> EngineError {
     EngineError::InBatch { index, source: Box::new(error) }
 }
 

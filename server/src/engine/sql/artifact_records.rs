@@ -8,9 +8,10 @@ use sqlx::Row as _;
 use sqlx::any::AnyRow;
 use zkinfer_proto::v1;
 
-use super::super::{ArtifactFacts, ArtifactRecords, Digest, EngineError, EngineFuture, RequestKey, UploadFacts};
+use super::super::{ArtifactFacts, ArtifactRecords, Digest, EngineError, EngineFuture, Forgotten, RequestKey, UploadFacts};
 use super::garbage::{artifact_id, require};
 use super::many::{Many, row};
+use super::room::count_alone;
 use super::{SqlEngine, Writing, fixed, idempotency};
 use crate::artifacts::{ArtifactId, Class};
 
@@ -101,24 +102,8 @@ impl ArtifactRecords for SqlEngine {
         })
     }
 
-    fn forget_older(&self, age: Duration) -> EngineFuture<'_, Vec<String>> {
-        Box::pin(async move {
-            let mut writing = self.begin().await?;
-            let created_ms = writing.now_ms.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
-            sqlx::query("DELETE FROM idempotency WHERE created_ms < $1").bind(created_ms).execute(writing.connection()).await?;
-            // A webhook that was deleted while a job ended may leave something behind that nobody is to hear of.
-            sqlx::query(
-                "DELETE FROM outbox WHERE NOT EXISTS (SELECT 1 FROM webhooks WHERE webhooks.tenant = outbox.tenant AND webhooks.id = outbox.webhook)",
-            )
-            .execute(writing.connection())
-            .await?;
-            let forgotten = sqlx::query_scalar("DELETE FROM uploads WHERE created_ms < $1 RETURNING id")
-                .bind(created_ms)
-                .fetch_all(writing.connection())
-                .await?;
-            self.commit(writing).await?;
-            Ok(forgotten)
-        })
+    fn forget_older(&self, age: Duration, limit: u32) -> EngineFuture<'_, Forgotten> {
+        Box::pin(self.forget_page(age, limit))
     }
 }
 
@@ -139,6 +124,7 @@ impl SqlEngine {
             self.commit(writing).await?;
             return known;
         }
+        count_alone(&mut writing, "uploads", &upload.tenant).await?;
         let open: i64 = sqlx::query_scalar("SELECT count(*) FROM uploads WHERE tenant = $1 AND is_complete = 0")
             .bind(&upload.tenant)
             .fetch_one(writing.connection())

@@ -3,10 +3,10 @@
 use super::super::document::Document;
 use super::super::verdict::Failed;
 use super::super::{EngineError, Lease, Subject, SubjectKind, graph};
-use super::Writing;
 use super::lease::get;
 use super::model_artifacts::ModelKey;
 use super::stopping::Stop;
+use super::{Dialect, Writing};
 use crate::placement::retry::History;
 
 /// A running task whose epoch was checked, its subject locked.
@@ -88,6 +88,38 @@ macro_rules! of_job {
                (SELECT created_ms FROM models WHERE models.tenant = subject.tenant AND models.id = subject.model_id) AS model_ms"
         )
     };
+}
+
+/// As [`hold`], for who may change other running steps of the job too: all of them are locked in the order in which renewals lock them. The job's row first:
+/// then no other step begins or ends.
+///
+/// # Errors
+/// [`EngineError::Fenced`].
+pub(super) async fn hold_with_others(writing: &mut Writing, lease: &Lease) -> Result<Held, EngineError> {
+    if writing.dialect == Dialect::Postgres && !graph::is_whole(&lease.task.name) {
+        let subject = &lease.task.subject;
+        sqlx::query("SELECT 1 FROM jobs WHERE tenant = $1 AND id = $2 FOR UPDATE")
+            .bind(&subject.tenant)
+            .bind(&subject.id)
+            .execute(writing.connection())
+            .await?;
+        lock_running(writing, subject).await?;
+    }
+    hold(writing, lease).await
+}
+
+/// Locks the running tasks of a subject whose row is locked, in the order in which renewals lock them.
+pub(super) async fn lock_running(writing: &mut Writing, subject: &Subject) -> Result<(), EngineError> {
+    // In SQLite one writes at a time.
+    if writing.dialect == Dialect::Postgres {
+        sqlx::query("SELECT 1 FROM tasks WHERE kind = $1 AND tenant = $2 AND subject = $3 AND state = 'RUNNING' ORDER BY name FOR UPDATE")
+            .bind(subject.kind.task_kind())
+            .bind(&subject.tenant)
+            .bind(&subject.id)
+            .execute(writing.connection())
+            .await?;
+    }
+    Ok(())
 }
 
 /// Locks the subject and then the task, if the lease is the newest.

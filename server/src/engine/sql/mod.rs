@@ -11,6 +11,8 @@ mod deletion;
 mod desk;
 mod expiry;
 mod facts;
+mod foresight;
+mod forgetting;
 mod garbage;
 mod group;
 mod held;
@@ -56,6 +58,7 @@ use crate::placement::retry::Budgets;
 use crate::record_seal::RecordSeal;
 pub use compatibility::{Incompatible, Schema};
 use desk::Desk;
+use foresight::ReadyModels;
 use group::{Group, Member};
 use holders::Holders;
 use joint::Newcomers;
@@ -138,6 +141,7 @@ pub struct SqlEngine {
     counts: Arc<Counts>,
     positions: Arc<Positions>,
     model_artifacts: Arc<ModelArtifacts>,
+    ready_models: Arc<ReadyModels>,
     desk: Arc<Desk>,
     holders: Arc<Holders>,
     newcomers: Arc<Newcomers>,
@@ -197,6 +201,7 @@ impl SqlEngine {
             counts: Arc::default(),
             positions: Arc::default(),
             model_artifacts: Arc::default(),
+            ready_models: Arc::default(),
             desk: Arc::new(Desk::new()),
             holders: Arc::default(),
             newcomers: Arc::new(Newcomers::new()),

@@ -2,7 +2,7 @@
 
 use super::super::verdict::decide_death;
 use super::super::{Crash, EngineError, FailedAttempt, FailureCause, Lease, Reaped, SessionEnd, Subject, SubjectKind, TaskKey, Usage};
-use super::held::{Held, hold};
+use super::held::{Held, hold_with_others};
 use super::outage::Look;
 use super::settle::{end_attempt, keep_last_words};
 use super::spending::spend_lost;
@@ -184,7 +184,7 @@ impl SqlEngine {
     /// Answers whether the subject ended.
     async fn take_away_one(&self, lease: &Lease, going: Going<'_>) -> Result<bool, EngineError> {
         let mut writing = self.begin().await?;
-        let mut held = hold(&mut writing, lease).await?;
+        let mut held = hold_with_others(&mut writing, lease).await?;
         match going {
             Going::InOrder => self.give_back(&mut writing, &mut held, &Usage::default()).await?,
             Going::Died(crash, n_others) => {

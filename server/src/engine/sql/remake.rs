@@ -12,7 +12,7 @@ use zkinfer_proto::v1;
 
 use super::super::document::Change;
 use super::super::{EngineError, Notice, Subject};
-use super::held::Held;
+use super::held::{Held, lock_running};
 use super::settle::graph_progress;
 use super::{Writing, apply};
 
@@ -113,6 +113,7 @@ pub(super) async fn wait_for_needs(writing: &mut Writing, job: &Subject) -> Resu
              WHERE deps.tenant = $1 AND deps.job = $2 AND deps.task = tasks.ordinal AND need.state <> 'DONE')"
         };
     }
+    lock_running(writing, job).await?;
     sqlx::query(concat!(
         "UPDATE tasks SET waiting_on = ",
         unmet!(),

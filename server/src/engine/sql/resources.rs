@@ -3,12 +3,13 @@
 use prost::Message as _;
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::{Arguments as _, AssertSqlSafe, Row as _};
+use zkinfer_proto::name::ModelName;
 use zkinfer_proto::v1;
 
 use super::super::document::Document;
 use super::super::{
-    Deletion, EngineError, EngineFuture, JobFilter, ModelDeletion, NewBatch, NewJob, NewModel, Page, PageRequest, Resources, StoredEvent,
-    Subject, SubjectKind, TaskFacts,
+    Deletion, EngineError, EngineFuture, JobFilter, ModelDeletion, NewBatch, NewJob, NewModel, Page, PageRequest, RequestKey, Resources,
+    StoredEvent, Subject, SubjectKind, TaskFacts,
 };
 use super::positions::set_model_position;
 use super::stopping::Stop;
@@ -17,6 +18,11 @@ use super::{SqlEngine, load, subject};
 impl Resources for SqlEngine {
     fn create_model(&self, new: NewModel) -> EngineFuture<'_, v1::Model> {
         Box::pin(self.insert_model(new))
+    }
+
+    fn foresee(&self, tenant: &str, models: Vec<ModelName>, key: Option<RequestKey>) -> EngineFuture<'_, ()> {
+        let tenant = tenant.to_owned();
+        Box::pin(async move { self.foresee_jobs(&tenant, &models, key.as_ref()).await })
     }
 
     fn model(&self, tenant: &str, id: &str) -> EngineFuture<'_, Option<v1::Model>> {

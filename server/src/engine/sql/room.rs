@@ -72,6 +72,11 @@ impl Drop for Reservation {
     }
 }
 
+/// Whether a count is good enough for `n` more.
+fn is_far(waiting: i64, n: i64, limit: i64) -> bool {
+    waiting.saturating_add(n) <= limit / 10 * 9
+}
+
 impl Counts {
     /// The room for `n` more, if a count is still good enough; reserves it.
     fn estimate(self: &Arc<Self>, tenant: &str, n: i64) -> Option<(Room, Reservation)> {
@@ -84,12 +89,18 @@ impl Counts {
             *at = Instant::now();
             return None;
         }
-        if before.saturating_add(n) > *limit / 10 * 9 {
+        if !is_far(before, n, *limit) {
             return None;
         }
         *waiting = before.saturating_add(n);
         *reserved.entry(tenant.to_owned()).or_default() += n;
         Some((Room { free: *limit - before, limit: *limit }, Reservation { counts: self.clone(), tenant: tenant.to_owned(), n }))
+    }
+
+    /// The room at the last count, however old, if that was far from the limit: who is refused by a newer one has made it the last.
+    fn last(&self, tenant: &str, n: i64) -> Option<Room> {
+        let Counted { waiting, limit, .. } = *self.lock().counted.get(tenant)?;
+        is_far(waiting, n, limit).then_some(Room { free: limit - waiting, limit })
     }
 
     /// From now on nothing is admitted by a count of before; answers how many are on their way by one.
@@ -117,6 +128,10 @@ impl Counts {
     }
 }
 
+/// A tenant's own limit, if it has one, and how many wait.
+const WAITING: &str = "SELECT (SELECT max_queued FROM tenants WHERE tenant = $1), (SELECT count(*) FROM jobs WHERE tenant = $1 AND state = 1) \
+   + (SELECT count(*) FROM tasks WHERE kind = 'REGISTER' AND tenant = $1 AND state = 'READY')";
+
 impl SqlEngine {
     /// Room for `n` more subjects of a tenant.
     pub(super) async fn room(&self, writing: &mut Writing, tenant: &str, n: i64) -> Result<Room, EngineError> {
@@ -128,27 +143,27 @@ impl SqlEngine {
             Dialect::Sqlite => 0,
             Dialect::Postgres => self.only_counter(writing, tenant).await?,
         };
-        let (own, waiting): (Option<i64>, i64) = sqlx::query_as(
-            "SELECT (SELECT max_queued FROM tenants WHERE tenant = $1), (SELECT count(*) FROM jobs WHERE tenant = $1 AND state = 1) \
-               + (SELECT count(*) FROM tasks WHERE kind = 'REGISTER' AND tenant = $1 AND state = 'READY')",
-        )
-        .bind(tenant)
-        .fetch_one(writing.connection())
-        .await?;
+        let (own, waiting): (Option<i64>, i64) = sqlx::query_as(WAITING).bind(tenant).fetch_one(writing.connection()).await?;
         let waiting = waiting.saturating_add(elsewhere);
         let limit = own.unwrap_or(i64::from(self.rules.queued_per_tenant));
         self.counts.keep(tenant, waiting.saturating_add(n), limit);
         Ok(Room { free: limit - waiting, limit })
     }
 
+    /// Room for `n` more, as far as it can be told without a transaction; reserves nothing.
+    pub(super) async fn likely_room(&self, tenant: &str, n: i64) -> Result<Room, EngineError> {
+        if let Some(room) = self.counts.last(tenant, n) {
+            return Ok(room);
+        }
+        let (own, waiting): (Option<i64>, i64) = sqlx::query_as(WAITING).bind(tenant).fetch_one(&self.readers).await?;
+        let limit = own.unwrap_or(i64::from(self.rules.queued_per_tenant));
+        Ok(Room { free: limit - waiting, limit })
+    }
+
     /// Waits until nobody else counts this tenant's; answers how many this server is admitting by a count of before. That is asked before the new count:
     /// what arrives in between is counted twice, never not at all.
     async fn only_counter(&self, writing: &mut Writing, tenant: &str) -> Result<i64, EngineError> {
-        // Held until the transaction ends.
-        sqlx::query("SELECT 1 FROM pg_advisory_xact_lock(hashtextextended('room of ' || $1, 0))")
-            .bind(tenant)
-            .execute(writing.connection())
-            .await?;
+        count_alone(writing, "room", tenant).await?;
         Ok(self.counts.begin(tenant))
     }
 
@@ -156,6 +171,19 @@ impl SqlEngine {
         let room = self.room(writing, tenant, n).await?;
         if room.free < n { Err(room.exceeded()) } else { Ok(()) }
     }
+}
+
+/// Waits until nobody else counts what a tenant has of something, in order to add to it. In SQLite nobody else writes.
+pub(super) async fn count_alone(writing: &mut Writing, what: &'static str, tenant: &str) -> Result<(), EngineError> {
+    if writing.dialect == Dialect::Postgres {
+        // Held until the transaction ends.
+        sqlx::query("SELECT 1 FROM pg_advisory_xact_lock(hashtextextended($1 || ' of ' || $2, 0))")
+            .bind(what)
+            .bind(tenant)
+            .execute(writing.connection())
+            .await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -167,7 +195,10 @@ mod tests {
         let counts = Arc::new(Counts::default());
         let estimate = |tenant, n| counts.estimate(tenant, n).map(|(room, _)| room);
         assert_eq!(estimate("acme", 1), None, "nothing was counted");
+        assert_eq!(counts.last("acme", 1), None);
         counts.keep("acme", 50, 100);
+        assert_eq!(counts.last("acme", 40), Some(Room { free: 50, limit: 100 }), "nothing is taken");
+        assert_eq!(counts.last("acme", 41), None);
         assert_eq!(estimate("acme", 1), Some(Room { free: 50, limit: 100 }));
         assert_eq!(estimate("acme", 39), Some(Room { free: 49, limit: 100 }));
         assert_eq!(estimate("acme", 1), None, "90 of 100 wait");

@@ -10,7 +10,7 @@ use super::super::{
 use super::admission::named;
 use super::artifact_records::{id_of, record_and_require};
 use super::garbage::{REFERENCES, Referrer, reference_rows};
-use super::held::{Held, hold};
+use super::held::{Held, hold, hold_with_others};
 use super::many::{Part, row};
 use super::memory::{largest_device, largest_host};
 use super::remake::{make_again, wait_for_needs};
@@ -56,7 +56,10 @@ impl SqlEngine {
 
     pub(super) async fn complete_task(&self, lease: &Lease, outcome: Outcome, usage: &Usage) -> Result<Option<Ended>, EngineError> {
         let mut writing = self.begin().await?;
-        let mut held = hold(&mut writing, lease).await?;
+        let mut held = match outcome {
+            Outcome::Proved { .. } => hold_with_others(&mut writing, lease).await?,
+            Outcome::Registered { .. } | Outcome::Result(_) => hold(&mut writing, lease).await?,
+        };
         if let Some(stop) = held.stop.clone() {
             spend(&mut writing, &mut held, usage, None).await?;
             end_task(&mut writing, &held, "CANCELLED", usage).await?;
@@ -125,7 +128,7 @@ impl SqlEngine {
 
     pub(super) async fn fail_task(&self, lease: &Lease, failed: &FailedAttempt, usage: &Usage) -> Result<(), EngineError> {
         let mut writing = self.begin().await?;
-        let mut held = hold(&mut writing, lease).await?;
+        let mut held = hold_with_others(&mut writing, lease).await?;
         let (history, verdict) = self.judge(&mut writing, &held, failed, usage).await?;
         held.history = history;
         spend(&mut writing, &mut held, usage, None).await?;
@@ -165,7 +168,7 @@ impl SqlEngine {
 
     pub(super) async fn release_task(&self, lease: &Lease, usage: &Usage) -> Result<(), EngineError> {
         let mut writing = self.begin().await?;
-        let mut held = hold(&mut writing, lease).await?;
+        let mut held = hold_with_others(&mut writing, lease).await?;
         self.give_back(&mut writing, &mut held, usage).await?;
         self.commit(writing).await
     }

@@ -4,6 +4,7 @@ use zkinfer_proto::v1;
 
 use super::super::document::{Change, Document};
 use super::super::{EngineError, Subject, SubjectKind};
+use super::held::lock_running;
 use super::{Locked, SqlEngine, Writing, apply, lock};
 
 /// Why a job was told to stop.
@@ -108,6 +109,7 @@ pub(super) async fn cancel_waiting(writing: &mut Writing, subject: &Subject) -> 
 
 /// Cancels all that is not done, and takes it away from those who work at it: their epoch is an older one now.
 pub(super) async fn cancel_all(writing: &mut Writing, subject: &Subject) -> Result<(), EngineError> {
+    lock_running(writing, subject).await?;
     cancel_waiting(writing, subject).await?;
     let now_ms = writing.now_ms;
     sqlx::query(

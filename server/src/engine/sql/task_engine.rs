@@ -5,8 +5,8 @@ use std::time::Duration;
 use zkinfer_proto::v1;
 
 use super::super::{
-    Ended, EngineFuture, Expired, FailedAttempt, Lease, Leased, NewSession, Notice, Offer, Outcome, Reaped, Renewal, SessionEnd, SessionId,
-    TaskEngine, TaskFlow, Usage,
+    AskedProof, Ended, EngineFuture, Expired, FailedAttempt, Lease, Leased, NewSession, Notice, Offer, Outcome, Reaped, Renewal,
+    SessionEnd, SessionId, TaskEngine, TaskFlow, Usage,
 };
 use super::SqlEngine;
 
@@ -32,6 +32,11 @@ impl TaskEngine for SqlEngine {
     fn renew(&self, session: &str, held: Vec<Lease>) -> EngineFuture<'_, Renewal> {
         let session = session.to_owned();
         Box::pin(async move { self.renew_leases(&session, held).await })
+    }
+
+    fn asked_proof(&self, session: &str, lease: &Lease) -> EngineFuture<'_, AskedProof> {
+        let (session, lease) = (session.to_owned(), lease.clone());
+        Box::pin(async move { self.load_asked_proof(&session, &lease).await })
     }
 
     fn progress(&self, lease: &Lease, progress: v1::Progress) -> EngineFuture<'_, TaskFlow> {

@@ -11,6 +11,7 @@ use zkinfer_proto::v1;
 use super::super::{Delivery, DeliveryKey, EngineError, EngineFuture, NewWebhook, Page, PageRequest, Postponed, Webhooks, timestamp};
 use super::lease::get;
 use super::resources::{ListQuery, Order};
+use super::room::count_alone;
 use super::{SqlEngine, Writing};
 
 /// Webhooks whose turn it is and that are to be told something, those first that waited longest.
@@ -29,6 +30,7 @@ impl Webhooks for SqlEngine {
     fn create_webhook(&self, new: NewWebhook, limit: u32) -> EngineFuture<'_, v1::Webhook> {
         Box::pin(async move {
             let mut writing = self.begin().await?;
+            count_alone(&mut writing, "webhooks", &new.tenant).await?;
             let known: i64 = sqlx::query_scalar("SELECT count(*) FROM webhooks WHERE tenant = $1")
                 .bind(&new.tenant)
                 .fetch_one(writing.connection())

@@ -1,14 +1,14 @@
-//! What a worker is given with a task: read with the lock of its subject.
+//! What a worker is given with a task, read with the lock of its subject; and what its proof is then compared with.
 
 use prost::Message as _;
 use zeroize::Zeroizing;
 use zkinfer_proto::v1;
 
 use super::super::document::Document;
-use super::super::{EngineError, ProofWork, Subject, SubjectKind, TaskKey, Work, graph};
+use super::super::{AskedProof, EngineError, Lease, ProofWork, Subject, SubjectKind, TaskKey, Work, graph};
 use super::lease::get;
 use super::ready::Ready;
-use super::{Writing, fixed};
+use super::{SqlEngine, Writing, fixed};
 use crate::record_seal::{RecordSeal, SecretKind, SecretPlace, Unsealed};
 use crate::secret::Secret;
 
@@ -103,6 +103,33 @@ pub(super) async fn try_lock(writing: &mut Writing, ready: &Ready) -> Result<Opt
     let secret = |column: &str| get::<Option<Vec<u8>>>(&row, column).map(|bytes| Zeroizing::new(bytes.unwrap_or_default()));
     let sealed = Sealed { salt: secret("salt")?, seed: secret("seed")? };
     Ok(Some(Taken { document, is_stopped, sealed, model }))
+}
+
+impl SqlEngine {
+    pub(super) async fn load_asked_proof(&self, session: &str, lease: &Lease) -> Result<AskedProof, EngineError> {
+        let subject = &lease.task.subject;
+        let row: Option<(Vec<u8>, Option<Vec<u8>>, Vec<u8>)> = sqlx::query_as(
+            "SELECT jobs.doc, jobs.input_salt, models.doc FROM tasks \
+               JOIN jobs ON jobs.tenant = tasks.tenant AND jobs.id = tasks.subject \
+               JOIN models ON models.tenant = jobs.tenant AND models.id = jobs.model_id \
+             WHERE tasks.kind = 'PROVE' AND tasks.tenant = $1 AND tasks.subject = $2 AND tasks.name = $3 AND tasks.epoch = $4 \
+               AND tasks.state = 'RUNNING' AND tasks.session = $5",
+        )
+        .bind(&subject.tenant)
+        .bind(&subject.id)
+        .bind(&lease.task.name)
+        .bind(lease.epoch)
+        .bind(session)
+        .fetch_optional(&self.readers)
+        .await?;
+        // The id of a model may be that of a job.
+        let (job, salt, model) = row.filter(|_| subject.kind == SubjectKind::Job).ok_or(EngineError::Fenced)?;
+        let [of_salt, _] = places(subject);
+        let input_salt = self.seal.open(&Zeroizing::new(salt.unwrap_or_default()), of_salt).map_err(EngineError::Sealed)?;
+        let job = v1::Job::decode(job.as_slice()).map_err(EngineError::Damaged)?;
+        let model = v1::Model::decode(model.as_slice()).map_err(EngineError::Damaged)?;
+        Ok(AskedProof { job, model, input_salt })
+    }
 }
 
 /// What a worker is to do.

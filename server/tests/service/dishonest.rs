@@ -1,0 +1,226 @@
+//! Workers that hand in proofs which are none of the job's: each is refused, and the job goes on to a worker that is honest.
+
+use tonic::transport::Channel;
+use zeroize::Zeroizing;
+use zkinfer_proto::name::ArtifactName;
+use zkinfer_proto::v1;
+use zkinfer_proto::v1::complete_task_request::Outcome;
+use zkinfer_proto::v1::worker_service_client::WorkerServiceClient;
+use zkinfer_server::prover::{DigestBytes, InputEncoding, ModelMaterial, Privacy, ProveRequest, ProvedJob, ProverError, StatementFields};
+
+use crate::harness::{Client, Service, job_request};
+use crate::scripted_prover::ScriptedProver;
+use crate::workers::{any_port, config_for_workers, end, worker};
+
+const LEASE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// What is proved, and the key that is named with it.
+#[derive(Clone)]
+struct Claim {
+    key: Vec<u8>,
+    key_artifact: String,
+    input: Vec<u8>,
+    salt: DigestBytes,
+    nonce: DigestBytes,
+}
+
+impl ModelMaterial for Claim {
+    fn id(&self) -> DigestBytes {
+        [0; 32]
+    }
+
+    fn private(&self) -> Result<Zeroizing<Vec<u8>>, ProverError> {
+        Ok(Zeroizing::default())
+    }
+
+    fn verifier_key(&self) -> Result<Vec<u8>, ProverError> {
+        Ok(self.key.clone())
+    }
+}
+
+impl Claim {
+    fn prove(&self) -> ProvedJob {
+        let request = ProveRequest {
+            input: &self.input,
+            encoding: InputEncoding::Uint8,
+            privacy: Privacy::InputCommitted,
+            input_salt: &self.salt,
+            nonce: &self.nonce,
+            seed: &[0; 32],
+        };
+        ScriptedProver::default().proved(self, &request).unwrap()
+    }
+}
+
+/// A claim that is changed before it is proved; the other one is of another job of another model.
+type OtherClaim = fn(&mut Claim, &Claim);
+/// What is told of a proof, changed.
+type OtherWords = fn(&mut v1::ProvedOutcome);
+
+const CLAIMS: [(&str, OtherClaim); 7] = [
+    ("another job of the model", |claim, other| {
+        *claim = Claim { key: claim.key.clone(), key_artifact: claim.key_artifact.clone(), ..other.clone() };
+    }),
+    ("another job of another model", |claim, other| *claim = other.clone()),
+    ("another model's key", |claim, other| (claim.key, claim.key_artifact) = (other.key.clone(), other.key_artifact.clone())),
+    ("another model's key, by the name of the own", |claim, other| claim.key.clone_from(&other.key)),
+    ("another nonce", |claim, other| claim.nonce = other.nonce),
+    ("another input", |claim, other| claim.input.clone_from(&other.input)),
+    ("another salt", |claim, other| claim.salt = other.salt),
+];
+
+const WORDS: [(&str, OtherWords); 7] = [
+    ("another output is told", |told| {
+        let values = v1::OutputValues { values: vec![-3, 8] };
+        told.result.as_mut().unwrap().statement.as_mut().unwrap().output = Some(v1::statement::Output::OutputValues(values));
+    }),
+    ("another nonce is told", |told| told.result.as_mut().unwrap().statement.as_mut().unwrap().context_nonce[0] ^= 1),
+    ("no statement is told", |told| told.result.as_mut().unwrap().statement = None),
+    ("another size is told", |told| told.result.as_mut().unwrap().proof_bytes += 1),
+    ("no statement is handed in", |told| {
+        let result = told.result.as_mut().unwrap();
+        result.statement_artifact.clone_from(&result.proof_artifact);
+    }),
+    ("the proof is not handed in", |told| drop(told.artifacts.remove(0))),
+    ("no key is named", |told| told.result.as_mut().unwrap().verifier_key_artifact.clear()),
+];
+
+/// A worker by hand.
+struct Worker {
+    calls: WorkerServiceClient<Channel>,
+    session: String,
+}
+
+impl Worker {
+    async fn start(address: std::net::SocketAddr) -> Self {
+        let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        let mut calls = WorkerServiceClient::new(channel);
+        let session = calls.open_session(v1::OpenSessionRequest::default()).await.unwrap().into_inner().session;
+        Self { calls, session }
+    }
+
+    /// The one task that there is.
+    async fn lease(&mut self) -> (v1::TaskLease, v1::ProofWork) {
+        let ask = v1::LeaseTasksRequest { session: self.session.clone(), max_tasks: 1, ..Default::default() };
+        let task = self.calls.lease_tasks(ask).await.unwrap().into_inner().tasks.remove(0);
+        let Some(v1::leased_task::Work::Prove(work)) = task.work else { panic!("a whole proof") };
+        (task.lease.unwrap(), work)
+    }
+
+    async fn write(&mut self, lease: &v1::TaskLease, data: Vec<u8>) -> v1::TaskArtifact {
+        let message = v1::WriteTaskArtifactRequest {
+            session: self.session.clone(),
+            lease: Some(lease.clone()),
+            class: v1::ArtifactClass::Public as i32,
+            size_bytes: data.len() as u64,
+            data: data.into(),
+            ..Default::default()
+        };
+        self.calls.write_task_artifact(tokio_stream::iter([message])).await.unwrap().into_inner()
+    }
+
+    async fn hand_in(&mut self, lease: v1::TaskLease, claim: &Claim, change: Option<OtherWords>) {
+        let ProvedJob { proof, statement, fields } = claim.prove();
+        let proof_bytes = proof.len() as i64;
+        let artifacts = vec![self.write(&lease, proof).await, self.write(&lease, statement).await];
+        let name =
+            |of: &v1::TaskArtifact| ArtifactName { tenant: "default".into(), blake3: of.blake3.as_slice().try_into().unwrap() }.to_string();
+        let result = v1::JobResult {
+            proof_artifact: name(&artifacts[0]),
+            statement_artifact: name(&artifacts[1]),
+            statement: Some(told(&fields)),
+            verifier_key_artifact: claim.key_artifact.clone(),
+            proof_bytes,
+            ..Default::default()
+        };
+        let mut proved = v1::ProvedOutcome { result: Some(result), artifacts };
+        change.into_iter().for_each(|change| change(&mut proved));
+        let (session, outcome) = (self.session.clone(), Some(Outcome::Proved(proved)));
+        let request = v1::CompleteTaskRequest { session, lease: Some(lease), outcome, usage: None };
+        assert!(self.calls.complete_task(request).await.unwrap().into_inner().accepted);
+    }
+}
+
+fn told(fields: &StatementFields) -> v1::Statement {
+    v1::Statement {
+        version: fields.version,
+        parameters_id: fields.parameters_id.to_vec(),
+        program_digest: fields.program_digest.to_vec(),
+        model_commitment: fields.model_commitment.to_vec(),
+        input_commitment: fields.input_commitment.to_vec(),
+        output: Some(v1::statement::Output::OutputValues(v1::OutputValues { values: fields.output_values.clone() })),
+        predicate: fields.predicate.to_vec(),
+        context_nonce: fields.context_nonce.to_vec(),
+    }
+}
+
+/// How each attempt at a job's task ended.
+async fn outcomes(client: &mut Client, job: &str) -> Vec<String> {
+    let request = v1::ListJobTasksRequest { name: job.to_owned() };
+    let tasks = client.proofs.list_job_tasks(request).await.unwrap().into_inner().tasks;
+    tasks.into_iter().flat_map(|task| task.attempts).map(|attempt| attempt.outcome).collect()
+}
+
+struct Scene {
+    client: Client,
+    worker: Worker,
+    model: String,
+    other: Claim,
+}
+
+impl Scene {
+    /// Whoever tells the lie is refused; the next one, who does not, ends the job.
+    async fn is_refused(&mut self, (index, lie): (usize, &str), privacy: v1::Privacy, change: (Option<OtherClaim>, Option<OtherWords>)) {
+        let Self { client, worker, model, other } = self;
+        let input = format!("steps={index}");
+        let mut request = job_request(model, &input);
+        let asked = request.job.as_mut().unwrap();
+        asked.privacy = privacy as i32;
+        asked.context_nonce = [vec![index as u8 + 1], vec![0; 31]].concat();
+        let job = client.proofs.create_job(request).await.unwrap().into_inner().name;
+        let (lease, work) = worker.lease().await;
+        assert_eq!(work.job.as_ref().unwrap().name, job);
+        let key_artifact = work.model.unwrap().registered.unwrap().verifier_key_artifact;
+        let honest = Claim {
+            key: client.read(&key_artifact).await.unwrap(),
+            key_artifact,
+            input: input.into_bytes(),
+            salt: work.input_salt.try_into().unwrap(),
+            nonce: work.job.unwrap().context_nonce.try_into().unwrap(),
+        };
+        let mut claim = honest.clone();
+        change.0.into_iter().for_each(|change| change(&mut claim, other));
+        worker.hand_in(lease, &claim, change.1).await;
+        assert_eq!(outcomes(client, &job).await, ["PROOF_INVALID"], "{lie}, {privacy:?}");
+        let (lease, _) = worker.lease().await;
+        worker.hand_in(lease, &honest, None).await;
+        let ended = client.get_job(&job).await;
+        assert_eq!(ended.state(), v1::job::State::Succeeded, "{lie}, {privacy:?}: {:?}", ended.failure);
+        assert_eq!(outcomes(client, &job).await, ["PROOF_INVALID", "DONE"], "{lie}, {privacy:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_that_is_not_the_jobs_is_refused_and_the_jobs_own_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, address) = config_for_workers(folder.path(), any_port(), LEASE);
+    let service = Service::start(config).await;
+    let mut client = service.client().await;
+    let pool = worker(address, Default::default());
+    let model = client.ready_model("mlp").await.name;
+    let another = client.ready_model("another").await.registered.unwrap().verifier_key_artifact;
+    end(pool).await;
+    let key = client.read(&another).await.unwrap();
+    let other = Claim { key, key_artifact: another, input: b"steps=99".to_vec(), salt: [9; 32], nonce: [7; 32] };
+    let mut scene = Scene { client, worker: Worker::start(address).await, model, other };
+    for privacy in [v1::Privacy::InputPublic, v1::Privacy::InputCommitted] {
+        for (index, (lie, change)) in CLAIMS.into_iter().enumerate() {
+            scene.is_refused((index, lie), privacy, (Some(change), None)).await;
+        }
+        for (index, (lie, change)) in WORDS.into_iter().enumerate() {
+            scene.is_refused((index, lie), privacy, (None, Some(change))).await;
+        }
+    }
+    drop(scene);
+    service.stop().await;
+}
