@@ -8,7 +8,6 @@ use zeroize::Zeroizing;
 use zkinfer_circuits::backend::{Backend, BackendError};
 use zkinfer_circuits::compile::{Compiled, compile};
 use zkinfer_circuits::encoding::{Canonical, digest_bytes, parse_digest};
-use zkinfer_circuits::input::input_bytes;
 use zkinfer_circuits::key::VerifierKey;
 use zkinfer_circuits::model::{
     Granularity, ImportError, ImportLimits, InputCoding, Model, QuantError, QuantGraph, QuantOptions, QuantReport, import_onnx, quantize,
@@ -40,6 +39,7 @@ use super::{
     Quantization, RegisterRequest, RegisteredModel, Rejection, StatementFields, StepOutput, StepResults, TensorFacts, VerifyFailure,
 };
 use crate::observe::DeviceReport;
+use crate::prover::input::read_input;
 
 /// Full names of the parameter sets, the default first.
 pub const PARAMETER_SETS: [(&str, ProfileName); 2] =
@@ -309,21 +309,6 @@ pub fn quantized(source: &[u8], calibration: Option<&[u8]>, options: Quantizatio
 
 fn compiled(graph: &QuantGraph) -> Result<Compiled, ProverError> {
     compile(graph).map_err(|error| rejected(Rejection::ModelInvalid, describe(&error)))
-}
-
-/// The bytes that the network reads; the key tells how, if the input's own do not.
-fn read_input(
-    input: &[u8],
-    encoding: InputEncoding,
-    key: impl FnOnce() -> Result<VerifierKey, ProverError>,
-) -> Result<Zeroizing<Vec<u8>>, ProverError> {
-    match encoding {
-        InputEncoding::Uint8 => Ok(Zeroizing::new(input.to_vec())),
-        InputEncoding::Npy => {
-            let bytes = input_bytes(input, &key()?.input).map(Zeroizing::new);
-            bytes.map_err(|error| rejected(Rejection::InputCorrupt, format!("input: {error}")))
-        }
-    }
 }
 
 fn salt(bytes: &DigestBytes) -> Result<Salt, ProverError> {

@@ -6,6 +6,7 @@
 
 mod cache;
 mod committed;
+mod input;
 mod kept;
 pub mod local;
 mod observer;

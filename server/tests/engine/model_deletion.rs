@@ -8,7 +8,9 @@ use zkinfer_proto::name::ArtifactName;
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
 use zkinfer_server::artifacts::{Class, QUARANTINE};
-use zkinfer_server::engine::{ArtifactFacts, Deletion, EngineError, ModelDeletion, NewModel, Outcome, Subject, SubjectKind, Usage};
+use zkinfer_server::engine::{
+    ArtifactFacts, Deletion, EngineError, ModelDeletion, NewModel, Outcome, SessionEnd, Subject, SubjectKind, Usage,
+};
 
 use crate::world::{World, artifact, finish, key, new_job, new_model, proved, registered, subject_of, whole};
 
@@ -42,7 +44,7 @@ async fn register(world: &World, source: &str, verifier_key: &str) {
     artifacts.extend([public(verifier_key), public("report")]);
     let outcome = Outcome::Registered { registered, private_digest, graph, artifacts };
     world.engine.complete(&leased.lease, outcome, Usage::default()).await.unwrap();
-    world.engine.close_session(&session, false).await.unwrap();
+    world.engine.close_session(&session, SessionEnd::InOrder).await.unwrap();
 }
 
 /// Has a job of the model proved, whose result names the key.
@@ -56,7 +58,7 @@ async fn prove(world: &World, verifier_key: &str) -> (Subject, Result<(), Engine
     if settled.is_err() {
         world.engine.release(&leased.lease, Usage::default()).await.unwrap();
     }
-    world.engine.close_session(&session, false).await.unwrap();
+    world.engine.close_session(&session, SessionEnd::InOrder).await.unwrap();
     (job, settled.map(drop))
 }
 

@@ -2,7 +2,6 @@
 //! chose is leased if nobody else was faster.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use sqlx::any::AnyRow;
@@ -14,56 +13,19 @@ use super::many::{Many, Part, row};
 use super::memory::{Offered, keep_offered, note_on_processors};
 use super::ready::{Asking, Ready, ReadyLists, WINDOW};
 use super::stopping::load_stop;
+use super::tenants::{Memory, Tenant, ready_tenants, sort_tenants};
 use super::work::{Taken, try_lock, work};
 use super::{Dialect, SqlEngine, Writing, apply_with};
 use crate::placement::{self, Candidate, DeviceClass, DeviceId, DeviceOffer, KindSet, Sharing, TenantLoad, WeightsKey};
 use crate::record_seal::{RecordSeal, Unsealed};
 
-/// Tenants that are looked at, those with the least for their share: so many that have something which can be given now, and as many that have only what
-/// a device must be kept free for. Those whose tasks nobody who asks can take keep nobody out.
-const MAX_TENANTS: usize = 16;
 /// How often it is chosen again, if others were faster.
 const ROUNDS: usize = WINDOW as usize;
 /// So long nobody looks at a task whose subject's secrets cannot be opened, in milliseconds: it keeps no other from workers.
 const PUT_OFF_MS: i64 = 60_000;
 
-/// Whether a tenant has something that is due and needs at most so much memory: mostly its first task tells. The order is the index's, so that no other
-/// way to it is taken.
-macro_rules! first_fitting {
-    ($bytes:literal) => {
-        concat!(
-            "(SELECT ordinal FROM tasks WHERE state = 'READY' AND tasks.tenant = ready.tenant AND not_before_ms <= $1 AND device_bytes <= ",
-            $bytes,
-            " ORDER BY level DESC, rank_ms DESC, created_ms, subject, ordinal LIMIT 1)"
-        )
-    };
-}
-
-/// Who has something ready, found by leaps over the index: its length does not matter.
-const READY_TENANTS: &str = concat!(
-    "WITH RECURSIVE ready(tenant) AS ( \
-       SELECT min(tenant) FROM tasks WHERE state = 'READY' \
-     UNION ALL \
-       SELECT (SELECT min(tenant) FROM tasks WHERE state = 'READY' AND tenant > ready.tenant) FROM ready WHERE ready.tenant IS NOT NULL) \
-     SELECT ready.tenant, coalesce(tenants.share_milli, 1000), coalesce(tenants.max_running, 9223372036854775807), \
-       (SELECT count(*) FROM tasks WHERE state = 'RUNNING' AND tasks.tenant = ready.tenant), \
-       coalesce((SELECT max(started_ms) FROM attempts WHERE attempts.tenant = ready.tenant), 0), coalesce(tenants.last_leased_ms, 0), ",
-    first_fitting!("$2"),
-    ", CASE WHEN $2 < $3 THEN ",
-    first_fitting!("$3"),
-    " END FROM ready LEFT JOIN tenants ON tenants.tenant = ready.tenant \
-     WHERE ready.tenant IS NOT NULL AND coalesce(tenants.is_paused, 0) = 0"
-);
-
 /// What a session is given.
 pub(super) type Given = Result<Vec<Leased>, EngineError>;
-
-/// A tenant with something ready.
-pub(super) struct Tenant {
-    pub(super) name: String,
-    load: TenantLoad,
-    may_run: u64,
-}
 
 impl SqlEngine {
     pub(super) async fn insert_session(&self, new: NewSession) -> Result<SessionId, EngineError> {
@@ -340,13 +302,6 @@ fn untried<'a>(ready: impl Iterator<Item = &'a Ready>, tried: &HashSet<&TaskKey>
         .collect()
 }
 
-/// Memory of a device, in bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Memory {
-    free: i64,
-    all: i64,
-}
-
 /// The most that is free, and the most that there is, among those who ask and may be given something.
 fn largest(asking: &[Asking<'_>], sessions: &HashMap<String, Holding>) -> Memory {
     let column = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -355,41 +310,6 @@ fn largest(asking: &[Asking<'_>], sessions: &HashMap<String, Holding>) -> Memory
         free: largest.free.max(column(asking.free_bytes)),
         all: largest.all.max(column(asking.offer.device_bytes)),
     })
-}
-
-/// A row of [`READY_TENANTS`].
-type ReadyRow = (String, i64, i64, i64, i64, i64, Option<i64>, Option<i64>);
-
-/// Tenants with something that fits and that may run more, those with the least for their share first.
-async fn ready_tenants(writing: &mut Writing, largest: Memory) -> Result<Vec<Tenant>, EngineError> {
-    let rows: Vec<ReadyRow> =
-        sqlx::query_as(READY_TENANTS).bind(writing.now_ms).bind(largest.free).bind(largest.all).fetch_all(writing.connection()).await?;
-    let (mut fitting_now, mut fitting_later) = (Vec::new(), Vec::new());
-    for (name, share_milli, may_run, running, leased_ms, deleted_ms, now, later) in rows {
-        let load = TenantLoad {
-            running: running.unsigned_abs(),
-            share: u32::try_from(share_milli).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN),
-            // Also of jobs that were deleted: that must not bring a tenant forward.
-            last_leased_ms: leased_ms.max(deleted_ms).unsigned_abs(),
-        };
-        let tenant = Tenant { name, load, may_run: may_run.unsigned_abs() };
-        match (now, later) {
-            _ if tenant.load.running >= tenant.may_run => {}
-            (Some(_), _) => fitting_now.push(tenant),
-            (None, Some(_)) => fitting_later.push(tenant),
-            (None, None) => {}
-        }
-    }
-    for tenants in [&mut fitting_now, &mut fitting_later] {
-        sort_tenants(tenants);
-        tenants.truncate(MAX_TENANTS);
-    }
-    fitting_now.append(&mut fitting_later);
-    Ok(fitting_now)
-}
-
-fn sort_tenants(tenants: &mut [Tenant]) {
-    tenants.sort_by(|a, b| a.load.compare(&b.load).then_with(|| a.name.cmp(&b.name)));
 }
 
 pub(super) fn get<'r, T: Decode<'r, sqlx::Any> + Type<sqlx::Any>>(row: &'r AnyRow, column: &str) -> Result<T, sqlx::Error> {

@@ -41,6 +41,7 @@ mod spending;
 mod sqlite;
 mod stopping;
 mod task_engine;
+mod tenants;
 mod webhooks;
 mod work;
 

@@ -9,8 +9,9 @@ use sqlx::any::AnyRow;
 use super::super::{EngineError, Offer, Subject, SubjectKind, TaskKey};
 use super::Writing;
 use super::holders::Holders;
-use super::lease::{Tenant, device_of, get};
+use super::lease::{device_of, get};
 use super::many::{Part, fetch_united, row};
+use super::tenants::Tenant;
 use crate::placement::{self, Candidate, Pool, Sharing, TaskKind, WeightsKey};
 
 /// The best tasks of each tenant that each who asks chooses from.
