@@ -2,6 +2,7 @@
 # The proving service:
 #   docker build -t zkinfer .                          for CPUs (target cpu)
 #   docker build -t zkinfer:cuda --target cuda .       for CUDA devices, and for CPUs where there is none (docs/GPU.md)
+# Podman and Buildah need --format docker: the format that they choose by themselves has no health checks.
 #
 # Arguments:
 #   RUST_VERSION    as in rust-toolchain.toml
@@ -14,7 +15,7 @@
 
 ARG RUST_VERSION=1.95.0
 
-FROM rust:${RUST_VERSION}-slim-bookworm AS source
+FROM docker.io/library/rust:${RUST_VERSION}-slim-bookworm AS source
 ARG RUST_VERSION
 ARG TARGET_CPU=""
 # The image holds this toolchain; without this rustup would fetch it again with the components of rust-toolchain.toml.
@@ -38,6 +39,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 
 # glibc, libgcc and public authorities.
 FROM gcr.io/distroless/cc-debian12 AS runtime
+LABEL org.opencontainers.image.title="zkinfer" org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+    org.opencontainers.image.description="Proves inferences of committed neural networks"
 COPY --from=source /out/licences/ /usr/share/doc/zkinfer/
 # New volumes take their owner from these.
 COPY --from=source --chown=10001:10001 /out/empty/ /data/

@@ -45,6 +45,9 @@ def reference_problems(base, parsed):
         for mount in service.get("volumes", []):
             if mount.split(":")[0] not in volumes:
                 yield f"{name} mounts {mount}, which is no volume"
+        health = service.get("healthcheck", {}).get("test", [])
+        if "pg_isready" in health and "--host" not in health:
+            yield f"{name} is asked on its socket, where it answers before others reach it"
         environment = service.get("environment", {})
         if "ZKINFER_DRAIN_SECONDS" in environment:
             pause = {"ZKINFER_DRAIN_PAUSE_SECONDS": API_PAUSE} if environment.get("ZKINFER_ROLE") == "api" else {}

@@ -5,9 +5,10 @@ import re
 
 from paths import ROOT
 
-# What a stage may be made from without being one of ours.
-BASES = {"rust:${RUST_VERSION}-slim-bookworm", "gcr.io/distroless/cc-debian12"}
+# What a stage may be made from without being one of ours: with its registry, which not every engine adds by itself.
+BASES = {"docker.io/library/rust:${RUST_VERSION}-slim-bookworm", "gcr.io/distroless/cc-debian12"}
 FINAL = {"cpu": "build-cpu", "cuda": "build-cuda"}
+LICENCE = re.search(r'^license = "(.*)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
 
 
 def instructions():
@@ -53,6 +54,8 @@ def final_problems(stages, name, build):
         yield "does not run as user 10001"
     if not any(word == "COPY" and f"--from={build} " in rest for word, rest in chain):
         yield f"has no programs of {build}"
+    if not any(word == "LABEL" and f'org.opencontainers.image.licenses="{LICENCE}"' in rest for word, rest in chain):
+        yield f"its label of licences is not {LICENCE}, as in Cargo.toml"
     for word in ("ENTRYPOINT", "CMD", "HEALTHCHECK"):
         texts = [rest for other, rest in chain if other == word]
         command = texts[-1][texts[-1].find("[") :] if texts else ""
