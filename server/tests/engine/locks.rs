@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio_util::sync::CancellationToken;
 use zkinfer_proto::v1::job::State;
-use zkinfer_server::artifacts::{ArtifactBytes, ArtifactPlace, Collector, Uploads};
+use zkinfer_server::artifacts::{ArtifactBytes, ArtifactPlace, Collector, UploadRoom, Uploads};
 use zkinfer_server::engine::{
     EngineError, EngineFuture, FailedAttempt, FailureCause, Lease, NewJob, NewWebhook, UploadFacts, Usage, now_ms, timestamp,
 };
@@ -116,9 +116,10 @@ async fn what_cannot_be_forgotten_yet_keeps_no_deadline_waiting() {
     let folder = tempfile::tempdir().unwrap();
     let bytes = ArtifactBytes::open(&ArtifactPlace::DataDirectory, None, folder.path()).await.unwrap();
     let (engine, limits) = (world.engine.clone(), limits());
+    let room = UploadRoom { bytes: limits.upload_disk_bytes, per_tenant_bytes: limits.upload_disk_per_tenant_bytes };
     let scheduler = Scheduler {
         engine: engine.clone(),
-        uploads: Uploads::new(engine.clone(), bytes.clone(), limits.artifact_grace, folder.path(), limits.upload_disk_bytes),
+        uploads: Uploads::new(engine.clone(), bytes.clone(), limits.artifact_grace, folder.path(), room),
         collector: Collector::new(engine, bytes, limits.artifact_grace),
         hub: Arc::default(),
         running: Arc::default(),

@@ -42,7 +42,7 @@ const READY_TENANTS: &str = concat!(
 pub(super) struct Tenant {
     pub(super) name: String,
     pub(super) load: TenantLoad,
-    may_run: u64,
+    pub(super) may_run: u64,
 }
 
 /// Memory of a device, in bytes.
