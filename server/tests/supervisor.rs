@@ -70,13 +70,10 @@ impl TaskSource for Told {
         if self.n_away.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1)).is_ok() {
             return async { Err(SourceError::Unavailable("it starts again".into())) }.boxed();
         }
-        let how = match end {
-            SessionEnd::InOrder => "ended",
-            SessionEnd::Crashed(crash) => {
-                self.crashes.lock().unwrap().push(crash);
-                "crashed"
-            }
-        };
+        let how = if end == SessionEnd::InOrder { "ended" } else { "crashed" };
+        if let SessionEnd::Crashed(crash) = end {
+            self.crashes.lock().unwrap().push(crash);
+        }
         self.closed.lock().unwrap().push(format!("{session} {how}"));
         async { Ok(()) }.boxed()
     }
@@ -145,8 +142,7 @@ async fn keep_with(
     tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("enough happens");
     draining.cancel();
     let drained = kept.await.unwrap();
-    let told = told.closed.lock().unwrap().clone();
-    (drained, told)
+    (drained, told.closed.lock().unwrap().clone())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -194,7 +194,7 @@ async fn a_model_is_deleted_with_its_weights_and_its_proofs_stay() {
     // Its name is free.
     let again = client.ready_model("mlp").await.name;
     assert_eq!(again, name);
-    let job = client.create_job(&again, "steps=1").await.name;
+    let job = client.create_job(&again, "steps=3").await.name;
     let job = client.job_end(&job).await;
     verifies(&mut client, &job).await;
     for name in [&again, &registering] {
