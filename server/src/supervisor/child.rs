@@ -26,8 +26,8 @@ const MAX_WORDS_BYTES: u64 = 1 << 30;
 const TELL: Duration = Duration::from_secs(120);
 /// Once the supervisor drains, neither a killed process nor the service is waited for longer than this.
 const LAST: Duration = Duration::from_secs(5);
-/// How often the memory of a child is looked at.
-const LOOK_AT_MEMORY: Duration = Duration::from_millis(250);
+/// How often the memory of a child is looked at: a child may end for want of it soon after its start.
+const LOOK_AT_MEMORY: Duration = Duration::from_millis(50);
 /// A process that the child started may hold its pipe open, and a driver may print without end: words that were said are not waited for for ever.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 

@@ -125,7 +125,7 @@ async fn clients_are_told_the_limits_that_they_can_keep_to() {
         wait: seconds(1027),
         upload_idle: seconds(1028),
         heartbeat: seconds(1029),
-        retention: seconds(1030),
+        retention: seconds(86_400 + 1030),
         ..config.limits
     };
     let service = Service::start(config).await;
@@ -162,7 +162,7 @@ async fn clients_are_told_the_limits_that_they_can_keep_to() {
         max_wait: time(1027),
         max_upload_pause: time(1028),
         heartbeat: time(1029),
-        request_id_time: time(1030),
+        request_id_time: time(86_400 + 1030),
     };
     assert_eq!(info.limits, Some(expected));
     service.stop().await;
