@@ -123,20 +123,26 @@ async fn a_job_that_has_not_ended_is_not_deleted() {
     service.stop().await;
 }
 
+/// With keys of a tenant, of one who has only these of its scopes, and of another tenant.
+async fn service_with_keys(folder: &Path, few_scopes: &str) -> (Service, Client, [String; 3]) {
+    let path = folder.join("keys");
+    let all = Scopes::of_tenant().to_string();
+    let keys =
+        [("acme", "all", all.as_str()), ("acme", "few", few_scopes), ("rival", "all", all.as_str())].map(|(tenant, name, scopes)| {
+            let key = KeyFile::at(&path).create(tenant, name, Scopes::parse(scopes).unwrap(), None).unwrap();
+            key.secret.expose_secret().to_owned()
+        });
+    let mut config = config(folder);
+    config.authentication = Authentication::none().with_keys(&path).unwrap();
+    let service = Service::start(config).await;
+    let client = service.client().await;
+    (service, client, keys)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_deletes_only_its_own_jobs_and_with_the_scope_to_create_them() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("keys");
-    let key = |tenant: &str, name: &str, scopes: &str| {
-        let key = KeyFile::at(&path).create(tenant, name, Scopes::parse(scopes).unwrap(), None).unwrap();
-        key.secret.expose_secret().to_owned()
-    };
-    let all = Scopes::of_tenant().to_string();
-    let (acme, reader, rival) = (key("acme", "all", &all), key("acme", "reader", "jobs.read"), key("rival", "all", &all));
-    let mut config = config(folder.path());
-    config.authentication = Authentication::none().with_keys(&path).unwrap();
-    let service = Service::start(config).await;
-    let mut client = service.client().await;
+    let (service, mut client, [acme, reader, rival]) = service_with_keys(folder.path(), "jobs.read").await;
     let name = "tenants/acme/jobs/0190c7a2-0000-7000-8000-000000000001";
     let ask = |allow_missing, key: &str| with_bearer(v1::DeleteJobRequest { name: name.into(), allow_missing }, key);
     for allow_missing in [false, true] {
@@ -247,17 +253,7 @@ fn is_stored(folder: &Path, bytes: &[u8]) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_deletes_only_its_own_models_and_with_the_scope_to_register_them() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("keys");
-    let key = |tenant: &str, name: &str, scopes: &str| {
-        let key = KeyFile::at(&path).create(tenant, name, Scopes::parse(scopes).unwrap(), None).unwrap();
-        key.secret.expose_secret().to_owned()
-    };
-    let all = Scopes::of_tenant().to_string();
-    let (acme, reader, rival) = (key("acme", "all", &all), key("acme", "reader", "models.read,jobs.create"), key("rival", "all", &all));
-    let mut config = config(folder.path());
-    config.authentication = Authentication::none().with_keys(&path).unwrap();
-    let service = Service::start(config).await;
-    let mut client = service.client().await;
+    let (service, mut client, [acme, reader, rival]) = service_with_keys(folder.path(), "models.read,jobs.create").await;
     let name = "tenants/acme/models/mlp";
     let ask = |allow_missing, key: &str| with_bearer(v1::DeleteModelRequest { name: name.into(), allow_missing }, key);
     for allow_missing in [false, true] {
