@@ -149,8 +149,12 @@ impl Issuer {
 
     /// Keeps the keys fresh until `closing`.
     pub(super) async fn keep_fresh(&self, closing: CancellationToken) {
+        // The first token may have asked for the keys before this began.
+        let mut pause = self.set.pause;
         loop {
-            let wait = if self.attempt(Duration::ZERO).await { self.set.refresh } else { self.set.pause };
+            let is_fresh = self.attempt(pause).await && self.keys(Instant::now()).is_some();
+            pause = Duration::ZERO;
+            let wait = if is_fresh { self.set.refresh } else { self.set.pause };
             // Never without a pause, whatever it was set to.
             let wait = wait.max(Duration::from_millis(1));
             if closing.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
