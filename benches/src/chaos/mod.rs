@@ -104,7 +104,8 @@ pub async fn run(layout: &Layout, run: &Run, strikes: &[Strike], models: &Path, 
     if findings.poisoned * 2 > n_deaths {
         findings.violations.push(format!("{} jobs are POISONED by {n_deaths} deaths of workers", findings.poisoned));
     }
-    if kills.missed * 2 > strikes.len() {
+    // The last ones may come after the last job.
+    if (strikes.len() - kills.missed) * 4 < strikes.len() {
         findings.violations.push(format!("{} of {} strikes hit nobody who had a job", kills.missed, strikes.len()));
     }
     findings.violations.extend(seen.wrong.lock().map(|wrong| wrong.clone()).unwrap_or_default());
