@@ -116,6 +116,7 @@ class Stream:
 
     def next(self, seconds: float) -> Any | None:
         """The next answer; None at the end. Silence for so many seconds ends the call: UnavailableError."""
+
         def end() -> None:
             self._silent.set()
             self._call.cancel()
