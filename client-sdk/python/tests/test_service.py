@@ -135,7 +135,7 @@ def test_a_model_is_deleted_and_its_proofs_stay(client: zkinfer.Client, samples:
     job.wait()
     for _ in range(2):
         model.delete()
-    with pytest.raises(zkinfer.NotFoundError, match="deleted"):
+    with pytest.raises(zkinfer.NotFoundError, match="does not exist"):
         model.refresh()
     with pytest.raises(zkinfer.NotFoundError):
         client.submit(model, samples[:1])
