@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use hdrhistogram::Histogram;
 use instant_prover::InstantProver;
 use resources::Resources;
 use tokio::net::TcpListener;
@@ -140,7 +141,7 @@ async fn measure(load: &Load, address: &str, prover: &Arc<InstantProver>, record
         ended??;
     }
     let latencies = asking.await??;
-    note(n_proved, wall_s, cpu_s, latencies, record)?;
+    note(n_proved, wall_s, cpu_s, &latencies, record)?;
     resources.note(record)?;
     record.add_single("events_watched", traffic.n_events.load(Ordering::Relaxed) as f64);
     let n_jobs = traffic.n_created.load(Ordering::Relaxed);
@@ -168,15 +169,14 @@ async fn drain(prover: &InstantProver, n_jobs: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn note(n_proved: usize, wall_s: f64, cpu_s: f64, mut latencies: Vec<f64>, record: &mut Record) -> anyhow::Result<()> {
+fn note(n_proved: usize, wall_s: f64, cpu_s: f64, latencies: &Histogram<u64>, record: &mut Record) -> anyhow::Result<()> {
     ensure!(!latencies.is_empty(), "the measurement was too short");
-    latencies.sort_by(f64::total_cmp);
-    let at = |fraction: f64| latencies[((latencies.len() - 1) as f64 * fraction) as usize];
+    let at_ms = |quantile| latencies.value_at_quantile(quantile) as f64 / 1e3;
     record.add_single("jobs_per_s", n_proved as f64 / wall_s);
     record.add_single("cpu_ms_per_job", cpu_s * 1e3 / n_proved.max(1) as f64);
     record.add_single("measured_s", wall_s);
     record.add_single("get_job_calls", latencies.len() as f64);
-    record.add_single("get_job_p50_ms", at(0.5));
-    record.add_single("get_job_p99_ms", at(0.99));
+    record.add_single("get_job_p50_ms", at_ms(0.5));
+    record.add_single("get_job_p99_ms", at_ms(0.99));
     Ok(())
 }

@@ -190,7 +190,7 @@ impl SqlEngine {
         };
         let changed = sqlx::query(
             "UPDATE tasks SET state = $1, too_large_ms = $2 \
-             WHERE kind = $3 AND tenant = $4 AND subject = $5 AND ordinal = $6 AND epoch = $7 AND state = 'READY'",
+             WHERE kind = $3 AND tenant = $4 AND subject = $5 AND ordinal = $6 AND epoch = $7 AND state = $8",
         )
         .bind(state)
         .bind(since)
@@ -199,6 +199,7 @@ impl SqlEngine {
         .bind(&subject.id)
         .bind(ordinal)
         .bind(epoch)
+        .bind("READY")
         .execute(writing.connection())
         .await?;
         // It was given to somebody meanwhile, or its job has ended.

@@ -38,7 +38,8 @@ impl Room {
 struct Counted {
     waiting: i64,
     limit: i64,
-    at: Instant,
+    /// None: it is being counted again.
+    at: Option<Instant>,
 }
 
 /// The counts of tenants.
@@ -84,9 +85,7 @@ impl Counts {
         let Tenants { counted, reserved } = &mut *tenants;
         let Counted { waiting, limit, at } = counted.get_mut(tenant)?;
         let before = *waiting;
-        if at.elapsed() > FRESH {
-            // This one counts again; the others need not wait for that.
-            *at = Instant::now();
+        if at.is_none_or(|at| at.elapsed() > FRESH) {
             return None;
         }
         if !is_far(before, n, *limit) {
@@ -106,7 +105,9 @@ impl Counts {
     /// From now on nothing is admitted by a count of before; answers how many are on their way by one.
     fn begin(&self, tenant: &str) -> i64 {
         let mut tenants = self.lock();
-        tenants.counted.remove(tenant);
+        if let Some(counted) = tenants.counted.get_mut(tenant) {
+            counted.at = None;
+        }
         tenants.reserved.get(tenant).copied().unwrap_or(0)
     }
 
@@ -115,7 +116,7 @@ impl Counts {
         if counted.len() >= MAX_TENANTS {
             counted.clear();
         }
-        counted.insert(tenant.to_owned(), Counted { waiting, limit, at: Instant::now() });
+        counted.insert(tenant.to_owned(), Counted { waiting, limit, at: Some(Instant::now()) });
     }
 
     /// The tenant's limit is another one now.
@@ -135,19 +136,31 @@ const WAITING: &str = "SELECT (SELECT max_queued FROM tenants WHERE tenant = $1)
 impl SqlEngine {
     /// Room for `n` more subjects of a tenant.
     pub(super) async fn room(&self, writing: &mut Writing, tenant: &str, n: i64) -> Result<Room, EngineError> {
-        if let Some((room, reservation)) = self.counts.estimate(tenant, n) {
-            writing.reserved.push(reservation);
+        if let Some(room) = self.estimate(writing, tenant, n) {
             return Ok(room);
         }
-        let elsewhere = match writing.dialect {
-            Dialect::Sqlite => 0,
-            Dialect::Postgres => self.only_counter(writing, tenant).await?,
-        };
+        let mut elsewhere = 0;
+        if writing.dialect == Dialect::Postgres {
+            count_alone(writing, "room", tenant).await?;
+            // Whoever was waited for may just have counted.
+            if let Some(room) = self.estimate(writing, tenant, n) {
+                return Ok(room);
+            }
+            // Asked before the new count: what arrives in between is counted twice, never not at all.
+            elsewhere = self.counts.begin(tenant);
+        }
         let (own, waiting): (Option<i64>, i64) = sqlx::query_as(WAITING).bind(tenant).fetch_one(writing.connection()).await?;
         let waiting = waiting.saturating_add(elsewhere);
         let limit = own.unwrap_or(i64::from(self.rules.queued_per_tenant));
         self.counts.keep(tenant, waiting.saturating_add(n), limit);
         Ok(Room { free: limit - waiting, limit })
+    }
+
+    /// The room by the last count, if that is good enough; the places are taken until the transaction ends.
+    fn estimate(&self, writing: &mut Writing, tenant: &str, n: i64) -> Option<Room> {
+        let (room, reservation) = self.counts.estimate(tenant, n)?;
+        writing.reserved.push(reservation);
+        Some(room)
     }
 
     /// Room for `n` more, as far as it can be told without a transaction; reserves nothing.
@@ -158,13 +171,6 @@ impl SqlEngine {
         let (own, waiting): (Option<i64>, i64) = sqlx::query_as(WAITING).bind(tenant).fetch_one(&self.readers).await?;
         let limit = own.unwrap_or(i64::from(self.rules.queued_per_tenant));
         Ok(Room { free: limit - waiting, limit })
-    }
-
-    /// Waits until nobody else counts this tenant's; answers how many this server is admitting by a count of before. That is asked before the new count:
-    /// what arrives in between is counted twice, never not at all.
-    async fn only_counter(&self, writing: &mut Writing, tenant: &str) -> Result<i64, EngineError> {
-        count_alone(writing, "room", tenant).await?;
-        Ok(self.counts.begin(tenant))
     }
 
     pub(super) async fn check_room(&self, writing: &mut Writing, tenant: &str, n: i64) -> Result<(), EngineError> {
@@ -217,6 +223,7 @@ mod tests {
         let (_, second) = counts.estimate("acme", 40).unwrap();
         assert_eq!((counts.begin("acme"), counts.begin("other")), (70, 0), "whoever counts meanwhile knows of them");
         assert!(counts.estimate("acme", 1).is_none(), "and nobody joins them before the new count is there");
+        assert_eq!(counts.last("acme", 1), Some(Room { free: 30, limit: 100 }), "but who only looks ahead asks nobody");
         drop(first);
         counts.keep("acme", 30, 100);
         assert_eq!(counts.begin("acme"), 40);

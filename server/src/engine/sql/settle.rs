@@ -383,7 +383,7 @@ async fn hand_on(writing: &mut Writing, held: &Held, facts: &ArtifactFacts) -> R
     let now_ms = writing.now_ms;
     sqlx::query(
         "UPDATE tasks SET waiting_on = waiting_on - 1, state = CASE WHEN waiting_on = 1 THEN 'READY' ELSE state END, not_before_ms = $4 \
-         WHERE kind = 'PROVE' AND tenant = $1 AND subject = $2 AND state = 'WAITING' \
+         WHERE kind = 'PROVE' AND tenant = $1 AND subject = $2 AND state = $5 \
            AND ordinal IN (SELECT task FROM deps WHERE deps.tenant = $1 AND deps.job = $2 AND deps.needs = $3)",
     )
     .bind(&held.subject.tenant)
@@ -391,6 +391,8 @@ async fn hand_on(writing: &mut Writing, held: &Held, facts: &ArtifactFacts) -> R
     .bind(held.ordinal)
     // From then on it waits.
     .bind(now_ms)
+    // A value and no literal: with that PostgreSQL may take the index of waiting tasks, and read all that the tenant has.
+    .bind("WAITING")
     .execute(writing.connection())
     .await?;
     prefer_holder(writing, held).await?;

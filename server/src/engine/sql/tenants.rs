@@ -30,7 +30,7 @@ const READY_TENANTS: &str = concat!(
        SELECT (SELECT min(tenant) FROM tasks WHERE state = 'READY' AND tenant > ready.tenant) FROM ready WHERE ready.tenant IS NOT NULL) \
      SELECT ready.tenant, coalesce(tenants.share_milli, 1000), coalesce(tenants.max_running, 9223372036854775807), \
        (SELECT count(*) FROM tasks WHERE state = 'RUNNING' AND tasks.tenant = ready.tenant), \
-       coalesce((SELECT max(started_ms) FROM attempts WHERE attempts.tenant = ready.tenant), 0), coalesce(tenants.last_leased_ms, 0), ",
+       coalesce((SELECT max(started_ms) FROM attempts WHERE attempts.tenant = ready.tenant AND started_ms > 0), 0), coalesce(tenants.last_leased_ms, 0), ",
     first_fitting!("$2"),
     ", CASE WHEN $2 < $3 THEN ",
     first_fitting!("$3"),

@@ -68,7 +68,7 @@ pub(super) async fn try_lock(writing: &mut Writing, ready: &Ready) -> Result<Opt
     macro_rules! model {
         () => {
             "SELECT doc, NULL AS stop_cause, salt, seed, NULL AS model, NULL AS private_digest FROM models WHERE tenant = $1 AND id = $2 \
-               AND EXISTS (SELECT 1 FROM tasks WHERE kind = 'REGISTER' AND tenant = $1 AND subject = $2 AND ordinal = $3 AND epoch = $4 AND state = 'READY')"
+               AND EXISTS (SELECT 1 FROM tasks WHERE kind = 'REGISTER' AND tenant = $1 AND subject = $2 AND ordinal = $3 AND epoch = $4 AND state = $5)"
         };
     }
     // A model that has jobs does not change.
@@ -77,7 +77,7 @@ pub(super) async fn try_lock(writing: &mut Writing, ready: &Ready) -> Result<Opt
             "SELECT jobs.doc, jobs.stop_cause, jobs.input_salt AS salt, jobs.seed, models.doc AS model, models.private_digest FROM jobs \
                JOIN models ON models.tenant = jobs.tenant AND models.id = jobs.model_id WHERE jobs.tenant = $1 AND jobs.id = $2 \
                AND EXISTS (SELECT 1 FROM tasks WHERE kind = 'PROVE' AND tasks.tenant = $1 AND subject = $2 AND ordinal = $3 AND epoch = $4 \
-                 AND tasks.state = 'READY')"
+                 AND tasks.state = $5)"
         };
     }
     let sql = match subject.kind {
@@ -89,6 +89,8 @@ pub(super) async fn try_lock(writing: &mut Writing, ready: &Ready) -> Result<Opt
         .bind(&subject.id)
         .bind(ready.ordinal)
         .bind(ready.epoch)
+        // A value and no literal: with that PostgreSQL may take the index of ready tasks, and pass all that were given lately.
+        .bind("READY")
         .fetch_optional(writing.connection())
         .await?;
     let Some(row) = row else { return Ok(None) };
