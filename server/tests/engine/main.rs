@@ -23,6 +23,7 @@ mod model_deletion;
 mod order;
 mod outages;
 mod overview;
+mod plans;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod remake;

@@ -309,6 +309,7 @@ fn largest(asking: &[Asking<'_>], sessions: &HashMap<String, Holding>) -> Memory
     takers.fold(Memory::default(), |largest, asking| Memory {
         free: largest.free.max(column(asking.free_bytes)),
         all: largest.all.max(column(asking.offer.device_bytes)),
+        host: largest.host.max(column(asking.offer.host_bytes)),
     })
 }
 

@@ -39,6 +39,7 @@ mod room;
 mod settle;
 mod spending;
 mod sqlite;
+mod statistics;
 mod stopping;
 mod task_engine;
 mod tenants;

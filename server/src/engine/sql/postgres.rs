@@ -3,6 +3,7 @@
 //! if it works with this one: see `compatibility`.
 
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
@@ -13,6 +14,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 use super::compatibility::{Incompatible, NEWER, Newer, Schema, judge, newest};
 use super::lines::Lines;
 use super::notices::Notices;
+use super::statistics::take_first;
 use super::{Dialect, SqlEngine, Writers, code};
 use crate::limits::Limits;
 
@@ -101,6 +103,7 @@ impl SqlEngine {
         let notices = Notices::over(url).map_err(PostgresError::Url)?;
         // Some of the connections are left for those who read.
         let lines = Lines::new(pool.clone(), (n_connections - n_connections / 4).min(n_connections - 1) as usize);
+        tokio::spawn(take_first(pool.clone(), Arc::downgrade(&notices)));
         Ok(Self::over(Dialect::Postgres, Writers::Lines(lines), pool, limits, notices))
     }
 

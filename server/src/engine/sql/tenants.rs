@@ -10,14 +10,14 @@ use crate::placement::TenantLoad;
 /// a device must be kept free for. Those whose tasks nobody who asks can take keep nobody out.
 const MAX_TENANTS: usize = 16;
 
-/// Whether a tenant has something that is due and needs at most so much memory: mostly its first task tells. The order is the index's, so that no other
-/// way to it is taken.
-macro_rules! first_fitting {
+/// Whether a tenant has something that is due and needs at most so much memory. The order is that of an index with which the answer takes as long whether
+/// nothing of much fits or all.
+macro_rules! fitting {
     ($bytes:literal) => {
         concat!(
-            "(SELECT ordinal FROM tasks WHERE state = 'READY' AND tasks.tenant = ready.tenant AND not_before_ms <= $1 AND device_bytes <= ",
+            "(SELECT ordinal FROM tasks WHERE state = 'READY' AND tasks.tenant = ready.tenant AND device_bytes >= 0 AND device_bytes <= ",
             $bytes,
-            " ORDER BY level DESC, rank_ms DESC, created_ms, subject, ordinal LIMIT 1)"
+            " AND host_bytes <= $4 AND not_before_ms <= $1 ORDER BY device_bytes, host_bytes, not_before_ms LIMIT 1)"
         )
     };
 }
@@ -31,9 +31,9 @@ const READY_TENANTS: &str = concat!(
      SELECT ready.tenant, coalesce(tenants.share_milli, 1000), coalesce(tenants.max_running, 9223372036854775807), \
        (SELECT count(*) FROM tasks WHERE state = 'RUNNING' AND tasks.tenant = ready.tenant), \
        coalesce((SELECT max(started_ms) FROM attempts WHERE attempts.tenant = ready.tenant AND started_ms > 0), 0), coalesce(tenants.last_leased_ms, 0), ",
-    first_fitting!("$2"),
+    fitting!("$2"),
     ", CASE WHEN $2 < $3 THEN ",
-    first_fitting!("$3"),
+    fitting!("$3"),
     " END FROM ready LEFT JOIN tenants ON tenants.tenant = ready.tenant \
      WHERE ready.tenant IS NOT NULL AND coalesce(tenants.is_paused, 0) = 0"
 );
@@ -45,11 +45,12 @@ pub(super) struct Tenant {
     pub(super) may_run: u64,
 }
 
-/// Memory of a device, in bytes.
+/// Memory of a device and of its host, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Memory {
     pub(super) free: i64,
     pub(super) all: i64,
+    pub(super) host: i64,
 }
 
 /// A row of [`READY_TENANTS`].
@@ -57,8 +58,13 @@ type ReadyRow = (String, i64, i64, i64, i64, i64, Option<i64>, Option<i64>);
 
 /// Tenants with something that fits and that may run more, those with the least for their share first.
 pub(super) async fn ready_tenants(writing: &mut Writing, largest: Memory) -> Result<Vec<Tenant>, EngineError> {
-    let rows: Vec<ReadyRow> =
-        sqlx::query_as(READY_TENANTS).bind(writing.now_ms).bind(largest.free).bind(largest.all).fetch_all(writing.connection()).await?;
+    let rows: Vec<ReadyRow> = sqlx::query_as(READY_TENANTS)
+        .bind(writing.now_ms)
+        .bind(largest.free)
+        .bind(largest.all)
+        .bind(largest.host)
+        .fetch_all(writing.connection())
+        .await?;
     let (mut fitting_now, mut fitting_later) = (Vec::new(), Vec::new());
     for (name, share_milli, may_run, running, leased_ms, deleted_ms, now, later) in rows {
         let load = TenantLoad {
