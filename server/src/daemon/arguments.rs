@@ -13,7 +13,7 @@ use zkinfer_server::database::Database;
 use zkinfer_server::observe::{Exposure, HttpPort, HttpPortError};
 
 use super::access::{AccessArguments, WorkerTlsArguments};
-use super::cache::CacheCommand;
+use super::cache::{CacheCommand, CacheLimit};
 use super::certs::CertsArguments;
 use super::health::HealthArguments;
 use super::keys::KeysCommand;
@@ -77,6 +77,8 @@ pub(super) struct ServeArguments {
     /// Circuits and committed weights that can be rebuilt; default: `cache` in the data directory.
     #[arg(long, env = "ZKINFER_CACHE_DIR")]
     pub(super) cache_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) cache: CacheLimit,
     #[command(flatten)]
     pub(super) access: AccessArguments,
     /// JSON file with limits that differ from the defaults, see `limits`.

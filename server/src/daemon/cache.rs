@@ -9,6 +9,20 @@ use zkinfer_server::prover::{CacheContents, CacheFolder, Files};
 
 use super::print;
 
+/// How large a cache may be.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct CacheLimit {
+    /// MiB that the entries of the cache take at most: those that were used longest ago make room. Default: no bound.
+    #[arg(long, env = "ZKINFER_CACHE_MIB", value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) cache_mib: Option<u32>,
+}
+
+impl CacheLimit {
+    pub(super) fn bytes(self) -> Option<u64> {
+        self.cache_mib.map(|mebibytes| u64::from(mebibytes) << 20)
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum CacheCommand {
     /// Shows what lies in the cache, and whether a running process uses it.

@@ -60,7 +60,8 @@ async fn run(arguments: ServeArguments) -> anyhow::Result<Ended> {
     };
     let has_children = found.as_ref().is_some_and(|found| !found.usable.is_empty());
     config.workers = if has_children { 0 } else { proofs_at_a_time(arguments.workers, backends.len()) };
-    let prover = LocalProver::over(backends, reason, &cache_dir)?.with_fallbacks(FallbackBackend::reasons);
+    let prover =
+        LocalProver::over(backends, reason, &cache_dir)?.with_cache_limit(arguments.cache.bytes()).with_fallbacks(FallbackBackend::reasons);
     if let Some(found) = found {
         start_children(&arguments, &found, cache_dir, &mut config)?;
     }
@@ -111,6 +112,7 @@ fn start_children(arguments: &ServeArguments, found: &Found, cache_dir: PathBuf,
         tls_key: None,
         name: arguments.worker_name.clone(),
         cache_dir,
+        cache: arguments.cache,
         device: arguments.device.clone(),
         device_memory_mib: arguments.device_memory_mib,
         workers: arguments.workers.unwrap_or(1).max(1),

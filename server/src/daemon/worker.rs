@@ -31,6 +31,7 @@ use zkinfer_server::supervisor::{
 use zkinfer_server::worker::{AfterDeviceLoss, RemoteFiles, RemoteOptions, RemoteSource, Running, WorkDone, WorkerParts, WorkerPool};
 
 use super::arguments::HttpArguments;
+use super::cache::CacheLimit;
 use super::found::{Found, Listed, Looker, number_devices};
 use super::logging::LogArguments;
 use super::serve::{FORCED, hangup_signal, reload_at_hangup, shutdown_signal};
@@ -66,6 +67,8 @@ pub(super) struct WorkerArguments {
     /// Circuits and committed weights that can be rebuilt.
     #[arg(long, env = "ZKINFER_CACHE_DIR", default_value = "zkinfer-cache")]
     pub(super) cache_dir: PathBuf,
+    #[command(flatten)]
+    pub(super) cache: CacheLimit,
     /// Where tasks are done: `auto` (a process for each device that passes its test, or one on the CPU if none does), `cpu`, or the numbers of devices as
     /// `devices` lists them, such as `0,2`: a process for each of these, which is started again until its device passes.
     #[arg(long, env = "ZKINFER_DEVICE", default_value = "auto", value_name = "auto|cpu|ORDINAL,...")]
@@ -126,6 +129,7 @@ impl WorkerArguments {
         option("--tls-cert", self.tls_cert.clone().map(Into::into));
         option("--tls-key", self.tls_key.clone().map(Into::into));
         option("--cache-dir", Some(self.cache_dir.clone().into()));
+        option("--cache-mib", self.cache.cache_mib.map(|limit| limit.to_string().into()));
         option("--device-memory-mib", self.device_memory_mib.map(|limit| limit.to_string().into()));
         option("--workers", Some(self.workers.to_string().into()));
         option("--drain-seconds", Some(self.drain_seconds.to_string().into()));
@@ -245,7 +249,11 @@ async fn child(arguments: &WorkerArguments) -> anyhow::Result<ExitCode> {
     let selection = Selection { device: arguments.device.clone(), memory_limit_bytes: arguments.memory_limit_bytes() };
     let Selected { backends, reason } = select(&selection)?;
     tracing::info!(reason, "compute backend");
-    let prover = Arc::new(LocalProver::over(backends, reason, &arguments.cache_dir)?.with_fallbacks(FallbackBackend::reasons));
+    let prover = Arc::new(
+        LocalProver::over(backends, reason, &arguments.cache_dir)?
+            .with_cache_limit(arguments.cache.bytes())
+            .with_fallbacks(FallbackBackend::reasons),
+    );
     let devices = vec![device_name(&arguments.device)];
     let running = Arc::new(Running::default());
     let parts = WorkerParts {
@@ -355,6 +363,8 @@ mod tests {
             "n",
             "--cache-dir",
             "d",
+            "--cache-mib",
+            "64",
             "--device",
             "0,2",
             "--device-memory-mib",

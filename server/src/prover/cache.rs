@@ -15,7 +15,7 @@ const LOCK: &str = ".lock";
 /// How names of entries begin: built circuits, committed weights, registered nodes.
 const KINDS: [&str; 3] = ["circuit", "weights", "registration"];
 /// Entries that were not completed.
-const PARTIAL: &str = "partial";
+pub(super) const PARTIAL: &str = "partial";
 
 /// Why a cache is not shown or emptied.
 #[derive(Debug, thiserror::Error)]
@@ -156,7 +156,7 @@ impl CacheFolder {
 }
 
 /// The kind of the entry of this name; none if it is no entry's.
-fn kind_of(name: &str) -> Option<&'static str> {
+pub(super) fn kind_of(name: &str) -> Option<&'static str> {
     if partial_id(name).is_some() {
         return Some(PARTIAL);
     }

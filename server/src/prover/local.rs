@@ -104,6 +104,15 @@ impl<B: Backend> LocalProver<B> {
         Self { fallbacks, ..self }
     }
 
+    /// Keeps the cache's entries to so many bytes: those that were used longest ago make room. Without it the cache has no bound.
+    #[must_use]
+    pub fn with_cache_limit(self, max_bytes: Option<u64>) -> Self {
+        if let Some(max_bytes) = max_bytes {
+            self.store.limit(max_bytes);
+        }
+        self
+    }
+
     /// Backends that share the jobs.
     pub fn n_backends(&self) -> usize {
         self.places.len()

@@ -1,14 +1,14 @@
 //! Built circuits and committed oracles on disk: a cache whose loss only costs time.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use zkinfer_circuits::recursion::prover::CircuitStore;
 
-use super::cache::take_part;
+use super::cache::{PARTIAL, kind_of, take_part};
 use crate::directory::make_private_directory;
 
 /// An entry that nobody has written to for so long is not being written any more. Processes share a folder.
@@ -18,6 +18,8 @@ const GIVEN_UP: Duration = Duration::from_secs(600);
 #[derive(Debug, Clone)]
 pub struct FileStore {
     folder: PathBuf,
+    /// The most bytes that its entries take; without it there is no bound.
+    max_bytes: Arc<OnceLock<u64>>,
     /// Nobody empties it meanwhile.
     _part: Arc<Option<fs::File>>,
 }
@@ -34,7 +36,12 @@ impl FileStore {
             tracing::warn!(%error, folder = %folder.display(), "cannot look for cache entries that were not completed");
         }
         let part = Arc::new(take_part(&folder));
-        Ok(Self { folder, _part: part })
+        Ok(Self { folder, max_bytes: Arc::default(), _part: part })
+    }
+
+    /// From now on, also for clones, entries take no more than so many bytes: those that were used longest ago make room. The first bound stays.
+    pub(super) fn limit(&self, max_bytes: u64) {
+        let _ = self.max_bytes.set(max_bytes);
     }
 
     /// Keys are made of names and hashes; anything else is hashed, so that a key is always one file name.
@@ -54,6 +61,14 @@ impl FileStore {
     }
 
     fn write(&self, key: &str, bytes: &[u8]) -> std::io::Result<()> {
+        let n_bytes = bytes.len() as u64;
+        if let Some(&max_bytes) = self.max_bytes.get() {
+            if n_bytes > max_bytes {
+                tracing::warn!(key, n_bytes, max_bytes, "an entry is larger than the whole cache may be (--cache-mib), and is not kept");
+                return Ok(());
+            }
+            make_room(&self.folder, max_bytes - n_bytes)?;
+        }
         let path = self.path(key);
         let temporary = self.folder.join(format!(".{}.partial", uuid::Uuid::new_v4()));
         let mut file = fs::File::create(&temporary)?;
@@ -84,9 +99,43 @@ fn remove_partial(folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Removes entries, those first that were used longest ago, until the others take no more than so many bytes. Who reads one goes on reading.
+fn make_room(folder: &Path, max_bytes: u64) -> std::io::Result<()> {
+    let (mut entries, mut n_bytes) = (Vec::new(), 0_u64);
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        // Another process may have removed it in the meantime.
+        let (Some(kind), Ok(facts)) = (name.to_str().and_then(kind_of), entry.metadata()) else { continue };
+        n_bytes = n_bytes.saturating_add(facts.len());
+        if kind != PARTIAL {
+            entries.push((facts.modified()?, facts.len(), entry.path()));
+        }
+    }
+    entries.sort_unstable();
+    for (_, freed, path) in entries {
+        if n_bytes <= max_bytes {
+            break;
+        }
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => tracing::info!(file = %path.display(), n_bytes = freed, "a cache entry made room for another"),
+        }
+        n_bytes = n_bytes.saturating_sub(freed);
+    }
+    Ok(())
+}
+
 impl CircuitStore for FileStore {
     fn load(&self, key: &str) -> Option<Vec<u8>> {
-        fs::read(self.path(key)).ok()
+        let mut file = fs::File::open(self.path(key)).ok()?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).ok()?;
+        if self.max_bytes.get().is_some() {
+            // When it was used last. Without that it goes as one that was never used.
+            let _ = file.set_modified(SystemTime::now());
+        }
+        Some(bytes)
     }
 
     fn store(&self, key: &str, bytes: &[u8]) {
@@ -126,6 +175,33 @@ mod tests {
         store.remove("plain-1");
         assert_eq!((store.load("plain-1"), store.load("a/b").is_some()), (None, true));
         assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1);
+    }
+
+    #[test]
+    fn what_was_used_longest_ago_makes_room_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = FileStore::open(folder.path().to_owned()).expect("a cache");
+        fs::write(folder.path().join("notes"), [0; 100]).expect("a file");
+        let used = |key: &str, seconds_ago| {
+            let file = fs::File::open(store.path(key)).expect("an entry");
+            file.set_modified(SystemTime::now() - Duration::from_secs(seconds_ago)).expect("the file's time");
+        };
+        for (key, seconds_ago) in [("weights-a", 30), ("weights-b", 20), ("circuit-c", 10)] {
+            store.store(key, &[0; 4]);
+            used(key, seconds_ago);
+        }
+        let is_there = |key: &str| store.path(key).exists();
+        let clone = store.clone();
+        clone.limit(12);
+        assert!(store.load("weights-a").is_some(), "it is used now");
+        store.store("weights-d", &[0; 4]);
+        assert!(is_there("weights-a") && !is_there("weights-b") && is_there("circuit-c") && is_there("weights-d"));
+        store.store("weights-a", &[0; 8]);
+        assert!(is_there("weights-a") && !is_there("circuit-c"), "what is replaced was counted too");
+        store.store("weights-e", &[0; 13]);
+        assert!(!is_there("weights-e") && is_there("weights-a"), "for what is too large nothing goes");
+        store.store("weights-f", &[0; 12]);
+        assert!(is_there("weights-f") && !is_there("weights-a") && !is_there("weights-d") && is_there("notes"));
     }
 
     #[test]
