@@ -107,9 +107,7 @@ impl<B: Backend> LocalProver<B> {
     /// Keeps the cache's entries to so many bytes: those that were used longest ago make room. Without it the cache has no bound.
     #[must_use]
     pub fn with_cache_limit(self, max_bytes: Option<u64>) -> Self {
-        if let Some(max_bytes) = max_bytes {
-            self.store.limit(max_bytes);
-        }
+        self.store.limit(max_bytes);
         self
     }
 
@@ -325,8 +323,7 @@ fn salt(bytes: &DigestBytes) -> Result<Salt, ProverError> {
 }
 
 fn cost(graph: &QuantGraph) -> Cost {
-    let n_layers = graph.layers.len() as u32;
-    let weights = graph.n_parameters();
+    let (n_layers, weights) = (graph.layers.len() as u32, graph.n_parameters());
     Cost {
         wall_time: Duration::from_millis(5_000 + 80 * u64::from(n_layers) + weights / 20_000),
         peak_host_bytes: (600 << 20) + 80 * weights,

@@ -40,8 +40,10 @@ impl FileStore {
     }
 
     /// From now on, also for clones, entries take no more than so many bytes: those that were used longest ago make room. The first bound stays.
-    pub(super) fn limit(&self, max_bytes: u64) {
-        let _ = self.max_bytes.set(max_bytes);
+    pub(super) fn limit(&self, max_bytes: Option<u64>) {
+        if let Some(max_bytes) = max_bytes {
+            let _ = self.max_bytes.set(max_bytes);
+        }
     }
 
     /// Keys are made of names and hashes; anything else is hashed, so that a key is always one file name.
@@ -192,7 +194,7 @@ mod tests {
         }
         let is_there = |key: &str| store.path(key).exists();
         let clone = store.clone();
-        clone.limit(12);
+        clone.limit(Some(12));
         assert!(store.load("weights-a").is_some(), "it is used now");
         store.store("weights-d", &[0; 4]);
         assert!(is_there("weights-a") && !is_there("weights-b") && is_there("circuit-c") && is_there("weights-d"));
