@@ -1,7 +1,8 @@
 //! Places in a tenant's queue.
 //!
-//! Counting takes time that grows with the place, and clients ask again and again. A place near the front is counted each time. What is farther back is
-//! looked for in the order of the queue as it was a moment ago, so that a place far from the front may be behind by so long.
+//! The front of a queue is read in order, which takes time that grows with its length, and clients ask again and again. For a place among the first it is
+//! read each time. What is farther back is looked for in the order of the queue as it was a moment ago, so that a place far from the front may be behind by
+//! so long.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -16,19 +17,12 @@ use super::SqlEngine;
 
 /// Places that are told; farther back it is the last of them.
 const LAST: usize = 1000;
-/// Places before this one are counted each time.
-const COUNTED: usize = 100;
+/// Places before this one are looked for each time.
+const EXACT: usize = 100;
 /// How long an order is used.
 const FRESH: Duration = Duration::from_millis(250);
 /// Tenants whose orders are kept; with more, all are forgotten.
 const MAX_TENANTS: usize = 64;
-
-/// How many jobs of the tenant go before this one, of those that wait as a whole; none if it does not wait any more.
-const COUNT: &str = "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs AS other WHERE other.tenant = mine.tenant AND other.state = 1 \
-       AND other.priority > mine.priority LIMIT 1000) AS above) \
-     + (SELECT count(*) FROM (SELECT 1 FROM jobs AS other WHERE other.tenant = mine.tenant AND other.state = 1 \
-       AND other.priority = mine.priority AND (other.created_ms, other.id) < (mine.created_ms, mine.id) LIMIT 1000) AS before) \
-   FROM jobs AS mine WHERE tenant = $1 AND id = $2 AND state = 1";
 
 /// The front of a tenant's queue.
 const FRONT: &str =
@@ -50,6 +44,29 @@ struct Front {
     at: Instant,
 }
 
+/// Where a job is in a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// So many go before it.
+    At(usize),
+    /// Behind all that were read.
+    Behind,
+    /// It does not wait any more.
+    Gone,
+}
+
+impl Place {
+    /// In the front of a queue, of which at most `limit` were read.
+    fn among(ranks: &[Rank], limit: usize, rank: &Rank) -> Self {
+        let place = ranks.partition_point(|other| other < rank);
+        match ranks.get(place) {
+            Some(other) if other == rank => Self::At(place),
+            None if ranks.len() >= limit => Self::Behind,
+            Some(_) | None => Self::Gone,
+        }
+    }
+}
+
 /// The orders of queues.
 #[derive(Debug, Default)]
 pub(super) struct Positions(Mutex<HashMap<String, Front>>);
@@ -68,7 +85,12 @@ impl Positions {
             return None;
         }
         let place = front.ranks.partition_point(|other| other < rank);
-        (place >= COUNTED).then_some(place)
+        (place >= EXACT).then_some(place)
+    }
+
+    /// There is an order that is good enough.
+    fn is_known(&self, tenant: &str) -> bool {
+        self.lock().contains_key(tenant)
     }
 
     fn keep(&self, tenant: &str, ranks: Vec<Rank>) {
@@ -92,34 +114,43 @@ impl SqlEngine {
         let rank = (Reverse(i64::from(job.priority)), created_ms, subject.id.clone());
         let place = match self.positions.look_up(&subject.tenant, &rank) {
             Some(place) => Some(place),
-            None => self.count_place(reader, subject).await?,
+            None => self.find_place(reader, &subject.tenant, &rank).await?,
         };
         set_position(&mut job.progress, place);
         Ok(())
     }
 
-    async fn count_place(&self, reader: &mut AnyConnection, subject: &Subject) -> Result<Option<usize>, EngineError> {
-        let place = count(COUNT, reader, subject).await?;
-        if place.is_some_and(|place| place >= COUNTED) {
-            let ranks: Vec<(i64, i64, String)> =
-                sqlx::query_as(FRONT).bind(&subject.tenant).bind(LAST as i64).fetch_all(&mut *reader).await?;
-            self.positions
-                .keep(&subject.tenant, ranks.into_iter().map(|(priority, created_ms, id)| (Reverse(priority), created_ms, id)).collect());
+    async fn find_place(&self, reader: &mut AnyConnection, tenant: &str, rank: &Rank) -> Result<Option<usize>, EngineError> {
+        if self.positions.is_known(tenant) {
+            match Place::among(&front(reader, tenant, EXACT).await?, EXACT, rank) {
+                Place::At(place) => return Ok(Some(place)),
+                Place::Gone => return Ok(None),
+                // Others have come before it.
+                Place::Behind => {}
+            }
         }
-        Ok(place)
+        let ranks = front(reader, tenant, LAST).await?;
+        let place = Place::among(&ranks, LAST, rank);
+        self.positions.keep(tenant, ranks);
+        Ok(match place {
+            Place::At(place) => Some(place),
+            Place::Behind => Some(LAST),
+            Place::Gone => None,
+        })
     }
+}
+
+/// The first of a tenant's jobs that wait as a whole, in order.
+async fn front(reader: &mut AnyConnection, tenant: &str, limit: usize) -> Result<Vec<Rank>, EngineError> {
+    let ranks: Vec<(i64, i64, String)> = sqlx::query_as(FRONT).bind(tenant).bind(limit as i64).fetch_all(reader).await?;
+    Ok(ranks.into_iter().map(|(priority, created_ms, id)| (Reverse(priority), created_ms, id)).collect())
 }
 
 /// As [`SqlEngine::set_job_position`], for a model that is being registered.
 pub(super) async fn set_model_position(reader: &mut AnyConnection, subject: &Subject, model: &mut v1::Model) -> Result<(), EngineError> {
-    let place = count(REGISTRATIONS, reader, subject).await?;
-    set_position(&mut model.progress, place);
+    let ahead: Option<i64> = sqlx::query_scalar(REGISTRATIONS).bind(&subject.tenant).bind(&subject.id).fetch_optional(reader).await?;
+    set_position(&mut model.progress, ahead.map(|ahead| usize::try_from(ahead).unwrap_or(LAST)));
     Ok(())
-}
-
-async fn count(sql: &'static str, reader: &mut AnyConnection, subject: &Subject) -> Result<Option<usize>, EngineError> {
-    let ahead: Option<i64> = sqlx::query_scalar(sql).bind(&subject.tenant).bind(&subject.id).fetch_optional(reader).await?;
-    Ok(ahead.map(|ahead| usize::try_from(ahead).unwrap_or(LAST)))
 }
 
 fn set_position(progress: &mut Option<v1::Progress>, place: Option<usize>) {
@@ -131,6 +162,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_job_is_among_the_first_of_its_queue_or_behind_all_that_were_read_or_gone() {
+        let rank = |number: usize| (Reverse(0), 7, format!("{number:04}"));
+        let ranks: Vec<Rank> = (0..10).filter(|number| *number != 4).map(rank).collect();
+        let place = |limit, number| Place::among(&ranks, limit, &rank(number));
+        assert_eq!((place(9, 3), place(9, 5)), (Place::At(3), Place::At(4)));
+        assert_eq!(place(9, 4), Place::Gone, "others behind it are there");
+        assert_eq!((place(9, 11), place(20, 11)), (Place::Behind, Place::Gone));
+    }
+
+    #[test]
     fn only_places_far_from_the_front_are_looked_up_in_an_order_of_the_past() {
         let positions = Positions::default();
         let rank = |priority: i64, number: usize| (Reverse(priority), 7, format!("{number:04}"));
@@ -138,12 +179,12 @@ mod tests {
         positions.keep("acme", (0..1000).map(|number| rank(0, number)).collect());
         assert_eq!(positions.look_up("acme", &rank(0, 500)), Some(500));
         assert_eq!(positions.look_up("acme", &rank(-1, 0)), Some(1000), "behind all that are known");
-        assert_eq!(positions.look_up("acme", &rank(0, COUNTED - 1)), None);
+        assert_eq!(positions.look_up("acme", &rank(0, EXACT - 1)), None);
         assert_eq!(positions.look_up("acme", &rank(1, 5000)), None, "before all of them");
         assert_eq!(positions.look_up("other", &rank(0, 500)), None);
         positions.lock().get_mut("acme").unwrap().at -= 2 * FRESH;
         for _ in 0..2 {
-            assert_eq!(positions.look_up("acme", &rank(0, 500)), None, "it is counted again, until the order is known");
+            assert_eq!(positions.look_up("acme", &rank(0, 500)), None, "it is read again");
         }
     }
 }
