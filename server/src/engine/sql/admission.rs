@@ -418,7 +418,7 @@ const JOBS: Many = Many::new(
     "",
 );
 const LABELS: Many = Many::new("INSERT INTO job_labels(tenant, job, key, value) VALUES ", "(?, ?, ?, ?)", "");
-const EVENTS: Many = Many::new("INSERT INTO events(kind, tenant, subject, seq, body) VALUES ", "(?, ?, ?, ?, ?)", "");
+pub(super) const EVENTS: Many = Many::new("INSERT INTO events(kind, tenant, subject, seq, body) VALUES ", "(?, ?, ?, ?, ?)", "");
 const TASKS: Many = Many::new(
     "INSERT INTO tasks(kind, tenant, subject, ordinal, name, step, state, waiting_on, priority, level, created_ms, rank_ms, estimated_ms, \
        device_bytes, load_ms, model_digest) VALUES ",

@@ -1,9 +1,14 @@
 //! A task in the hands of who reports on it.
 
+use std::collections::HashMap;
+
+use sqlx::any::AnyRow;
+
 use super::super::document::Document;
 use super::super::verdict::Failed;
-use super::super::{EngineError, Lease, Subject, SubjectKind, graph};
+use super::super::{EngineError, Lease, Subject, SubjectKind, TaskKey, graph};
 use super::lease::get;
+use super::many::{Many, row};
 use super::model_artifacts::ModelKey;
 use super::stopping::Stop;
 use super::{Dialect, Writing};
@@ -60,33 +65,40 @@ impl Held {
     }
 }
 
-/// A running task and its subject, by the lease.
-macro_rules! held {
-    ($subjects:literal, $stop:literal) => {
+/// What is read of a running task and its subject.
+macro_rules! columns {
+    () => {
+        "subject.doc, task.ordinal, task.epoch, task.attempts, task.failed_task, task.failed_infra, task.failed_memory, task.deaths, task.device_bytes, \
+         task.host_bytes, task.waiting_on, task.session"
+    };
+}
+
+macro_rules! columns_of_job {
+    () => {
         concat!(
-            "SELECT subject.doc, ",
-            $stop,
-            ", task.ordinal, task.attempts, task.failed_task, task.failed_infra, task.failed_memory, task.deaths, task.device_bytes, task.host_bytes, task.waiting_on, task.session FROM ",
-            $subjects,
-            " AS subject JOIN tasks AS task ON task.tenant = subject.tenant AND task.subject = subject.id \
-             WHERE subject.tenant = $1 AND subject.id = $2 AND task.kind = $3 AND task.name = $4 AND task.epoch = $5 AND task.state = $6"
+            columns!(),
+            ", subject.stop_cause, subject.stop_note, \
+              (SELECT created_ms FROM models WHERE models.tenant = subject.tenant AND models.id = subject.model_id) AS model_ms"
         )
+    };
+}
+
+macro_rules! by_lease {
+    () => {
+        " AS subject JOIN tasks AS task ON task.tenant = subject.tenant AND task.subject = subject.id \
+          WHERE subject.tenant = $1 AND subject.id = $2 AND task.kind = $3 AND task.name = $4 AND task.epoch = $5 AND task.state = $6"
     };
 }
 
 macro_rules! of_model {
     () => {
-        held!("models", "NULL AS stop_cause, NULL AS stop_note, subject.created_ms AS model_ms")
+        concat!("SELECT ", columns!(), ", NULL AS stop_cause, NULL AS stop_note, subject.created_ms AS model_ms FROM models", by_lease!())
     };
 }
 
 macro_rules! of_job {
     () => {
-        held!(
-            "jobs",
-            "subject.stop_cause, subject.stop_note, \
-               (SELECT created_ms FROM models WHERE models.tenant = subject.tenant AND models.id = subject.model_id) AS model_ms"
-        )
+        concat!("SELECT ", columns_of_job!(), " FROM jobs", by_lease!())
     };
 }
 
@@ -142,17 +154,49 @@ pub(super) async fn hold(writing: &mut Writing, lease: &Lease) -> Result<Held, E
         .fetch_optional(writing.connection())
         .await?
         .ok_or(EngineError::Fenced)?;
-    let document = Document::decode(subject.kind, &get::<Vec<u8>>(&row, "doc")?)?;
-    if document.is_final() {
-        return Err(EngineError::Fenced);
+    held(&row, &lease.task)?.ok_or(EngineError::Fenced)
+}
+
+/// Locks the jobs and then the tasks of those leases that are the newest, in one order, and waits for none: what another has is not among them, nor what is
+/// fenced.
+pub(super) async fn hold_those_that_are_free<'a>(
+    writing: &mut Writing,
+    leases: &[&'a Lease],
+) -> Result<HashMap<&'a Lease, Held>, EngineError> {
+    let those = match writing.dialect {
+        Dialect::Sqlite => THOSE_OF_SQLITE,
+        Dialect::Postgres => THOSE_OF_POSTGRES,
+    };
+    let given = |(place, lease): (i64, &&Lease)| {
+        let Subject { tenant, id, .. } = &lease.task.subject;
+        row![place, tenant, id, &lease.task.name, lease.epoch, "RUNNING"]
+    };
+    let rows: Vec<_> = (0..).zip(leases).map(given).collect();
+    let mut free = HashMap::new();
+    for row in those.fetch(writing.connection(), &rows).await? {
+        let place = usize::try_from(get::<i64>(&row, "place")?).unwrap_or(usize::MAX);
+        let Some(lease) = leases.get(place) else { continue };
+        if let Some(held) = held(&row, &lease.task)? {
+            free.insert(*lease, held);
+        }
     }
-    let count = |column: &str| Ok::<u32, sqlx::Error>(u32::try_from(get::<i64>(&row, column)?).unwrap_or(u32::MAX));
-    Ok(Held {
+    Ok(free)
+}
+
+/// Of a row of [`columns`]; `None` if its subject is at its end.
+fn held(row: &AnyRow, task: &TaskKey) -> Result<Option<Held>, EngineError> {
+    let subject = &task.subject;
+    let document = Document::decode(subject.kind, &get::<Vec<u8>>(row, "doc")?)?;
+    if document.is_final() {
+        return Ok(None);
+    }
+    let count = |column: &str| Ok::<u32, sqlx::Error>(u32::try_from(get::<i64>(row, column)?).unwrap_or(u32::MAX));
+    Ok(Some(Held {
         subject: subject.clone(),
-        name: lease.task.name.clone(),
-        ordinal: get(&row, "ordinal")?,
-        epoch: lease.epoch,
-        session: get(&row, "session")?,
+        name: task.name.clone(),
+        ordinal: get(row, "ordinal")?,
+        epoch: get(row, "epoch")?,
+        session: get(row, "session")?,
         attempts: count("attempts")?,
         history: History {
             task: count("failed_task")?,
@@ -160,12 +204,26 @@ pub(super) async fn hold(writing: &mut Writing, lease: &Lease) -> Result<Held, E
             memory: count("failed_memory")?,
             killed_sessions: count("deaths")?,
         },
-        device_bytes: u64::try_from(get::<i64>(&row, "device_bytes")?).unwrap_or(0),
-        host_bytes: u64::try_from(get::<i64>(&row, "host_bytes")?).unwrap_or(0),
-        is_outdated: get::<i64>(&row, "waiting_on")? > 0,
+        device_bytes: u64::try_from(get::<i64>(row, "device_bytes")?).unwrap_or(0),
+        host_bytes: u64::try_from(get::<i64>(row, "host_bytes")?).unwrap_or(0),
+        is_outdated: get::<i64>(row, "waiting_on")? > 0,
         document,
         // It is there as long as the job is not over.
-        model_ms: get::<Option<i64>>(&row, "model_ms")?.unwrap_or_default(),
-        stop: Stop::from_columns(get(&row, "stop_cause")?, get(&row, "stop_note")?),
-    })
+        model_ms: get::<Option<i64>>(row, "model_ms")?.unwrap_or_default(),
+        stop: Stop::from_columns(get(row, "stop_cause")?, get(row, "stop_note")?),
+    }))
 }
+
+const THOSE: &str = concat!("SELECT given.column1 AS place, ", columns_of_job!(), " FROM (VALUES ");
+const GIVEN: &str = "(?, ?, ?, ?, ?, ?)";
+macro_rules! by_leases {
+    () => {
+        ") AS given JOIN jobs AS subject ON subject.tenant = given.column2 AND subject.id = given.column3 \
+           JOIN tasks AS task ON task.kind = 'PROVE' AND task.tenant = given.column2 AND task.subject = given.column3 AND task.name = given.column4 \
+             AND task.epoch = given.column5 AND task.state = given.column6"
+    };
+}
+const THOSE_OF_SQLITE: Many = Many::new(THOSE, GIVEN, by_leases!()).planned_each_time();
+const THOSE_OF_POSTGRES: Many =
+    Many::new(THOSE, GIVEN, concat!(by_leases!(), " ORDER BY subject.tenant, subject.id FOR UPDATE OF subject, task SKIP LOCKED"))
+        .planned_each_time();

@@ -79,8 +79,8 @@ impl SqlEngine {
             [_] => vec![Fate::InTurn],
             jobs => match self.admit_together(jobs).await {
                 Ok(fates) => fates,
-                Err(error) if is_contention(&error) => return tracing::debug!(%error, "jobs that came together come again"),
-                Err(error) if is_away(&error) => return self.refuse_all(asked, &error),
+                Err(error) if error.is_contention() => return tracing::debug!(%error, "jobs that came together come again"),
+                Err(error) if error.is_away() => return self.refuse_all(asked, &error),
                 // One of them keeps the others out.
                 Err(_) => vec![Fate::InTurn; jobs.len()],
             },
@@ -99,8 +99,8 @@ impl SqlEngine {
         }
         while let Some(asked) = in_turn.pop_front() {
             match self.admit_one(&asked.question, Waits::Briefly).await {
-                Err(error) if is_contention(&error) => return tracing::debug!(%error, "jobs that came together come again"),
-                Err(error) if is_away(&error) => return self.refuse_all([asked].into_iter().chain(in_turn).collect(), &error),
+                Err(error) if error.is_contention() => return tracing::debug!(%error, "jobs that came together come again"),
+                Err(error) if error.is_away() => return self.refuse_all([asked].into_iter().chain(in_turn).collect(), &error),
                 admitted => drop(asked.answer(Answer::Done(admitted.map(Box::new)))),
             }
         }
@@ -182,16 +182,6 @@ impl SqlEngine {
             admitted => admitted,
         }
     }
-}
-
-/// Others had what was wanted: the database says so.
-fn is_contention(error: &EngineError) -> bool {
-    matches!(error, EngineError::Busy(source) if source.as_database_error().is_some())
-}
-
-/// The database does not answer.
-fn is_away(error: &EngineError) -> bool {
-    matches!(error, EngineError::Busy(source) if source.as_database_error().is_none())
 }
 
 #[cfg(test)]

@@ -88,18 +88,25 @@ pub(super) struct Many {
     head: &'static str,
     row: &'static str,
     tail: &'static str,
+    /// Over so many rows it is kept prepared.
+    max_kept_rows: usize,
 }
 
 impl Many {
     /// A statement with these parts.
     pub(super) const fn new(head: &'static str, row: &'static str, tail: &'static str) -> Self {
-        Self { head, row, tail }
+        Self { head, row, tail, max_kept_rows: MAX_KEPT_ROWS }
+    }
+
+    /// Never kept prepared: what is joined with rows of a table that is small as yet would be found by reading all of it, for ever.
+    pub(super) const fn planned_each_time(self) -> Self {
+        Self { max_kept_rows: 0, ..self }
     }
 
     pub(super) async fn execute(&self, connection: &mut AnyConnection, rows: &[Vec<Value>]) -> Result<(), EngineError> {
         for rows in chunks(rows) {
             let (sql, values) = self.statement(rows);
-            let query = sqlx::query_with(AssertSqlSafe(sql), values).persistent(rows.len() <= MAX_KEPT_ROWS);
+            let query = sqlx::query_with(AssertSqlSafe(sql), values).persistent(rows.len() <= self.max_kept_rows);
             query.execute(&mut *connection).await?;
         }
         Ok(())
@@ -109,7 +116,7 @@ impl Many {
         let mut fetched = Vec::new();
         for rows in chunks(rows) {
             let (sql, values) = self.statement(rows);
-            let query = sqlx::query_with(AssertSqlSafe(sql), values).persistent(rows.len() <= MAX_KEPT_ROWS);
+            let query = sqlx::query_with(AssertSqlSafe(sql), values).persistent(rows.len() <= self.max_kept_rows);
             fetched.extend(query.fetch_all(&mut *connection).await?);
         }
         Ok(fetched)
@@ -124,9 +131,9 @@ impl Many {
     /// As one of several statements; none if there are no rows. They must be few enough for one.
     pub(super) fn part(&self, rows: Vec<Vec<Value>>) -> Option<Part> {
         let text = vec![self.row; rows.len()].join(", ");
-        let n_rows = rows.len();
+        let (n_rows, is_kept) = (rows.len(), rows.len() <= self.max_kept_rows);
         let values = rows.into_iter().flatten().collect();
-        (n_rows > 0).then(|| Part { sql: format!("{}{text}{}", self.head, self.tail), values, n_rows })
+        (n_rows > 0).then(|| Part { sql: format!("{}{text}{}", self.head, self.tail), values, is_kept })
     }
 
     /// Only literals become text of the statement.
@@ -164,12 +171,13 @@ fn append(sql: &mut String, values: &mut AnyArguments, text: &str, row: &[Value]
 pub(super) struct Part {
     sql: String,
     values: Vec<Value>,
-    n_rows: usize,
+    /// It is kept prepared.
+    is_kept: bool,
 }
 
 impl Part {
     pub(super) fn new(sql: &str, values: Vec<Value>) -> Self {
-        Self { sql: sql.to_owned(), values, n_rows: 1 }
+        Self { sql: sql.to_owned(), values, is_kept: true }
     }
 }
 
@@ -179,7 +187,7 @@ pub(super) async fn execute_together(dialect: Dialect, connection: &mut AnyConne
     while !rest.is_empty() {
         let (now, later) = rest.split_at(n_at_once(rest));
         let (sql, values) = joined(dialect, now);
-        let is_kept = now.iter().all(|part| part.n_rows <= MAX_KEPT_ROWS);
+        let is_kept = now.iter().all(|part| part.is_kept);
         sqlx::query_with(AssertSqlSafe(sql), values).persistent(is_kept).execute(&mut *connection).await?;
         rest = later;
     }

@@ -31,6 +31,7 @@ mod outage;
 mod overview;
 mod positions;
 mod postgres;
+mod proofs;
 mod ready;
 mod reaping;
 mod remake;
@@ -70,6 +71,7 @@ use model_artifacts::ModelArtifacts;
 use notices::Notices;
 use positions::Positions;
 pub use postgres::PostgresError;
+use proofs::Provers;
 use room::{Counts, Reservation};
 pub use sqlite::OpenError;
 use stopping::Stop;
@@ -147,6 +149,7 @@ pub struct SqlEngine {
     desk: Arc<Desk>,
     holders: Arc<Holders>,
     newcomers: Arc<Newcomers>,
+    provers: Arc<Provers>,
     seal: RecordSeal,
     /// Of the connections.
     runtime: Handle,
@@ -207,6 +210,7 @@ impl SqlEngine {
             desk: Arc::new(Desk::new()),
             holders: Arc::default(),
             newcomers: Arc::new(Newcomers::new()),
+            provers: Arc::new(Provers::new()),
             seal: RecordSeal::default(),
             runtime: Handle::current(),
             notices,
@@ -270,6 +274,18 @@ async fn database_ms(connection: &mut AnyConnection) -> Result<i64, sqlx::Error>
 /// A code of SQLite is a number; SQLSTATE has five characters.
 fn code(error: &sqlx::Error) -> Option<String> {
     Some(error.as_database_error()?.code()?.into_owned())
+}
+
+impl EngineError {
+    /// Others had what was wanted: the database says so.
+    fn is_contention(&self) -> bool {
+        matches!(self, Self::Busy(source) if source.as_database_error().is_some())
+    }
+
+    /// The database does not answer.
+    fn is_away(&self) -> bool {
+        matches!(self, Self::Busy(source) if source.as_database_error().is_none())
+    }
 }
 
 impl From<sqlx::Error> for EngineError {

@@ -54,7 +54,8 @@ impl SqlEngine {
         }
     }
 
-    pub(super) async fn complete_task(&self, lease: &Lease, outcome: Outcome, usage: &Usage) -> Result<Option<Ended>, EngineError> {
+    /// Completes a task in a transaction of its own.
+    pub(super) async fn complete_alone(&self, lease: &Lease, outcome: Outcome, usage: &Usage) -> Result<Option<Ended>, EngineError> {
         let mut writing = self.begin().await?;
         let mut held = match outcome {
             Outcome::Proved { .. } => hold_with_others(&mut writing, lease).await?,
@@ -69,11 +70,7 @@ impl SqlEngine {
         }
         check_outcome(&mut writing, &held, &outcome).await?;
         spend(&mut writing, &mut held, usage, outcome.result()).await?;
-        // The end of a task that is all of its job is written together with the job's.
-        let mut parts = ended("DONE", writing.now_ms, &held, usage);
-        if !held.is_whole() || !matches!(outcome, Outcome::Proved { .. }) {
-            writing.execute_together(&std::mem::take(&mut parts)).await?;
-        }
+        end_task(&mut writing, &held, "DONE", usage).await?;
         note_fallback(&mut writing, &mut held, usage).await?;
         match outcome {
             Outcome::Registered { registered, private_digest, graph, artifacts } => {
@@ -89,11 +86,13 @@ impl SqlEngine {
                 apply(&mut writing, &held.subject, &mut held.document, Change::Progressed(progress)).await?;
             }
             Outcome::Proved { mut result, artifacts } => {
-                let referred = self.record_proof(&mut writing, &held, &result, &artifacts).await?;
+                let (referred, required) = self.artifacts_of_proof(&mut writing, &held, &result, &artifacts).await?;
+                record_and_require(&mut writing, &artifacts, &required).await?;
                 if !held.is_whole() {
                     result.stage_times = step_times(&mut writing, &held.subject).await?;
                 }
-                parts.extend(REFERENCES.part(reference_rows(&held.subject, Referrer::Document, &referred)));
+                let mut parts: Vec<Part> =
+                    REFERENCES.part(reference_rows(&held.subject, Referrer::Document, &referred)).into_iter().collect();
                 parts.push(published(&held.subject, &result, writing.now_ms));
                 apply_with(&mut writing, &held.subject, &mut held.document, Change::Proved(result), parts).await?;
                 if !held.is_whole() {
@@ -106,14 +105,14 @@ impl SqlEngine {
         Ok(held.document.into_ended())
     }
 
-    /// Records what a proof consists of; answers what its job then refers to: that, and the model's key.
-    async fn record_proof(
+    /// What a job refers to once it has its proof: what that consists of, and the model's key. And what of it must be recorded then.
+    pub(super) async fn artifacts_of_proof(
         &self,
         writing: &mut Writing,
         held: &Held,
         result: &v1::JobResult,
         artifacts: &[ArtifactFacts],
-    ) -> Result<Vec<ArtifactId>, EngineError> {
+    ) -> Result<(Vec<ArtifactId>, Vec<ArtifactId>), EngineError> {
         let own: Vec<ArtifactId> = artifacts.iter().map(id_of).collect();
         let mut required = own.clone();
         let keys = named(&held.subject, [result.verifier_key_artifact.as_str()])?;
@@ -122,8 +121,7 @@ impl SqlEngine {
                 required.push(key.clone());
             }
         }
-        record_and_require(writing, artifacts, &required).await?;
-        Ok(own.into_iter().chain(keys).collect())
+        Ok((own.into_iter().chain(keys).collect(), required))
     }
 
     pub(super) async fn fail_task(&self, lease: &Lease, failed: &FailedAttempt, usage: &Usage) -> Result<(), EngineError> {
@@ -250,13 +248,8 @@ async fn end_stopped(writing: &mut Writing, held: &mut Held, stop: &Stop) -> Res
 
 /// Ends a task and its attempt.
 async fn end_task(writing: &mut Writing, held: &Held, state: &'static str, usage: &Usage) -> Result<(), EngineError> {
-    let parts = ended(state, writing.now_ms, held, usage);
+    let parts = [task_state(held, state), attempt_end(held, state, usage, writing.now_ms)];
     writing.execute_together(&parts).await
-}
-
-/// The end of a task and of its attempt.
-fn ended(state: &'static str, now_ms: i64, held: &Held, usage: &Usage) -> Vec<Part> {
-    vec![task_state(held, state), attempt_end(held, state, usage, now_ms)]
 }
 
 fn task_state(held: &Held, state: &'static str) -> Part {

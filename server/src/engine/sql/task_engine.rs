@@ -46,7 +46,7 @@ impl TaskEngine for SqlEngine {
 
     fn complete(&self, lease: &Lease, outcome: Outcome, usage: Usage) -> EngineFuture<'_, Option<Ended>> {
         let lease = lease.clone();
-        Box::pin(async move { self.complete_task(&lease, outcome, &usage).await })
+        Box::pin(async move { self.complete_task(&lease, outcome, usage).await })
     }
 
     fn fail(&self, lease: &Lease, failed: FailedAttempt, usage: Usage) -> EngineFuture<'_, ()> {
