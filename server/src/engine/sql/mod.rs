@@ -6,6 +6,7 @@
 
 mod admission;
 mod artifact_records;
+mod choosing;
 mod compatibility;
 mod deletion;
 mod desk;
@@ -14,6 +15,7 @@ mod facts;
 mod foresight;
 mod forgetting;
 mod garbage;
+mod giving;
 mod group;
 mod held;
 mod holders;

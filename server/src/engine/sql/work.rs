@@ -1,14 +1,18 @@
 //! What a worker is given with a task, read with the lock of its subject; and what its proof is then compared with.
 
+use std::collections::HashMap;
+
 use prost::Message as _;
+use sqlx::any::AnyRow;
 use zeroize::Zeroizing;
 use zkinfer_proto::v1;
 
 use super::super::document::Document;
 use super::super::{AskedProof, EngineError, Lease, ProofWork, Subject, SubjectKind, TaskKey, Work, graph};
 use super::lease::get;
+use super::many::{Many, row};
 use super::ready::Ready;
-use super::{SqlEngine, Writing, fixed};
+use super::{Dialect, SqlEngine, Writing, fixed};
 use crate::record_seal::{RecordSeal, SecretKind, SecretPlace, Unsealed};
 use crate::secret::Secret;
 
@@ -61,51 +65,68 @@ fn places(Subject { kind, tenant, id }: &Subject) -> [SecretPlace<'_>; 2] {
     kinds.map(|kind| SecretPlace { kind, tenant, id })
 }
 
-/// Locks the row of a task's subject, or answers `None` if another transaction has it: its end will wake the workers again. The row of a task that is not
-/// ready any more is left alone: whoever has the task would wait for it.
-pub(super) async fn try_lock(writing: &mut Writing, ready: &Ready) -> Result<Option<Taken>, EngineError> {
-    let subject = &ready.task.subject;
-    macro_rules! model {
-        () => {
-            "SELECT doc, NULL AS stop_cause, salt, seed, NULL AS model, NULL AS private_digest FROM models WHERE tenant = $1 AND id = $2 \
-               AND EXISTS (SELECT 1 FROM tasks WHERE kind = 'REGISTER' AND tenant = $1 AND subject = $2 AND ordinal = $3 AND epoch = $4 AND state = $5)"
-        };
-    }
-    // A model that has jobs does not change.
-    macro_rules! job {
-        () => {
-            "SELECT jobs.doc, jobs.stop_cause, jobs.input_salt AS salt, jobs.seed, models.doc AS model, models.private_digest FROM jobs \
-               JOIN models ON models.tenant = jobs.tenant AND models.id = jobs.model_id WHERE jobs.tenant = $1 AND jobs.id = $2 \
-               AND EXISTS (SELECT 1 FROM tasks WHERE kind = 'PROVE' AND tasks.tenant = $1 AND subject = $2 AND ordinal = $3 AND epoch = $4 \
-                 AND tasks.state = $5)"
-        };
-    }
-    let sql = match subject.kind {
-        SubjectKind::Model => writing.dialect.pick(model!(), concat!(model!(), " FOR UPDATE SKIP LOCKED")),
-        SubjectKind::Job => writing.dialect.pick(job!(), concat!(job!(), " FOR UPDATE OF jobs SKIP LOCKED")),
+/// Locks the rows of tasks' subjects, all of one kind, but for those that other transactions have: their end will wake the workers again. The row of a task
+/// that is not ready any more is left alone: whoever has the task would wait for it.
+pub(super) async fn try_lock(writing: &mut Writing, kind: SubjectKind, tasks: &[&Ready]) -> Result<HashMap<TaskKey, Taken>, EngineError> {
+    let given = |(place, ready): (i64, &&Ready)| {
+        let Subject { tenant, id, .. } = &ready.task.subject;
+        // The state is a value and no literal: with that PostgreSQL may take the index of ready tasks, and pass all that were given lately.
+        row![place, tenant, id, ready.ordinal, ready.epoch, "READY"]
     };
-    let row = sqlx::query(sql)
-        .bind(&subject.tenant)
-        .bind(&subject.id)
-        .bind(ready.ordinal)
-        .bind(ready.epoch)
-        // A value and no literal: with that PostgreSQL may take the index of ready tasks, and pass all that were given lately.
-        .bind("READY")
-        .fetch_optional(writing.connection())
-        .await?;
-    let Some(row) = row else { return Ok(None) };
-    let is_stopped = get::<Option<String>>(&row, "stop_cause")?.is_some();
-    let document = Document::decode(subject.kind, &get::<Vec<u8>>(&row, "doc")?)?;
-    let model = match subject.kind {
+    let rows: Vec<_> = (0..).zip(tasks).map(given).collect();
+    let statement = match (kind, writing.dialect) {
+        (SubjectKind::Model, Dialect::Sqlite) => MODELS,
+        (SubjectKind::Model, Dialect::Postgres) => FREE_MODELS,
+        (SubjectKind::Job, Dialect::Sqlite) => JOBS,
+        (SubjectKind::Job, Dialect::Postgres) => FREE_JOBS,
+    };
+    let mut locked = HashMap::new();
+    for row in statement.fetch(writing.connection(), &rows).await? {
+        let place = usize::try_from(get::<i64>(&row, "place")?).unwrap_or(usize::MAX);
+        if let Some(ready) = tasks.get(place) {
+            locked.insert(ready.task.clone(), taken(&row, kind)?);
+        }
+    }
+    Ok(locked)
+}
+
+fn taken(row: &AnyRow, kind: SubjectKind) -> Result<Taken, EngineError> {
+    let is_stopped = get::<Option<String>>(row, "stop_cause")?.is_some();
+    let document = Document::decode(kind, &get::<Vec<u8>>(row, "doc")?)?;
+    let model = match kind {
         // No bytes: the type of a column without values is not that of bytes.
         SubjectKind::Model => OfModel { document: None, private_digest: None },
-        SubjectKind::Job => OfModel { document: get(&row, "model")?, private_digest: get(&row, "private_digest")? },
+        SubjectKind::Job => OfModel { document: get(row, "model")?, private_digest: get(row, "private_digest")? },
     };
     // They are erased only with the end of the subject.
-    let secret = |column: &str| get::<Option<Vec<u8>>>(&row, column).map(|bytes| Zeroizing::new(bytes.unwrap_or_default()));
+    let secret = |column: &str| get::<Option<Vec<u8>>>(row, column).map(|bytes| Zeroizing::new(bytes.unwrap_or_default()));
     let sealed = Sealed { salt: secret("salt")?, seed: secret("seed")? };
-    Ok(Some(Taken { document, is_stopped, sealed, model }))
+    Ok(Taken { document, is_stopped, sealed, model })
 }
+
+const GIVEN: &str = "(?, ?, ?, ?, ?, ?)";
+const MODELS_HEAD: &str = "SELECT given.column1 AS place, models.doc, NULL AS stop_cause, models.salt, models.seed, NULL AS model, NULL AS private_digest FROM (VALUES ";
+macro_rules! models {
+    () => {
+        ") AS given JOIN models ON models.tenant = given.column2 AND models.id = given.column3 \
+           JOIN tasks ON tasks.kind = 'REGISTER' AND tasks.tenant = given.column2 AND tasks.subject = given.column3 AND tasks.ordinal = given.column4 \
+             AND tasks.epoch = given.column5 AND tasks.state = given.column6"
+    };
+}
+const MODELS: Many = Many::new(MODELS_HEAD, GIVEN, models!()).planned_each_time();
+const FREE_MODELS: Many = Many::new(MODELS_HEAD, GIVEN, concat!(models!(), " FOR UPDATE OF models SKIP LOCKED")).planned_each_time();
+const JOBS_HEAD: &str = "SELECT given.column1 AS place, jobs.doc, jobs.stop_cause, jobs.input_salt AS salt, jobs.seed, models.doc AS model, models.private_digest \
+   FROM (VALUES ";
+// A model that has jobs does not change.
+macro_rules! jobs {
+    () => {
+        ") AS given JOIN jobs ON jobs.tenant = given.column2 AND jobs.id = given.column3 JOIN models ON models.tenant = jobs.tenant AND models.id = jobs.model_id \
+           JOIN tasks ON tasks.kind = 'PROVE' AND tasks.tenant = given.column2 AND tasks.subject = given.column3 AND tasks.ordinal = given.column4 \
+             AND tasks.epoch = given.column5 AND tasks.state = given.column6"
+    };
+}
+const JOBS: Many = Many::new(JOBS_HEAD, GIVEN, jobs!()).planned_each_time();
+const FREE_JOBS: Many = Many::new(JOBS_HEAD, GIVEN, concat!(jobs!(), " FOR UPDATE OF jobs SKIP LOCKED")).planned_each_time();
 
 impl SqlEngine {
     pub(super) async fn load_asked_proof(&self, session: &str, lease: &Lease) -> Result<AskedProof, EngineError> {
