@@ -95,7 +95,7 @@ pub(crate) async fn who_goes_away_keeps_none_of_those_who_come_with_it_out(world
 }
 
 /// How many tasks are with workers and how many wait for one, as soon as that is so.
-async fn comes_to(world: &World, running: u64, ready: u64) {
+pub(crate) async fn comes_to(world: &World, running: u64, ready: u64) {
     let look = async {
         loop {
             let queue = world.engine.queue().await.unwrap();
@@ -109,7 +109,7 @@ async fn comes_to(world: &World, running: u64, ready: u64) {
 }
 
 /// Three ask: the first is served alone; meanwhile the others wait, and are then served together, by the second.
-async fn three_ask<T>(ask: impl Fn() -> EngineFuture<'static, T>) -> [EngineFuture<'static, T>; 2] {
+pub(crate) async fn three_ask<T>(ask: impl Fn() -> EngineFuture<'static, T>) -> [EngineFuture<'static, T>; 2] {
     let [mut first, mut second, mut third] = [ask(), ask(), ask()];
     for asking in [&mut first, &mut second, &mut third] {
         assert!(poll!(asking).is_pending());

@@ -26,6 +26,7 @@ mod overview;
 mod plans;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod proofs;
 mod remake;
 mod rolling;
 mod secrets;
@@ -151,6 +152,11 @@ conformance! {
     joint::batches_and_jobs_at_once_keep_to_their_tenants_limit,
     joint::places_are_told_also_far_from_the_front,
     joint::a_key_that_is_not_the_models_must_be_there,
+    proofs::proofs_that_come_at_once_end_their_jobs,
+    proofs::a_proof_that_is_refused_keeps_none_of_those_out_that_come_with_it,
+    proofs::a_proof_that_cannot_be_written_keeps_none_of_those_out_that_come_with_it,
+    proofs::who_is_dropped_writing_others_proofs_writes_them,
+    proofs::steps_of_a_job_that_are_given_at_once_begin_it_once,
     deletion::an_old_job_goes_with_all_that_belongs_to_it_and_nothing_else,
     deletion::a_job_is_as_old_as_its_end,
     deletion::what_another_job_refers_to_stays_until_that_goes_too,
