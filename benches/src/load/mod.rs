@@ -102,6 +102,8 @@ fn config(load: &Load, folder: &Path, database: Database) -> Config {
     config.limits.queued_per_tenant = u32::MAX;
     (config.limits.creates_per_second, config.limits.creates_burst) = (1_000_000, 1_000_000);
     config.limits.watchers = load.n_watchers * 2;
+    // Its clients do not connect again.
+    config.limits.connection_age = load.time + DRAIN;
     config
 }
 
