@@ -37,7 +37,7 @@ impl SqlEngine {
         Ok(id)
     }
 
-    /// Gives tasks to sessions, one after another; answers what each is given.
+    /// Gives tasks to sessions; answers what each is given.
     pub(super) async fn lease_in(&self, writing: &mut Writing, asked: &[(&str, &Offer)]) -> Result<Vec<Given>, EngineError> {
         let mut sessions = held_by(writing, asked).await?;
         let since_ms = writing.now_ms.saturating_sub(self.rules.lease_ms);
@@ -85,8 +85,8 @@ impl SqlEngine {
             if chosen.is_empty() {
                 return Ok(());
             }
-            let wanted: Vec<Wanted<'_>> =
-                chosen.iter().filter_map(|&(place, ready)| wanted(&turns[place].asking, ready, sessions)).collect();
+            let wanted = |&(place, ready): &(usize, _)| wanted(&turns[place].asking, ready, sessions);
+            let wanted: Vec<Wanted<'_>> = chosen.iter().map(wanted).collect::<Result<_, _>>()?;
             let tried = self.give(writing, &wanted).await?;
             for ((place, ready), tried) in chosen.into_iter().zip(tried) {
                 let turn = &mut turns[place];
@@ -245,9 +245,10 @@ fn taker<'a>(sessions: &'a mut HashMap<String, Holding>, session: &str) -> Optio
 }
 
 /// A task that was chosen for one who asks.
-fn wanted<'a>(asking: &Asking<'a>, ready: &'a Ready, sessions: &'a HashMap<String, Holding>) -> Option<Wanted<'a>> {
+fn wanted<'a>(asking: &Asking<'a>, ready: &'a Ready, sessions: &'a HashMap<String, Holding>) -> Result<Wanted<'a>, EngineError> {
     let has_device = asking.offer.device_bytes < u64::MAX;
-    Some(Wanted { ready, session: asking.session, worker: &sessions.get(asking.session)?.worker, has_device })
+    let held = sessions.get(asking.session).ok_or(EngineError::NoSession)?;
+    Ok(Wanted { ready, session: asking.session, worker: &held.worker, has_device })
 }
 
 /// The most that is free, and the most that there is, among those who ask and may be given something.
