@@ -29,7 +29,7 @@ async fn two_held(world: &World) -> ([Lease; 2], String) {
 }
 
 /// Waits until so many wait for locks. In a transaction the answer would stay what it was at first.
-async fn until_they_wait(world: &World, n: i64) {
+pub(crate) async fn until_they_wait(world: &World, n: i64) {
     let mut looker = PgConnection::connect(world.url().unwrap()).await.unwrap();
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let all_wait = async {

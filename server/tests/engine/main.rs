@@ -157,6 +157,7 @@ conformance! {
     proofs::a_proof_that_cannot_be_written_keeps_none_of_those_out_that_come_with_it,
     proofs::who_is_dropped_writing_others_proofs_writes_them,
     proofs::steps_of_a_job_that_are_given_at_once_begin_it_once,
+    proofs::a_tenant_at_its_limit_keeps_none_of_those_out_that_are_asked_for_at_once,
     deletion::an_old_job_goes_with_all_that_belongs_to_it_and_nothing_else,
     deletion::a_job_is_as_old_as_its_end,
     deletion::what_another_job_refers_to_stays_until_that_goes_too,

@@ -10,6 +10,7 @@ use zkinfer_server::artifacts::Class;
 use zkinfer_server::engine::{Ended, EngineError, EngineFuture, Lease, NewWebhook, Offer, Outcome, Usage, graph};
 
 use crate::joint::{comes_to, three_ask};
+use crate::locks::until_they_wait;
 use crate::world::{World, artifact, offer, proved, step_result, whole};
 
 async fn leases(world: &World, n: usize) -> Vec<Lease> {
@@ -63,6 +64,10 @@ pub(crate) async fn proofs_that_come_at_once_end_their_jobs(world: World) {
     assert_eq!(counted("results").await, 12);
     assert_eq!(counted("attempts WHERE outcome = 'DONE' AND device = 'cpu' AND ended_ms > 0").await, 12);
     assert_eq!(counted("outbox").await, 12);
+    if world.url().is_some() {
+        // The first had nobody to share a transaction with.
+        assert!(world.number("SELECT count(DISTINCT xmin::text) FROM results").await <= 3, "they were written together");
+    }
     assert_eq!(counted("jobs WHERE seed IS NOT NULL OR input_salt IS NOT NULL").await, 0, "at their end secrets are erased");
     assert_eq!(counted("tasks WHERE session IS NOT NULL").await, 0);
     assert_eq!(counted("artifact_references WHERE kind = 'JOB' AND class = 'PUBLIC'").await, 12);
@@ -170,6 +175,31 @@ pub(crate) async fn steps_of_a_job_that_are_given_at_once_begin_it_once(world: W
     }
 }
 
+async fn limit(world: &World, tenant: &str, max_running: i32) {
+    let quota = v1::Quota { tenant: format!("tenants/{tenant}"), share_milli: 1000, max_queued: 0, max_running, paused: false };
+    world.engine.set_quota(tenant, quota).await.unwrap();
+}
+
+/// One that may run no more hides nothing of the others from those who ask with its last.
+pub(crate) async fn a_tenant_at_its_limit_keeps_none_of_those_out_that_are_asked_for_at_once(world: World) {
+    let busy = leases(&world, 6).await;
+    world.ready_model("small", "net", whole()).await;
+    limit(&world, "small", 2).await;
+    for tenant in ["acme", "small"] {
+        for _ in 0..40 {
+            world.job(tenant, "net").await;
+        }
+    }
+    let mut sessions = Vec::new();
+    for _ in 0..5 {
+        sessions.push(world.session().await);
+    }
+    let given = join_all(sessions.iter().map(|session| world.engine.lease(session, offer()))).await;
+    let mut tenants: Vec<String> = given.into_iter().map(|given| given.unwrap().remove(0).lease.task.subject.tenant).collect();
+    tenants.sort();
+    assert_eq!(tenants, ["acme", "acme", "acme", "small", "small"], "beside {} of the first", busy.len());
+}
+
 /// Who has a job's row keeps no other job from being given, or ended.
 #[tokio::test]
 async fn a_job_in_other_hands_is_passed_by() {
@@ -186,6 +216,12 @@ async fn a_job_in_other_hands_is_passed_by() {
     };
     hold(&mut holder, &jobs[0].id).await;
     let ask = || world.engine.lease(&session, Offer { max_tasks: 3, ..offer() });
+    // It counted as given when the second was chosen with it.
+    limit(&world, "acme", 1).await;
+    let only = ask().await.unwrap();
+    assert_ne!(only[0].lease.task.subject, jobs[0]);
+    world.engine.release(&only[0].lease, Usage::default()).await.unwrap();
+    limit(&world, "acme", 0).await;
     let mut given = ask().await.unwrap();
     let mut subjects: Vec<_> = given.iter().map(|leased| leased.lease.task.subject.clone()).collect();
     subjects.sort_by(|a, b| a.id.cmp(&b.id));
@@ -205,7 +241,8 @@ async fn a_job_in_other_hands_is_passed_by() {
     for answer in all.await {
         assert!(answer.unwrap().is_some());
     }
-    assert!(!waiting.is_finished(), "it waits for who has its row");
+    // Alone, since it could not be written with the others.
+    until_they_wait(&world, 1).await;
     holder.execute("ROLLBACK").await.unwrap();
     assert!(waiting.await.unwrap().unwrap().is_some());
 }

@@ -36,9 +36,12 @@ impl<'a> Table<'a> {
         Self { lists, tenants, tried: HashSet::new() }
     }
 
-    /// Of what a turn may choose from what was not tried yet and is of a tenant that may run more; with that tenant's place.
+    /// Of what a turn may choose from what was not tried yet and is of a tenant that may run more now; with that tenant's place.
     fn untried(&self, ready: &[&'a Ready]) -> Vec<(usize, &'a Ready)> {
-        let place = |ready: &Ready| self.tenants.iter().position(|tenant| tenant.name == ready.task.subject.tenant);
+        let place = |ready: &Ready| {
+            let may_run = |tenant: &Tenant| tenant.name == ready.task.subject.tenant && tenant.load.running < tenant.may_run;
+            self.tenants.iter().position(may_run)
+        };
         ready.iter().filter(|ready| !self.tried.contains(&ready.task)).filter_map(|ready| Some((place(ready)?, *ready))).collect()
     }
 
@@ -52,28 +55,21 @@ impl<'a> Turn<'a> {
         Self { asking, given: Vec::new(), look_again: None, ready: None, n_chosen: 0, rounds: ROUNDS }
     }
 
-    /// The tasks that it is to have next; they count as given until it is told that one could not be. None: it has what it can have.
+    /// The tasks that it is to have next; they count as given until it is told that one could not be. None: it has what it can have, unless others miss
+    /// theirs.
     pub(super) fn choose(&mut self, table: &mut Table<'a>, held: &mut Holding) -> Vec<&'a Ready> {
-        while self.rounds > 0 {
-            self.rounds -= 1;
-            sort_tenants(&mut table.tenants);
-            let ready = self.ready.get_or_insert_with(|| once_each(table.lists.of(&table.tenants, &self.asking)));
-            let untried = table.untried(ready);
-            let slots = self.asking.offer.max_tasks.saturating_sub(self.n_chosen);
-            let chosen = choose_tasks(&untried, &table.tenants, &self.asking, held, slots);
-            if chosen.choices.is_empty() {
-                self.rounds = 0;
-                self.look_again = chosen.look_again_ms.map(Duration::from_millis);
-                break;
-            }
-            let chosen: Vec<&Ready> = chosen.choices.iter().map(|choice| untried[choice.candidate].1).collect();
-            ready.retain(|ready| !chosen.iter().any(|chosen| std::ptr::eq(*chosen, *ready)));
-            let wanted: Vec<&Ready> = chosen.into_iter().filter(|ready| self.count(table, held, ready)).collect();
-            if !wanted.is_empty() {
-                return wanted;
-            }
+        if self.rounds == 0 {
+            return Vec::new();
         }
-        Vec::new()
+        sort_tenants(&mut table.tenants);
+        let ready = self.ready.get_or_insert_with(|| once_each(table.lists.of(&table.tenants, &self.asking)));
+        let untried = table.untried(ready);
+        let slots = self.asking.offer.max_tasks.saturating_sub(self.n_chosen);
+        let chosen = choose_tasks(&untried, &table.tenants, &self.asking, held, slots);
+        self.look_again = chosen.look_again_ms.map(Duration::from_millis);
+        self.rounds -= usize::from(!chosen.choices.is_empty());
+        let chosen = chosen.choices.iter().map(|choice| untried[choice.candidate].1);
+        chosen.filter(|ready| self.count(table, held, ready)).collect()
     }
 
     /// Counts a task as given, unless its tenant runs as many as it may: one call may give a tenant several, and that limit is its own, not placement's.

@@ -1,5 +1,5 @@
-//! Those who ask for tasks while others are being given some share the next transaction: its begin, its look at who waits, its commit. They are served one
-//! after another, so that no two of this process want the same task.
+//! Those who ask for tasks while others are being given some share the next transaction: its begin, its look at who waits, its commit. So no two of this
+//! process want the same task.
 //!
 //! Whoever gives tasks is a task of its own, which nobody drops. What it gives goes back if who asked for it does not take it, however it is lost: they may
 //! not listen any more, or be dropped with the answer unread.

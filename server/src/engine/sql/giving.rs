@@ -196,7 +196,7 @@ const TAKE: Many = Many::new(
     ") AS given WHERE kind = given.column4 AND tenant = given.column5 AND subject = given.column6 AND ordinal = given.column7 \
        AND epoch = given.column8 AND state = given.column9 RETURNING kind, tenant, subject, ordinal",
 )
-.planned_each_time();
+.kept_for_one_row();
 const ATTEMPTS: Many =
     Many::new("INSERT INTO attempts(kind, tenant, subject, ordinal, epoch, worker, started_ms) VALUES ", "(?, ?, ?, ?, ?, ?, ?)", "");
 const MODELS: Many = Many::new(
@@ -204,10 +204,10 @@ const MODELS: Many = Many::new(
     "(?, ?, ?, ?, ?)",
     ") AS given WHERE tenant = given.column4 AND id = given.column5",
 )
-.planned_each_time();
+.kept_for_one_row();
 const JOBS: Many = Many::new(
     "UPDATE jobs SET state = given.column1, last_seq = given.column2, doc = given.column3 FROM (VALUES ",
     "(?, ?, ?, ?, ?)",
     ") AS given WHERE tenant = given.column4 AND id = given.column5",
 )
-.planned_each_time();
+.kept_for_one_row();

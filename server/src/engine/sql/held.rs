@@ -223,7 +223,7 @@ macro_rules! by_leases {
              AND task.epoch = given.column5 AND task.state = given.column6"
     };
 }
-const THOSE_OF_SQLITE: Many = Many::new(THOSE, GIVEN, by_leases!()).planned_each_time();
+const THOSE_OF_SQLITE: Many = Many::new(THOSE, GIVEN, by_leases!()).kept_for_one_row();
 const THOSE_OF_POSTGRES: Many =
     Many::new(THOSE, GIVEN, concat!(by_leases!(), " ORDER BY subject.tenant, subject.id FOR UPDATE OF subject, task SKIP LOCKED"))
-        .planned_each_time();
+        .kept_for_one_row();

@@ -98,9 +98,10 @@ impl Many {
         Self { head, row, tail, max_kept_rows: MAX_KEPT_ROWS }
     }
 
-    /// Never kept prepared: what is joined with rows of a table that is small as yet would be found by reading all of it, for ever.
-    pub(super) const fn planned_each_time(self) -> Self {
-        Self { max_kept_rows: 0, ..self }
+    /// Kept prepared over one row only. Several that are joined with rows of a table that is small as yet are found by reading all of it; a plan for that must
+    /// not stay.
+    pub(super) const fn kept_for_one_row(self) -> Self {
+        Self { max_kept_rows: 1, ..self }
     }
 
     pub(super) async fn execute(&self, connection: &mut AnyConnection, rows: &[Vec<Value>]) -> Result<(), EngineError> {
@@ -283,6 +284,14 @@ mod tests {
         assert_eq!(joined(Dialect::Sqlite, &parts(3)).0, "UPDATE a SET b = $1 WHERE c = $2; DELETE FROM d WHERE e = $3; DELETE FROM f");
         let large = || Part::new("DELETE FROM f", vec![Value::from(1); MAX_VALUES]);
         assert_eq!((n_at_once(&parts(3)), n_at_once(&[large(), large()])), (3, 1));
+    }
+
+    #[test]
+    fn statements_over_few_rows_are_kept_and_joins_over_one() {
+        let insert = Many::new("INSERT INTO t(a) VALUES ", "(?)", "");
+        let kept = |many: Many, n: usize| many.part(vec![row![1]; n]).unwrap().is_kept;
+        assert_eq!([1, MAX_KEPT_ROWS, MAX_KEPT_ROWS + 1].map(|n| kept(insert, n)), [true, true, false]);
+        assert_eq!([1, 2].map(|n| kept(insert.kept_for_one_row(), n)), [true, false]);
     }
 
     #[test]

@@ -88,14 +88,9 @@ impl Positions {
         (place >= EXACT).then_some(place)
     }
 
-    /// There is an order that is good enough.
-    fn is_known(&self, tenant: &str) -> bool {
-        self.lock().contains_key(tenant)
-    }
-
     fn keep(&self, tenant: &str, ranks: Vec<Rank>) {
         let mut fronts = self.lock();
-        if fronts.len() >= MAX_TENANTS {
+        if fronts.len() >= MAX_TENANTS && !fronts.contains_key(tenant) {
             fronts.clear();
         }
         fronts.insert(tenant.to_owned(), Front { ranks, at: Instant::now() });
@@ -121,13 +116,10 @@ impl SqlEngine {
     }
 
     async fn find_place(&self, reader: &mut AnyConnection, tenant: &str, rank: &Rank) -> Result<Option<usize>, EngineError> {
-        if self.positions.is_known(tenant) {
-            match Place::among(&front(reader, tenant, EXACT).await?, EXACT, rank) {
-                Place::At(place) => return Ok(Some(place)),
-                Place::Gone => return Ok(None),
-                // Others have come before it.
-                Place::Behind => {}
-            }
+        match Place::among(&front(reader, tenant, EXACT).await?, EXACT, rank) {
+            Place::At(place) => return Ok(Some(place)),
+            Place::Gone => return Ok(None),
+            Place::Behind => {}
         }
         let ranks = front(reader, tenant, LAST).await?;
         let place = Place::among(&ranks, LAST, rank);

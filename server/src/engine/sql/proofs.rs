@@ -85,7 +85,11 @@ impl SqlEngine {
                 return all.for_each(|asked| drop(asked.answer(Answer::Done(Err(shared(&error))))));
             }
             Err(error) => {
-                tracing::debug!(%error, "proofs that came together are written one by one");
+                match &error {
+                    EngineError::ArtifactGone => tracing::debug!(%error, "proofs that came together are written one by one"),
+                    error if error.is_contention() => tracing::debug!(%error, "proofs that came together are written one by one"),
+                    error => tracing::warn!(%error, "proofs that came together cannot be written so, and are written one by one"),
+                }
                 proofs.iter().map(|_| Answer::Alone).collect()
             }
         };
@@ -126,7 +130,7 @@ impl SqlEngine {
     }
 }
 
-/// What proofs leave behind: their artifacts, and the rows of each table.
+/// What proofs leave behind: their artifacts, and the rows of each table. A job of one task has no results of tasks whose references would end with it.
 #[derive(Default)]
 struct Kept {
     records: Vec<ArtifactFacts>,
@@ -175,14 +179,14 @@ const END_TASKS: Many = Many::new(
     "(?, ?, ?)",
     ") AS given WHERE tasks.kind = 'PROVE' AND tasks.tenant = given.column1 AND tasks.subject = given.column2 AND tasks.ordinal = given.column3",
 )
-.planned_each_time();
+.kept_for_one_row();
 const END_ATTEMPTS: Many = Many::new(
     "UPDATE attempts SET ended_ms = given.column1, outcome = 'DONE', device = given.column2 FROM (VALUES ",
     "(?, ?, ?, ?, ?, ?)",
     ") AS given WHERE attempts.kind = 'PROVE' AND attempts.tenant = given.column3 AND attempts.subject = given.column4 \
        AND attempts.ordinal = given.column5 AND attempts.epoch = given.column6",
 )
-.planned_each_time();
+.kept_for_one_row();
 /// The one result of each job. A second one breaks the key.
 const RESULTS: Many = Many::new("INSERT INTO results(tenant, job, proof, published_ms) VALUES ", "(?, ?, ?, ?)", "");
 /// At the end of a job its secrets are erased.
@@ -191,11 +195,11 @@ const END_JOBS: Many = Many::new(
     "(?, ?, ?, ?, ?)",
     ") AS given WHERE jobs.tenant = given.column4 AND jobs.id = given.column5",
 )
-.planned_each_time();
+.kept_for_one_row();
 const OUTBOX: Many = Many::new(
     "INSERT INTO outbox(tenant, webhook, job, seq, not_before_ms) \
        SELECT webhooks.tenant, webhooks.id, given.column1, given.column2, given.column3 FROM (VALUES ",
     "(?, ?, ?, ?)",
     ") AS given JOIN webhooks ON webhooks.tenant = given.column4",
 )
-.planned_each_time();
+.kept_for_one_row();

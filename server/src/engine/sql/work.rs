@@ -113,8 +113,8 @@ macro_rules! models {
              AND tasks.epoch = given.column5 AND tasks.state = given.column6"
     };
 }
-const MODELS: Many = Many::new(MODELS_HEAD, GIVEN, models!()).planned_each_time();
-const FREE_MODELS: Many = Many::new(MODELS_HEAD, GIVEN, concat!(models!(), " FOR UPDATE OF models SKIP LOCKED")).planned_each_time();
+const MODELS: Many = Many::new(MODELS_HEAD, GIVEN, models!()).kept_for_one_row();
+const FREE_MODELS: Many = Many::new(MODELS_HEAD, GIVEN, concat!(models!(), " FOR UPDATE OF models SKIP LOCKED")).kept_for_one_row();
 const JOBS_HEAD: &str = "SELECT given.column1 AS place, jobs.doc, jobs.stop_cause, jobs.input_salt AS salt, jobs.seed, models.doc AS model, models.private_digest \
    FROM (VALUES ";
 // A model that has jobs does not change.
@@ -125,8 +125,8 @@ macro_rules! jobs {
              AND tasks.epoch = given.column5 AND tasks.state = given.column6"
     };
 }
-const JOBS: Many = Many::new(JOBS_HEAD, GIVEN, jobs!()).planned_each_time();
-const FREE_JOBS: Many = Many::new(JOBS_HEAD, GIVEN, concat!(jobs!(), " FOR UPDATE OF jobs SKIP LOCKED")).planned_each_time();
+const JOBS: Many = Many::new(JOBS_HEAD, GIVEN, jobs!()).kept_for_one_row();
+const FREE_JOBS: Many = Many::new(JOBS_HEAD, GIVEN, concat!(jobs!(), " FOR UPDATE OF jobs SKIP LOCKED")).kept_for_one_row();
 
 impl SqlEngine {
     pub(super) async fn load_asked_proof(&self, session: &str, lease: &Lease) -> Result<AskedProof, EngineError> {
