@@ -86,8 +86,9 @@ impl SqlEngine {
             }
             Err(error) => {
                 match &error {
-                    EngineError::ArtifactGone => tracing::debug!(%error, "proofs that came together are written one by one"),
-                    error if error.is_contention() => tracing::debug!(%error, "proofs that came together are written one by one"),
+                    EngineError::ArtifactGone | EngineError::Busy(_) => {
+                        tracing::debug!(%error, "proofs that came together are written one by one");
+                    }
                     error => tracing::warn!(%error, "proofs that came together cannot be written so, and are written one by one"),
                 }
                 proofs.iter().map(|_| Answer::Alone).collect()
