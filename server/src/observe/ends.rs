@@ -1,16 +1,16 @@
 //! Counts how jobs and registrations end: each once in a process, however often its last state is seen.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use zkinfer_proto::v1;
 
 use super::metrics::{EndLabels, KindLabel, Metrics, StateLabel};
 use crate::engine::timestamp_ms;
 
-/// Names that are remembered. More than can end within [`FRESH`].
+/// Names that one generation holds at most. More than can end within [`FRESH`].
 const REMEMBERED: usize = 65_536;
 /// What ended longer ago was counted when it ended: a late look at it says nothing new.
 const FRESH: Duration = Duration::from_secs(60);
@@ -22,27 +22,39 @@ pub(super) struct Ends {
     recent: Mutex<Recent>,
 }
 
-#[derive(Debug, Default)]
+/// Names of two generations: each lasts as long as its names are news, and is forgotten after as long again. How much is held is a matter of how many
+/// end a minute, not of how many have ended.
+#[derive(Debug)]
 struct Recent {
+    began: Instant,
     names: HashSet<u64>,
-    order: VecDeque<u64>,
+    before: HashSet<u64>,
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self { began: Instant::now(), names: HashSet::new(), before: HashSet::new() }
+    }
 }
 
 impl Ends {
     /// Whether this is the first end of that name.
-    fn is_first(&self, name: &str) -> bool {
+    fn is_first(&self, name: &str, now: Instant) -> bool {
         let name = self.hasher.hash_one(name);
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if !recent.names.insert(name) {
-            return false;
+        recent.turn(now);
+        !recent.before.contains(&name) && recent.names.insert(name)
+    }
+}
+
+impl Recent {
+    /// Begins a generation when it is time to, in the room of the one that is forgotten.
+    fn turn(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.began) > FRESH || self.names.len() >= REMEMBERED {
+            std::mem::swap(&mut self.names, &mut self.before);
+            self.names.clear();
+            self.began = now;
         }
-        recent.order.push_back(name);
-        if recent.order.len() > REMEMBERED
-            && let Some(oldest) = recent.order.pop_front()
-        {
-            recent.names.remove(&oldest);
-        }
-        true
     }
 }
 
@@ -98,7 +110,7 @@ impl Metrics {
     pub fn job_seen(&self, job: &v1::Job) {
         let (Some(state), Some(ended)) = (final_state(job), job.end_time.as_ref()) else { return };
         let is_fresh = self.engine_ms().saturating_sub(timestamp_ms(ended)) <= FRESH.as_millis() as i64;
-        if !is_fresh || !self.ends.is_first(&job.name) {
+        if !is_fresh || !self.ends.is_first(&job.name, Instant::now()) {
             return;
         }
         self.jobs.get_or_create(&EndLabels { state, reason: known_reason(job.failure.as_ref()) }).inc();
@@ -120,7 +132,7 @@ impl Metrics {
             State::Unspecified | State::Compiling | State::Retired => return,
         };
         // A model fails once and becomes ready once; that is seen only where it happens.
-        if self.ends.is_first(&model.name) {
+        if self.ends.is_first(&model.name, Instant::now()) {
             self.registrations.get_or_create(&EndLabels { state, reason: known_reason(model.failure.as_ref()) }).inc();
             self.stages_ended(model.registered.as_ref().map_or(&[], |registered| &registered.stage_times));
         }
@@ -193,10 +205,23 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_remembered_while_its_end_is_news_and_then_forgotten() {
+        let (ends, began) = (Ends::default(), Instant::now());
+        let at = |seconds| began + Duration::from_secs(seconds);
+        assert!(ends.is_first("early", at(0)) && ends.is_first("late", at(60)));
+        assert!(!ends.is_first("late", at(61)), "the next generation has begun");
+        assert!(!ends.is_first("late", at(120)) && !ends.is_first("early", at(60)));
+        assert!(ends.is_first("another", at(122)));
+        assert!(ends.is_first("late", at(123)), "it was forgotten");
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded() {
-        let ends = Ends::default();
-        assert!((0..REMEMBERED + 10).all(|index| ends.is_first(&index.to_string())));
-        assert_eq!(ends.recent.lock().unwrap().names.len(), REMEMBERED);
-        assert!(!ends.is_first(&(REMEMBERED + 9).to_string()));
+        let (ends, now) = (Ends::default(), Instant::now());
+        assert!((0..3 * REMEMBERED).all(|index| ends.is_first(&index.to_string(), now)));
+        let recent = ends.recent.lock().unwrap();
+        assert_eq!((recent.names.len(), recent.before.len()), (REMEMBERED, REMEMBERED));
+        drop(recent);
+        assert!(!ends.is_first(&(3 * REMEMBERED - 1).to_string(), now));
     }
 }
