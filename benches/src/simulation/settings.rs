@@ -69,7 +69,7 @@ impl Settings {
         command
     }
 
-    /// The policy: the service's defaults.
+    /// The policy: the defaults (docs/SCHEDULING.md says where the service departs from them).
     pub(super) fn limits() -> Limits {
         Limits::default()
     }

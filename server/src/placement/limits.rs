@@ -2,7 +2,8 @@
 
 use thiserror::Error;
 
-/// The numbers of the policy. Defaults are those of the committed simulation.
+/// The numbers of the policy. Defaults are those of the committed simulation; the engine takes how many tasks share a device, and whether one waits for an
+/// idle device, from its sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Tasks that share a device. Two or more hide the way to the server and back; more make each of them slower.

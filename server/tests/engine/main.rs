@@ -109,6 +109,8 @@ conformance! {
     sharing::one_call_gives_no_more_than_fits_and_processors_count_nothing,
     sharing::a_device_is_kept_free_for_what_has_waited_long,
     sharing::a_device_of_one_task_at_a_time_is_kept_free_for_nobody,
+    sharing::layers_of_a_job_spread_over_idle_devices,
+    sharing::nothing_is_left_to_devices_that_take_nothing,
     sharing::what_must_run_alone_is_not_passed_for_ever,
     sharing::a_task_without_memory_asks_for_more_than_it_took_and_runs_alone,
     sharing::what_others_took_beside_it_does_not_make_a_task_larger,

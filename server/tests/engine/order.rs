@@ -218,6 +218,8 @@ pub(crate) async fn tenants_whose_tasks_nobody_can_take_keep_no_other_out(world:
     for _ in 0..3 {
         world.job("other", "net").await;
     }
+    // So long that nothing is left to those that are idle.
+    wait(&world, 1).await;
     let [tight, roomy, third] = [world.session().await, world.session().await, world.session().await];
     let of = async |session: &str, device_bytes: u64| {
         let given = world.engine.lease(session, Offer { n_slots: 3, device_bytes, ..offer() }).await.unwrap();

@@ -142,7 +142,7 @@ pub(crate) async fn who_is_dropped_writing_others_proofs_writes_them(world: Worl
 }
 
 /// Two steps of one job that wait for nothing, and one that waits for both.
-fn two_at_first() -> v1::TaskGraph {
+pub(crate) fn two_at_first() -> v1::TaskGraph {
     let node = |name: &str, needs: &[u32]| v1::TaskNode {
         name: name.into(),
         step: name.into(),

@@ -1,9 +1,12 @@
 //! Tasks that share a device: what those that a worker holds are expected to take is not given again, and what they took is asked for.
 
+use std::time::{Duration, Instant};
+
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
 use zkinfer_server::engine::{FailedAttempt, FailureCause, Leased, Offer, SessionEnd, Subject, Usage};
 
+use crate::proofs::two_at_first;
 use crate::world::{World, finish, offer, whole};
 
 const DEVICE: u64 = 100;
@@ -48,6 +51,8 @@ pub(crate) async fn what_a_worker_holds_is_not_given_again(world: World) {
     let first = given_one(&world, &one, DEVICE).await.unwrap();
     assert!(given_one(&world, &one, DEVICE).await.is_none(), "40 are left");
     let small = world.job("acme", "small").await;
+    // So long that it is not left to the one that is idle.
+    wait(&world, 1).await;
     let beside = given_one(&world, &one, DEVICE).await.unwrap();
     assert_eq!(beside.lease.task.subject, small, "what fits goes beside it");
     let elsewhere = given_one(&world, &two, DEVICE).await.unwrap();
@@ -103,6 +108,60 @@ pub(crate) async fn a_device_of_one_task_at_a_time_is_kept_free_for_nobody(world
     let session = world.session().await;
     let held = given(&world, &session, &Offer { n_slots: 1, ..device(DEVICE) }).await;
     assert_eq!(subjects(&held), [&urgent], "nothing there can starve it by its size");
+}
+
+/// Both layers of a job ready at once; the first given to a session, and what it is given when it asks again. None: so much time had passed that what it is
+/// given tells nothing.
+async fn second_layer(world: &World, session: &str) -> Option<Option<Leased>> {
+    let began = Instant::now();
+    world.job("acme", "net").await;
+    let first = given_one(world, session, DEVICE).await.expect("a layer is ready");
+    assert_eq!(first.lease.task.name, "left");
+    let second = given_one(world, session, DEVICE).await;
+    if began.elapsed() < Duration::from_millis(20) {
+        return Some(second);
+    }
+    for leased in [first].into_iter().chain(second) {
+        world.engine.release(&leased.lease, Usage::default()).await.unwrap();
+    }
+    world.execute("DELETE FROM tasks WHERE kind = 'PROVE'").await;
+    None
+}
+
+pub(crate) async fn layers_of_a_job_spread_over_idle_devices(world: World) {
+    world.ready_model("acme", "net", two_at_first()).await;
+    let [one, two] = [world.session().await, world.session().await];
+    let mut tries = 0;
+    let second = loop {
+        if let Some(second) = second_layer(&world, &one).await {
+            break second;
+        }
+        tries += 1;
+        assert!(tries < 200, "this machine never does so much in 20 ms");
+    };
+    assert!(second.is_none(), "the other device has nothing to do");
+    assert!(world.engine.look_again(&one).is_some_and(|after| after <= Duration::from_millis(25)));
+    let elsewhere = given_one(&world, &two, DEVICE).await.expect("what was left to it");
+    assert_eq!(elsewhere.lease.task.name, "right");
+    // Nobody is idle: what is ready joins others at once.
+    world.job("acme", "net").await;
+    assert!(given_one(&world, &one, DEVICE).await.is_some());
+    // What has waited joins others whoever is idle.
+    world.engine.release(&elsewhere.lease, Usage::default()).await.unwrap();
+    wait(&world, 1).await;
+    assert!(given_one(&world, &one, DEVICE).await.is_some());
+}
+
+pub(crate) async fn nothing_is_left_to_devices_that_take_nothing(world: World) {
+    models(&world, &[("net", 10)]).await;
+    let [one, closed, cordoned, gone] = [world.session().await, world.session().await, world.session().await, world.session().await];
+    world.engine.close_session(&closed, SessionEnd::InOrder).await.unwrap();
+    world.engine.cordon(&cordoned, true).await.unwrap();
+    world.execute(&format!("UPDATE sessions SET seen_ms = 1 WHERE id = '{gone}'")).await;
+    for _ in 0..3 {
+        world.job("acme", "net").await;
+        assert!(given_one(&world, &one, DEVICE).await.is_some());
+    }
 }
 
 pub(crate) async fn what_must_run_alone_is_not_passed_for_ever(world: World) {

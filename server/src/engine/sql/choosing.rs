@@ -29,11 +29,18 @@ pub(super) struct Table<'a> {
     lists: &'a ReadyLists,
     tenants: Vec<Tenant>,
     tried: HashSet<&'a TaskKey>,
+    /// Sessions that have nothing to do: what has just become ready is theirs for a while.
+    idle: HashSet<String>,
 }
 
 impl<'a> Table<'a> {
-    pub(super) fn new(lists: &'a ReadyLists, tenants: Vec<Tenant>) -> Self {
-        Self { lists, tenants, tried: HashSet::new() }
+    pub(super) fn new(lists: &'a ReadyLists, tenants: Vec<Tenant>, idle: HashSet<String>) -> Self {
+        Self { lists, tenants, tried: HashSet::new(), idle }
+    }
+
+    /// How long a task waits before it joins others on a session's device: not at all if no other is idle.
+    fn share_after_ms(&self, session: &str) -> u64 {
+        if self.idle.iter().any(|idle| idle != session) { placement::Limits::default().share_after_ms } else { 0 }
     }
 
     /// Of what a turn may choose from what was not tried yet and is of a tenant that may run more now; with that tenant's place.
@@ -65,7 +72,12 @@ impl<'a> Turn<'a> {
         let ready = self.ready.get_or_insert_with(|| once_each(table.lists.of(&table.tenants, &self.asking)));
         let untried = table.untried(ready);
         let slots = self.asking.offer.max_tasks.saturating_sub(self.n_chosen);
-        let chosen = choose_tasks(&untried, &table.tenants, &self.asking, held, slots);
+        let rules = placement::Limits {
+            tasks_per_device: held.n_tasks.saturating_add(slots).max(self.asking.offer.n_slots).max(1),
+            share_after_ms: table.share_after_ms(self.asking.session),
+            ..placement::Limits::default()
+        };
+        let chosen = choose_tasks(&untried, &table.tenants, &self.asking, held, (slots, rules));
         self.look_again = chosen.look_again_ms.map(Duration::from_millis);
         self.rounds -= usize::from(!chosen.choices.is_empty());
         let chosen = chosen.choices.iter().map(|choice| untried[choice.candidate].1);
@@ -80,6 +92,7 @@ impl<'a> Turn<'a> {
         tenant.load.running += 1;
         // What was given is gone; so is what somebody else had.
         table.tried.insert(&ready.task);
+        table.idle.remove(self.asking.session);
         held.n_tasks = held.n_tasks.saturating_add(1);
         held.promised_bytes = held.promised_bytes.saturating_add(ready.candidate.need_device_bytes);
         held.runs_alone |= ready.candidate.sharing == Sharing::Alone;
@@ -116,33 +129,28 @@ fn once_each<'a>(ready: impl Iterator<Item = &'a Ready>) -> Vec<&'a Ready> {
 
 /// The tasks that the session is to have, by their positions.
 ///
-/// What the session tells is one device without a queue of its own, which takes at once what it is given; only what another session committed waits a
-/// little for that one, and what another holds the weights of. What a task needs of its host is known only once it must run alone: nothing else takes of it.
+/// What the session tells is one device. What another session committed waits a little for that one, what another holds the weights of for the other; and
+/// what has just become ready joins others on a device only after a while, if another device is idle: so the layers of a job spread. What a task needs of its
+/// host is known only once it must run alone: nothing else takes of it.
 fn choose_tasks(
     ready: &[(usize, &Ready)],
     tenants: &[Tenant],
     &Asking { session, offer, .. }: &Asking<'_>,
     held: &Holding,
-    slots: u32,
+    (slots, rules): (u32, placement::Limits),
 ) -> placement::Chosen {
-    let running = held.n_tasks;
     let device = DeviceOffer {
         id: device_of(session),
         class: DeviceClass::Gpu,
         total_bytes: offer.device_bytes,
         free_bytes: held.free_bytes(offer),
-        running,
+        running: held.n_tasks,
         runs_alone: held.runs_alone,
         cached: offer.cached_models.iter().copied().map(WeightsKey).collect(),
         is_healthy: true,
     };
     let of_session = placement::Offer { slots, devices: vec![device], host_free_bytes: offer.host_bytes, kinds: KindSet::ALL };
-    let limits = placement::Limits {
-        tasks_per_device: running.saturating_add(slots).max(offer.n_slots).max(1),
-        share_after_ms: 0,
-        ..placement::Limits::default()
-    };
     let loads: Vec<TenantLoad> = tenants.iter().map(|tenant| tenant.load).collect();
     let candidates: Vec<Candidate> = ready.iter().map(|(tenant, ready)| Candidate { tenant: *tenant, ..ready.candidate }).collect();
-    placement::choose(&candidates, &of_session, &loads, &limits)
+    placement::choose(&candidates, &of_session, &loads, &rules)
 }

@@ -119,6 +119,11 @@ impl ReadyLists {
         Ok(read)
     }
 
+    /// Whether something has been ready for less than so long.
+    pub(super) fn have_news(&self, within_ms: u64) -> bool {
+        self.0.values().flatten().any(|ready| ready.candidate.waiting_ms < within_ms)
+    }
+
     /// All that one who asks may choose from; a task may be there more than once.
     pub(super) fn of<'a>(&'a self, tenants: &[Tenant], asking: &Asking<'_>) -> impl Iterator<Item = &'a Ready> + use<'a> {
         lists_of(tenants, asking).into_iter().filter_map(|list| self.0.get(&list)).flatten()
