@@ -121,6 +121,7 @@ conformance! {
     settling::a_text_that_cannot_be_stored_is_the_callers_fault,
     settling::a_job_that_has_its_result_keeps_it,
     settling::one_damaged_row_keeps_no_other_from_being_taken_up,
+    settling::one_damaged_row_keeps_no_other_from_workers,
     stops::a_waiting_job_is_cancelled_at_once_and_a_running_one_when_it_stops,
     stops::a_result_that_comes_after_the_cancellation_is_not_published,
     stops::a_passed_deadline_ends_a_job,

@@ -2,9 +2,10 @@
 
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
-use zkinfer_server::engine::{Crash, EngineError, Leased, NewSession, Outcome, SessionEnd, Subject, Usage, now_ms, timestamp};
+use zkinfer_server::engine::{Crash, EngineError, Leased, NewSession, Offer, Outcome, SessionEnd, Subject, Usage, now_ms, timestamp};
 
-use crate::world::{World, diamond, finish, new_model, proved, registered, step_result, whole};
+use crate::proofs::two_at_first;
+use crate::world::{World, diamond, finish, new_model, offer, proved, registered, step_result, whole};
 
 async fn refused(world: &World, leased: &Leased, outcomes: [Outcome; 2]) {
     let subject = &leased.lease.task.subject;
@@ -107,4 +108,25 @@ pub(crate) async fn one_damaged_row_keeps_no_other_from_being_taken_up(world: Wo
     assert!(world.engine.expire().await.unwrap().stopping.contains(&jobs[1]), "nor from being told to stop");
     let reaped = world.engine.recover().await.unwrap();
     assert_eq!((reaped.ended.as_slice(), reaped.failed), (&jobs[1..], 1));
+}
+
+pub(crate) async fn one_damaged_row_keeps_no_other_from_workers(world: World) {
+    for tenant in ["a", "b"] {
+        world.ready_model(tenant, "net", whole()).await;
+    }
+    world.ready_model("c", "net", two_at_first()).await;
+    let damaged = [world.job("a", "net").await, world.job("a", "net").await, world.job("c", "net").await];
+    let well = world.job("b", "net").await;
+    let session = world.session().await;
+    // Its own document; its model's; what the step before gave.
+    world.execute(&format!("UPDATE jobs SET doc = seed WHERE id = '{}'", damaged[0].id)).await;
+    world.execute("UPDATE models SET private_digest = doc WHERE tenant = 'a'").await;
+    world.execute(&format!("UPDATE tasks SET state = 'DONE', output = NULL WHERE subject = '{}' AND ordinal < 2", damaged[2].id)).await;
+    world.execute(&format!("UPDATE tasks SET state = 'READY', waiting_on = 0 WHERE subject = '{}' AND ordinal = 2", damaged[2].id)).await;
+    let given = world.engine.lease(&session, Offer { max_tasks: 4, ..offer() }).await.unwrap();
+    assert_eq!(given.iter().map(|leased| &leased.lease.task.subject).collect::<Vec<_>>(), [&well]);
+    for job in &damaged {
+        let later = format!("SELECT count(*) FROM tasks WHERE subject = '{}' AND state = 'READY' AND not_before_ms > created_ms", job.id);
+        assert_eq!(world.number(&later).await, 1, "it waits, and cost no attempt");
+    }
 }

@@ -9,11 +9,10 @@ use super::lease::get;
 use super::many::{Many, Part, Value, row};
 use super::memory::note_on_processors;
 use super::ready::Ready;
-use super::work::{OfModel, Opened, Taken, try_lock, work};
+use super::work::{OfModel, Opened, Taken, results, try_lock, work};
 use super::{SqlEngine, Writing};
-use crate::record_seal::Unsealed;
 
-/// So long nobody looks at a task whose subject's secrets cannot be opened, in milliseconds: it keeps no other from workers.
+/// So long nobody looks at a task whose subject cannot be read or opened, in milliseconds: it keeps no other from workers.
 const PUT_OFF_MS: i64 = 60_000;
 /// Given at once, at most.
 const MAX_AT_ONCE: usize = 256;
@@ -31,7 +30,7 @@ pub(super) enum Tried {
     Given(Box<Leased>),
     /// Its subject is in the hands of another transaction, or has been told to stop; or somebody else was faster.
     Busy,
-    /// Its subject's secrets cannot be opened.
+    /// Its subject is damaged, or its secrets cannot be opened.
     PutOff,
 }
 
@@ -39,8 +38,14 @@ pub(super) enum Tried {
 struct Free<'a> {
     wanted: &'a Wanted<'a>,
     place: usize,
+    told: Told,
+}
+
+/// What its worker is told, besides its subject's document.
+struct Told {
     secrets: Opened,
-    model: OfModel,
+    model: Option<OfModel>,
+    results: Vec<(String, [u8; 32])>,
 }
 
 /// The subjects of tasks that are being given, as they are then: several may be of one.
@@ -67,29 +72,43 @@ impl SqlEngine {
             let tasks: Vec<&Ready> = of_kind.iter().map(|(_, wanted)| wanted.ready).collect();
             let mut locked = try_lock(writing, kind, &tasks).await?;
             for (place, wanted) in of_kind {
-                let subject = &wanted.ready.task.subject;
-                let Some(Taken { document, is_stopped, sealed, model }) = locked.remove(&wanted.ready.task) else { continue };
-                if document.is_final() || is_stopped {
-                    continue;
-                }
-                match sealed.open(&self.seal, subject) {
-                    Ok(secrets) => free.push(Free { wanted, place, secrets, model }),
-                    Err(error) => {
+                let Some(locked) = locked.remove(&wanted.ready.task) else { continue };
+                match self.prepare(writing, wanted, locked).await {
+                    Ok(None) => {}
+                    Ok(Some((document, told))) => {
+                        free.push(Free { wanted, place, told });
+                        documents.0.entry(wanted.ready.task.subject.clone()).or_insert(document);
+                    }
+                    Err(error) if is_of_one_row(&error) => {
                         put_off(writing, wanted.ready, error).await?;
                         tried[place] = Tried::PutOff;
                     }
+                    Err(error) => return Err(error),
                 }
-                documents.0.entry(subject.clone()).or_insert(document);
             }
         }
         let taken = take(writing, &free, self.rules.lease_ms).await?;
         free.retain(|free| taken.contains(&key(free.wanted.ready)));
         documents.start(writing, &free).await?;
-        for Free { wanted, place, secrets, model } in free {
-            let work = (secrets, model);
-            tried[place] = Tried::Given(Box::new(self.hand_out(writing, &mut documents, wanted, work).await?));
+        for Free { wanted, place, told } in free {
+            tried[place] = Tried::Given(Box::new(self.hand_out(writing, &mut documents, wanted, told).await?));
         }
         Ok(tried)
+    }
+
+    /// All that is read of a task whose subject is locked, before anything is written: what is damaged is found here. None: it is not to be worked at.
+    async fn prepare(
+        &self,
+        writing: &mut Writing,
+        Wanted { ready, .. }: &Wanted<'_>,
+        locked: Result<Taken, EngineError>,
+    ) -> Result<Option<(Document, Told)>, EngineError> {
+        let Taken { document, is_stopped, sealed, model } = locked?;
+        if document.is_final() || is_stopped {
+            return Ok(None);
+        }
+        let secrets = sealed.open(&self.seal, &ready.task.subject).map_err(EngineError::Sealed)?;
+        Ok(Some((document, Told { secrets, model, results: results(writing, ready).await? })))
     }
 
     /// What the worker of a task is told.
@@ -98,7 +117,7 @@ impl SqlEngine {
         writing: &mut Writing,
         documents: &mut Documents,
         wanted: &Wanted<'_>,
-        (secrets, model): (Opened, OfModel),
+        Told { secrets, model, results }: Told,
     ) -> Result<Leased, EngineError> {
         let Wanted { ready, has_device, .. } = wanted;
         let subject = &ready.task.subject;
@@ -109,7 +128,7 @@ impl SqlEngine {
         if !has_device && need_bytes > 0 {
             note_on_processors(writing, subject, document, (&ready.task.name, attempt), (need_bytes, self.rules.lease_ms)).await?;
         }
-        let work = work(writing, &lease.task, ready.ordinal, document.clone(), secrets, model).await?;
+        let work = work(&lease.task, document.clone(), secrets, model, results)?;
         writing.changed.push(Notice::Changed(subject.clone()));
         Ok(Leased { lease, attempt, work })
     }
@@ -171,8 +190,14 @@ fn document_row(Subject { tenant, id, .. }: &Subject, document: &Document) -> Ve
     row![i64::from(document.state()), document.last_sequence(), document.encode(), tenant, id]
 }
 
-/// Leaves a task ready, for a time in which nobody looks at it. It is nobody's fault but the keys', and costs no attempt.
-async fn put_off(writing: &mut Writing, ready: &Ready, error: Unsealed) -> Result<(), EngineError> {
+/// What is wrong with one row, while the transaction and all others are well.
+fn is_of_one_row(error: &EngineError) -> bool {
+    use sqlx::Error::{ColumnDecode, Decode};
+    matches!(error, EngineError::Damaged(_) | EngineError::Sealed(_) | EngineError::Database(Decode(_) | ColumnDecode { .. }))
+}
+
+/// Leaves a task ready, for a time in which nobody looks at it. It is no worker's fault, and costs no attempt.
+async fn put_off(writing: &mut Writing, ready: &Ready, error: EngineError) -> Result<(), EngineError> {
     let Subject { kind, tenant, id } = &ready.task.subject;
     tracing::error!(%error, tenant, id, task = ready.task.name, "a task waits, since it cannot be given to a worker");
     sqlx::query(

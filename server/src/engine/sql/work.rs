@@ -22,7 +22,8 @@ pub(super) struct Taken {
     /// Its workers were told to stop.
     pub(super) is_stopped: bool,
     pub(super) sealed: Sealed,
-    pub(super) model: OfModel,
+    /// A registration has none.
+    pub(super) model: Option<OfModel>,
 }
 
 /// A subject's salt and seed, as they are stored.
@@ -39,8 +40,8 @@ pub(super) struct Opened {
 
 /// Of a job: its model, and what proving needs of it.
 pub(super) struct OfModel {
-    document: Option<Vec<u8>>,
-    private_digest: Option<Vec<u8>>,
+    document: v1::Model,
+    private_digest: [u8; 32],
 }
 
 impl Sealed {
@@ -66,8 +67,12 @@ fn places(Subject { kind, tenant, id }: &Subject) -> [SecretPlace<'_>; 2] {
 }
 
 /// Locks the rows of tasks' subjects, all of one kind, but for those that other transactions have: their end will wake the workers again. The row of a task
-/// that is not ready any more is left alone: whoever has the task would wait for it.
-pub(super) async fn try_lock(writing: &mut Writing, kind: SubjectKind, tasks: &[&Ready]) -> Result<HashMap<TaskKey, Taken>, EngineError> {
+/// that is not ready any more is left alone: whoever has the task would wait for it. One that is damaged is told apart from the others.
+pub(super) async fn try_lock(
+    writing: &mut Writing,
+    kind: SubjectKind,
+    tasks: &[&Ready],
+) -> Result<HashMap<TaskKey, Result<Taken, EngineError>>, EngineError> {
     let given = |(place, ready): (i64, &&Ready)| {
         let Subject { tenant, id, .. } = &ready.task.subject;
         // The state is a value and no literal: with that PostgreSQL may take the index of ready tasks, and pass all that were given lately.
@@ -84,7 +89,7 @@ pub(super) async fn try_lock(writing: &mut Writing, kind: SubjectKind, tasks: &[
     for row in statement.fetch(writing.connection(), &rows).await? {
         let place = usize::try_from(get::<i64>(&row, "place")?).unwrap_or(usize::MAX);
         if let Some(ready) = tasks.get(place) {
-            locked.insert(ready.task.clone(), taken(&row, kind)?);
+            locked.insert(ready.task.clone(), taken(&row, kind));
         }
     }
     Ok(locked)
@@ -95,8 +100,14 @@ fn taken(row: &AnyRow, kind: SubjectKind) -> Result<Taken, EngineError> {
     let document = Document::decode(kind, &get::<Vec<u8>>(row, "doc")?)?;
     let model = match kind {
         // No bytes: the type of a column without values is not that of bytes.
-        SubjectKind::Model => OfModel { document: None, private_digest: None },
-        SubjectKind::Job => OfModel { document: get(row, "model")?, private_digest: get(row, "private_digest")? },
+        SubjectKind::Model => None,
+        SubjectKind::Job => {
+            let (document, digest): (Vec<u8>, Vec<u8>) = (get(row, "model")?, get(row, "private_digest")?);
+            Some(OfModel {
+                document: v1::Model::decode(document.as_slice()).map_err(EngineError::Damaged)?,
+                private_digest: fixed(&digest)?,
+            })
+        }
     };
     // They are erased only with the end of the subject.
     let secret = |column: &str| get::<Option<Vec<u8>>>(row, column).map(|bytes| Zeroizing::new(bytes.unwrap_or_default()));
@@ -155,32 +166,30 @@ impl SqlEngine {
     }
 }
 
-/// What a worker is to do.
-pub(super) async fn work(
-    writing: &mut Writing,
+/// What a worker is to do; `results` of the tasks before a step.
+pub(super) fn work(
     task: &TaskKey,
-    ordinal: i64,
     document: Document,
     Opened { salt, seed }: Opened,
-    model: OfModel,
+    model: Option<OfModel>,
+    results: Vec<(String, [u8; 32])>,
 ) -> Result<Work, EngineError> {
     match document {
         Document::Model(model) => Ok(Work::Register { model, salt, seed }),
         Document::Job(job) => {
-            let OfModel { document, private_digest } = model;
-            let model = v1::Model::decode(document.ok_or(EngineError::ModelNotFound)?.as_slice()).map_err(EngineError::Damaged)?;
-            let private_digest = fixed(&private_digest.ok_or(EngineError::ModelNotFound)?)?;
+            let OfModel { document: model, private_digest } = model.ok_or(EngineError::ModelNotFound)?;
             let proof = Box::new(ProofWork { job: *job, model, private_digest, input_salt: salt, seed });
-            if graph::is_whole(&task.name) {
-                return Ok(Work::Prove(proof));
-            }
-            Ok(Work::Step { proof, results: results(writing, &task.subject, ordinal).await? })
+            Ok(if graph::is_whole(&task.name) { Work::Prove(proof) } else { Work::Step { proof, results } })
         }
     }
 }
 
-/// What the tasks before this one gave.
-async fn results(writing: &mut Writing, subject: &Subject, ordinal: i64) -> Result<Vec<(String, [u8; 32])>, EngineError> {
+/// What the tasks before a step gave.
+pub(super) async fn results(writing: &mut Writing, ready: &Ready) -> Result<Vec<(String, [u8; 32])>, EngineError> {
+    let TaskKey { subject, name } = &ready.task;
+    if graph::is_whole(name) {
+        return Ok(Vec::new());
+    }
     let rows: Vec<(String, Vec<u8>)> = sqlx::query_as(
         "SELECT tasks.name, tasks.output FROM deps \
            JOIN tasks ON tasks.kind = 'PROVE' AND tasks.tenant = deps.tenant AND tasks.subject = deps.job AND tasks.ordinal = deps.needs \
@@ -188,7 +197,7 @@ async fn results(writing: &mut Writing, subject: &Subject, ordinal: i64) -> Resu
     )
     .bind(&subject.tenant)
     .bind(&subject.id)
-    .bind(ordinal)
+    .bind(ready.ordinal)
     .fetch_all(writing.connection())
     .await?;
     rows.into_iter().map(|(name, output)| Ok((name, fixed(&output)?))).collect()
