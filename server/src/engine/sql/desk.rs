@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use super::super::{EngineError, Leased, Offer, Usage};
 use super::SqlEngine;
+use super::group::shared;
 use super::lease::Given;
+use super::lines::Waits;
 use crate::together::{Asked, Together};
 
 /// Served in one transaction.
@@ -109,24 +111,35 @@ impl SqlEngine {
             }
         }
         let (engine, alone) = (self.clone(), request());
-        let giving = self.runtime.spawn(async move { engine.give_to(&[(&alone.session, &alone.offer)]).await });
+        let giving = self.runtime.spawn(async move { engine.give_to(&[(&alone.session, &alone.offer)], Waits::Long).await });
         let handed = giving.await.map_err(|_| EngineError::Busy(sqlx::Error::PoolClosed))??.pop();
         handed.map_or_else(|| Ok(Vec::new()), Handed::take)
     }
 
-    async fn give_to(&self, asked: &[(&str, &Offer)]) -> Result<Vec<Handed>, EngineError> {
-        let mut writing = self.begin().await?;
+    async fn give_to(&self, asked: &[(&str, &Offer)], waits: Waits) -> Result<Vec<Handed>, EngineError> {
+        let given = self.lease_at_once(asked, waits).await;
+        let flows = |given: &Vec<Given>| given.last().is_some_and(|given| given.as_ref().is_ok_and(|leased| !leased.is_empty()));
+        // After a failure whoever comes looks first, which costs the database less.
+        self.desk.flows.store(given.as_ref().is_ok_and(flows), Ordering::Relaxed);
+        Ok(given?.into_iter().map(|given| Handed { given, engine: self.clone() }).collect())
+    }
+
+    async fn lease_at_once(&self, asked: &[(&str, &Offer)], waits: Waits) -> Result<Vec<Given>, EngineError> {
+        let mut writing = self.begin_with(waits).await?;
         let given = self.lease_in(&mut writing, asked).await?;
         self.commit(writing).await?;
-        let flows = given.last().is_some_and(|given| given.as_ref().is_ok_and(|leased| !leased.is_empty()));
-        self.desk.flows.store(flows, Ordering::Relaxed);
-        Ok(given.into_iter().map(|given| Handed { given, engine: self.clone() }).collect())
+        Ok(given)
     }
 
     async fn serve(self, asked: Vec<Asked<Request, Handed>>) {
         let requests: Vec<(&str, &Offer)> = asked.iter().map(|asked| (asked.question.session.as_str(), &asked.question.offer)).collect();
-        let handed = match self.give_to(&requests).await {
+        let handed = match self.give_to(&requests, Waits::Briefly).await {
             Ok(handed) => handed,
+            // Also to those who wait: they would wait for it one group after another.
+            Err(error) if error.is_away() => {
+                let all = asked.into_iter().chain(self.desk.asking.take_all());
+                return all.for_each(|asked| drop(asked.answer(Handed { given: Err(shared(&error)), engine: self.clone() })));
+            }
             Err(error) => return tracing::debug!(%error, "those who asked for tasks together ask again"),
         };
         for (asked, handed) in asked.into_iter().zip(handed) {
