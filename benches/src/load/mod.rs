@@ -133,7 +133,7 @@ async fn measure(load: &Load, address: &str, prover: &Arc<InstantProver>, record
     }
     let asking = tokio::spawn(traffic.clone().ask(traffic.another(address).await?, over.clone()));
     let (proved, meter, began) = (prover.n_proved.load(Ordering::Relaxed), Meter::start(), Instant::now());
-    let resources = Resources::watch(load.time).await;
+    let resources = Resources::watch(load.time, &traffic.n_streams).await;
     let wall_s = began.elapsed().as_secs_f64();
     let n_proved = prover.n_proved.load(Ordering::Relaxed) - proved;
     let cpu_s = meter.stop().cpu_s;

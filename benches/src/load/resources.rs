@@ -1,5 +1,6 @@
 //! What the process holds while it is under load: memory, files, threads, tasks. What only grows is lost.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
@@ -20,14 +21,16 @@ pub(super) struct Resources {
     open_files: Vec<f64>,
     threads: Vec<f64>,
     tasks: Vec<f64>,
+    streams: Vec<f64>,
 }
 
 impl Resources {
-    /// Looks for so long.
-    pub(super) async fn watch(time: Duration) -> Self {
+    /// Looks for so long, at the number of open streams too.
+    pub(super) async fn watch(time: Duration, n_streams: &AtomicUsize) -> Self {
         let (began, mut seen) = (Instant::now(), Self::default());
         while began.elapsed() < time {
             seen.look(began.elapsed());
+            seen.streams.push(n_streams.load(Ordering::Relaxed) as f64);
             tokio::time::sleep(EVERY).await;
         }
         seen
@@ -56,6 +59,7 @@ impl Resources {
             ("open_files", &self.open_files),
             ("threads", &self.threads),
             ("tokio_tasks", &self.tasks),
+            ("open_streams", &self.streams),
         ];
         for (name, samples) in kinds {
             record.add(name, samples);

@@ -61,6 +61,8 @@ pub(super) struct Traffic {
     next: AtomicUsize,
     pub(super) n_created: AtomicUsize,
     pub(super) n_events: AtomicUsize,
+    /// Streams that are open now.
+    pub(super) n_streams: AtomicUsize,
 }
 
 impl Traffic {
@@ -73,6 +75,7 @@ impl Traffic {
             next: AtomicUsize::new(0),
             n_created: AtomicUsize::new(0),
             n_events: AtomicUsize::new(0),
+            n_streams: AtomicUsize::new(0),
         })
     }
 
@@ -119,12 +122,14 @@ impl Traffic {
         while !over.is_cancelled() {
             let request = WatchJobRequest { name: self.some()?, from_sequence: 0 };
             let mut stream = proofs.watch_job(request).await?.into_inner();
+            self.n_streams.fetch_add(1, Ordering::Relaxed);
             while let Some(event) = over.run_until_cancelled(stream.message()).await {
                 if event?.is_none() {
                     break;
                 }
                 self.n_events.fetch_add(1, Ordering::Relaxed);
             }
+            self.n_streams.fetch_sub(1, Ordering::Relaxed);
             // Those of jobs that are over end at once: without a pause they would be most of the load.
             over.run_until_cancelled(tokio::time::sleep(WATCH_PAUSE)).await;
         }

@@ -14,6 +14,7 @@ use super::significant;
 const RUNS: &[(&str, &str)] = &[
     ("chaos-sqlite", "SQLite"),
     ("chaos-postgres", "PostgreSQL"),
+    ("chaos-split", "SQLite, jobs split"),
     ("chaos-roles", "PostgreSQL, 2 api, 2 scheduler, 2 workers, jobs split"),
     ("chaos-network", "SQLite, workers in network namespaces"),
     ("chaos-clocks", "SQLite, skewed clocks"),
@@ -30,6 +31,7 @@ const CHAOS: &[(&str, &str)] = &[
     ("cuts of a worker's network", "network_cuts"),
     ("attempts that gave a result", "attempts_done"),
     ("attempts lost with their process", "attempts_lost"),
+    ("attempts whose artifacts were not to be had", "attempts_storage"),
     ("calls that clients repeated", "calls_repeated"),
     ("creations sent once more after their answer", "creations_replayed"),
     ("seconds", "wall_s"),
@@ -38,7 +40,8 @@ const CHAOS: &[(&str, &str)] = &[
 
 const LOAD: &[(&str, &str, f64, &str, &str)] = &[
     ("jobs a second, submitted to succeeded", "jobs_per_s", 1.0, "", ""),
-    ("jobs that waited all the time", "queued_at_the_end", 1.0, "", ""),
+    ("jobs not proved yet at the end", "queued_at_the_end", 1.0, "", ""),
+    ("streams that watched, open at a time", "open_streams", 1.0, "", ""),
     ("GetJob, median", "get_job_p50_ms", 1.0, " ms", ""),
     ("GetJob, 99 of 100", "get_job_p99_ms", 1.0, " ms", "≤ 20 ms"),
     ("processor time a job, clients included", "cpu_ms_per_job", 1.0, " ms", ""),
