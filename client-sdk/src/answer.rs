@@ -1,5 +1,7 @@
 //! Whether what was proved is what was asked for.
 
+use std::borrow::Cow;
+
 use zkinfer_circuits::encoding::digest_bytes;
 use zkinfer_circuits::input::{InputError, input_bytes};
 use zkinfer_circuits::statement::StatementInput;
@@ -20,7 +22,7 @@ pub enum OtherAnswer {
     /// The statement hides an input that was to be shown.
     #[error("the statement hides its input, which was to be public")]
     InputHidden,
-    /// The statement shows another input.
+    /// The statement shows another input, or holds the commitment of another one or of another salt.
     #[error("the statement is about another input")]
     Input,
     /// The request's own input cannot be read.
@@ -47,22 +49,32 @@ impl Verified {
         if digest_bytes(self.key.model_commitment) == commitment { Ok(()) } else { Err(OtherAnswer::Model) }
     }
 
-    /// Whether this shows the request's input, or hides one if the request says so. Which one is hidden cannot be told: the service drew the salt.
+    /// Whether this shows the request's input, or hides one if the request says so. That it hides the request's input can be told only if the request
+    /// brought its salt: else the service drew it.
     ///
     /// # Errors
     /// All others.
     pub fn check_answers(&self, request: &JobRequest) -> Result<(), OtherAnswer> {
         match (&self.statement.input, request.privacy) {
-            (StatementInput::Committed(_), Privacy::InputCommitted) => Ok(()),
+            (StatementInput::Committed(commitment), Privacy::InputCommitted) => {
+                let Some(salt) = &request.input_salt else { return Ok(()) };
+                let input = self.bytes_of(&request.input)?;
+                if salt.commit(&input) == Some(*commitment) { Ok(()) } else { Err(OtherAnswer::Input) }
+            }
             (StatementInput::Public(_), Privacy::InputCommitted) => Err(OtherAnswer::InputShown),
             (StatementInput::Committed(_), Privacy::InputPublic | Privacy::Unspecified) => Err(OtherAnswer::InputHidden),
             (StatementInput::Public(shown), Privacy::InputPublic | Privacy::Unspecified) => {
-                let is_same = match &request.input {
-                    JobInput::Uint8(bytes) => bytes == shown,
-                    JobInput::Npy(file) => &input_bytes(file, &self.key.input)? == shown,
-                };
+                let is_same = self.bytes_of(&request.input)? == *shown;
                 if is_same { Ok(()) } else { Err(OtherAnswer::Input) }
             }
+        }
+    }
+
+    /// The bytes that the network reads.
+    fn bytes_of<'a>(&self, input: &'a JobInput) -> Result<Cow<'a, [u8]>, InputError> {
+        match input {
+            JobInput::Uint8(bytes) => Ok(Cow::Borrowed(bytes)),
+            JobInput::Npy(file) => input_bytes(file, &self.key.input).map(Cow::Owned),
         }
     }
 }

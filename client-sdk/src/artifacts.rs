@@ -247,6 +247,15 @@ impl Client {
         Ok(answer?.into_inner())
     }
 
+    /// The facts of an artifact: its size, its kind, since when it is there.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn artifact(&self, name: &str) -> Result<Artifact, ClientError> {
+        let message = v1::GetArtifactRequest { name: name.to_owned() };
+        self.repeat(async || Ok(self.artifact_service().get_artifact(self.request(message.clone())).await?.into_inner())).await
+    }
+
     /// Downloads an artifact of at most `limit` bytes; resumes where a connection broke, and compares its hash with its name.
     ///
     /// # Errors

@@ -1,12 +1,14 @@
 //! Asking for proofs.
 
 use std::collections::HashMap;
+use std::time::SystemTime;
 
 use zkinfer_circuits::statement::ContextNonce;
 use zkinfer_proto::v1::{self, CostEstimate, Input, Job, JobEvent, Privacy, estimate_job_request, input};
 
 use crate::artifacts::{MAX_DOCUMENT_BYTES, MediaType, UploadSource};
 use crate::client::{Client, request_id};
+use crate::salt::InputSalt;
 use crate::status::ClientError;
 
 /// Inputs up to this size travel inside the request.
@@ -34,15 +36,29 @@ pub struct JobRequest {
     pub privacy: Privacy,
     /// Binds the proof to one use; [`ContextNonce::ZERO`] to none, so that whoever has the proof can show it again.
     pub context_nonce: ContextNonce,
+    /// Salt of the commitment to a private input, for who wants to open it later; none: the service draws one. The service refuses one for a public input.
+    pub input_salt: Option<InputSalt>,
     /// For the caller's own use.
     pub labels: HashMap<String, String>,
+    /// -100 to 100; higher goes first among the tenant's jobs. A step is worth 20 seconds of waiting; above 9 counts as 9, below -9 as -9.
+    pub priority: i32,
+    /// The job expires if it has not succeeded by then, by the service's clock. None: never.
+    pub deadline: Option<SystemTime>,
 }
 
 impl JobRequest {
     /// A proof that shows the input, without context: see [`Self::with_nonce`].
     pub fn new(model: impl Into<String>, input: JobInput) -> Self {
-        let (privacy, context_nonce) = (Privacy::InputPublic, ContextNonce::ZERO);
-        Self { model: model.into(), input, privacy, context_nonce, labels: HashMap::new() }
+        Self {
+            model: model.into(),
+            input,
+            privacy: Privacy::InputPublic,
+            context_nonce: ContextNonce::ZERO,
+            input_salt: None,
+            labels: HashMap::new(),
+            priority: 0,
+            deadline: None,
+        }
     }
 
     /// As [`Self::new`], of a .npy file.
@@ -58,6 +74,27 @@ impl JobRequest {
     /// Hides the input behind a salted commitment.
     pub fn with_private_input(self) -> Self {
         Self { privacy: Privacy::InputCommitted, ..self }
+    }
+
+    /// As [`Self::with_private_input`], with a salt of the caller's own, which opens the commitment later.
+    pub fn with_input_salt(self, input_salt: InputSalt) -> Self {
+        Self { input_salt: Some(input_salt), ..self.with_private_input() }
+    }
+
+    /// Adds a label, or replaces the one of this key.
+    pub fn with_label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// Goes before jobs of lower priority: -100 to 100.
+    pub fn with_priority(self, priority: i32) -> Self {
+        Self { priority, ..self }
+    }
+
+    /// Expires if it has not succeeded by then.
+    pub fn with_deadline(self, deadline: SystemTime) -> Self {
+        Self { deadline: Some(deadline), ..self }
     }
 }
 
@@ -78,8 +115,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn create_job(&self, request: &JobRequest) -> Result<Job, ClientError> {
-        let job = Some(self.job_message(request, INLINE_BYTES).await?);
-        let message = v1::CreateJobRequest { job, request_id: request_id(), ..Default::default() };
+        let message = v1::CreateJobRequest { request_id: request_id(), ..self.job_message(request, INLINE_BYTES).await? };
         self.repeat(async || Ok(self.proof_service().create_job(self.request(message.clone())).await?.into_inner())).await
     }
 
@@ -95,14 +131,13 @@ impl Client {
     pub(crate) async fn batch_message(&self, requests: &[JobRequest]) -> Result<v1::BatchCreateJobsRequest, ClientError> {
         let mut message = v1::BatchCreateJobsRequest { request_id: request_id(), ..Default::default() };
         for request in requests {
-            let job = Some(self.job_message(request, BATCH_INLINE_BYTES).await?);
-            message.requests.push(v1::CreateJobRequest { job, ..Default::default() });
+            message.requests.push(self.job_message(request, BATCH_INLINE_BYTES).await?);
         }
         Ok(message)
     }
 
-    /// The job on the wire; an input of more than `inline_bytes` is uploaded.
-    async fn job_message(&self, request: &JobRequest, inline_bytes: usize) -> Result<Job, ClientError> {
+    /// The request on the wire, without a request id; an input of more than `inline_bytes` is uploaded.
+    async fn job_message(&self, request: &JobRequest, inline_bytes: usize) -> Result<v1::CreateJobRequest, ClientError> {
         let (bytes, encoding, media_type) = match &request.input {
             JobInput::Npy(bytes) => (bytes, input::Encoding::Npy, MediaType::Npy),
             JobInput::Uint8(bytes) => (bytes, input::Encoding::Uint8, MediaType::OctetStream),
@@ -112,14 +147,18 @@ impl Client {
         } else {
             input::Source::Artifact(self.upload(&UploadSource::from(bytes.clone()), media_type).await?.name)
         };
-        Ok(Job {
+        let job = Job {
             model: request.model.clone(),
             input: Some(Input { source: Some(source), encoding: encoding.into() }),
             privacy: request.privacy.into(),
             context_nonce: request.context_nonce.to_bytes().to_vec(),
             labels: request.labels.clone().into_iter().collect(),
+            priority: request.priority,
+            deadline: request.deadline.map(Into::into),
             ..Job::default()
-        })
+        };
+        let input_salt = request.input_salt.as_ref().map(|salt| salt.expose().to_vec()).unwrap_or_default();
+        Ok(v1::CreateJobRequest { job: Some(job), input_salt, ..Default::default() })
     }
 
     /// A job.

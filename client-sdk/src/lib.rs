@@ -15,7 +15,8 @@
 //! # Ok(())
 //! # }
 //! ```
-//! [`verify_locally`] needs no server and contains no prover. Calls that may be repeated without harm are: reads, and creations, which
+//! [`verify_locally`] needs no server and contains no prover; [`Client::verify_remotely`] asks the service instead. [`Client::jobs`] and [`Client::models`] list
+//! what there is; [`Client::wait_job`] waits where no progress is wanted. Calls that may be repeated without harm are: reads, and creations, which
 //! carry a request id; how often and how soon, [`RetryPolicy`] says, after which errors, docs/CLIENTS.md. The Python client has the same rules.
 
 mod answer;
@@ -23,12 +24,16 @@ mod artifacts;
 mod batches;
 mod client;
 mod jobs;
+mod listing;
 mod models;
 mod operations;
+mod remote;
 mod retry;
+mod salt;
 mod status;
 mod trace;
 mod verify;
+mod wait;
 mod watch;
 mod webhooks;
 
@@ -36,11 +41,14 @@ pub use answer::OtherAnswer;
 pub use artifacts::{MAX_DOCUMENT_BYTES, MediaType, UploadSource};
 pub use client::{Client, ClientCertificate, ClientOptions, Secret, TlsOptions};
 pub use jobs::{Documents, JobInput, JobRequest};
+pub use listing::{JobFilter, Listed, Listing, Page};
 pub use models::ModelRequest;
+pub use remote::{RemoteKey, RemoteVerifyError};
 pub use retry::RetryPolicy;
+pub use salt::{InputSalt, SaltError};
 pub use status::{ClientError, FieldProblem, Refusal, RefusalKind};
 pub use verify::{ALL_PROFILES, Acceptance, LocalVerifyError, Verified, parameter_sets, verify_accepting, verify_locally};
-pub use watch::{JobWatch, ModelWatch, Subject, Watch};
+pub use watch::{JobWatch, ModelWatch, Subject, Watch, is_final_job, is_final_model};
 pub use webhooks::{WEBHOOK_TOLERANCE, WebhookCall, WebhookError, WebhookEvent, WebhookKey};
 
 pub use prost_types::{Duration as WireDuration, Timestamp as WireTimestamp};

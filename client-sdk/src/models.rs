@@ -1,5 +1,7 @@
 //! Registering models.
 
+use std::collections::HashMap;
+
 use zkinfer_proto::v1::model::Visibility;
 use zkinfer_proto::v1::{self, Model, ModelEvent, QuantizationOptions, RegisteredModel};
 
@@ -22,6 +24,10 @@ pub struct ModelRequest {
     pub weights_visibility: Visibility,
     /// Name of the parameter set; empty: the service's default.
     pub parameter_set: String,
+    /// For people; may be empty.
+    pub display_name: String,
+    /// For the caller's own use.
+    pub labels: HashMap<String, String>,
 }
 
 impl ModelRequest {
@@ -34,6 +40,8 @@ impl ModelRequest {
             quantization: None,
             weights_visibility: Visibility::Private,
             parameter_set: String::new(),
+            display_name: String::new(),
+            labels: HashMap::new(),
         }
     }
 }
@@ -50,6 +58,8 @@ impl Client {
             quantization: request.quantization,
             weights_visibility: request.weights_visibility.into(),
             parameter_set: request.parameter_set.clone(),
+            display_name: request.display_name.clone(),
+            labels: request.labels.clone().into_iter().collect(),
             ..Model::default()
         };
         let message = v1::CreateModelRequest {

@@ -86,7 +86,8 @@ impl Subject for Job {
     }
 }
 
-pub(crate) fn is_final_model(state: v1::model::State) -> bool {
+/// Whether a registration is over, well or not.
+pub fn is_final_model(state: v1::model::State) -> bool {
     use v1::model::State;
     match state {
         State::Ready | State::Failed | State::Retired => true,
@@ -94,7 +95,8 @@ pub(crate) fn is_final_model(state: v1::model::State) -> bool {
     }
 }
 
-pub(crate) fn is_final_job(state: v1::job::State) -> bool {
+/// Whether a job has ended, well or not.
+pub fn is_final_job(state: v1::job::State) -> bool {
     use v1::job::State;
     match state {
         State::Succeeded | State::Failed | State::Cancelled | State::Expired => true,

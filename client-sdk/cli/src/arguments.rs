@@ -2,10 +2,13 @@
 
 use std::convert::Infallible;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use zkinfer_client::Secret;
+use zkinfer_client::proto::job::State;
 
+use crate::deadline::parse_deadline;
 use crate::exit::EXIT_CODES;
 
 /// Proves that a committed neural network, on this input, gave this output.
@@ -28,6 +31,8 @@ pub(crate) enum Command {
     Model(ModelCommand),
     /// Has an inference proved, follows the work, verifies the proof and saves it.
     Prove(ProveArguments),
+    /// Lists jobs, newest first.
+    Jobs(JobsArguments),
     /// Follows a job or a registration.
     Watch(WatchArguments),
     /// Verifies a proof. Needs no service.
@@ -46,6 +51,8 @@ pub(crate) enum ModelCommand {
     Commit(CommitArguments),
     /// Registers a network with the service and saves its verifier key.
     Register(RegisterArguments),
+    /// Lists registered models, newest first.
+    List(ListArguments),
     /// Deletes a registered model, and with it what the service holds of its weights; proofs that were made stay, and verify with their key.
     Delete(DeleteArguments),
 }
@@ -209,6 +216,12 @@ pub(crate) struct ProveArguments {
     /// The statement shows a salted commitment instead of the input.
     #[arg(long)]
     pub(crate) private_input: bool,
+    /// Goes before jobs of lower priority: -100 to 100.
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-100..=100))]
+    pub(crate) priority: i32,
+    /// The job expires if it has not succeeded by then: a time, such as 2030-01-31T12:00:00Z, or how long from now on, such as 90s, 15m, 2h or 1d.
+    #[arg(long, value_name = "WHEN", value_parser = parse_deadline)]
+    pub(crate) deadline: Option<SystemTime>,
     /// Directory for proof.zkp, statement.zks and key.zkvk.
     #[arg(long, default_value = ".")]
     pub(crate) out: PathBuf,
@@ -218,6 +231,65 @@ pub(crate) struct ProveArguments {
     pub(crate) nonce: NonceArguments,
     #[command(flatten)]
     pub(crate) server: ServerArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArguments {
+    /// Lists so many at most, the newest.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
+    #[command(flatten)]
+    pub(crate) server: ServerArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobsArguments {
+    /// Only jobs of this model: its id or full name.
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// Only jobs in this state, or in one of those of several such options.
+    #[arg(long, value_enum)]
+    pub(crate) state: Vec<JobState>,
+    /// Only jobs with this label, or with all those of several such options.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub(crate) label: Vec<(String, String)>,
+    /// Only jobs of the batch of this full name.
+    #[arg(long)]
+    pub(crate) batch: Option<String>,
+    #[command(flatten)]
+    pub(crate) list: ListArguments,
+}
+
+fn label(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// States of jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum JobState {
+    Queued,
+    Running,
+    Cancelling,
+    Succeeded,
+    Failed,
+    Cancelled,
+    Expired,
+}
+
+impl JobState {
+    /// As the service knows it.
+    pub(crate) fn state(self) -> State {
+        match self {
+            Self::Queued => State::Queued,
+            Self::Running => State::Running,
+            Self::Cancelling => State::Cancelling,
+            Self::Succeeded => State::Succeeded,
+            Self::Failed => State::Failed,
+            Self::Cancelled => State::Cancelled,
+            Self::Expired => State::Expired,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -283,6 +355,11 @@ mod tests {
             "zkinfer verify --proof P --statement S --key K --context order-7 --profile strict",
             "zkinfer verify --proof P --statement S --key K --min-heuristic-bits 99 --min-proven-bits 85.5",
             "zkinfer prove --model digits --input i.npy --private-input",
+            "zkinfer prove --model digits --input i.npy --priority -7 --deadline 15m",
+            "zkinfer prove --model digits --input i.npy --deadline 2030-01-31T12:00:00Z",
+            "zkinfer jobs",
+            "zkinfer jobs --model digits --state queued --state running --label run=7 --batch tenants/default/batches/x --limit 5 --json",
+            "zkinfer model list --limit 5 --server https://h:1",
             "zkinfer model import m.onnx --calibration c.npy --granularity per-tensor",
             "zkinfer model register m.onnx --id digits --public-weights --profile strict",
             "zkinfer model delete digits --server https://h:1",
@@ -298,6 +375,11 @@ mod tests {
             "zkinfer estimate",
             "zkinfer model delete",
             "zkinfer demo --image 1000",
+            "zkinfer prove --model digits --input i.npy --priority 101",
+            "zkinfer prove --model digits --input i.npy --deadline tomorrow",
+            "zkinfer jobs --state ready",
+            "zkinfer jobs --label run",
+            "zkinfer model list --limit 0",
             "zkinfer estimate --model digits --client-cert c",
             "zkinfer estimate --model digits --token t --api-key-file f",
             "zkinfer verify --proof P --statement S --key K --nonce 0 --context x",

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod commands;
+mod deadline;
 mod demo;
 mod exit;
 mod output;

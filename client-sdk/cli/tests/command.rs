@@ -1,12 +1,19 @@
 //! The command as a process: the demo from end to end, verification without service, exit codes, and documents that were tampered with.
 
+#[path = "client/service.rs"]
+#[allow(dead_code, reason = "the tests of the client use the rest")]
+mod service;
+
 use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use zkinfer_client::encoding::digest_bytes;
+use service::Service;
+use zkinfer_circuits::recursion::digest::input_commitment;
+use zkinfer_client::encoding::{digest_bytes, parse_digest};
 use zkinfer_client::{
-    ContextNonce, JobInput, JobRequest, LocalVerifyError, OtherAnswer, ProfileName, StatementInput, Verified, verify_locally,
+    Client, ClientError, ContextNonce, InputSalt, JobInput, JobRequest, LocalVerifyError, OtherAnswer, ProfileName, RemoteKey,
+    RemoteVerifyError, StatementInput, Verified, verify_locally,
 };
 
 const CONTEXT: &str = "zkinfer demo";
@@ -60,6 +67,36 @@ fn the_demo_proves_a_digit_and_its_proof_verifies_without_service() {
     let documents = [&key, &statement, &proof].map(|path| std::fs::read(path).unwrap());
     refuses_changed_documents(&documents);
     refuses_other_answers(&documents);
+    the_service_verifies_too(&documents);
+}
+
+/// The verifier of a service that has none of the documents: as the client's own.
+fn the_service_verifies_too([key, statement, proof]: &[Vec<u8>; 3]) {
+    let nonce = ContextNonce::of_context(CONTEXT.as_bytes());
+    let local = |proof: &[u8]| verify_locally(key, statement, proof, &[ProfileName::Default], nonce);
+    let mut changed = proof.clone();
+    changed[proof.len() / 2] ^= 1;
+    let Err(LocalVerifyError::Refused(expected)) = local(&changed) else { panic!("a changed byte") };
+    let run = async {
+        let service = Service::start().await;
+        let client = Client::connect(&service.address).await.unwrap();
+        let key = RemoteKey::Bytes(key);
+        let accepted = client.verify_remotely(proof, statement, key, nonce).await.unwrap();
+        assert_eq!(accepted, local(proof).unwrap().statement);
+        match client.verify_remotely(&changed, statement, key, nonce).await {
+            Err(RemoteVerifyError::Refused { reason, .. }) => assert_eq!(reason, expected.reason()),
+            other => panic!("{other:?}"),
+        }
+        let other_use = client.verify_remotely(proof, statement, key, ContextNonce::ZERO).await;
+        assert!(matches!(other_use, Err(RemoteVerifyError::OtherNonce)), "{other_use:?}");
+        let nobody = client.verify_remotely(proof, statement, RemoteKey::Model("tenants/default/models/nobody"), nonce).await;
+        match nobody {
+            Err(RemoteVerifyError::Client(ClientError::Refused(refusal))) => assert_eq!(refusal.reason, "NOT_FOUND"),
+            other => panic!("{other:?}"),
+        }
+        service.stop().await;
+    };
+    tokio::runtime::Runtime::new().unwrap().block_on(run);
 }
 
 /// Each changed byte and each truncation is refused; what the key says for display only (its last bytes) is bound by nothing.
@@ -99,6 +136,15 @@ fn refuses_other_answers([key, statement, proof]: &[Vec<u8>; 3]) {
         JobRequest::npy("model", npy(&bytes.iter().map(real).collect::<Vec<_>>()))
     };
     let check = |verified: &Verified, request: &JobRequest| verified.check_answers(request);
+    let salts = [[7; 32], [8; 32]].map(|bytes| InputSalt::from_bytes(&bytes).unwrap());
+    let mut salted = hidden.clone();
+    let commitment_of_input = input_commitment(&input, parse_digest(salts[0].expose()).unwrap()).unwrap();
+    salted.statement.input = StatementInput::Committed(commitment_of_input);
+    let opening = |request: JobRequest, salt: usize| request.with_input_salt(salts[salt].clone());
+    assert!(check(&salted, &opening(public(input.clone()), 0)).is_ok() && check(&salted, &opening(floats(&input), 0)).is_ok());
+    assert!(matches!(check(&salted, &opening(public(input.clone()), 1)), Err(OtherAnswer::Input)));
+    assert!(matches!(check(&salted, &opening(public(other.clone()), 0)), Err(OtherAnswer::Input)));
+    assert!(matches!(check(&shown, &opening(public(input.clone()), 0)), Err(OtherAnswer::InputShown)));
     assert!(check(&hidden, &private).is_ok());
     assert!(check(&shown, &public(input.clone())).is_ok() && check(&shown, &floats(&input)).is_ok());
     assert!(hidden.check_model(&commitment).is_ok());

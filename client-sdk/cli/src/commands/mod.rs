@@ -2,6 +2,7 @@
 
 mod cost;
 mod estimate;
+mod list;
 mod model;
 mod network;
 mod prove;
@@ -30,8 +31,10 @@ pub(crate) async fn run(command: Command, output: &Output) -> anyhow::Result<()>
         Command::Model(ModelCommand::Inspect(arguments)) => model::inspect(&arguments, output),
         Command::Model(ModelCommand::Commit(arguments)) => model::commit(&arguments, output),
         Command::Model(ModelCommand::Register(arguments)) => model::register(&arguments, output).await,
+        Command::Model(ModelCommand::List(arguments)) => list::models(&arguments, output).await,
         Command::Model(ModelCommand::Delete(arguments)) => model::delete(&arguments, output).await,
         Command::Prove(arguments) => prove::run(&arguments, output).await,
+        Command::Jobs(arguments) => list::jobs(&arguments, output).await,
         Command::Watch(arguments) => watch::run(&arguments, output).await,
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Estimate(arguments) => estimate::run(&arguments, output).await,

@@ -14,9 +14,12 @@ pub(super) async fn run(arguments: &ProveArguments, output: &Output) -> anyhow::
     let input = JobInput::Npy(read(&arguments.input)?);
     let client = connect(&arguments.server).await?;
     let model = model_name(&client, &arguments.model).await?;
-    let mut request = JobRequest::new(model, input).with_nonce(context_nonce);
+    let mut request = JobRequest::new(model, input).with_nonce(context_nonce).with_priority(arguments.priority);
     if arguments.private_input {
         request = request.with_private_input();
+    }
+    if let Some(deadline) = arguments.deadline {
+        request = request.with_deadline(deadline);
     }
     let job = client.create_job(&request).await?;
     output.say(&job.name);

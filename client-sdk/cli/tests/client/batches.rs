@@ -1,4 +1,4 @@
-//! Batches, followed through streams that break: of a service that does what the test tells it.
+//! Batches, followed through streams that break, and waits over calls that fail: of a service that does what the test tells it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,6 +10,7 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use zkinfer_client::{Client, ClientError, ClientOptions, RetryPolicy};
 use zkinfer_proto::v1;
+use zkinfer_proto::v1::job::State;
 use zkinfer_proto::v1::proof_service_server::{ProofService, ProofServiceServer};
 
 type Events<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
@@ -29,6 +30,8 @@ enum Script {
     SayLate,
     /// No stream is ever begun to be answered.
     Hang,
+    /// There are none. Of the calls that wait for a job the first fails, the second ends before the job, and by the third it has ended.
+    EndLate,
 }
 
 /// A service with one batch.
@@ -38,7 +41,7 @@ struct Scripted {
 }
 
 impl Scripted {
-    /// A client of it, and how many streams were opened.
+    /// A client of it, and how many streams were opened, or waits begun.
     async fn start(script: Script) -> (Client, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -52,7 +55,7 @@ impl Scripted {
     fn batch(&self) -> v1::Batch {
         batch(match self.script {
             Script::Break => self.streams.load(Ordering::SeqCst).min(TOTAL),
-            Script::SayNothing | Script::Hang => 0,
+            Script::SayNothing | Script::Hang | Script::EndLate => 0,
             Script::SayLate => TOTAL,
         })
     }
@@ -95,7 +98,7 @@ impl ProofService for Scripted {
             }
             Script::SayLate if n_streams > 1 => events.push(Ok(first_event(TOTAL))),
             Script::Hang => std::future::pending().await,
-            Script::SayNothing | Script::SayLate => {}
+            Script::SayNothing | Script::SayLate | Script::EndLate => {}
         }
         Ok(Response::new(tokio_stream::iter(events)))
     }
@@ -129,7 +132,13 @@ impl ProofService for Scripted {
     }
 
     async fn wait_job(&self, _: Request<v1::WaitJobRequest>) -> Result<Response<v1::Job>, Status> {
-        not_scripted()
+        let state = match (self.script, self.streams.fetch_add(1, Ordering::SeqCst)) {
+            (Script::EndLate, 0) => return Err(Status::unavailable("away")),
+            (Script::EndLate, 1) => State::Running,
+            (Script::EndLate, _) => State::Succeeded,
+            _ => return not_scripted(),
+        };
+        Ok(Response::new(v1::Job { state: state.into(), ..Default::default() }))
     }
 
     async fn watch_job(&self, _: Request<v1::WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
@@ -183,4 +192,20 @@ async fn streams_that_are_not_begun_to_be_answered_are_given_up() {
     assert_eq!(streams.load(Ordering::SeqCst), 3);
     let error = client.watch_job("tenants/t/jobs/j").next().await.unwrap_err();
     assert!(matches!(&error, ClientError::Answer(problem) if problem.contains("again and again")), "{error}");
+}
+
+#[tokio::test]
+async fn a_job_is_waited_for_over_calls_that_fail_and_calls_that_end_before_it() {
+    let (client, calls) = Scripted::start(Script::EndLate).await;
+    let job = client.wait_job("tenants/t/jobs/j", Duration::MAX).await.unwrap();
+    assert_eq!((job.state(), calls.load(Ordering::SeqCst)), (State::Succeeded, 3));
+}
+
+#[tokio::test]
+async fn a_wait_whose_time_is_over_asks_once() {
+    let (client, calls) = Scripted::start(Script::EndLate).await;
+    let error = client.wait_job("tenants/t/jobs/j", Duration::ZERO).await.unwrap_err();
+    assert!(error.is_unavailable() && calls.load(Ordering::SeqCst) == 1, "{error}");
+    let job = client.wait_job("tenants/t/jobs/j", Duration::ZERO).await.unwrap();
+    assert_eq!((job.state(), calls.load(Ordering::SeqCst)), (State::Running, 2));
 }

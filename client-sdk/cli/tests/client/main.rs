@@ -5,6 +5,11 @@ mod cut;
 mod deletion;
 #[path = "../../../../server/tests/service/faulty_store.rs"]
 mod faulty_store;
+mod jobs;
+mod listing;
+#[path = "../../../../server/tests/service/scripted_prover.rs"]
+#[allow(dead_code, reason = "the tests of the service use the rest")]
+mod scripted_prover;
 mod service;
 mod tls;
 mod uploads;
@@ -48,6 +53,16 @@ fn refusal(error: ClientError) -> zkinfer_client::Refusal {
     }
 }
 
+/// What the command does, asked for JSON.
+async fn command(service: &Service, arguments: &[&str]) -> (Option<i32>, serde_json::Value) {
+    let arguments = [arguments, &["--json", "--server", &service.address]].concat();
+    let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
+    let run = || std::process::Command::new(env!("CARGO_BIN_EXE_zkinfer")).args(arguments).env_remove("ZKINFER_API_KEY").output();
+    let done = tokio::task::spawn_blocking(run).await.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    (done.status.code(), serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}")))
+}
+
 #[tokio::test]
 async fn uploads_from_memory_and_from_a_file_are_one_artifact_and_come_back() {
     let service = Service::start().await;
@@ -58,6 +73,8 @@ async fn uploads_from_memory_and_from_a_file_are_one_artifact_and_come_back() {
     let from_file = client.upload(&UploadSource::from(path.as_path()), MediaType::OctetStream).await.unwrap();
     let from_memory = client.upload(&UploadSource::from(bytes.clone()), MediaType::OctetStream).await.unwrap();
     assert_eq!(from_file.name, from_memory.name);
+    let artifact = client.artifact(&from_file.name).await.unwrap();
+    assert_eq!((artifact.size_bytes, artifact.name), (1_300_001, from_file.name.clone()));
     assert_eq!(client.download(&from_file.name, MAX_DOCUMENT_BYTES).await.unwrap(), bytes);
     let error = client.download(&from_file.name, 1_300_000).await.unwrap_err();
     assert!(matches!(error, ClientError::TooLarge { limit: 1_300_000, .. }), "{error}");

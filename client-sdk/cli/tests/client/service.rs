@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use zkinfer_server::prover::local::LocalProver;
-use zkinfer_server::prover::select_backend;
+use zkinfer_server::prover::{Prover, select_backend};
 use zkinfer_server::tls::Transport;
 use zkinfer_server::{Config, Ended, ServeError};
 
@@ -28,6 +28,15 @@ impl Service {
         let data = tempfile::tempdir().unwrap();
         let (backend, reason) = select_backend();
         let prover = LocalProver::new(backend, reason, &data.path().join("cache")).unwrap();
+        Self::begin(data, Arc::new(prover), config).await
+    }
+
+    /// The same with another prover.
+    pub(crate) async fn start_of(prover: Arc<dyn Prover>, config: impl FnOnce(PathBuf) -> Config) -> Self {
+        Self::begin(tempfile::tempdir().unwrap(), prover, config).await
+    }
+
+    async fn begin(data: tempfile::TempDir, prover: Arc<dyn Prover>, config: impl FnOnce(PathBuf) -> Config) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let config = config(data.path().join("data"));
         let scheme = if matches!(config.transport, Transport::Tls(_)) { "https" } else { "http" };
@@ -36,7 +45,7 @@ impl Service {
         let until = async {
             let _ = signal.await;
         };
-        let ended = tokio::spawn(zkinfer_server::run(config, Arc::new(prover), listener, until));
+        let ended = tokio::spawn(zkinfer_server::run(config, prover, listener, until));
         Self { address, shutdown, ended, data }
     }
 
