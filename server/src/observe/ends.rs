@@ -208,11 +208,13 @@ mod tests {
     fn a_name_is_remembered_while_its_end_is_news_and_then_forgotten() {
         let (ends, began) = (Ends::default(), Instant::now());
         let at = |seconds| began + Duration::from_secs(seconds);
-        assert!(ends.is_first("early", at(0)) && ends.is_first("late", at(60)));
-        assert!(!ends.is_first("late", at(61)), "the next generation has begun");
-        assert!(!ends.is_first("late", at(120)) && !ends.is_first("early", at(60)));
-        assert!(ends.is_first("another", at(122)));
-        assert!(ends.is_first("late", at(123)), "it was forgotten");
+        assert!(ends.is_first("early", at(0)) && !ends.is_first("early", at(59)));
+        // The next generation begins.
+        assert!(ends.is_first("late", at(61)) && !ends.is_first("early", at(61)));
+        assert!(!ends.is_first("late", at(121)));
+        // And the one after that.
+        assert!(ends.is_first("another", at(122)) && !ends.is_first("late", at(123)));
+        assert!(ends.is_first("last", at(183)) && ends.is_first("late", at(184)), "it is forgotten");
     }
 
     #[test]
