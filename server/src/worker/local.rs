@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use zkinfer_proto::v1;
 
 use super::source::{Holding, SourceError, SourceFuture, TaskSource, Terms};
@@ -17,7 +18,7 @@ use crate::scheduler::Hub;
 
 /// Longest wait for a task. Of a call, no more than half of its time: the tasks of one that is ended meanwhile would be nobody's until their lease ends.
 const WAIT: Duration = Duration::from_secs(20);
-/// How often tasks are looked for unasked: a wake-up of another process does not arrive here.
+/// How often tasks are looked for unasked: the word of another process may be lost.
 const POLL: Duration = Duration::from_millis(500);
 /// Progress is written at most this often, and not for a task that takes less.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -73,7 +74,9 @@ impl LocalSource {
     }
 
     async fn wait_for_tasks(&self, session: &str, offer: Offer) -> Result<Vec<Leased>, SourceError> {
-        let end = tokio::time::Instant::now() + WAIT.min(self.limits.unary / 2);
+        let end = Instant::now() + WAIT.min(self.limits.unary / 2);
+        // So long it need not wake others again for what is left to them.
+        let (mut is_woken, mut passed_on_until) = (false, None);
         loop {
             let leased = self.engine.lease(session, offer.clone()).await?;
             if !leased.is_empty() {
@@ -82,12 +85,19 @@ impl LocalSource {
                 leased.iter().for_each(|leased| self.hub.changed(&leased.lease.task.subject));
                 return Ok(leased);
             }
-            if tokio::time::Instant::now() >= end {
+            let now = Instant::now();
+            if now >= end {
                 return Ok(leased);
             }
-            // Nobody is woken for a wait after a failed attempt, nor by another process.
-            let pause = self.engine.look_again(session).map_or(POLL, |soon| soon.min(POLL));
-            let _ = tokio::time::timeout(pause, self.hub.wait_for_task()).await;
+            let look_again = self.engine.look_again(session);
+            if let Some(left_for) = look_again.filter(|_| is_woken && passed_on_until.is_none_or(|until| until <= now)) {
+                // The word was for whoever it is left to, who may sleep. Once in that time: those who all leave it would wake each other without end.
+                self.hub.task_ready();
+                passed_on_until = Some(now + left_for);
+            }
+            // Nobody is woken for a wait after a failed attempt, nor, if that is lost, by the word of another process.
+            let pause = look_again.map_or(POLL, |soon| soon.min(POLL));
+            is_woken = tokio::time::timeout(pause, self.hub.wait_for_task()).await.is_ok();
         }
     }
 }
@@ -228,5 +238,53 @@ impl TaskSource for LocalSource {
 
     fn beside(&self) -> Arc<dyn TaskSource> {
         Arc::new(self.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifacts::ArtifactPlace;
+    use crate::engine::sql::SqlEngine;
+    use crate::engine::{NewModel, Resources as _, TaskEngine as _};
+
+    fn model(id: usize) -> NewModel {
+        let model =
+            v1::Model { name: format!("tenants/acme/models/net-{id}"), state: v1::model::State::Compiling.into(), ..Default::default() };
+        NewModel { model, source_bytes: 0, salt: [1; 32].into(), seed: [2; 32].into(), key: None }
+    }
+
+    /// One has a task and asks for another, which is left to one that is idle, and sleeps: here, this test.
+    #[tokio::test]
+    async fn who_leaves_a_task_to_another_passes_the_word_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = Limits::default();
+        let engine = Arc::new(SqlEngine::open_sqlite(folder.path(), &limits).await.unwrap());
+        let bytes = ArtifactBytes::open(&ArtifactPlace::default(), None, &folder.path().join("artifacts")).await.unwrap();
+        let hub = Arc::new(Hub::default());
+        let source = LocalSource::new(engine.clone(), bytes, hub.clone(), limits);
+        let offer = Offer { max_tasks: 1, n_slots: 200, device_bytes: u64::MAX, host_bytes: u64::MAX, cached_models: Vec::new() };
+        let [busy, _idle] =
+            [engine.open_session(NewSession::default()).await.unwrap(), engine.open_session(NewSession::default()).await.unwrap()];
+        engine.create_model(model(0)).await.unwrap();
+        assert_eq!(source.wait_for_tasks(&busy, offer.clone()).await.unwrap().len(), 1);
+        for id in 1..200 {
+            let (asking, session, offer) = (source.clone(), busy.clone(), offer.clone());
+            let asked = tokio::spawn(async move { asking.wait_for_tasks(&session, offer).await });
+            // Until it sleeps, having used up all words before.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let began = Instant::now();
+            engine.create_model(model(id)).await.unwrap();
+            hub.task_ready();
+            hub.wait_for_task().await;
+            let has_it = asked.is_finished();
+            // Later it may have taken it after all: then the word tells nothing.
+            if began.elapsed() < Duration::from_millis(80) {
+                assert!(!has_it);
+                return;
+            }
+            asked.await.unwrap().unwrap();
+        }
+        panic!("nobody was told in time");
     }
 }

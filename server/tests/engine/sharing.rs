@@ -118,7 +118,7 @@ async fn second_layer(world: &World, session: &str) -> Option<Option<Leased>> {
     let first = given_one(world, session, DEVICE).await.expect("a layer is ready");
     assert_eq!(first.lease.task.name, "left");
     let second = given_one(world, session, DEVICE).await;
-    if began.elapsed() < Duration::from_millis(20) {
+    if began.elapsed() < Duration::from_millis(80) {
         return Some(second);
     }
     for leased in [first].into_iter().chain(second) {
@@ -137,10 +137,10 @@ pub(crate) async fn layers_of_a_job_spread_over_idle_devices(world: World) {
             break second;
         }
         tries += 1;
-        assert!(tries < 200, "this machine never does so much in 20 ms");
+        assert!(tries < 200, "this machine never does so much in 80 ms");
     };
     assert!(second.is_none(), "the other device has nothing to do");
-    assert!(world.engine.look_again(&one).is_some_and(|after| after <= Duration::from_millis(25)));
+    assert!(world.engine.look_again(&one).is_some_and(|after| after <= Duration::from_millis(100)));
     let elsewhere = given_one(&world, &two, DEVICE).await.expect("what was left to it");
     assert_eq!(elsewhere.lease.task.name, "right");
     // Nobody is idle: what is ready joins others at once.

@@ -9,6 +9,8 @@ use super::ready::{Asking, Ready, ReadyLists, WINDOW};
 use super::tenants::{Tenant, sort_tenants};
 use crate::placement::{self, Candidate, DeviceClass, DeviceOffer, KindSet, Sharing, TenantLoad, WeightsKey};
 
+/// A task waits so long, in milliseconds, before it joins others on a device while another one is idle. The word of another process takes some tens of them.
+pub(super) const SHARE_AFTER_MS: u64 = 100;
 /// How often it is chosen again, if others were faster.
 const ROUNDS: usize = WINDOW as usize;
 
@@ -40,7 +42,7 @@ impl<'a> Table<'a> {
 
     /// How long a task waits before it joins others on a session's device: not at all if no other is idle.
     fn share_after_ms(&self, session: &str) -> u64 {
-        if self.idle.iter().any(|idle| idle != session) { placement::Limits::default().share_after_ms } else { 0 }
+        if self.idle.iter().any(|idle| idle != session) { SHARE_AFTER_MS } else { 0 }
     }
 
     /// Of what a turn may choose from what was not tried yet and is of a tenant that may run more now; with that tenant's place.

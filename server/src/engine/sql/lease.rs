@@ -7,7 +7,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Decode, Row as _, Type};
 
 use super::super::{EngineError, Lease, Leased, NewSession, Offer, Renewal, SessionId};
-use super::choosing::{Table, Turn};
+use super::choosing::{SHARE_AFTER_MS, Table, Turn};
 use super::giving::{Tried, Wanted};
 use super::many::{Many, row};
 use super::memory::{Offered, keep_offered};
@@ -15,7 +15,7 @@ use super::ready::{Asking, Ready, ReadyLists};
 use super::stopping::load_stop;
 use super::tenants::{Memory, ready_tenants};
 use super::{Dialect, SqlEngine, Writing};
-use crate::placement::{self, DeviceId};
+use crate::placement::DeviceId;
 
 /// What a session is given.
 pub(super) type Given = Result<Vec<Leased>, EngineError>;
@@ -52,7 +52,7 @@ impl SqlEngine {
         let tenants = ready_tenants(writing, largest(&asking, &sessions)).await?;
         let lists = ReadyLists::read(writing, &tenants, &asking, &self.holders).await?;
         // What has waited joins others at once: then it need not be known who is idle.
-        let is_news = lists.have_news(placement::Limits::default().share_after_ms);
+        let is_news = lists.have_news(SHARE_AFTER_MS);
         let idle = if is_news { idle_sessions(writing, since_ms, asked.len()).await? } else { HashSet::new() };
         let mut turns: Vec<Turn<'_>> = asking.into_iter().map(Turn::new).collect();
         self.give_turns(writing, &mut Table::new(&lists, tenants, idle), &mut turns, &mut sessions).await?;
