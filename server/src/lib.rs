@@ -34,6 +34,7 @@ pub mod prover;
 pub mod record_seal;
 mod reload;
 mod role;
+mod runtime;
 pub mod scheduler;
 pub mod secret;
 mod serve;
@@ -47,4 +48,5 @@ pub mod worker_listener;
 
 pub use exposure::Lacks;
 pub use role::Role;
+pub use runtime::runtime;
 pub use serve::{Config, Ended, ServeError, run};

@@ -50,9 +50,12 @@ struct Arguments {
     results: PathBuf,
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> anyhow::Result<()> {
+    // As the service's own.
+    zkinfer_server::runtime()?.block_on(measure(Arguments::parse()))
+}
+
+async fn measure(arguments: Arguments) -> anyhow::Result<()> {
     let load = Load {
         store: arguments.store,
         n_queued: arguments.queued,

@@ -28,7 +28,7 @@ use super::worker::{self, WorkerArguments};
 pub(super) const FORCED: u8 = 3;
 
 pub(super) fn serve(arguments: ServeArguments) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let runtime = zkinfer_server::runtime().context("cannot start the runtime")?;
     let logging = {
         let _entered = runtime.enter();
         arguments.logging.start()?

@@ -92,7 +92,7 @@ pub(super) struct WorkerArguments {
 }
 
 pub(super) fn worker(arguments: &WorkerArguments) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let runtime = zkinfer_server::runtime().context("cannot start the runtime")?;
     let logging = {
         let _entered = runtime.enter();
         arguments.logging.start()?
