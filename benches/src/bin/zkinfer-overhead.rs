@@ -15,7 +15,7 @@ struct Arguments {
     #[arg(long, value_enum, default_value_t = Network::Mnist)]
     network: Network,
     /// Measured pairs, after one that is not counted.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 40)]
     pairs: usize,
     /// Folder of the bundled networks.
     #[arg(long, default_value = "models")]

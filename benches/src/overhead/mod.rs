@@ -115,4 +115,7 @@ fn note(direct: &[f64], served: &[Served], record: &mut Record) {
     record.add("service_wall_s", &column(|job| job.submit_to_succeeded_s - job.prove_s - job.verify_s));
     let percent = |job: &Served| (job.submit_to_succeeded_s / (job.prove_s + job.verify_s) - 1.0) * 100.0;
     record.add("service_percent_of_prove", &column(percent));
+    // Each draws other randomness, so that other nonces are ground: of single pairs this tells more of chance than of the service.
+    let pairs = served.iter().zip(direct).map(|(job, direct)| (job.submit_to_succeeded_s / direct - 1.0) * 100.0);
+    record.add("job_percent_over_call", &pairs.collect::<Vec<f64>>());
 }

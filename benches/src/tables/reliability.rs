@@ -72,6 +72,7 @@ const OVERHEAD: &[(&str, &str, f64, &str)] = &[
     ("of it, the prover's verification of what it made", "verify_own_output_wall_s", 1e3, " ms"),
     ("of it, all else: queue, stores, events, gRPC", "service_wall_s", 1e3, " ms"),
     ("all else, of the prover's time, verification included (aim: < 3 %)", "service_percent_of_prove", 1.0, " %"),
+    ("the job over the call of its pair, with what differs by chance", "job_percent_over_call", 1.0, " %"),
 ];
 
 fn read(results: &Path, name: &str) -> anyhow::Result<Option<Record>> {
