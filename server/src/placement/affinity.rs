@@ -29,7 +29,10 @@ pub(super) fn affinity(candidate: &Candidate, device: &DeviceOffer) -> Affinity 
     }
 }
 
-/// How long a task waits for a place that has what it needs before it may be stolen.
-pub(super) fn patience_ms(candidate: &Candidate, limits: &Limits) -> u64 {
-    candidate.move_ms.min(limits.patience_ms)
+/// How long a task has to have been ready, in milliseconds, before a device may have it for which something would have to be moved that another place has.
+pub fn wait_to_move_ms(candidate: &Candidate, device: &DeviceOffer, limits: &Limits) -> u64 {
+    match affinity(candidate, device) {
+        Affinity::Elsewhere => candidate.move_ms.min(limits.patience_ms),
+        Affinity::Home | Affinity::Nowhere => 0,
+    }
 }

@@ -25,6 +25,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
+pub use affinity::wait_to_move_ms;
 pub use choose::{Choice, Chosen, choose};
 pub use fairness::TenantLoad;
 pub use limits::{Limits, LimitsError};

@@ -1,6 +1,6 @@
 //! What is left of an offer while tasks are placed on it.
 
-use super::affinity::{Affinity, affinity, patience_ms};
+use super::affinity::{Affinity, affinity, wait_to_move_ms};
 use super::fairness::TenantLoad;
 use super::limits::Limits;
 use super::offer::{DeviceClass, DeviceOffer, Offer};
@@ -104,10 +104,7 @@ impl<'a> Room<'a> {
             return None;
         }
         let to_share = if place.running > 0 { self.limits.share_after_ms } else { 0 };
-        let to_move = match affinity(candidate, place.device) {
-            Affinity::Elsewhere => patience_ms(candidate, self.limits),
-            Affinity::Home | Affinity::Nowhere => 0,
-        };
+        let to_move = wait_to_move_ms(candidate, place.device, self.limits);
         Some(to_share.max(to_move).saturating_sub(candidate.waiting_ms))
     }
 

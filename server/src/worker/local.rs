@@ -75,8 +75,8 @@ impl LocalSource {
 
     async fn wait_for_tasks(&self, session: &str, offer: Offer) -> Result<Vec<Leased>, SourceError> {
         let end = Instant::now() + WAIT.min(self.limits.unary / 2);
-        // So long it need not wake others again for what is left to them.
-        let (mut is_woken, mut passed_on_until) = (false, None);
+        // Until when is left to others what the word was passed on for.
+        let (mut is_woken, mut passed_on) = (false, None);
         loop {
             let leased = self.engine.lease(session, offer.clone()).await?;
             if !leased.is_empty() {
@@ -85,21 +85,27 @@ impl LocalSource {
                 leased.iter().for_each(|leased| self.hub.changed(&leased.lease.task.subject));
                 return Ok(leased);
             }
-            let now = Instant::now();
+            let (now, look_again) = (Instant::now(), self.engine.look_again(session));
+            let left_until = look_again.map(|left_for| now + left_for).filter(|_| is_woken);
+            if let Some(until) = left_until.filter(|until| passed_on.is_none_or(|passed_on| is_other(*until, passed_on))) {
+                // The word was for whoever it is left to, who may sleep. Once for the same: those who all leave it would wake each other without end.
+                self.hub.task_ready();
+                passed_on = Some(until);
+            }
             if now >= end {
                 return Ok(leased);
-            }
-            let look_again = self.engine.look_again(session);
-            if let Some(left_for) = look_again.filter(|_| is_woken && passed_on_until.is_none_or(|until| until <= now)) {
-                // The word was for whoever it is left to, who may sleep. Once in that time: those who all leave it would wake each other without end.
-                self.hub.task_ready();
-                passed_on_until = Some(now + left_for);
             }
             // Nobody is woken for a wait after a failed attempt, nor, if that is lost, by the word of another process.
             let pause = look_again.map_or(POLL, |soon| soon.min(POLL));
             is_woken = tokio::time::timeout(pause, self.hub.wait_for_task()).await.is_ok();
         }
     }
+}
+
+/// Whether something else is left until then, as far as clocks tell.
+fn is_other(one: Instant, other: Instant) -> bool {
+    const SAME: Duration = Duration::from_millis(20);
+    one.max(other).duration_since(one.min(other)) > SAME
 }
 
 impl From<EngineError> for SourceError {
@@ -264,10 +270,13 @@ mod tests {
         let hub = Arc::new(Hub::default());
         let source = LocalSource::new(engine.clone(), bytes, hub.clone(), limits);
         let offer = Offer { max_tasks: 1, n_slots: 200, device_bytes: u64::MAX, host_bytes: u64::MAX, cached_models: Vec::new() };
-        let [busy, _idle] =
+        let [busy, idle] =
             [engine.open_session(NewSession::default()).await.unwrap(), engine.open_session(NewSession::default()).await.unwrap()];
         engine.create_model(model(0)).await.unwrap();
         assert_eq!(source.wait_for_tasks(&busy, offer.clone()).await.unwrap().len(), 1);
+        hub.wait_for_task().await;
+        assert!(engine.lease(&idle, offer.clone()).await.unwrap().is_empty(), "it has told what it has");
+        let mut n_told = 0;
         for id in 1..200 {
             let (asking, session, offer) = (source.clone(), busy.clone(), offer.clone());
             let asked = tokio::spawn(async move { asking.wait_for_tasks(&session, offer).await });
@@ -281,9 +290,15 @@ mod tests {
             // Later it may have taken it after all: then the word tells nothing.
             if began.elapsed() < Duration::from_millis(80) {
                 assert!(!has_it);
-                return;
+                n_told += 1;
             }
             asked.await.unwrap().unwrap();
+            // Its own word.
+            hub.wait_for_task().await;
+            // Of one alone it might be that who asked had not slept yet.
+            if n_told == 5 {
+                return;
+            }
         }
         panic!("nobody was told in time");
     }

@@ -1,13 +1,14 @@
 //! Tasks that share a device: what those that a worker holds are expected to take is not given again, and what they took is asked for.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
+use zkinfer_server::artifacts::Class;
 use zkinfer_server::engine::{FailedAttempt, FailureCause, Leased, Offer, SessionEnd, Subject, Usage};
 
 use crate::proofs::two_at_first;
-use crate::world::{World, finish, offer, whole};
+use crate::world::{World, artifact, finish, offer, whole};
 
 const DEVICE: u64 = 100;
 
@@ -110,57 +111,87 @@ pub(crate) async fn a_device_of_one_task_at_a_time_is_kept_free_for_nobody(world
     assert_eq!(subjects(&held), [&urgent], "nothing there can starve it by its size");
 }
 
-/// Both layers of a job ready at once; the first given to a session, and what it is given when it asks again. None: so much time had passed that what it is
-/// given tells nothing.
-async fn second_layer(world: &World, session: &str) -> Option<Option<Leased>> {
-    let began = Instant::now();
-    world.job("acme", "net").await;
-    let first = given_one(world, session, DEVICE).await.expect("a layer is ready");
-    assert_eq!(first.lease.task.name, "left");
-    let second = given_one(world, session, DEVICE).await;
-    if began.elapsed() < Duration::from_millis(80) {
-        return Some(second);
-    }
-    for leased in [first].into_iter().chain(second) {
-        world.engine.release(&leased.lease, Usage::default()).await.unwrap();
-    }
-    world.execute("DELETE FROM tasks WHERE kind = 'PROVE'").await;
-    None
+/// What is ready has just become so, for as long as the test takes.
+async fn is_new(world: &World) {
+    world.execute("UPDATE tasks SET created_ms = 9000000000000 WHERE state = 'READY'").await;
+}
+
+/// A session that has told its memory, and has nothing to do.
+async fn idle(world: &World, bytes: u64) -> String {
+    let session = world.session().await;
+    assert!(given_one(world, &session, bytes).await.is_none(), "nothing is there yet");
+    session
 }
 
 pub(crate) async fn layers_of_a_job_spread_over_idle_devices(world: World) {
     world.ready_model("acme", "net", two_at_first()).await;
-    let [one, two] = [world.session().await, world.session().await];
-    let mut tries = 0;
-    let second = loop {
-        if let Some(second) = second_layer(&world, &one).await {
-            break second;
-        }
-        tries += 1;
-        assert!(tries < 200, "this machine never does so much in 80 ms");
-    };
-    assert!(second.is_none(), "the other device has nothing to do");
+    let [one, two] = [idle(&world, DEVICE).await, idle(&world, DEVICE).await];
+    world.job("acme", "net").await;
+    is_new(&world).await;
+    assert_eq!(given_one(&world, &one, DEVICE).await.expect("it has nothing to do").lease.task.name, "left");
+    assert!(given_one(&world, &one, DEVICE).await.is_none(), "the other device has nothing to do");
     assert!(world.engine.look_again(&one).is_some_and(|after| after <= Duration::from_millis(100)));
     let elsewhere = given_one(&world, &two, DEVICE).await.expect("what was left to it");
     assert_eq!(elsewhere.lease.task.name, "right");
-    // Nobody is idle: what is ready joins others at once.
+    // Nobody is idle: what is new joins others at once.
     world.job("acme", "net").await;
+    is_new(&world).await;
     assert!(given_one(&world, &one, DEVICE).await.is_some());
     // What has waited joins others whoever is idle.
     world.engine.release(&elsewhere.lease, Usage::default()).await.unwrap();
+    world.execute("UPDATE tasks SET created_ms = 1 WHERE state = 'READY'").await;
     wait(&world, 1).await;
     assert!(given_one(&world, &one, DEVICE).await.is_some());
 }
 
-pub(crate) async fn nothing_is_left_to_devices_that_take_nothing(world: World) {
+/// In one call too.
+pub(crate) async fn layers_of_a_job_spread_over_those_who_ask_at_once(world: World) {
+    world.ready_model("acme", "net", two_at_first()).await;
+    let [one, _two] = [idle(&world, DEVICE).await, idle(&world, DEVICE).await];
+    world.job("acme", "net").await;
+    is_new(&world).await;
+    assert_eq!(given(&world, &one, &Offer { max_tasks: 2, ..device(DEVICE) }).await.len(), 1);
+}
+
+pub(crate) async fn nothing_is_left_to_devices_that_cannot_take_it(world: World) {
     models(&world, &[("net", 10)]).await;
-    let [one, closed, cordoned, gone] = [world.session().await, world.session().await, world.session().await, world.session().await];
-    world.engine.close_session(&closed, SessionEnd::InOrder).await.unwrap();
-    world.engine.cordon(&cordoned, true).await.unwrap();
-    world.execute(&format!("UPDATE sessions SET seen_ms = 1 WHERE id = '{gone}'")).await;
-    for _ in 0..3 {
+    let one = idle(&world, DEVICE).await;
+    let holds = async || {
         world.job("acme", "net").await;
-        assert!(given_one(&world, &one, DEVICE).await.is_some());
+        is_new(&world).await;
+        given_one(&world, &one, DEVICE).await.is_some()
+    };
+    assert!(holds().await);
+    world.session().await;
+    assert!(holds().await, "it has not told what it has");
+    idle(&world, 9).await;
+    assert!(holds().await, "it is too small");
+    idle(&world, u64::MAX).await;
+    assert!(holds().await, "it has no device");
+    let closed = idle(&world, DEVICE).await;
+    world.engine.close_session(&closed, SessionEnd::InOrder).await.unwrap();
+    assert!(holds().await, "it is closed");
+    let gone = idle(&world, DEVICE).await;
+    world.execute(&format!("UPDATE sessions SET seen_ms = 1 WHERE id = '{gone}'")).await;
+    assert!(holds().await, "it gives no sign of life");
+    let cordoned = idle(&world, DEVICE).await;
+    world.engine.cordon(&cordoned, true).await.unwrap();
+    assert!(holds().await, "it is cordoned");
+    world.engine.cordon(&cordoned, false).await.unwrap();
+    assert!(!holds().await, "it takes tasks again");
+}
+
+/// They would load the weights, which takes longer than the task is left to them.
+pub(crate) async fn nothing_is_left_to_devices_that_would_load_for_long(world: World) {
+    models(&world, &[("net", 10)]).await;
+    let digest = artifact("acme", Class::Internal, b"private").digest;
+    let [one, _two] = [idle(&world, DEVICE).await, idle(&world, DEVICE).await];
+    let holding = Offer { cached_models: vec![digest], ..device(DEVICE) };
+    for (load_ms, is_given) in [(5000, true), (5000, true), (20, false)] {
+        world.job("acme", "net").await;
+        is_new(&world).await;
+        world.execute(&format!("UPDATE tasks SET load_ms = {load_ms} WHERE state = 'READY'")).await;
+        assert_eq!(given(&world, &one, &holding).await.len(), usize::from(is_given), "{load_ms} ms");
     }
 }
 

@@ -4,13 +4,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::super::{Leased, TaskKey};
+use super::idle::IdleSessions;
 use super::lease::{Holding, device_of};
 use super::ready::{Asking, Ready, ReadyLists, WINDOW};
 use super::tenants::{Tenant, sort_tenants};
 use crate::placement::{self, Candidate, DeviceClass, DeviceOffer, KindSet, Sharing, TenantLoad, WeightsKey};
 
-/// A task waits so long, in milliseconds, before it joins others on a device while another one is idle. The word of another process takes some tens of them.
-pub(super) const SHARE_AFTER_MS: u64 = 100;
 /// How often it is chosen again, if others were faster.
 const ROUNDS: usize = WINDOW as usize;
 
@@ -31,18 +30,12 @@ pub(super) struct Table<'a> {
     lists: &'a ReadyLists,
     tenants: Vec<Tenant>,
     tried: HashSet<&'a TaskKey>,
-    /// Sessions that have nothing to do: what has just become ready is theirs for a while.
-    idle: HashSet<String>,
+    idle: IdleSessions,
 }
 
 impl<'a> Table<'a> {
-    pub(super) fn new(lists: &'a ReadyLists, tenants: Vec<Tenant>, idle: HashSet<String>) -> Self {
+    pub(super) fn new(lists: &'a ReadyLists, tenants: Vec<Tenant>, idle: IdleSessions) -> Self {
         Self { lists, tenants, tried: HashSet::new(), idle }
-    }
-
-    /// How long a task waits before it joins others on a session's device: not at all if no other is idle.
-    fn share_after_ms(&self, session: &str) -> u64 {
-        if self.idle.iter().any(|idle| idle != session) { SHARE_AFTER_MS } else { 0 }
     }
 
     /// Of what a turn may choose from what was not tried yet and is of a tenant that may run more now; with that tenant's place.
@@ -72,15 +65,17 @@ impl<'a> Turn<'a> {
         }
         sort_tenants(&mut table.tenants);
         let ready = self.ready.get_or_insert_with(|| once_each(table.lists.of(&table.tenants, &self.asking)));
-        let untried = table.untried(ready);
+        let mut untried = table.untried(ready);
+        let left_for_ms = if held.n_tasks > 0 { leave(&mut untried, &table.idle, &self.asking) } else { None };
         let slots = self.asking.offer.max_tasks.saturating_sub(self.n_chosen);
         let rules = placement::Limits {
             tasks_per_device: held.n_tasks.saturating_add(slots).max(self.asking.offer.n_slots).max(1),
-            share_after_ms: table.share_after_ms(self.asking.session),
+            // What is left to others is not among them.
+            share_after_ms: 0,
             ..placement::Limits::default()
         };
         let chosen = choose_tasks(&untried, &table.tenants, &self.asking, held, (slots, rules));
-        self.look_again = chosen.look_again_ms.map(Duration::from_millis);
+        self.look_again = chosen.look_again_ms.into_iter().chain(left_for_ms).min().map(Duration::from_millis);
         self.rounds -= usize::from(!chosen.choices.is_empty());
         let chosen = chosen.choices.iter().map(|choice| untried[choice.candidate].1);
         chosen.filter(|ready| self.count(table, held, ready)).collect()
@@ -94,7 +89,7 @@ impl<'a> Turn<'a> {
         tenant.load.running += 1;
         // What was given is gone; so is what somebody else had.
         table.tried.insert(&ready.task);
-        table.idle.remove(self.asking.session);
+        table.idle.note(self.asking.session, true);
         held.n_tasks = held.n_tasks.saturating_add(1);
         held.promised_bytes = held.promised_bytes.saturating_add(ready.candidate.need_device_bytes);
         held.runs_alone |= ready.candidate.sharing == Sharing::Alone;
@@ -116,12 +111,26 @@ impl<'a> Turn<'a> {
             tenant.load.running = tenant.load.running.saturating_sub(1);
         }
         held.n_tasks = held.n_tasks.saturating_sub(1);
+        table.idle.note(self.asking.session, held.n_tasks > 0);
         held.promised_bytes = held.promised_bytes.saturating_sub(ready.candidate.need_device_bytes);
         // It would have been the only one.
         held.runs_alone &= ready.candidate.sharing != Sharing::Alone;
         self.n_chosen = self.n_chosen.saturating_sub(1);
         self.rounds += usize::from(put_off);
     }
+}
+
+/// Takes out what is left to sessions that have nothing to do; answers in how many milliseconds the first of it is anybody's.
+fn leave(untried: &mut Vec<(usize, &Ready)>, idle: &IdleSessions, asking: &Asking<'_>) -> Option<u64> {
+    let mut soonest_ms = None;
+    untried.retain(|(_, ready)| match idle.left_for_ms(ready, asking) {
+        None => true,
+        Some(left_ms) => {
+            soonest_ms = Some(soonest_ms.map_or(left_ms, |soonest: u64| soonest.min(left_ms)));
+            false
+        }
+    });
+    soonest_ms
 }
 
 fn once_each<'a>(ready: impl Iterator<Item = &'a Ready>) -> Vec<&'a Ready> {
@@ -131,9 +140,8 @@ fn once_each<'a>(ready: impl Iterator<Item = &'a Ready>) -> Vec<&'a Ready> {
 
 /// The tasks that the session is to have, by their positions.
 ///
-/// What the session tells is one device. What another session committed waits a little for that one, what another holds the weights of for the other; and
-/// what has just become ready joins others on a device only after a while, if another device is idle: so the layers of a job spread. What a task needs of its
-/// host is known only once it must run alone: nothing else takes of it.
+/// What the session tells is one device. What another session committed waits a little for that one, what another holds the weights of for the other. What a
+/// task needs of its host is known only once it must run alone: nothing else takes of it.
 fn choose_tasks(
     ready: &[(usize, &Ready)],
     tenants: &[Tenant],

@@ -31,6 +31,11 @@ impl Holders {
         self.lock().n_holders.get(model).copied().unwrap_or(0)
     }
 
+    /// What a session holds.
+    pub(super) fn of(&self, session: &str) -> Vec<Digest> {
+        self.lock().models.get(session).cloned().unwrap_or_default()
+    }
+
     /// Reads who holds what, unless that was done a moment ago. Sessions without a sign of life since then are not counted.
     pub(super) async fn refresh(&self, connection: &mut AnyConnection, since_ms: i64) -> Result<(), EngineError> {
         if self.lock().read.is_some_and(|read| read.elapsed() < BELIEVED) {

@@ -1,14 +1,15 @@
 //! Sessions, and giving them tasks: a bounded list of the best ready tasks of each tenant is read by index, [`crate::placement`] chooses, and what it
 //! chose is leased if nobody else was faster.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use sqlx::any::AnyRow;
 use sqlx::{Decode, Row as _, Type};
 
 use super::super::{EngineError, Lease, Leased, NewSession, Offer, Renewal, SessionId};
-use super::choosing::{SHARE_AFTER_MS, Table, Turn};
+use super::choosing::{Table, Turn};
 use super::giving::{Tried, Wanted};
+use super::idle::{IdleSessions, LEFT_MS};
 use super::many::{Many, row};
 use super::memory::{Offered, keep_offered};
 use super::ready::{Asking, Ready, ReadyLists};
@@ -52,8 +53,8 @@ impl SqlEngine {
         let tenants = ready_tenants(writing, largest(&asking, &sessions)).await?;
         let lists = ReadyLists::read(writing, &tenants, &asking, &self.holders).await?;
         // What has waited joins others at once: then it need not be known who is idle.
-        let is_news = lists.have_news(SHARE_AFTER_MS);
-        let idle = if is_news { idle_sessions(writing, since_ms, asked.len()).await? } else { HashSet::new() };
+        let is_news = lists.have_news(LEFT_MS);
+        let idle = if is_news { IdleSessions::read(writing, since_ms, asked.len(), &self.holders).await? } else { IdleSessions::none() };
         let mut turns: Vec<Turn<'_>> = asking.into_iter().map(Turn::new).collect();
         self.give_turns(writing, &mut Table::new(&lists, tenants, idle), &mut turns, &mut sessions).await?;
         let given = turns.into_iter().map(|turn| {
@@ -240,19 +241,6 @@ async fn held_by(writing: &mut Writing, asked: &[(&str, &Offer)]) -> Result<Hash
         held.insert(get(&row, "id")?, holding);
     }
     Ok(held)
-}
-
-/// Live sessions that have nothing to do: as many as ask may be among them, and then one more.
-async fn idle_sessions(writing: &mut Writing, since_ms: i64, n_asked: usize) -> Result<HashSet<String>, EngineError> {
-    let idle: Vec<(String,)> = sqlx::query_as(
-        "SELECT id FROM sessions WHERE seen_ms >= $1 AND is_cordoned = 0 \
-           AND NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.session = sessions.id AND tasks.state = 'RUNNING') LIMIT $2",
-    )
-    .bind(since_ms)
-    .bind(i64::try_from(n_asked).unwrap_or(i64::MAX).saturating_add(1))
-    .fetch_all(writing.connection())
-    .await?;
-    Ok(idle.into_iter().map(|(id,)| id).collect())
 }
 
 /// What a session holds that may be given something.

@@ -20,6 +20,7 @@ mod group;
 mod held;
 mod holders;
 mod idempotency;
+mod idle;
 mod joint;
 mod lease;
 mod lines;
