@@ -43,6 +43,7 @@ impl Client {
     /// Has the service verify a proof, and answers the statement that it accepted. The proof, statement and key go in one message, so all together are bound
     /// by `Limits.max_message_bytes`.
     ///
+    /// Any parameter set that the service knows is accepted: who wants certain ones compares [`Statement::parameters_id`].
     /// That it is about the expected model the caller decides, as with [`verify_accepting`](crate::verify_accepting): [`RemoteKey::Model`] says which it is.
     ///
     /// # Errors

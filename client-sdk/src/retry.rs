@@ -85,6 +85,18 @@ impl Repetition {
         *self = Self::new(self.policy);
     }
 
+    /// As [`Self::pause`], where no more than `left` may be waited.
+    ///
+    /// # Errors
+    /// The same error, where another attempt has no sense.
+    pub(crate) async fn pause_within(&mut self, error: ClientError, left: Duration) -> Result<ClientError, ClientError> {
+        let budget = self.policy.budget;
+        self.policy.budget = budget.min(self.waited.saturating_add(left));
+        let paused = self.pause(error).await;
+        self.policy.budget = budget;
+        paused
+    }
+
     /// Counts a failure that no error stands for; answers whether another attempt is due.
     pub(crate) fn fail(&mut self) -> bool {
         self.failures += 1;

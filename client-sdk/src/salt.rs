@@ -11,7 +11,7 @@ use zkinfer_circuits::recursion::digest::input_commitment;
 const SALT_BYTES: usize = 32;
 
 /// Salt of the commitment that a statement holds instead of a private input. With the salt and the input it can be shown what the statement is about; with
-/// the salt alone inputs can be tried. Not printed, and wiped from memory when it is no longer needed.
+/// the salt alone inputs can be tried. Not printed, and wiped from memory when it is dropped; a request that carries it is not.
 #[derive(Clone, PartialEq, Eq)]
 pub struct InputSalt(Zeroizing<[u8; SALT_BYTES]>);
 

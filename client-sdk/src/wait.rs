@@ -6,8 +6,8 @@ use tokio::time::Instant;
 use zkinfer_proto::v1::{self, Job};
 
 use crate::client::Client;
-use crate::retry::RetryPolicy;
-use crate::status::ClientError;
+use crate::retry::Repetition;
+use crate::status::{ClientError, RefusalKind};
 use crate::watch::{PAUSE_AFTER_END, is_final_job};
 
 /// A call waits for no longer. A service with a lower `Limits.max_wait` answers earlier, and is asked again.
@@ -18,7 +18,7 @@ impl Client {
     /// goes on whatever is answered. [`Self::watch_job`] tells of progress too.
     ///
     /// # Errors
-    /// See [`ClientError`]. A service that is away is asked again as [`RetryPolicy`] says, while there is time; the last attempt may take
+    /// See [`ClientError`]. A service that is away is asked again as [`RetryPolicy`](crate::RetryPolicy) says, while there is time; the last attempt may take
     /// [`ClientOptions::call_timeout`] longer.
     ///
     /// [`ClientOptions::call_timeout`]: crate::ClientOptions::call_timeout
@@ -26,15 +26,22 @@ impl Client {
         // None: after all times that there are.
         let end = Instant::now().checked_add(timeout);
         let left = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+        let mut repetition = Repetition::new(self.options.retry);
         loop {
-            let retry = self.options.retry;
-            let retry = RetryPolicy { budget: retry.budget.min(left()), ..retry };
-            let job = retry.run(async || self.wait_once(name, left().min(LONGEST_CALL)).await).await?;
-            if is_final_job(job.state()) || left().is_zero() {
-                return Ok(job);
+            let job = match self.wait_once(name, left().min(LONGEST_CALL)).await {
+                // What ended the call need not be the service, which may be well: a proxy ends calls that take long.
+                Err(error) if is_out_of_time(&error) => self.job_once(name).await,
+                answered => answered,
+            };
+            match job {
+                Ok(job) if is_final_job(job.state()) || left().is_zero() => return Ok(job),
+                Ok(_) => {
+                    repetition.reset();
+                    // A service that is about to end answers at once.
+                    tokio::time::sleep(PAUSE_AFTER_END.min(left())).await;
+                }
+                Err(error) => drop(repetition.pause_within(error, left()).await?),
             }
-            // A service that is about to end answers at once.
-            tokio::time::sleep(PAUSE_AFTER_END.min(left())).await;
         }
     }
 
@@ -47,4 +54,13 @@ impl Client {
         request.set_timeout(self.options.call_timeout.saturating_add(wait));
         Ok(self.proof_service().wait_job(request).await?.into_inner())
     }
+
+    async fn job_once(&self, name: &str) -> Result<Job, ClientError> {
+        let request = self.request(v1::GetJobRequest { name: name.to_owned() });
+        Ok(self.proof_service().get_job(request).await?.into_inner())
+    }
+}
+
+fn is_out_of_time(error: &ClientError) -> bool {
+    error.transient().is_some_and(|refusal| refusal.kind == RefusalKind::Deadline)
 }

@@ -219,7 +219,7 @@ pub(crate) struct ProveArguments {
     /// Goes before jobs of lower priority: -100 to 100.
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-100..=100))]
     pub(crate) priority: i32,
-    /// The job expires if it has not succeeded by then: a time, such as 2030-01-31T12:00:00Z, or how long from now on, such as 90s, 15m, 2h or 1d.
+    /// The job expires if it has not succeeded by then: a time, such as 2030-01-31T12:00:00Z, or how long from now on by this machine's clock, such as 90s, 15m, 2h or 1d.
     #[arg(long, value_name = "WHEN", value_parser = parse_deadline)]
     pub(crate) deadline: Option<SystemTime>,
     /// Directory for proof.zkp, statement.zks and key.zkvk.
