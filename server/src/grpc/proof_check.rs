@@ -14,6 +14,16 @@ use crate::prover::Prover;
 use crate::secret::Growing;
 use crate::worker::{Holding, SourceError};
 
+/// What is known of what a task gave.
+pub(super) enum Checked {
+    /// It may be taken.
+    Good,
+    /// It may not, and that is why.
+    Wrong(FailedAttempt),
+    /// It cannot be told: the session does not hold the task any more. Nothing may be published that was not checked.
+    Lost,
+}
+
 /// A proof with all that it is compared with, in memory.
 struct HandedIn {
     asked: AskedProof,
@@ -25,23 +35,25 @@ struct HandedIn {
 }
 
 impl Workers {
-    /// What is wrong with the proof that a task gave, if it gave one. A lease that is lost is told when the task is to be ended.
-    pub(super) async fn check_proof(&self, holding: Holding<'_>, outcome: &Outcome) -> Result<Option<FailedAttempt>, ApiError> {
-        let Outcome::Proved { result, artifacts } = outcome else { return Ok(None) };
+    /// Checks the proof that a task gave, if it gave one.
+    pub(super) async fn check_proof(&self, holding: Holding<'_>, outcome: &Outcome) -> Result<Checked, ApiError> {
+        let Outcome::Proved { result, artifacts } = outcome else { return Ok(Checked::Good) };
         let asked = match self.source.asked_proof(holding).await {
             Ok(asked) => asked,
-            Err(SourceError::Fenced) => return Ok(None),
+            Err(SourceError::Fenced) => return Ok(Checked::Lost),
             Err(error) => return Err(error.into()),
         };
         let checked = match check_names(&asked, result, artifacts) {
             Ok(input) => self.check_bytes(holding, asked, result, &input).await?,
             Err(problem) => Err(problem),
         };
-        Ok(checked.err().map(|problem| FailedAttempt {
-            cause: FailureCause::VerifyFailed,
-            reason: String::new(),
-            message: format!("the proof of a worker is not a proof of the job: {problem}"),
-            damaged: Vec::new(),
+        Ok(checked.err().map_or(Checked::Good, |problem| {
+            Checked::Wrong(FailedAttempt {
+                cause: FailureCause::VerifyFailed,
+                reason: String::new(),
+                message: format!("the proof of a worker is not a proof of the job: {problem}"),
+                damaged: Vec::new(),
+            })
         }))
     }
 

@@ -14,6 +14,7 @@ use zkinfer_proto::v1::worker_service_server::WorkerService;
 use super::caller::App;
 use super::error::ApiError;
 use super::fields::is_printable;
+use super::proof_check::Checked;
 use super::status;
 use crate::artifacts::{ArtifactReader, BytesError};
 use crate::engine::{Lease, NewSession, Offer, TaskFlow, Usage};
@@ -138,10 +139,18 @@ impl Workers {
         let limit = self.app.limits.tasks_per_worker;
         count(request.held.len(), limit, "held")?;
         count(request.progress.len(), limit, "progress")?;
-        let mut renewal = self.source.renew(&request.session, wire::leases(request.held)?).await?;
+        let held = wire::leases(request.held)?;
+        let mut renewal = self.source.renew(&request.session, held.clone()).await?;
         for told in request.progress {
             let lease = wire::lease(told.lease)?;
             let holding = Holding { session: &request.session, lease: &lease };
+            if renewal.lost.contains(&lease) {
+                continue;
+            }
+            if !held.contains(&lease) && !self.is_held(holding).await? {
+                renewal.lost.push(lease);
+                continue;
+            }
             match self.source.progress(holding, told.progress.unwrap_or_default()).await {
                 Ok(TaskFlow::Continue) => {}
                 Ok(TaskFlow::Stop) => renewal.stop.push(lease),
@@ -157,9 +166,13 @@ impl Workers {
         let outcome = wire::outcome(request.outcome, &lease.task.subject.tenant)?;
         let usage = self.usage(request.usage);
         let holding = Holding { session: &request.session, lease: &lease };
+        if !self.is_held(holding).await? {
+            return Ok(NOT_ITS_OWN);
+        }
         match self.check_proof(holding, &outcome).await? {
-            None => accepted(self.source.complete(holding, outcome, usage).await),
-            Some(failed) => accepted(self.source.fail(holding, failed, usage).await),
+            Checked::Good => accepted(self.source.complete(holding, outcome, usage).await),
+            Checked::Wrong(failed) => accepted(self.source.fail(holding, failed, usage).await),
+            Checked::Lost => Ok(NOT_ITS_OWN),
         }
     }
 
@@ -173,7 +186,30 @@ impl Workers {
             request.damaged_results,
         )?;
         let holding = Holding { session: &request.session, lease: &lease };
+        if !self.is_held(holding).await? {
+            return Ok(NOT_ITS_OWN);
+        }
         accepted(self.source.fail(holding, failed, self.usage(request.usage)).await)
+    }
+
+    async fn release(&self, request: v1::ReleaseTaskRequest) -> Result<v1::SettleResponse, ApiError> {
+        let lease = wire::lease(request.lease)?;
+        let holding = Holding { session: &request.session, lease: &lease };
+        if !self.is_held(holding).await? {
+            return Ok(NOT_ITS_OWN);
+        }
+        accepted(self.source.release(holding, self.usage(request.usage)).await)
+    }
+
+    /// Whether a task is the session's to change. The engine knows a lease by its task and epoch, which another worker may guess: by its session, which
+    /// only its own worker knows, it is found here.
+    async fn is_held(&self, holding: Holding<'_>) -> Result<bool, ApiError> {
+        self.text(holding.session, "session")?;
+        match self.hold(holding).await {
+            Ok(()) => Ok(true),
+            Err(SourceError::Fenced | SourceError::NoSession) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Whether the session holds the task, as far as the last look at the database goes.
@@ -289,11 +325,14 @@ async fn send_parts(
     Ok(())
 }
 
+/// What a session is told that wants to settle what it does not hold.
+const NOT_ITS_OWN: v1::SettleResponse = v1::SettleResponse { accepted: false };
+
 /// Whether the task was the session's to settle.
 fn accepted(settled: Result<(), SourceError>) -> Result<v1::SettleResponse, ApiError> {
     match settled {
         Ok(()) => Ok(v1::SettleResponse { accepted: true }),
-        Err(SourceError::Fenced) => Ok(v1::SettleResponse { accepted: false }),
+        Err(SourceError::Fenced) => Ok(NOT_ITS_OWN),
         Err(error) => Err(error.into()),
     }
 }
@@ -321,12 +360,7 @@ impl WorkerService for Workers {
     }
 
     async fn release_task(&self, request: Request<v1::ReleaseTaskRequest>) -> Result<Response<v1::SettleResponse>, Status> {
-        let v1::ReleaseTaskRequest { session, lease, usage: taken } = request.into_inner();
-        self.unary(async {
-            let lease = wire::lease(lease)?;
-            accepted(self.source.release(Holding { session: &session, lease: &lease }, self.usage(taken)).await)
-        })
-        .await
+        self.unary(self.release(request.into_inner())).await
     }
 
     async fn close_session(&self, request: Request<v1::CloseSessionRequest>) -> Result<Response<v1::CloseSessionResponse>, Status> {

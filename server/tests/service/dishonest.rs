@@ -119,10 +119,11 @@ impl Worker {
         self.calls.write_task_artifact(tokio_stream::iter([message])).await.unwrap().into_inner()
     }
 
-    async fn hand_in(&mut self, lease: v1::TaskLease, claim: &Claim, change: Option<OtherWords>) {
+    /// Stores a proof of what is claimed, and tells of it.
+    async fn proved(&mut self, lease: &v1::TaskLease, claim: &Claim) -> v1::ProvedOutcome {
         let ProvedJob { proof, statement, fields } = claim.prove();
         let proof_bytes = proof.len() as i64;
-        let artifacts = vec![self.write(&lease, proof).await, self.write(&lease, statement).await];
+        let artifacts = vec![self.write(lease, proof).await, self.write(lease, statement).await];
         let name =
             |of: &v1::TaskArtifact| ArtifactName { tenant: "default".into(), blake3: of.blake3.as_slice().try_into().unwrap() }.to_string();
         let result = v1::JobResult {
@@ -133,7 +134,11 @@ impl Worker {
             proof_bytes,
             ..Default::default()
         };
-        let mut proved = v1::ProvedOutcome { result: Some(result), artifacts };
+        v1::ProvedOutcome { result: Some(result), artifacts }
+    }
+
+    async fn hand_in(&mut self, lease: v1::TaskLease, claim: &Claim, change: Option<OtherWords>) {
+        let mut proved = self.proved(&lease, claim).await;
         change.into_iter().for_each(|change| change(&mut proved));
         let (session, outcome) = (self.session.clone(), Some(Outcome::Proved(proved)));
         let request = v1::CompleteTaskRequest { session, lease: Some(lease), outcome, usage: None };
@@ -222,5 +227,51 @@ async fn a_proof_that_is_not_the_jobs_is_refused_and_the_jobs_own_is_taken() {
         }
     }
     drop(scene);
+    service.stop().await;
+}
+
+/// Who knows a task and its epoch, but not the session that holds it, changes nothing of it: neither ends it, nor publishes a proof that nobody checked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_changed_only_by_the_session_that_holds_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, address) = config_for_workers(folder.path(), any_port(), LEASE);
+    let service = Service::start(config).await;
+    let mut client = service.client().await;
+    let pool = worker(address, Default::default());
+    let model = client.ready_model("mlp").await.name;
+    end(pool).await;
+    let (mut holder, mut other) = (Worker::start(address).await, Worker::start(address).await);
+    let job = client.proofs.create_job(job_request(&model, "steps=3")).await.unwrap().into_inner().name;
+    let (lease, work) = holder.lease().await;
+    let key_artifact = work.model.unwrap().registered.unwrap().verifier_key_artifact;
+    let honest = Claim {
+        key: client.read(&key_artifact).await.unwrap(),
+        key_artifact,
+        input: b"steps=3".to_vec(),
+        salt: work.input_salt.try_into().unwrap(),
+        nonce: work.job.unwrap().context_nonce.try_into().unwrap(),
+    };
+    // Stored by the holder, so that nothing but the session is amiss.
+    let wrong = Claim { nonce: [9; 32], ..honest.clone() };
+    let lie = holder.proved(&lease, &wrong).await;
+    for session in [other.session.clone(), "x".to_owned()] {
+        let (held, outcome) = (Some(lease.clone()), Some(Outcome::Proved(lie.clone())));
+        let request = v1::CompleteTaskRequest { session: session.clone(), lease: held.clone(), outcome, usage: None };
+        assert!(!other.calls.complete_task(request).await.unwrap().into_inner().accepted);
+        let request = v1::FailTaskRequest { session: session.clone(), lease: held.clone(), cause: "INTERNAL".into(), ..Default::default() };
+        assert!(!other.calls.fail_task(request).await.unwrap().into_inner().accepted);
+        let request = v1::ReleaseTaskRequest { session: session.clone(), lease: held.clone(), usage: None };
+        assert!(!other.calls.release_task(request).await.unwrap().into_inner().accepted);
+    }
+    let progress =
+        vec![v1::TaskProgress { lease: Some(lease.clone()), progress: Some(v1::Progress { fraction: 1.0, ..Default::default() }) }];
+    let request = v1::RenewLeasesRequest { session: other.session.clone(), held: Vec::new(), progress };
+    assert_eq!(other.calls.renew_leases(request).await.unwrap().into_inner().lost, std::slice::from_ref(&lease));
+    let running = client.get_job(&job).await;
+    assert_eq!((running.state(), running.progress.unwrap().fraction), (v1::job::State::Running, 0.0));
+    holder.hand_in(lease, &honest, None).await;
+    assert_eq!(client.get_job(&job).await.state(), v1::job::State::Succeeded);
+    assert_eq!(outcomes(&mut client, &job).await, ["DONE"]);
+    drop((client, holder, other));
     service.stop().await;
 }
