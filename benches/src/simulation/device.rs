@@ -78,7 +78,8 @@ impl Device {
             cached: BTreeSet::new(),
             is_healthy: true,
         };
-        let offer = Offer { slots: 0, devices: vec![device], host_free_bytes: HOST_BYTES, kinds: KindSet::ALL };
+        let (host_total_bytes, host_free_bytes) = (HOST_BYTES, HOST_BYTES);
+        let offer = Offer { slots: 0, devices: vec![device], host_total_bytes, host_free_bytes, kinds: KindSet::ALL };
         let (running, kept) = (Vec::new(), Vec::new());
         Self { offer, running, counter: 0, counted_at_us: 0, change: 0, life: 0, is_up: true, request: 0, requests: 0, kept }
     }

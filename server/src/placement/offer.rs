@@ -41,7 +41,9 @@ pub struct Offer {
     pub slots: u32,
     /// Its devices.
     pub devices: Vec<DeviceOffer>,
-    /// Host memory that no leased task was promised.
+    /// Host memory, promised or not.
+    pub host_total_bytes: u64,
+    /// Of it, what no leased task was promised.
     pub host_free_bytes: u64,
     /// What it does.
     pub kinds: KindSet,

@@ -37,6 +37,7 @@ pub(super) struct Spot {
 /// What is left of an offer.
 pub(super) struct Room<'a> {
     places: Vec<Place<'a>>,
+    host_total_bytes: u64,
     host_free_bytes: u64,
     loads: &'a [TenantLoad],
     limits: &'a Limits,
@@ -52,12 +53,16 @@ impl<'a> Room<'a> {
             reserved: None,
             jobs: Vec::new(),
         };
-        Self { places: offer.devices.iter().map(place).collect(), host_free_bytes: offer.host_free_bytes, loads, limits }
+        let places = offer.devices.iter().map(place).collect();
+        Self { places, host_total_bytes: offer.host_total_bytes, host_free_bytes: offer.host_free_bytes, loads, limits }
     }
 
     /// Keeps devices free for tasks that need much of one and have waited long; the one that has waited longest comes first.
     pub(super) fn reserve(&mut self, candidates: &[Candidate]) {
-        let starving = |candidate: &&Candidate| candidate.waiting_ms >= self.limits.reserve_after_ms;
+        // For one that the host has too little memory for, a device would be kept free in vain.
+        let starving = |candidate: &&Candidate| {
+            candidate.waiting_ms >= self.limits.reserve_after_ms && candidate.need_host_bytes <= self.host_total_bytes
+        };
         let mut starving: Vec<&Candidate> = candidates.iter().filter(starving).collect();
         starving.sort_by_key(|candidate| (std::cmp::Reverse(candidate.waiting_ms), candidate.key));
         for candidate in starving {

@@ -159,7 +159,8 @@ fn choose_tasks(
         cached: offer.cached_models.iter().copied().map(WeightsKey).collect(),
         is_healthy: true,
     };
-    let of_session = placement::Offer { slots, devices: vec![device], host_free_bytes: offer.host_bytes, kinds: KindSet::ALL };
+    let (host_total_bytes, host_free_bytes) = (offer.host_bytes, offer.host_bytes);
+    let of_session = placement::Offer { slots, devices: vec![device], host_total_bytes, host_free_bytes, kinds: KindSet::ALL };
     let loads: Vec<TenantLoad> = tenants.iter().map(|tenant| tenant.load).collect();
     let candidates: Vec<Candidate> = ready.iter().map(|(tenant, ready)| Candidate { tenant: *tenant, ..ready.candidate }).collect();
     placement::choose(&candidates, &of_session, &loads, &rules)

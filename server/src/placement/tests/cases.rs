@@ -165,5 +165,11 @@ fn a_device_is_kept_free_for_who_has_waited_long_for_memory() {
     assert_eq!((chosen(2), chosen(1)), (vec![(1, 0)], vec![]));
     // A task that no device of this offer could ever hold keeps nothing free.
     let impossible = Candidate { need_device_bytes: 9 * GIB, ..large(all_kept) };
-    assert_eq!(pairs(&choose_one(&[impossible, candidate(2, 0)], &offer(1, vec![busy]))), [(1, 0)]);
+    assert_eq!(pairs(&choose_one(&[impossible, candidate(2, 0)], &offer(1, vec![busy.clone()]))), [(1, 0)]);
+    // Nor one that its host could never hold; what others take of the host now is given back.
+    let on_host = |need_host_bytes| {
+        let host = Offer { host_free_bytes: GIB, ..offer(1, vec![busy.clone()]) };
+        pairs(&choose_one(&[Candidate { need_host_bytes, ..large(all_kept) }, candidate(2, 0)], &host))
+    };
+    assert_eq!((on_host(65 * GIB), on_host(64 * GIB)), (vec![(1, 0)], vec![]));
 }

@@ -55,7 +55,7 @@ pub(super) fn device(id: u128) -> DeviceOffer {
 }
 
 fn offer(slots: u32, devices: Vec<DeviceOffer>) -> Offer {
-    Offer { slots, devices, host_free_bytes: 64 * GIB, kinds: KindSet::ALL }
+    Offer { slots, devices, host_total_bytes: 64 * GIB, host_free_bytes: 64 * GIB, kinds: KindSet::ALL }
 }
 
 fn load(running: u64, share: u32) -> TenantLoad {
