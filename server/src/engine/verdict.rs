@@ -108,11 +108,15 @@ pub(super) fn decide(attempt: &FailedAttempt, failed: &Failed<'_>, budgets: &Bud
 /// workers, and whose fault that was is not known, so that more of it is borne.
 pub(super) fn decide_death(failed: &Failed<'_>, with_service: bool, budgets: &Budgets) -> (History, Verdict) {
     let session = if with_service { Session::Lives } else { Session::Died };
-    let message = "its workers died, or went silent, while working on it";
+    // Nobody's death is held against it whose cause is not known: then it was not the job's fault, and may be tried again.
+    let (reason, message) = match with_service {
+        true => (FailureCause::DeviceLost.as_str(), "the service ended, or lost its workers, too often while they worked on it"),
+        false => ("POISONED", "its workers died, or went silent, while working on it"),
+    };
     let failure = v1::Failure {
-        reason: "POISONED".into(),
+        reason: reason.into(),
         message: message.into(),
-        retryable: false,
+        retryable: with_service,
         attempts: failed.attempts,
         stage: String::new(),
     };
@@ -262,6 +266,8 @@ mod tests {
             assert!(matches!(verdict, Verdict::Retry { .. }));
             history = after;
         }
-        assert!(matches!(decide_death(&failed(history, 8), true, &usual).1, Verdict::Fail(_)));
+        let (_, verdict) = decide_death(&failed(history, 8), true, &usual);
+        let Verdict::Fail(failure) = verdict else { panic!("fails") };
+        assert_eq!((failure.reason.as_str(), failure.retryable), ("DEVICE_LOST", true));
     }
 }

@@ -42,7 +42,7 @@ pub(crate) async fn crashing_workers_lose_and_double_nothing(world: World) {
         let ended = world.get(job).await;
         match ended.state() {
             State::Succeeded => succeeded += 1,
-            State::Failed => assert!(["POISONED", "STORAGE"].contains(&ended.failure.as_ref().unwrap().reason.as_str())),
+            State::Failed => assert!(["POISONED", "DEVICE_LOST", "STORAGE"].contains(&ended.failure.as_ref().unwrap().reason.as_str())),
             state => panic!("{job:?} is {state:?}"),
         }
         let events = world.events(job).await;

@@ -138,7 +138,7 @@ async fn a_job_that_kills_its_service_is_given_up() {
         let job = process.client.get_job(&name).await;
         if job.state() == v1::job::State::Failed {
             let failure = job.failure.unwrap();
-            assert_eq!((failure.reason.as_str(), failure.attempts, death), ("POISONED", 8, 8));
+            assert_eq!((failure.reason.as_str(), failure.attempts, death), ("DEVICE_LOST", 8, 8));
             break;
         }
         process.client.job_runs(&name).await;
