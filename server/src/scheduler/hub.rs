@@ -28,7 +28,7 @@ impl Hub {
     /// Subscribes to a subject. Changes after this call are seen.
     pub fn subscribe(self: &Arc<Self>, subject: Subject) -> Subscription {
         let receiver = self.lock().entry(subject.clone()).or_insert_with(|| watch::Sender::new(())).subscribe();
-        Subscription { hub: self.clone(), subject, receiver }
+        Subscription { hub: self.clone(), subject, receiver: Some(receiver) }
     }
 
     /// Sees that something happened to any subject. Changes after this call are seen.
@@ -56,22 +56,26 @@ impl Hub {
 pub struct Subscription {
     hub: Arc<Hub>,
     subject: Subject,
-    receiver: watch::Receiver<()>,
+    /// There until it is dropped.
+    receiver: Option<watch::Receiver<()>>,
 }
 
 impl Subscription {
     /// Waits for a change since the last call.
     pub async fn changed(&mut self) {
-        // The sender lives as long as a subscription does.
-        let _ = self.receiver.changed().await;
+        if let Some(receiver) = &mut self.receiver {
+            // The sender lives as long as a subscription does.
+            let _ = receiver.changed().await;
+        }
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut subjects = self.hub.lock();
-        // Only our own receiver is left.
-        if subjects.get(&self.subject).is_some_and(|sender| sender.receiver_count() <= 1) {
+        // Under the lock: of two that are dropped at once, the second one finds itself the last.
+        self.receiver = None;
+        if subjects.get(&self.subject).is_some_and(|sender| sender.receiver_count() == 0) {
             subjects.remove(&self.subject);
         }
     }
@@ -95,6 +99,26 @@ mod tests {
         drop(first);
         assert_eq!(hub.lock().len(), 1);
         drop(second);
+        assert!(hub.lock().is_empty());
+    }
+
+    #[test]
+    fn two_that_are_dropped_at_once_leave_nothing_behind() {
+        let hub = Arc::new(Hub::default());
+        let subject = Subject { kind: SubjectKind::Job, tenant: "a".into(), id: "1".into() };
+        let both = std::sync::Barrier::new(2);
+        let drop_one = || {
+            for _ in 0..10_000 {
+                let one = hub.subscribe(subject.clone());
+                both.wait();
+                drop(one);
+                both.wait();
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(drop_one);
+            scope.spawn(drop_one);
+        });
         assert!(hub.lock().is_empty());
     }
 }
