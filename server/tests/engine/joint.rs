@@ -8,7 +8,7 @@ use zkinfer_proto::name::ArtifactName;
 use zkinfer_proto::v1;
 use zkinfer_server::artifacts::Class;
 use zkinfer_server::engine::sql::SqlEngine;
-use zkinfer_server::engine::{Engine, EngineError, EngineFuture, Leased, NewJob, Outcome, PageRequest, Subject, Usage};
+use zkinfer_server::engine::{Engine, EngineError, EngineFuture, Leased, NewJob, Offer, Outcome, PageRequest, Subject, Usage, graph};
 
 use crate::world::{LEASE, World, artifact, finish, key, limits, new_batch, new_job, offer, proved, subject_of, whole};
 
@@ -234,6 +234,32 @@ pub(crate) async fn places_are_told_also_far_from_the_front(world: World) {
         assert_eq!(world.get(&first).await.progress.unwrap().queue_position, 0);
         assert_eq!(world.get(&second).await.progress.unwrap().queue_position, 1);
     }
+}
+
+/// Two threads of a worker may ask two servers in the same moment: what one gives, the other counts.
+pub(crate) async fn two_servers_promise_the_memory_of_a_session_once(world: World) {
+    const DEVICE: u64 = 1 << 30;
+    world.ready_model("acme", "net", graph::single(graph::PROVE, 100, DEVICE as i64 * 3 / 4)).await;
+    let mut engines = vec![world.engine.clone(), world.engine.clone()];
+    if let Some(url) = world.url() {
+        engines[1] = Arc::new(SqlEngine::open_postgres(url, 8, &limits()).await.unwrap());
+    }
+    let session = world.session().await;
+    let offer = || Offer { n_slots: 2, device_bytes: DEVICE, ..offer() };
+    let mut n_given = 0;
+    for _ in 0..30 {
+        for _ in 0..4 {
+            world.job("acme", "net").await;
+        }
+        let (one, other) = tokio::join!(engines[0].lease(&session, offer()), engines[1].lease(&session, offer()));
+        let given: Vec<Leased> = one.unwrap().into_iter().chain(other.unwrap()).collect();
+        assert!(given.len() <= 1, "{} tasks have the device at once", given.len());
+        for leased in &given {
+            finish(&world, &leased.lease).await.unwrap();
+        }
+        n_given += given.len();
+    }
+    assert!(n_given >= 15, "{n_given}");
 }
 
 /// A job refers to its model's key without a look at it; to no other.

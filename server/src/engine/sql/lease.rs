@@ -1,7 +1,8 @@
 //! Sessions, and giving them tasks: a bounded list of the best ready tasks of each tenant is read by index, [`crate::placement`] chooses, and what it
 //! chose is leased if nobody else was faster.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
 use sqlx::any::AnyRow;
 use sqlx::{Decode, Row as _, Type};
@@ -10,13 +11,16 @@ use super::super::{EngineError, Lease, Leased, NewSession, Offer, Renewal, Sessi
 use super::choosing::{Table, Turn};
 use super::giving::{Tried, Wanted};
 use super::idle::{IdleSessions, LEFT_MS};
-use super::many::{Many, row};
+use super::many::{Many, Value, row};
 use super::memory::{Offered, keep_offered};
 use super::ready::{Asking, Ready, ReadyLists};
 use super::stopping::load_stop;
 use super::tenants::{Memory, ready_tenants};
 use super::{Dialect, SqlEngine, Writing};
 use crate::placement::DeviceId;
+
+/// After so long a session asks again that another server gave tasks to meanwhile.
+const WHILE_ELSEWHERE: Duration = Duration::from_millis(50);
 
 /// What a session is given.
 pub(super) type Given = Result<Vec<Leased>, EngineError>;
@@ -40,10 +44,11 @@ impl SqlEngine {
 
     /// Gives tasks to sessions; answers what each is given.
     pub(super) async fn lease_in(&self, writing: &mut Writing, asked: &[(&str, &Offer)]) -> Result<Vec<Given>, EngineError> {
-        let mut sessions = held_by(writing, asked).await?;
+        let elsewhere = given_elsewhere(writing, asked).await?;
+        let mut sessions = held_by(writing, asked, &elsewhere).await?;
         let since_ms = writing.now_ms.saturating_sub(self.rules.lease_ms);
         self.holders.refresh(writing.connection(), since_ms).await?;
-        for (session, offer) in asked.iter().filter(|(session, _)| sessions.get(*session).is_some_and(|held| !held.is_cordoned)) {
+        for (session, offer) in asked.iter().filter(|(session, _)| sessions.get(*session).is_some_and(|held| held.may_take)) {
             self.holders.keep(writing.connection(), session, &offer.cached_models).await?;
         }
         let asking: Vec<Asking<'_>> = asked
@@ -60,7 +65,8 @@ impl SqlEngine {
         let given = turns.into_iter().map(|turn| {
             // That one is closed is no reason to give the others nothing.
             sessions.get(turn.asking.session).ok_or(EngineError::NoSession)?;
-            self.desk.note_look_again(turn.asking.session, turn.look_again.filter(|_| turn.given.is_empty()));
+            let soon = elsewhere.contains(turn.asking.session).then_some(WHILE_ELSEWHERE);
+            self.desk.note_look_again(turn.asking.session, turn.look_again.or(soon).filter(|_| turn.given.is_empty()));
             Ok(turn.given)
         });
         Ok(given.collect())
@@ -195,7 +201,8 @@ impl SqlEngine {
 /// A session, and what it holds.
 pub(super) struct Holding {
     worker: String,
-    is_cordoned: bool,
+    /// It is not cordoned, and no other server gives it something now.
+    may_take: bool,
     /// What it offered, as far as that was kept.
     known: Offered,
     pub(super) n_tasks: u32,
@@ -213,8 +220,34 @@ impl Holding {
     }
 }
 
+/// The sessions that another server gives tasks to at this moment: each would see only what they held before, and promise the same memory twice. From here
+/// to the end of the transaction no other gives to the rest. Those who are given nothing ask again.
+async fn given_elsewhere(writing: &mut Writing, asked: &[(&str, &Offer)]) -> Result<HashSet<String>, EngineError> {
+    const LOCKED: Many = Many::new(
+        "SELECT given.column1 AS id FROM (VALUES ",
+        "(?)",
+        ") AS given WHERE NOT pg_try_advisory_xact_lock(hashtextextended('tasks for ' || given.column1, 0))",
+    );
+    // In SQLite one writes at a time.
+    if writing.dialect == Dialect::Sqlite {
+        return Ok(HashSet::new());
+    }
+    let rows = rows_of_sessions(asked);
+    LOCKED.fetch(writing.connection(), &rows).await?.iter().map(|row| Ok(get(row, "id")?)).collect()
+}
+
+/// Each session of those who ask, once.
+fn rows_of_sessions(asked: &[(&str, &Offer)]) -> Vec<Vec<Value>> {
+    let sessions: BTreeSet<&str> = asked.iter().map(|(session, _)| *session).collect();
+    sessions.into_iter().map(|session| row![session]).collect()
+}
+
 /// The sessions of those who ask; one that was closed is left out.
-async fn held_by(writing: &mut Writing, asked: &[(&str, &Offer)]) -> Result<HashMap<String, Holding>, EngineError> {
+async fn held_by(
+    writing: &mut Writing,
+    asked: &[(&str, &Offer)],
+    elsewhere: &HashSet<String>,
+) -> Result<HashMap<String, Holding>, EngineError> {
     // No device has 2^50 bytes; with more for each task the sum might overflow.
     const SESSIONS: Many = Many::new(
         "SELECT id, worker, is_cordoned, device_bytes, host_bytes, \
@@ -226,26 +259,25 @@ async fn held_by(writing: &mut Writing, asked: &[(&str, &Offer)]) -> Result<Hash
         "?",
         ")",
     );
-    let sessions: BTreeSet<&str> = asked.iter().map(|(session, _)| *session).collect();
-    let rows: Vec<_> = sessions.into_iter().map(|session| row![session]).collect();
     let mut held = HashMap::new();
-    for row in SESSIONS.fetch(writing.connection(), &rows).await? {
+    for row in SESSIONS.fetch(writing.connection(), &rows_of_sessions(asked)).await? {
+        let id: String = get(&row, "id")?;
         let holding = Holding {
             worker: get(&row, "worker")?,
-            is_cordoned: get::<i64>(&row, "is_cordoned")? != 0,
+            may_take: get::<i64>(&row, "is_cordoned")? == 0 && !elsewhere.contains(&id),
             known: Offered { device_bytes: get(&row, "device_bytes")?, host_bytes: get(&row, "host_bytes")? },
             n_tasks: u32::try_from(get::<i64>(&row, "n_tasks")?).unwrap_or(u32::MAX),
             promised_bytes: u64::try_from(get::<i64>(&row, "promised")?).unwrap_or(0),
             runs_alone: get::<i64>(&row, "alone")? > 0,
         };
-        held.insert(get(&row, "id")?, holding);
+        held.insert(id, holding);
     }
     Ok(held)
 }
 
 /// What a session holds that may be given something.
 fn taker<'a>(sessions: &'a mut HashMap<String, Holding>, session: &str) -> Option<&'a mut Holding> {
-    sessions.get_mut(session).filter(|held| !held.is_cordoned)
+    sessions.get_mut(session).filter(|held| held.may_take)
 }
 
 /// A task that was chosen for one who asks.
@@ -258,7 +290,7 @@ fn wanted<'a>(asking: &Asking<'a>, ready: &'a Ready, sessions: &'a HashMap<Strin
 /// The most that is free, and the most that there is, among those who ask and may be given something.
 fn largest(asking: &[Asking<'_>], sessions: &HashMap<String, Holding>) -> Memory {
     let column = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-    let takers = asking.iter().filter(|asking| sessions.get(asking.session).is_some_and(|held| !held.is_cordoned));
+    let takers = asking.iter().filter(|asking| sessions.get(asking.session).is_some_and(|held| held.may_take));
     takers.fold(Memory::default(), |largest, asking| Memory {
         free: largest.free.max(column(asking.free_bytes)),
         all: largest.all.max(column(asking.offer.device_bytes)),
