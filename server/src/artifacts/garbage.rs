@@ -22,13 +22,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{ArtifactBytes, ArtifactError, BytesError, Class};
+use futures::{StreamExt as _, stream};
+
+use super::{ArtifactBytes, ArtifactError, Class};
 use crate::engine::{Digest, EngineFuture};
 
 /// Artifacts of one sweep.
 const BATCH: u32 = 500;
 /// A sweep begins no deletion later than this after it doomed.
 const DELETE_WITHIN: Duration = Duration::from_secs(240);
+/// Deletions at a time: a store far away takes as long for many as for one.
+const DELETES_AT_ONCE: usize = 16;
 /// A deletion that takes longer is given up.
 const DELETE_TIME: Duration = Duration::from_secs(60);
 /// A doom that is older is taken up by another sweep.
@@ -83,12 +87,12 @@ impl Collector {
     /// One batch. Answers how many artifacts were deleted; while there are any, there may be more.
     ///
     /// # Errors
-    /// The engine's or the store's. What was deleted until then is forgotten by a later sweep.
+    /// The engine's. What was deleted until then is forgotten by a later sweep.
     pub async fn sweep(&self) -> Result<usize, ArtifactError> {
         // From before the doom, so that what is measured is too long rather than too short.
         let begun = Instant::now();
         let doomed = self.records.doom(self.grace, QUARANTINE, BATCH).await?;
-        let deleted = self.delete(&doomed, || begun.elapsed()).await?;
+        let deleted = self.delete(&doomed, || begun.elapsed()).await;
         let n_deleted = deleted.artifacts.len();
         if n_deleted > 0 {
             self.records.forget(deleted).await?;
@@ -98,21 +102,27 @@ impl Collector {
     }
 
     /// Deletes bytes, as long as there is time; answers those whose bytes are gone.
-    async fn delete(&self, doomed: &Doomed, elapsed: impl Fn() -> Duration) -> Result<Doomed, BytesError> {
-        let mut deleted = Vec::with_capacity(doomed.artifacts.len());
-        for artifact in &doomed.artifacts {
-            if elapsed() >= DELETE_WITHIN {
-                tracing::warn!("deleting artifacts takes too long; a later sweep takes up the rest");
-                break;
-            }
-            let delete = self.bytes.delete(artifact.class, &artifact.tenant, artifact.digest);
-            match tokio::time::timeout(DELETE_TIME, delete).await {
-                Ok(Ok(())) => deleted.push(artifact.clone()),
-                Ok(Err(error)) => tracing::warn!(%error, "an artifact was not deleted; a later sweep takes it up"),
-                Err(_) => tracing::warn!("deleting an artifact took too long; a later sweep takes it up"),
-            }
+    async fn delete(&self, doomed: &Doomed, elapsed: impl Fn() -> Duration) -> Doomed {
+        let deleting = stream::iter(doomed.artifacts.clone()).map(|artifact| self.delete_one(artifact, &elapsed));
+        let deleted: Vec<Option<ArtifactId>> = deleting.buffered(DELETES_AT_ONCE).collect().await;
+        if elapsed() >= DELETE_WITHIN {
+            tracing::warn!("deleting artifacts takes too long; a later sweep takes up the rest");
         }
-        Ok(Doomed { artifacts: deleted, at_ms: doomed.at_ms })
+        Doomed { artifacts: deleted.into_iter().flatten().collect(), at_ms: doomed.at_ms }
+    }
+
+    /// Deletes the bytes of an artifact, unless it is too late to begin; answers it if they are gone.
+    async fn delete_one(&self, artifact: ArtifactId, elapsed: impl Fn() -> Duration) -> Option<ArtifactId> {
+        if elapsed() >= DELETE_WITHIN {
+            return None;
+        }
+        let delete = self.bytes.delete(artifact.class, &artifact.tenant, artifact.digest);
+        match tokio::time::timeout(DELETE_TIME, delete).await {
+            Ok(Ok(())) => return Some(artifact),
+            Ok(Err(error)) => tracing::warn!(%error, "an artifact was not deleted; a later sweep takes it up"),
+            Err(_) => tracing::warn!("deleting an artifact took too long; a later sweep takes it up"),
+        }
+        None
     }
 }
 
@@ -318,7 +328,7 @@ mod tests {
         world.pass(QUARANTINE);
         assert_eq!(world.collector.sweep().await.unwrap(), 1);
         assert!(world.store(1).await);
-        let deleted = world.collector.delete(&stalled, || QUARANTINE).await.unwrap();
+        let deleted = world.collector.delete(&stalled, || QUARANTINE).await;
         assert!(deleted.artifacts.is_empty());
         world.memory.forget(stalled).await.unwrap();
         assert!(world.has(1).await && world.memory.with(|tables| tables.references.contains(&id(1))));
@@ -419,7 +429,7 @@ mod tests {
             match doomed.artifacts.get(deleted.len()) {
                 Some(next) if elapsed < DELETE_WITHIN => {
                     let one = Doomed { artifacts: vec![next.clone()], at_ms: doomed.at_ms };
-                    deleted.extend(self.world.collector.delete(&one, || elapsed).await.unwrap().artifacts);
+                    deleted.extend(self.world.collector.delete(&one, || elapsed).await.artifacts);
                     self.collectors[who] = Some((doomed, deleted));
                 }
                 _ => self.world.memory.forget(Doomed { artifacts: deleted, at_ms: doomed.at_ms }).await.unwrap(),

@@ -91,6 +91,22 @@ pub(crate) async fn garbage_is_found_behind_pages_of_what_is_used(world: World) 
     assert!(!is_there(&world, &facts[0]).await);
 }
 
+pub(crate) async fn garbage_before_the_place_of_the_last_sweep_is_found_too(world: World) {
+    let content = |number: usize| artifact("acme", Class::Public, format!("content {number}").as_bytes());
+    let facts: Vec<ArtifactFacts> = (0..302).map(content).collect();
+    assert!(world.engine.hold(facts[..300].iter().map(id).collect(), HOUR).await.unwrap());
+    let row = |(age, facts): (usize, &ArtifactFacts)| format!("('acme', 'PUBLIC', {}, 1, '', {age}, 1)", world.blob(&facts.digest));
+    let rows: Vec<String> = facts.iter().enumerate().map(row).collect();
+    let columns = "tenant, class, digest, size_bytes, media_type, created_ms, is_counted";
+    world.execute(&format!("INSERT INTO artifacts({columns}) VALUES {}", rows.join(", "))).await;
+    // It stops behind a page of what is used.
+    let doomed = world.engine.doom(Duration::ZERO, QUARANTINE, 1).await.unwrap();
+    assert_eq!(doomed.artifacts, [id(&facts[300])]);
+    world.execute(&format!("UPDATE artifact_holds SET until_ms = 0 WHERE digest = {}", world.blob(&facts[7].digest))).await;
+    let doomed = world.engine.doom(Duration::ZERO, QUARANTINE, 100).await.unwrap();
+    assert_eq!(doomed.artifacts, [id(&facts[301]), id(&facts[7])]);
+}
+
 pub(crate) async fn what_is_being_deleted_is_not_there_until_it_is_stored_again(world: World) {
     world.ready_model("acme", "net", whole()).await;
     let bare = stored(&world, "bare").await;

@@ -9,6 +9,7 @@
 //! transaction.
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::Row as _;
@@ -170,27 +171,39 @@ impl SqlEngine {
         self.doom_confirmed(bounds, &left, doomed).await
     }
 
-    /// Dooms what is old and unused.
+    /// Dooms what is old and unused: first from where the last sweep stopped, so that each of many does not read again all that is kept before it.
     async fn doom_aged(&self, bounds: &Bounds, limit: usize, doomed: &mut Vec<ArtifactId>) -> Result<(), EngineError> {
-        let mut place = Some(Place::default());
-        while let Some(from) = place.take().filter(|_| doomed.len() < limit) {
-            let (mut unused, next) = self.aged(bounds, from).await?;
-            unused.truncate(limit - doomed.len());
-            self.doom_confirmed(bounds, &unused, doomed).await?;
-            place = next;
+        for start in [self.swept_to.take(), Some(Place::default())].into_iter().flatten() {
+            let mut place = Some(start);
+            while let Some(from) = place.take() {
+                let room = limit.saturating_sub(doomed.len());
+                if room == 0 {
+                    self.swept_to.keep(from);
+                    return Ok(());
+                }
+                let (mut unused, next) = self.aged(bounds, &from).await?;
+                let is_cut = unused.len() > room;
+                unused.truncate(room);
+                self.doom_confirmed(bounds, &unused, doomed).await?;
+                if is_cut {
+                    self.swept_to.keep(from);
+                    return Ok(());
+                }
+                place = next;
+            }
         }
         Ok(())
     }
 
     /// What looks like garbage on the page behind a place, and the end of the page unless it was the last.
-    async fn aged(&self, bounds: &Bounds, from: Place) -> Result<(Vec<ArtifactId>, Option<Place>), EngineError> {
+    async fn aged(&self, bounds: &Bounds, from: &Place) -> Result<(Vec<ArtifactId>, Option<Place>), EngineError> {
         let rows: Vec<(i64, String, String, Vec<u8>, i64)> = sqlx::query_as(AGED)
             .bind(bounds.now_ms)
             .bind(bounds.recorded_before_ms)
             .bind(from.created_ms)
-            .bind(from.artifact.0)
-            .bind(from.artifact.1)
-            .bind(from.artifact.2)
+            .bind(&from.artifact.0)
+            .bind(&from.artifact.1)
+            .bind(&from.artifact.2)
             .bind(PAGE as i64)
             .fetch_all(&self.readers)
             .await?;
@@ -228,6 +241,20 @@ pub(super) type ArtifactRow = (String, String, Vec<u8>);
 struct Place {
     created_ms: i64,
     artifact: ArtifactRow,
+}
+
+/// Where a sweep stopped that found as much as it may take, for the next one of this process.
+#[derive(Debug, Default)]
+pub(super) struct SweptTo(Mutex<Option<Place>>);
+
+impl SweptTo {
+    fn take(&self) -> Option<Place> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn keep(&self, place: Place) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+    }
 }
 
 fn ms(time: Duration) -> i64 {

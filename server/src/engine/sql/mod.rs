@@ -65,6 +65,7 @@ use crate::record_seal::RecordSeal;
 pub use compatibility::{Incompatible, Schema};
 use desk::Desk;
 use foresight::ReadyModels;
+use garbage::SweptTo;
 use group::{Group, Member};
 use holders::Holders;
 use joint::Newcomers;
@@ -153,6 +154,7 @@ pub struct SqlEngine {
     holders: Arc<Holders>,
     newcomers: Arc<Newcomers>,
     provers: Arc<Provers>,
+    swept_to: Arc<SweptTo>,
     seal: RecordSeal,
     /// Of the connections.
     runtime: Handle,
@@ -214,6 +216,7 @@ impl SqlEngine {
             holders: Arc::default(),
             newcomers: Arc::new(Newcomers::new()),
             provers: Arc::new(Provers::new()),
+            swept_to: Arc::default(),
             seal: RecordSeal::default(),
             runtime: Handle::current(),
             notices,
