@@ -4,7 +4,8 @@ use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use zkinfer_client::proto::{Progress, Stage};
+use zkinfer_client::proto::job_event::Detail;
+use zkinfer_client::proto::{JobEvent, Progress, Stage, TaskNote};
 
 use crate::output::Output;
 use crate::table;
@@ -57,6 +58,18 @@ impl ProgressView {
             whole.set_position((progress.fraction.clamp(0.0, 1.0) * WHOLE as f64) as u64);
             whole.set_prefix("in all");
             whole.set_message(whole_message(progress));
+        }
+    }
+
+    /// Shows how far a job is, and what happened to one of its tasks.
+    pub(crate) fn job(&mut self, event: &JobEvent) {
+        self.update(event.progress.as_ref());
+        for note in notes(event) {
+            match &self.kind {
+                Kind::Bars { bars, .. } => drop(bars.println(note_line(note))),
+                Kind::Lines => drop(writeln!(std::io::stderr(), "{}", note_line(note))),
+                Kind::Silent => {}
+            }
         }
     }
 
@@ -121,6 +134,19 @@ fn stage_message(stage: &Stage) -> String {
     }
 }
 
+/// What happened to tasks: of the first event, until then.
+pub(crate) fn notes(event: &JobEvent) -> &[TaskNote] {
+    match &event.detail {
+        Some(Detail::Snapshot(job)) => &job.notes,
+        Some(Detail::Note(note)) => std::slice::from_ref(note),
+        _ => &[],
+    }
+}
+
+fn note_line(note: &TaskNote) -> String {
+    format!("  {:<12} {}, attempt {}: {}", note.task, note.outcome, note.attempt, note.message)
+}
+
 fn whole_message(progress: &Progress) -> String {
     match progress.eta.as_ref() {
         Some(eta) => format!("{} left", table::time(duration(Some(eta)))),
@@ -143,5 +169,11 @@ mod tests {
         assert_eq!(stage_message(&stage(0, 4, 3)), "");
         assert_eq!(stage_message(&stage(1, 4, 3)), "9.00 s left");
         assert_eq!(stage_message(&stage(4, 4, 3)), "3.00 s");
+    }
+
+    #[test]
+    fn a_note_says_what_happened_to_which_task() {
+        let note = TaskNote { task: "layer-0007".into(), attempt: 2, outcome: "TOO_LARGE".into(), message: "it needs 9 GiB".into() };
+        assert_eq!(note_line(&note), "  layer-0007   TOO_LARGE, attempt 2: it needs 9 GiB");
     }
 }

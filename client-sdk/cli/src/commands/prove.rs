@@ -24,7 +24,7 @@ pub(super) async fn run(arguments: &ProveArguments, output: &Output) -> anyhow::
     let job = client.create_job(&request).await?;
     output.say(&job.name);
     let mut view = ProgressView::new(output);
-    let job = client.finish_job(&job.name, |event| view.update(event.progress.as_ref())).await;
+    let job = client.finish_job(&job.name, |event| view.job(event)).await;
     view.finish();
     let job = job?;
     let documents = client.documents(&job).await?;

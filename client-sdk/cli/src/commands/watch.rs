@@ -1,13 +1,13 @@
 //! `zkinfer watch`.
 
 use serde_json::{Value, json};
-use zkinfer_client::proto::Progress;
+use zkinfer_client::proto::{Progress, TaskNote};
 use zkinfer_client::{Client, ClientError};
 
 use super::{connect, cost};
 use crate::arguments::WatchArguments;
 use crate::output::Output;
-use crate::progress::ProgressView;
+use crate::progress::{ProgressView, notes};
 
 pub(super) async fn run(arguments: &WatchArguments, output: &Output) -> anyhow::Result<()> {
     let client = connect(&arguments.server).await?;
@@ -35,8 +35,12 @@ async fn model(client: &Client, name: &str, view: &mut ProgressView, output: &Ou
 
 async fn job(client: &Client, name: &str, view: &mut ProgressView, output: &Output) -> Result<String, ClientError> {
     let on_event = |event: &zkinfer_client::proto::JobEvent| {
-        view.update(event.progress.as_ref());
-        output.json(&event_json(event.sequence, event.state().as_str_name(), event.progress.as_ref()));
+        view.job(event);
+        let mut line = event_json(event.sequence, event.state().as_str_name(), event.progress.as_ref());
+        let note =
+            |note: &TaskNote| json!({ "task": note.task, "attempt": note.attempt, "outcome": note.outcome, "message": note.message });
+        line["notes"] = notes(event).iter().map(note).collect();
+        output.json(&line);
     };
     let job = client.finish_job(name, on_event).await?;
     output.json(&json!({ "job": job.name, "state": job.state().as_str_name(), "cost": cost::view(&job) }));
