@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+from opentelemetry import trace
 
 import zkinfer
 from scripted import Scripted, run_out_of_time
@@ -55,6 +56,16 @@ def test_a_creation_is_repeated_with_the_same_request_id(service: Scripted, clie
     client.submit("m", IMAGE)
     assert service.proofs.requests[-1].request_id not in ids
     assert service.proofs.requests[-1].job.model == "tenants/t/models/m"
+    assert service.proofs.metadata["authorization"] == "Bearer k-1"
+
+
+def test_a_call_is_part_of_the_current_span(service: Scripted, client: zkinfer.Client) -> None:
+    client.submit("m", IMAGE)
+    assert "traceparent" not in service.proofs.metadata
+    context = trace.SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=trace.TraceFlags(trace.TraceFlags.SAMPLED))
+    with trace.use_span(trace.NonRecordingSpan(context)):
+        client.submit("m", IMAGE)
+    assert service.proofs.metadata["traceparent"] == f"00-{0xABC:032x}-{0xDEF:016x}-01"
     assert service.proofs.metadata["authorization"] == "Bearer k-1"
 
 

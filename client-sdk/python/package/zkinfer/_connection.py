@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import grpc
 
+from ._trace import trace_metadata
 from .errors import CallDetails, UnavailableError
 from .retry import RetryPolicy
 from .v1 import artifact_pb2_grpc, model_pb2_grpc, proof_pb2_grpc, system_pb2_grpc, webhook_pb2_grpc
@@ -134,7 +135,7 @@ class Services:
 
     def __init__(self, channel: Any, options: Options) -> None:
         self.options = options
-        self.metadata = call_metadata(options.credential)
+        self._credential = call_metadata(options.credential)
         self.artifacts: Any = artifact_pb2_grpc.ArtifactServiceStub(channel)
         self.models: Any = model_pb2_grpc.ModelServiceStub(channel)
         self.proofs: Any = proof_pb2_grpc.ProofServiceStub(channel)
@@ -142,6 +143,11 @@ class Services:
         self.webhooks: Any = webhook_pb2_grpc.WebhookServiceStub(channel)
         # The caller's own, `tenants/{tenant}`, once the service has told it.
         self.tenant: str | None = None
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with the call that is about to be made."""
+        return (*self._credential, *trace_metadata())
 
 
 def silence_error(seconds: float) -> UnavailableError:

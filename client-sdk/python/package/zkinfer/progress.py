@@ -73,7 +73,7 @@ class Progress:
 
     # Stages in order. Empty until work starts.
     stages: tuple[Stage, ...]
-    # 0 to 1, weighted by estimated cost. Never decreases within an attempt.
+    # 0 to 1, weighted by estimated cost. Decreases only when an attempt begins anew, or what a task gave is made again.
     fraction: float
     # Seconds left; None until it can be told.
     eta_seconds: float | None
