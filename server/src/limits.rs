@@ -141,7 +141,7 @@ pub struct Limits {
     /// How long an artifact is kept after it was stored, though nothing refers to it. At least two hours.
     #[serde(rename = "artifact_grace_seconds", with = "seconds")]
     pub artifact_grace: Duration,
-    /// Attempts at a task, at most, whatever spoils them; causes have smaller budgets of their own.
+    /// Failed attempts at a task of one kind of cause, at most; most kinds have a smaller budget of their own.
     pub attempts: u32,
     /// A task that so many workers died with is not given to another.
     pub worker_deaths: u32,
@@ -154,7 +154,7 @@ pub struct Limits {
     /// A job that is expected to take less on the CPU is not split into tasks; 0: all are.
     #[serde(rename = "fuse_below_seconds", with = "seconds")]
     pub fuse_below: Duration,
-    /// A task that runs longer has failed, and its worker is ended.
+    /// A task that runs longer has failed; a child process that hangs in it is ended.
     #[serde(rename = "task_seconds", with = "seconds")]
     pub task: Duration,
     /// A result of a worker elsewhere, and all together that are on their way here at a time.

@@ -62,7 +62,7 @@ pub const CATALOGUE: &[Described] = &[
     ),
     gauge("zkinfer_rpcs", &[], "gRPC calls that are running, streams included"),
     gauge("zkinfer_connections", &[], "Open connections of the gRPC port, after their TLS handshake"),
-    gauge("zkinfer_watchers", &[], "Streams that watch a model or a job"),
+    gauge("zkinfer_watchers", &[], "Streams that watch a model, a job or a batch"),
     // Jobs and registrations.
     counter(
         "zkinfer_jobs_total",
