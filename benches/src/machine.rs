@@ -35,7 +35,8 @@ impl Machine {
             memory_bytes: kibibytes(&field(&read("/proc/meminfo"), "MemTotal")),
             vector_units: vector_units.map(|unit| (*unit).to_owned()).collect(),
             compiled_for: compiled_for(),
-            system: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            // Without what a distributor or an operator adds to it.
+            system: read("/proc/sys/kernel/osrelease").trim().split('-').next().unwrap_or_default().to_owned(),
             compiler: output_of("rustc", &["--version"]),
         }
     }
