@@ -24,8 +24,8 @@ struct Arguments {
     /// Seconds for which jobs are kept after their end; default: for good.
     #[arg(long)]
     job_retention_seconds: Option<u64>,
-    /// Streams that watch.
-    #[arg(long, default_value_t = 500)]
+    /// Clients that watch a job each, and rest a second when it has ended: at the default, more than 500 streams are open.
+    #[arg(long, default_value_t = 640)]
     watchers: usize,
     /// Threads that take tasks.
     #[arg(long, default_value_t = 32)]

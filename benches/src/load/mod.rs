@@ -49,7 +49,7 @@ pub struct Load {
     pub rate: Option<u32>,
     /// How long jobs are kept after their end; `None`: for good.
     pub job_retention: Option<Duration>,
-    /// Streams that watch.
+    /// Clients that watch a job each, one after another.
     pub n_watchers: usize,
     /// Threads that take tasks.
     pub n_workers: usize,
@@ -101,7 +101,7 @@ fn config(load: &Load, folder: &Path, database: Database) -> Config {
     config.job_retention = load.job_retention;
     config.limits.queued_per_tenant = u32::MAX;
     (config.limits.creates_per_second, config.limits.creates_burst) = (1_000_000, 1_000_000);
-    config.limits.watchers = load.n_watchers * 2;
+    (config.limits.watchers, config.limits.watchers_per_tenant) = (load.n_watchers * 2, load.n_watchers * 2);
     // Its clients do not connect again.
     config.limits.connection_age = load.time + DRAIN;
     config
