@@ -58,6 +58,7 @@ const SOAK: &[(&str, &str, f64, &str)] = &[
     ("of them deleted for their age", "jobs_deleted", 1.0, ""),
     ("resident memory", "resident_bytes", 1e-6, " MB"),
     ("its growth in the second half", "resident_bytes_per_hour_in_second_half", 1e-6, " MB an hour"),
+    ("mean of the last 12 minutes less that of the 12 before", "resident_bytes_last_fifth_minus_fourth", 1e-6, " MB"),
     ("open files and sockets", "open_files", 1.0, ""),
     ("their growth in the second half", "open_files_per_hour_in_second_half", 1.0, " an hour"),
     ("threads", "threads", 1.0, ""),
