@@ -1,4 +1,4 @@
-"""The trace that a call belongs to, sent as W3C trace context (`traceparent`): the work of a job that the call creates becomes part of it."""
+"""The trace that a call belongs to, sent as W3C trace context (`traceparent`): the work of a job that it creates becomes part of it."""
 
 from __future__ import annotations
 
