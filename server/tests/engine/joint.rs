@@ -240,7 +240,7 @@ pub(crate) async fn places_are_told_also_far_from_the_front(world: World) {
 pub(crate) async fn two_servers_promise_the_memory_of_a_session_once(world: World) {
     const DEVICE: u64 = 1 << 30;
     world.ready_model("acme", "net", graph::single(graph::PROVE, 100, DEVICE as i64 * 3 / 4)).await;
-    let mut engines = vec![world.engine.clone(), world.engine.clone()];
+    let mut engines = [world.engine.clone(), world.engine.clone()];
     if let Some(url) = world.url() {
         engines[1] = Arc::new(SqlEngine::open_postgres(url, 8, &limits()).await.unwrap());
     }
