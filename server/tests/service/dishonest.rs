@@ -39,6 +39,18 @@ impl ModelMaterial for Claim {
 }
 
 impl Claim {
+    /// What a job asks to be proved.
+    async fn asked(client: &mut Client, work: v1::ProofWork, input: &str) -> Self {
+        let key_artifact = work.model.unwrap().registered.unwrap().verifier_key_artifact;
+        Self {
+            key: client.read(&key_artifact).await.unwrap(),
+            key_artifact,
+            input: input.as_bytes().to_vec(),
+            salt: work.input_salt.try_into().unwrap(),
+            nonce: work.job.unwrap().context_nonce.try_into().unwrap(),
+        }
+    }
+
     fn prove(&self) -> ProvedJob {
         let request = ProveRequest {
             input: &self.input,
@@ -185,14 +197,7 @@ impl Scene {
         let job = client.proofs.create_job(request).await.unwrap().into_inner().name;
         let (lease, work) = worker.lease().await;
         assert_eq!(work.job.as_ref().unwrap().name, job);
-        let key_artifact = work.model.unwrap().registered.unwrap().verifier_key_artifact;
-        let honest = Claim {
-            key: client.read(&key_artifact).await.unwrap(),
-            key_artifact,
-            input: input.into_bytes(),
-            salt: work.input_salt.try_into().unwrap(),
-            nonce: work.job.unwrap().context_nonce.try_into().unwrap(),
-        };
+        let honest = Claim::asked(client, work, &input).await;
         let mut claim = honest.clone();
         change.0.into_iter().for_each(|change| change(&mut claim, other));
         worker.hand_in(lease, &claim, change.1).await;
@@ -243,14 +248,7 @@ async fn a_task_is_changed_only_by_the_session_that_holds_it() {
     let (mut holder, mut other) = (Worker::start(address).await, Worker::start(address).await);
     let job = client.proofs.create_job(job_request(&model, "steps=3")).await.unwrap().into_inner().name;
     let (lease, work) = holder.lease().await;
-    let key_artifact = work.model.unwrap().registered.unwrap().verifier_key_artifact;
-    let honest = Claim {
-        key: client.read(&key_artifact).await.unwrap(),
-        key_artifact,
-        input: b"steps=3".to_vec(),
-        salt: work.input_salt.try_into().unwrap(),
-        nonce: work.job.unwrap().context_nonce.try_into().unwrap(),
-    };
+    let honest = Claim::asked(&mut client, work, "steps=3").await;
     // Stored by the holder, so that nothing but the session is amiss.
     let wrong = Claim { nonce: [9; 32], ..honest.clone() };
     let lie = holder.proved(&lease, &wrong).await;
