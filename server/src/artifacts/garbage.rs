@@ -27,8 +27,6 @@ use futures::{StreamExt as _, stream};
 use super::{ArtifactBytes, ArtifactError, Class};
 use crate::engine::{Digest, EngineFuture};
 
-/// Artifacts of one sweep.
-const BATCH: u32 = 500;
 /// A sweep begins no deletion later than this after it doomed.
 const DELETE_WITHIN: Duration = Duration::from_secs(240);
 /// Deletions at a time: a store far away takes as long for many as for one.
@@ -79,19 +77,22 @@ pub struct Collector {
 }
 
 impl Collector {
+    /// Artifacts of one sweep, at most.
+    pub const BATCH: u32 = 500;
+
     /// Deletes what nothing has referred to since it was recorded, at least `grace` ago.
     pub fn new(records: Arc<dyn GarbageRecords>, bytes: ArtifactBytes, grace: Duration) -> Self {
         Self { records, bytes, grace }
     }
 
-    /// One batch. Answers how many artifacts were deleted; while there are any, there may be more.
+    /// One batch. Answers how many artifacts were deleted; if it was full, there may be more.
     ///
     /// # Errors
     /// The engine's. What was deleted until then is forgotten by a later sweep.
     pub async fn sweep(&self) -> Result<usize, ArtifactError> {
         // From before the doom, so that what is measured is too long rather than too short.
         let begun = Instant::now();
-        let doomed = self.records.doom(self.grace, QUARANTINE, BATCH).await?;
+        let doomed = self.records.doom(self.grace, QUARANTINE, Self::BATCH).await?;
         let deleted = self.delete(&doomed, || begun.elapsed()).await;
         let n_deleted = deleted.artifacts.len();
         if n_deleted > 0 {

@@ -17,7 +17,8 @@ pub(super) async fn collect(collector: Collector, draining: CancellationToken) {
 async fn sweep(collector: &Collector) -> bool {
     for _ in 0..SWEEPS_IN_A_GO {
         match collector.sweep().await {
-            Ok(0) => return true,
+            // A part of a batch: what becomes garbage one by one is left for the next time, or all that is kept would be read again and again.
+            Ok(n_deleted) if n_deleted < Collector::BATCH as usize => return true,
             Ok(_) => {}
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "cannot delete artifacts that nothing refers to");
