@@ -3,12 +3,13 @@
 
 pub mod arguments;
 pub mod network;
+mod ports;
 #[path = "../../../server/tests/support/postgres.rs"]
 pub mod postgres;
 pub mod process;
 
 use std::ffi::OsString;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use network::Namespace;
+use ports::free_address;
 use postgres::Postgres;
 use process::{Environment, Process, signal};
 use tempfile::TempDir;
@@ -186,6 +188,8 @@ struct Server {
     role: &'static str,
     address: SocketAddr,
     worker_address: SocketAddr,
+    /// The file that it writes once it listens.
+    listens: PathBuf,
 }
 
 impl Cluster {
@@ -227,12 +231,14 @@ impl Cluster {
         option(&mut line, "--artifacts", format!("file://{}", data.join("artifacts").display()));
         option(&mut line, "--cache-dir", cache_dir);
         option(&mut line, "--limits", folder.join("limits.json"));
+        let listens = folder.join(format!("server-{i}.address"));
+        option(&mut line, "--address-file", &listens);
         option(&mut line, "--workers", layout.workers_in_server.to_string());
         if let Some(url) = database {
             option(&mut line, "--database", url);
         }
         let process = Process::start(&layout.program, line, layout.clocks.environment("-1d")?, folder.join(format!("server-{i}.log")))?;
-        self.servers.push(Server { process, role, address, worker_address });
+        self.servers.push(Server { process, role, address, worker_address, listens });
         self.wait_for_server(i)
     }
 
@@ -335,6 +341,7 @@ impl Cluster {
             Victim::Server(i) => {
                 let server = self.servers.get_mut(i).context("no such server")?;
                 server.process.kill();
+                std::fs::remove_file(&server.listens).context("the server never listened")?;
                 std::thread::sleep(downtime);
                 server.process.start_again()?;
                 self.wait_for_server(i)
@@ -367,12 +374,12 @@ impl Cluster {
         struck.map(|()| true)
     }
 
-    /// Waits until a server listens.
+    /// Waits until a server listens. It says so itself: a connection could be to another program.
     fn wait_for_server(&mut self, i: usize) -> anyhow::Result<()> {
         let began = Instant::now();
         let log = self.folder.path().join(format!("server-{i}.log"));
         let server = self.servers.get_mut(i).context("no such server")?;
-        while TcpStream::connect(server.address).is_err() {
+        while !server.listens.exists() {
             ensure!(began.elapsed() < PATIENCE, "zkinferd does not listen; its log:\n{}", last_lines(&log));
             if server.process.has_ended() {
                 bail!("zkinferd ended; its log:\n{}", last_lines(&log));
@@ -396,11 +403,6 @@ fn migrated(program: &Path, postgres: &Postgres) -> anyhow::Result<String> {
     let output = output.with_context(|| format!("cannot start {}", program.display()))?;
     ensure!(output.status.success(), "zkinferd migrate failed: {}", String::from_utf8_lossy(&output.stderr));
     Ok(url)
-}
-
-/// A port that is free now, and kept through restarts.
-fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0").context("no free port")?.local_addr()?)
 }
 
 fn words(words: &[&str]) -> Vec<OsString> {
