@@ -21,5 +21,6 @@ pub mod samples;
 pub mod service;
 pub mod simulation;
 pub mod tables;
+pub mod throughput;
 pub mod usage;
 pub mod workload;

@@ -49,6 +49,11 @@ pub fn cpu_seconds() -> f64 {
     ticks(&read("/proc/self/stat")) as f64 / TICKS_A_SECOND
 }
 
+/// User and system time of all threads of a process; 0 if it is gone.
+pub fn cpu_seconds_of(pid: u32) -> f64 {
+    ticks(&read(&format!("/proc/{pid}/stat"))) as f64 / TICKS_A_SECOND
+}
+
 /// utime + stime. The name in parentheses may hold spaces: count from the last parenthesis, where field 3 begins.
 fn ticks(stat: &str) -> u64 {
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);

@@ -1,7 +1,8 @@
 //! The CUDA backend on the emulated driver (`kernels/cuda/emulator/build.sh`): the real kernels and the real host code, executed on the CPU.
 //!
 //! Every test runs in a process of its own, whose environment says what the emulated machine is like. Without the emulated driver they print why
-//! they did nothing; `ZKINFER_CUDA_EMULATOR` names another folder to take it from.
+//! they did nothing; `ZKINFER_CUDA_EMULATOR` names another folder to take it from. With `ZKINFER_CUDA_REAL=1` they run on the first real device: all but
+//! those that need a machine which only the emulator can be.
 #![cfg(feature = "cuda")]
 #![allow(clippy::print_stdout, reason = "says what was not run, and why")]
 #![allow(missing_docs)]
@@ -37,27 +38,42 @@ fn emulator() -> Option<PathBuf> {
     folder.join("libcuda.so.1").exists().then_some(folder)
 }
 
-/// Runs `body` in a process of its own, with these variables.
-fn apart(folder: &Path, machine: &[(&str, &str)], body: impl FnOnce()) {
+/// Whether a real device computes.
+fn is_real() -> bool {
+    std::env::var_os("ZKINFER_CUDA_REAL").is_some()
+}
+
+/// What an emulated machine may have that makes it no other: the order of threads, late streams.
+const NO_OTHER_MACHINE: [&str; 2] = ["EMUCUDA_SEED", "EMUCUDA_LAZY"];
+
+/// Runs `body` in a process of its own, with these variables, on the driver in this folder if there is one.
+fn apart(folder: Option<&Path>, machine: &[(&str, &str)], body: impl FnOnce()) {
     let thread = std::thread::current();
     let name = thread.name().expect("the harness names its threads");
     if std::env::var(INNER).is_ok_and(|inner| inner == name) {
         return body();
     }
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", name, "--nocapture", "--test-threads", "1"]).env(INNER, name).env("LD_LIBRARY_PATH", folder);
+    command.args(["--exact", name, "--nocapture", "--test-threads", "1"]).env(INNER, name);
+    command.envs(folder.map(|folder| ("LD_LIBRARY_PATH", folder)));
     // The runtime of a sanitizer that the emulated driver was built with.
     command.envs(std::env::var_os("ZKINFER_CUDA_PRELOAD").map(|library| ("LD_PRELOAD", library)));
     let output = command.envs(machine.iter().copied()).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     println!("{}", String::from_utf8_lossy(&text));
-    assert!(output.status.success(), "{name} failed on the emulated machine {machine:?}");
+    assert!(output.status.success(), "{name} failed on the machine {machine:?}");
 }
 
-/// Runs `body` on an emulated machine.
+/// Runs `body` on an emulated machine, or on a real one that is like it.
 fn emulated(machine: &[(&str, &str)], body: impl FnOnce()) {
+    if is_real() {
+        return match machine.iter().find(|(variable, _)| !NO_OTHER_MACHINE.contains(variable)) {
+            Some((variable, _)) => println!("not run on a real device, which is no machine with {variable}"),
+            None => apart(None, &[], body),
+        };
+    }
     match emulator() {
-        Some(folder) => apart(&folder, machine, body),
+        Some(folder) => apart(Some(&folder), machine, body),
         None => println!("not run, there is no emulated driver: kernels/cuda/emulator/build.sh builds it"),
     }
 }
@@ -84,9 +100,13 @@ fn cuda_backend_conforms() {
         backend.forget_circuits();
         let memory = backend.memory();
         let graph_bytes = free - backend.free_bytes().unwrap() - memory.chunk_bytes;
-        assert!(backend.graph_use().n_made > 0 && graph_bytes > 0 && graph_bytes < 1 << 20, "{:?}", backend.graph_use());
+        assert!(backend.graph_use().n_made > 0 && backend.graph_use().n_refused == 0, "{:?}", backend.graph_use());
         drop(backend);
-        assert_eq!(open(0).free_bytes().unwrap(), free);
+        // A real driver's memory is others' too, and it keeps what it likes.
+        if !is_real() {
+            assert!(graph_bytes > 0 && graph_bytes < 1 << 20, "{graph_bytes} bytes in graphs");
+            assert_eq!(open(0).free_bytes().unwrap(), free);
+        }
         // What remains in use are tables of twiddles: nothing leaked.
         assert!(memory.used_bytes < 8 << 20 && memory.peak_bytes > memory.used_bytes, "{memory:?}");
         assert!(memory.used_bytes <= memory.chunk_bytes && memory.peak_bytes <= memory.peak_chunk_bytes, "{memory:?}");
@@ -239,7 +259,7 @@ fn machine_without_a_device_is_an_error_and_no_panic() {
 
 #[test]
 fn machine_without_a_driver_is_an_error_and_no_panic() {
-    apart(Path::new("/nonexistent"), &[], || match devices() {
+    apart(Some(Path::new("/nonexistent")), &[], || match devices() {
         Err(NoDevice::NoDriver) => assert!(matches!(CudaBackend::open(0, NO_LIMIT), Err(BackendError::Device { .. }))),
         other => println!("not run, this machine has a driver: {other:?}"),
     });

@@ -35,6 +35,7 @@ use layer::{Layer, element};
 const REPETITIONS: usize = 5;
 const LOG_ROWS: usize = 16;
 const RATE_BITS: usize = 3;
+const CAP_HEIGHT: usize = 4;
 /// Leaves of so few columns are copied, not hashed.
 const UNHASHED_COLUMNS: usize = 4;
 /// Columns of a recursion circuit's wires.
@@ -80,12 +81,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn measure<B: Backend>(backend: &B, limits: Option<SpeedLimits>) -> Result<(Value, Seen), Box<dyn Error>> {
-    let (transforms, unhashed) = commit(backend, UNHASHED_COLUMNS, LOG_ROWS + RATE_BITS, limits)?;
-    let (oracle, hashed) = commit(backend, HASHED_COLUMNS, 4, limits)?;
+    let (levels, unhashed) = commit(backend, UNHASHED_COLUMNS, limits)?;
+    let (oracle, hashed) = commit(backend, HASHED_COLUMNS, limits)?;
     let (poseidon, nonce) = grind(backend, limits)?;
     let (layer_proof, proof) = layer_proof(backend)?;
     let figures = json!({
-        "transforms_4x2^16_rate_1/8": transforms,
+        "transforms_and_levels_4x2^16_rate_1/8": levels,
         "transforms_and_tree_135x2^16_rate_1/8": oracle,
         "poseidon_by_grinding": poseidon,
         "layer_proof_2^14_rows": layer_proof,
@@ -113,19 +114,13 @@ fn rounded(figure: f64) -> f64 {
 }
 
 /// Columns in, coefficients, extension and digests left behind.
-fn commit<B: Backend>(
-    backend: &B,
-    n_columns: usize,
-    cap_height: usize,
-    limits: Option<SpeedLimits>,
-) -> Result<(Value, MerkleCap<F, H>), Box<dyn Error>> {
+fn commit<B: Backend>(backend: &B, n_columns: usize, limits: Option<SpeedLimits>) -> Result<(Value, MerkleCap<F, H>), Box<dyn Error>> {
     let values: Vec<F> = element(1).powers().take(n_columns << LOG_ROWS).map(|value: K| value.0[0]).collect();
     let columns = Columns::from_flat(1 << LOG_ROWS, values);
-    let shape = CommitShape { rate_bits: RATE_BITS, cap_height };
+    let shape = CommitShape { rate_bits: RATE_BITS, cap_height: CAP_HEIGHT };
     let (ns, oracle) = least(|| backend.commit(&columns, shape))?;
     let n_elements = (n_columns << LOG_ROWS) as f64;
-    let digest_bytes = if n_columns > UNHASHED_COLUMNS { 64 << (LOG_ROWS + RATE_BITS) } else { 0 } as f64;
-    let bytes = 8.0 * n_elements * (2.0 + f64::from(1 << RATE_BITS)) + digest_bytes;
+    let bytes = 8.0 * n_elements * (2.0 + f64::from(1 << RATE_BITS)) + (64_u64 << (LOG_ROWS + RATE_BITS)) as f64;
     let share = share_of_roofline(limits, commit_instructions(n_columns), bytes, ns);
     let figures =
         json!({ "ns": ns, "ns_per_element": rounded(ns / n_elements), "gb_per_s": rounded(bytes / ns), "percent_of_roofline": share });
@@ -136,8 +131,8 @@ fn commit<B: Backend>(
 fn commit_instructions(n_columns: usize) -> f64 {
     let (rows, leaves) = ((1_usize << LOG_ROWS) as f64, (1_usize << (LOG_ROWS + RATE_BITS)) as f64);
     let butterflies = n_columns as f64 * (rows * LOG_ROWS as f64 + leaves * (LOG_ROWS + RATE_BITS) as f64) / 2.0;
-    let permutations = if n_columns > UNHASHED_COLUMNS { leaves * (n_columns.div_ceil(SPONGE_RATE) + 1) as f64 } else { 0.0 };
-    butterflies * BUTTERFLY_INSTRUCTIONS + permutations * PERMUTATION_INSTRUCTIONS
+    let a_leaf = if n_columns > UNHASHED_COLUMNS { n_columns.div_ceil(SPONGE_RATE) } else { 0 };
+    butterflies * BUTTERFLY_INSTRUCTIONS + leaves * (a_leaf + 1) as f64 * PERMUTATION_INSTRUCTIONS
 }
 
 /// In percent; nothing where limits are not known.
