@@ -136,11 +136,13 @@ struct NttLanes {
     __device__ __forceinline__ u32 bit(u32 k) const { return threadIdx.x >> (first_lane_bit + k) & 1; }
 };
 
+// Lanes that exist: of a block smaller than a warp not all.
+__device__ __forceinline__ u32 ntt_lanes_of_warp() { return blockDim.x < 32 ? (1u << blockDim.x) - 1 : 0xffffffffu; }
+
 // Bit BIT of a value's index changes places with the lanes' bit k: a lane keeps one half of its values and gets the same half of another lane's.
 template <int BIT>
 __device__ __forceinline__ void ntt_exchange(NttGroup<4>& group, const NttLanes& lanes, u32 k) {
-    // Of a block smaller than a warp, lanes that exist.
-    u32 mask = blockDim.x < 32 ? (1u << blockDim.x) - 1 : 0xffffffffu;
+    u32 mask = ntt_lanes_of_warp();
     // All bits set in the upper lane of two. A mask, no condition: the compiler would compute that again for every value.
     u64 upper = 0 - (u64)lanes.bit(k);
 #pragma unroll
@@ -159,6 +161,8 @@ __device__ __forceinline__ void ntt_exchange(NttGroup<4>& group, const NttLanes&
 // The LEFT stages below a step of four. All exchanges come first: then stages share twiddles as in a step.
 template <int LEFT>
 __device__ __forceinline__ void ntt_split_left(NttGroup<4>& group, const NttLanes& lanes, const u64* low, const u64* high) {
+    // What others have loaded is stored to after the exchanges, and shuffles order no accesses to memory.
+    __syncwarp(ntt_lanes_of_warp());
     ntt_exchange<3>(group, lanes, LEFT - 1);
     if constexpr (LEFT > 1) ntt_exchange<2>(group, lanes, LEFT - 2);
     if constexpr (LEFT > 2) ntt_exchange<1>(group, lanes, LEFT - 3);
@@ -175,6 +179,8 @@ __device__ __forceinline__ void ntt_split_left(NttGroup<4>& group, const NttLane
 // Stage K above a step of four, counted from it: one block, since the bits above are the lane's.
 template <int K>
 __device__ __forceinline__ void ntt_join_left(NttGroup<4>& group, const NttLanes& lanes, const u64* low, const u64* high) {
+    // Once, before the first exchange: as in ntt_split_left.
+    if constexpr (K == 0) __syncwarp(ntt_lanes_of_warp());
     ntt_exchange<K>(group, lanes, K);
     u64 twiddle = ntt_twiddle(low, high, group.stage - 1 - K, group.block >> (K + 1));
 #pragma unroll

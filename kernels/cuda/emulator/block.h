@@ -119,7 +119,8 @@ struct Meeting {
     const uint64_t* values;
 };
 
-// Every lane of the mask brings a value and leaves with all of them.
+// Every lane of the mask brings a value and leaves with all of them. As on a device, that alone orders no accesses to memory.
+template <bool ORDERS = false>
 inline Meeting meet(uint32_t mask, uint64_t value) {
     Block* block = BLOCK;
     unsigned linear = block->current->linear, lane = linear & 31;
@@ -130,16 +131,19 @@ inline Meeting meet(uint32_t mask, uint64_t value) {
     if (warp->arrived && warp->mask != mask) fail("warp primitives with different masks at once");
     warp->mask = mask;
     warp->slots[generation & 1][lane] = value;
-    release(&warp->order);
+    if (ORDERS) release(&warp->order);
     if (++warp->arrived == static_cast<unsigned>(__builtin_popcount(mask))) {
         warp->arrived = 0;
         warp->generation++;
     } else {
         while (warp->generation == generation) wait_in(State::AtWarp, generation);
     }
-    acquire(&warp->order);
+    if (ORDERS) acquire(&warp->order);
     return {warp, lane, warp->slots[generation & 1]};
 }
+
+// What lanes of the mask did to memory before comes before what others do after.
+inline void synchronize_warp(uint32_t mask) { meet<true>(mask, 0); }
 
 // An array of shared memory, the same for every thread that asks with one key; red zones between arrays.
 inline char* shared_array(const void* key, size_t bytes) {

@@ -22,6 +22,7 @@
     Type(&name)[length] = *reinterpret_cast<Type(*)[length]>(emulator::shared_array(&name##_key, sizeof(Type) * (length)))
 #define SHARED_DYNAMIC(Type, name) Type* name = reinterpret_cast<Type*>(emulator::shared_dynamic())
 #define __syncthreads() emulator::synchronize_block()
+#define __syncwarp(mask) emulator::synchronize_warp(mask)
 
 namespace emulator {
 

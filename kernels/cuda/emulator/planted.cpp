@@ -10,6 +10,14 @@ __global__ void sound(u64* words) {
     shared[threadIdx.x] = threadIdx.x;
     __syncthreads();
     words[threadIdx.x] = shared[(threadIdx.x + 1) & 63];
+    u64 word = words[threadIdx.x];
+    __syncwarp(~0u);
+    words[threadIdx.x ^ 1] = __shfl_xor_sync(~0u, word, 1);
+}
+// A shuffle alone orders nothing.
+__global__ void warp_race(u64* words) {
+    u64 word = words[threadIdx.x];
+    words[threadIdx.x ^ 1] = __shfl_xor_sync(~0u, word, 1);
 }
 __global__ void shared_race(u64* words) {
     SHARED_ARRAY(u64, shared, 64);
@@ -32,6 +40,7 @@ __global__ void divergent_barrier(u64* words) {
 __global__ void bad_shift(u64* words) { words[threadIdx.x] = 1 << (threadIdx.x + 1); }
 
 EMULATED_KERNEL(sound);
+EMULATED_KERNEL(warp_race);
 EMULATED_KERNEL(shared_race);
 EMULATED_KERNEL(global_race);
 EMULATED_KERNEL(shared_out_of_bounds);

@@ -210,6 +210,8 @@ class Kernel:
         return f"{{ bool inside; {self.target(target)} = shuffle({mode}, {values}, inside);{after} }}"
 
     def barrier(self, parts, a):
+        if parts[1:] == ["warp", "sync"]:
+            return f"synchronize_warp({self.value(a[0], 'u32')});"
         if a != ["0"]:
             self.die("named barrier")
         return "synchronize_block();"

@@ -45,7 +45,7 @@ for sanitizer in ${*:-address undefined thread}; do
             # The host is not instrumented: what its allocator and locks do looks like races there.
             export TSAN_OPTIONS="halt_on_error=1 ignore_noninstrumented_modules=1"
             preload=$(runtime tsan)
-            planted thread "-fsanitize=thread -fsanitize-ignorelist=races_of_the_emulator.txt" shared_race global_race
+            planted thread "-fsanitize=thread -fsanitize-ignorelist=races_of_the_emulator.txt" shared_race warp_race global_race
             ;;
     esac
     ZKINFER_CUDA_EMULATOR=$(realpath "../../../target/cuda-emulator-$sanitizer") ZKINFER_CUDA_PRELOAD=$preload \
