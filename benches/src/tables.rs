@@ -1,5 +1,6 @@
-//! The generated tables of README.md, SECURITY.md and docs/RELIABILITY.md: between two marks of the file stands what the code and the committed results say.
+//! The generated tables of README.md, SECURITY.md, docs/GPU.md and docs/RELIABILITY.md: between two marks of the file stands what the code and the committed results say.
 
+mod device;
 mod kernels;
 mod reliability;
 
@@ -30,6 +31,7 @@ pub fn blocks(results: &Path) -> anyhow::Result<Vec<Block>> {
     Ok(vec![
         Block { file: "README.md", name: "measures", text: measures(results)? },
         Block { file: "SECURITY.md", name: "figures", text: figures() },
+        Block { file: "docs/GPU.md", name: "h200", text: device::write(results)? },
         Block { file: "docs/RELIABILITY.md", name: "chaos", text: reliability::chaos(results)? },
         Block { file: "docs/RELIABILITY.md", name: "faults", text: reliability::faults(results)? },
         Block { file: "docs/RELIABILITY.md", name: "horizontal", text: reliability::horizontal(results)? },

@@ -1,4 +1,4 @@
-//! Writes the generated tables of README.md, SECURITY.md and docs/RELIABILITY.md; with `--check` compares them.
+//! Writes the generated tables of README.md, SECURITY.md, docs/GPU.md and docs/RELIABILITY.md; with `--check` compares them.
 #![allow(clippy::print_stdout, reason = "a command prints")]
 
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use zkinfer_benches::tables::{Block, blocks};
 
-/// Writes the tables of README.md, SECURITY.md and docs/RELIABILITY.md from benches/results and from the code.
+/// Writes the tables of README.md, SECURITY.md, docs/GPU.md and docs/RELIABILITY.md from benches/results and from the code.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Root of the workspace.
