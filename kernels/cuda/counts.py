@@ -2,11 +2,12 @@
 """Counts the machine instructions of the hot kernels: kernels/cuda/counts.py [sm_90 ...]
 
 Needs the compiler of build.sh, cuobjdump and nvdisasm: on PATH, or in the environment of build.sh, the latter two after `pip install
-nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm`. Loops are found by their backward branches. A permutation: the straight code of merkle_level plus its
-three loops of 4, 22 and 4 rounds. A butterfly: the loop of ntt_forward over steps of four stages (32 butterflies on 16 values), without the stages
-that are left, on the path that needs no twiddle of the second level and on the one that needs all 15. A point of a circuit's quotient: each
-kernel's straight code and its loops as often as plonky2's recursion circuits of 135 wires run them (GATES). The loops are cut otherwise on sm_100,
-for which it is not counted. Stages that are left beside a step of four: counts/steps.cu, compiled here, with them and without.
+nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm`. Loops are found by their backward branches. A permutation: the straight code of merkle_level, its 8
+full rounds, 7 times three partial rounds, and the last one of these. A butterfly: the loop of ntt_forward over steps of four stages (32
+butterflies on 16 values), without the stages that are left, on the path that needs no twiddle of the second level and on the one that needs all
+15. A point of a circuit's quotient: each kernel's straight code and its loops as often as plonky2's recursion circuits of 135 wires run them
+(GATES). The loops are cut otherwise on sm_100, for which it is not counted. Stages that are left beside a step of four: counts/steps.cu,
+compiled here, with them and without.
 """
 import os
 import pathlib
@@ -53,8 +54,11 @@ def length(code, span):
 
 
 def permutation(code):
-    bodies = [length(code, span) for span in loops(code)[:3]]
-    return len(code) + sum((rounds - 1) * body for rounds, body in zip((4, 22, 4), bodies)), bodies
+    """Twice the outer loop, of which a forward branch leaves out the partial rounds once."""
+    both, full, partial = loops(code)[:3]
+    jump = next((address + 1, target - 1) for address, target, _ in branches(code) if address < partial[0] and partial[1] < target)
+    whole, full, partial, once = (length(code, span) for span in (both, full, partial, jump))
+    return len(code) - whole + 2 * (whole - once - full) + 8 * full + once - partial + 7 * partial, full, partial
 
 
 def within(code, span, opcodes):
@@ -199,8 +203,8 @@ def describe(arch):
         print(f"{arch} point of a circuit's quotient: {sum(points.values()):.0f} instructions")
         for name, count in sorted(points.items()):
             print(f"    {name:26} {count:7.0f}")
-    total, bodies = permutation(code["merkle_level"])
-    print(f"{arch} permutation: {total} instructions; a full round {bodies[0]}, a partial one {bodies[1]}")
+    total, full, partial = permutation(code["merkle_level"])
+    print(f"{arch} permutation: {total} instructions; a full round {full}, three partial ones {partial}")
     least, most, memory = butterfly(code["ntt_forward"])
     print(f"{arch} butterfly: {least:.1f} to {most:.1f} instructions, and {memory} to load and store a value once per launch")
     compare_exchanges(arch)

@@ -38,26 +38,28 @@ __device__ __forceinline__ u64 gl_sub(u64 a, u64 b) {
     return difference < once ? twice - GL_EPSILON : twice;
 }
 
-// low + 2^64 * high, any u64 each. With high = h1 * 2^32 + h0: 2^64 = 2^32 - 1 and 2^96 = -1.
+// low + 2^64 * high, any u64 each. With high = h1 * 2^32 + h0, 2^64 = EPSILON and 2^96 = -1: d = low + h0 * EPSILON - h1.
+//
+// One correction is enough. -2^32 < -h1 <= d <= (2^64 - 1) + EPSILON^2 = 2^65 - 2^33, so that d = n * 2^64 + r with n in {-1, 0, 1}, the carry of the
+// sum less the borrow of h1, and d = r + n * EPSILON modulo p. n = 1: r <= 2^64 - 2^33, hence r + EPSILON < 2^64. n = -1: r > 2^64 - 2^32, hence
+// r - EPSILON > 0. Neither carries again.
 __device__ __forceinline__ u64 gl_reduce(u64 low, u64 high) {
 #if defined(__CUDA_ARCH__)
-    u32 r0 = (u32)low, r1 = (u32)(low >> 32), h0 = (u32)high, h1 = (u32)(high >> 32), borrow, carry;
-    asm("sub.cc.u32 %0, %0, %3;\n\tsubc.cc.u32 %1, %1, 0;\n\tsubc.u32 %2, 0, 0;" : "+r"(r0), "+r"(r1), "=r"(borrow) : "r"(h1));
-    // borrow is 0 or 2^32 - 1, which is EPSILON.
-    asm("sub.cc.u32 %0, %0, %2;\n\tsubc.u32 %1, %1, 0;" : "+r"(r0), "+r"(r1) : "r"(borrow));
-    asm("{\n\t.reg .u32 m0, m1;\n\tsub.cc.u32 m0, 0, %3;\n\tsubc.u32 m1, %3, 0;\n\t"
-        "add.cc.u32 %0, %0, m0;\n\taddc.cc.u32 %1, %1, m1;\n\taddc.u32 %2, 0, 0;\n\t}"
-        : "+r"(r0), "+r"(r1), "=r"(carry)
-        : "r"(h0));
-    carry = 0u - carry;
-    asm("add.cc.u32 %0, %0, %2;\n\taddc.u32 %1, %1, 0;" : "+r"(r0), "+r"(r1) : "r"(carry));
+    u32 r0 = (u32)low, r1 = (u32)(low >> 32), h0 = (u32)high, h1 = (u32)(high >> 32);
+    asm("{\n\t.reg .u32 n, n0, n1;\n\t"
+        "mad.lo.cc.u32 %0, %2, 0xffffffff, %0;\n\tmadc.hi.cc.u32 %1, %2, 0xffffffff, %1;\n\taddc.u32 n, 0, 0;\n\t"
+        "sub.cc.u32 %0, %0, %3;\n\tsubc.cc.u32 %1, %1, 0;\n\tsubc.u32 n, n, 0;\n\t"
+        // n * EPSILON, of which the halves are -n and the sign of n.
+        "neg.s32 n0, n;\n\tshr.s32 n1, n, 31;\n\tadd.cc.u32 %0, %0, n0;\n\taddc.u32 %1, %1, n1;\n\t}"
+        : "+r"(r0), "+r"(r1)
+        : "r"(h0), "r"(h1));
     return ((u64)r1 << 32) | r0;
 #else
     u64 h1 = high >> 32, h0 = high & GL_EPSILON;
-    u64 reduced = low - h1;
-    if (low < h1) reduced -= GL_EPSILON;
-    u64 product = (h0 << 32) - h0, sum = reduced + product;
-    return sum < product ? sum + GL_EPSILON : sum;
+    u64 product = h0 * GL_EPSILON, sum = low + product, r = sum - h1;
+    bool carries = sum < product, borrows = sum < h1;
+    if (carries == borrows) return r;
+    return carries ? r + GL_EPSILON : r - GL_EPSILON;
 #endif
 }
 

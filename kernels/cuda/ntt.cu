@@ -195,8 +195,8 @@ __device__ __forceinline__ void ntt_split_four(u64* shared, const NttTile& tile,
     NttLanes lanes = {tile.row_shift, tile.row_shift & 3};
     group.load(shared);
     group.split(low, high);
-    if (left == 1) ntt_split_left<1>(group, lanes, low, high);
     if (left == 2) ntt_split_left<2>(group, lanes, low, high);
+    else if (left == 1) ntt_split_left<1>(group, lanes, low, high);
     group.store(shared);
     __syncthreads();
 }
@@ -269,8 +269,8 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     __syncthreads();
     for (u32 done = 0; done + 4 <= row_bits; done += 4) ntt_split_four(shared, tile, done, low, high);
     if ((row_bits & 3) == 3) ntt_split<3>(shared, tile, row_bits - 3, low, high);
-    if (row_bits == 2) ntt_split<2>(shared, tile, 0, low, high);
-    if (row_bits == 1) ntt_split<1>(shared, tile, 0, low, high);
+    else if (row_bits == 2) ntt_split<2>(shared, tile, 0, low, high);
+    else if (row_bits == 1) ntt_split<1>(shared, tile, 0, low, high);
     for (u32 i = threadIdx.x; i < 1u << tile_bits; i += blockDim.x) to[address.at(i)] = gl_canonical(shared[ntt_padded(i)]);
 }
 

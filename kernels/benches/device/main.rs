@@ -42,8 +42,8 @@ const UNHASHED_COLUMNS: usize = 4;
 const HASHED_COLUMNS: usize = 135;
 const GRINDING_BITS: u32 = 20;
 /// Thread instructions of a permutation and of a butterfly with its share of loads and stores (docs/GPU.md, sm_90).
-const PERMUTATION_INSTRUCTIONS: f64 = 30_581.0;
-const BUTTERFLY_INSTRUCTIONS: f64 = 72.0;
+const PERMUTATION_INSTRUCTIONS: f64 = 19_770.0;
+const BUTTERFLY_INSTRUCTIONS: f64 = 67.0;
 /// Elements that a permutation absorbs.
 const SPONGE_RATE: usize = 8;
 
