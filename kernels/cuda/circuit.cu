@@ -197,6 +197,7 @@ __device__ __forceinline__ void interpolation_gate(const GatePoint& gate, Weight
         }
         Ext factor = {gl_sub(shifted.c0, gate.extras()[2 * i]), shifted.c1};
         Ext weighted = ext_mul(ext_scale(gate.pair(1 + 2 * i), gate.extras()[2 * i + 1]), product);
+        // The product first: the other way round the kernel spills.
         product = ext_mul(product, factor);
         evaluation = ext_add(ext_mul(evaluation, factor), weighted);
     }

@@ -195,6 +195,7 @@ __device__ __forceinline__ void ntt_split_four(u64* shared, const NttTile& tile,
     NttLanes lanes = {tile.row_shift, tile.row_shift & 3};
     group.load(shared);
     group.split(low, high);
+    // Exclusive cases in this order: in another, ntt_forward spills.
     if (left == 2) ntt_split_left<2>(group, lanes, low, high);
     else if (left == 1) ntt_split_left<1>(group, lanes, low, high);
     group.store(shared);
@@ -268,6 +269,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     for (u32 i = threadIdx.x; i < 1u << tile_bits; i += blockDim.x) shared[ntt_padded(i)] = from[address.at(i)];
     __syncthreads();
     for (u32 done = 0; done + 4 <= row_bits; done += 4) ntt_split_four(shared, tile, done, low, high);
+    // As in ntt_split_four.
     if ((row_bits & 3) == 3) ntt_split<3>(shared, tile, row_bits - 3, low, high);
     else if (row_bits == 2) ntt_split<2>(shared, tile, 0, low, high);
     else if (row_bits == 1) ntt_split<1>(shared, tile, 0, low, high);

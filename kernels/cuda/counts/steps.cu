@@ -65,6 +65,7 @@ __device__ __forceinline__ void pair_by_shuffles(u64* shared, const NttTile& til
     NttLanes lanes = {0, 0};
     group.load(shared);
     group.split(low, high);
+    __syncwarp(ntt_lanes_of_warp());
     ntt_exchange<0>(group, lanes, 0);
     ntt_exchange<1>(group, lanes, 1);
     ntt_exchange<2>(group, lanes, 2);

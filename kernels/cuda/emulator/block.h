@@ -120,7 +120,6 @@ struct Meeting {
 };
 
 // Every lane of the mask brings a value and leaves with all of them. As on a device, that alone orders no accesses to memory.
-template <bool ORDERS = false>
 inline Meeting meet(uint32_t mask, uint64_t value) {
     Block* block = BLOCK;
     unsigned linear = block->current->linear, lane = linear & 31;
@@ -131,19 +130,22 @@ inline Meeting meet(uint32_t mask, uint64_t value) {
     if (warp->arrived && warp->mask != mask) fail("warp primitives with different masks at once");
     warp->mask = mask;
     warp->slots[generation & 1][lane] = value;
-    if (ORDERS) release(&warp->order);
     if (++warp->arrived == static_cast<unsigned>(__builtin_popcount(mask))) {
         warp->arrived = 0;
         warp->generation++;
     } else {
         while (warp->generation == generation) wait_in(State::AtWarp, generation);
     }
-    if (ORDERS) acquire(&warp->order);
     return {warp, lane, warp->slots[generation & 1]};
 }
 
 // What lanes of the mask did to memory before comes before what others do after.
-inline void synchronize_warp(uint32_t mask) { meet<true>(mask, 0); }
+inline void synchronize_warp(uint32_t mask) {
+    Warp* warp = &BLOCK->warps[BLOCK->current->linear >> 5];
+    release(&warp->order);
+    meet(mask, 0);
+    acquire(&warp->order);
+}
 
 // An array of shared memory, the same for every thread that asks with one key; red zones between arrays.
 inline char* shared_array(const void* key, size_t bytes) {
