@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use zkinfer_client::proto::{Job, StageTime};
-use zkinfer_client::{Client, ContextNonce, Documents, JobRequest, MediaType, ModelRequest, ProfileName, verify_locally};
+use zkinfer_client::{Client, Documents, JobRequest, ProfileName, verify_locally};
 
 use crate::record::Record;
 use crate::service::{Computing, Service};
 use crate::usage::{Meter, Usage, reset_peak};
-use crate::workload::{Workload, to_npy};
+use crate::workload::{Workload, nonce, to_npy};
 
 /// Calls of the verifier a proof, to time it.
 const VERIFICATIONS: usize = 5;
@@ -59,27 +59,21 @@ pub async fn run(workload: &Workload, computing: Computing, n_proofs: usize, rec
 
 /// Registers the network; what it took from the first byte sent to the model being ready.
 async fn register(client: &Client, workload: &Workload) -> anyhow::Result<(String, Usage)> {
-    let calibration = to_npy(&workload.calibration);
     reset_peak();
     let meter = Meter::start();
-    let network = client.upload(&workload.network, MediaType::Onnx).await?;
-    let calibration = client.upload(&calibration.into(), MediaType::Npy).await?;
-    let request = ModelRequest { calibration_artifact: calibration.name, ..ModelRequest::new("network", network.name) };
-    let model = client.create_model(&request).await?;
-    client.finish_model(&model.name, |_| {}).await?;
-    Ok((model.name, meter.stop()))
+    let model = workload.register(client).await?;
+    Ok((model, meter.stop()))
 }
 
 /// One proof, from the request to the client's own verdict.
 async fn prove(client: &Client, model: &str, input: &[f32]) -> anyhow::Result<Proved> {
-    let nonce = ContextNonce::of_context(b"benchmark");
-    let request = JobRequest::npy(model, to_npy(&[input.to_vec()])).with_nonce(nonce).with_private_input();
+    let request = JobRequest::npy(model, to_npy(&[input.to_vec()])).with_nonce(nonce()).with_private_input();
     reset_peak();
     let meter = Meter::start();
     let job = client.create_job(&request).await?;
     let job = client.finish_job(&job.name, |_| {}).await?;
     let documents = client.documents(&job).await?;
-    verify_locally(&documents.key, &documents.statement, &documents.proof, &[ProfileName::Default], nonce)?;
+    verify_locally(&documents.key, &documents.statement, &documents.proof, &[ProfileName::Default], nonce())?;
     let usage = meter.stop();
     Ok(Proved { job, documents, usage })
 }
@@ -96,13 +90,7 @@ fn note_proofs(proofs: &[Proved], record: &mut Record) -> anyhow::Result<()> {
     for Proved { documents, .. } in proofs {
         for _ in 0..VERIFICATIONS {
             let meter = Meter::start();
-            verify_locally(
-                &documents.key,
-                &documents.statement,
-                &documents.proof,
-                &[ProfileName::Default],
-                ContextNonce::of_context(b"benchmark"),
-            )?;
+            verify_locally(&documents.key, &documents.statement, &documents.proof, &[ProfileName::Default], nonce())?;
             verify_s.push(meter.stop().wall_s);
         }
     }

@@ -1,4 +1,5 @@
-//! The generated tables of README.md, SECURITY.md, docs/GPU.md and docs/RELIABILITY.md: between two marks of the file stands what the code and the committed results say.
+//! The generated tables of README.md, SECURITY.md, docs/GPU.md and docs/RELIABILITY.md: between two marks of the file stands what the code and
+//! the committed results say.
 
 mod device;
 mod kernels;

@@ -4,16 +4,19 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use tempfile::TempDir;
 use zkinfer_client::proto::Job;
-use zkinfer_client::{Client, ContextNonce, JobRequest, MediaType, ModelRequest, ProfileName, verify_locally};
+use zkinfer_client::{Client, JobRequest, ProfileName, verify_locally};
 
 use crate::cluster::process::{Environment, Process};
 use crate::record::Record;
 use crate::usage::cpu_seconds_of;
-use crate::workload::{Workload, to_npy};
+use crate::workload::{Workload, nonce, to_npy};
 
 /// How long a service may take to listen: circuits may have to be built, devices to be tested.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// How long a queue may take.
+const LONGEST_QUEUE: Duration = Duration::from_secs(3600);
 
 /// What is measured.
 #[derive(Clone, Debug)]
@@ -37,12 +40,15 @@ pub async fn run(workload: &Workload, plan: &Plan, record: &mut Record) -> anyho
     record.set("network", workload.description);
     record.set("device", &plan.device);
     record.set("jobs", plan.n_jobs);
+    let cache_dir = folder.path().join("cache");
     for &workers in &plan.workers {
-        let service = Service::start(plan, workers, folder.path()).await?;
-        record.set("backend", &service.client.server_info().await?.backend);
-        let model = register(&service.client, workload).await?;
-        // What is kept from one proof to the next is made before the clock runs.
-        let warm = queue(&service.client, &model, workload, usize::from(workers)).await?;
+        let service = Daemon::start(plan, workers, &cache_dir).await?;
+        let info = service.client.server_info().await?;
+        record.set("backend", &info.backend);
+        let model = workload.register(&service.client).await?;
+        // What is kept from one proof to the next is made before the clock runs, on each device.
+        let n_devices = service.process.children().len().max(1);
+        let warm = queue(&service.client, &model, workload, usize::from(workers) * n_devices).await?;
         finish(&service.client, warm).await?;
 
         let (began, cpu_s) = (Instant::now(), service.cpu_seconds());
@@ -57,20 +63,24 @@ pub async fn run(workload: &Workload, plan: &Plan, record: &mut Record) -> anyho
     Ok(())
 }
 
-/// A running service, and a connection.
-struct Service {
+/// A `zkinferd serve`, and a connection.
+struct Daemon {
+    // Before the folder that it writes to, as fields are dropped in order.
     process: Process,
     client: Client,
+    _folder: TempDir,
 }
 
-impl Service {
-    async fn start(plan: &Plan, workers: u16, folder: &Path) -> anyhow::Result<Self> {
-        let (address_file, log) = (folder.join(format!("address-{workers}")), folder.join(format!("log-{workers}")));
+impl Daemon {
+    async fn start(plan: &Plan, workers: u16, cache_dir: &Path) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let (address_file, log) = (folder.path().join("address"), folder.path().join("log"));
         let mut line: Vec<_> = ["serve", "--listen", "127.0.0.1:0", "--log", "info", "--device", &plan.device].map(Into::into).into();
-        for (option, path) in [("--data-dir", &folder.join(format!("data-{workers}"))), ("--cache-dir", &folder.join("cache"))] {
+        line.extend(["--workers".into(), workers.to_string().into()]);
+        let data_dir = folder.path().join("data");
+        for (option, path) in [("--data-dir", data_dir.as_path()), ("--cache-dir", cache_dir), ("--address-file", &address_file)] {
             line.extend([option.into(), path.into()]);
         }
-        line.extend(["--workers".into(), workers.to_string().into(), "--address-file".into(), address_file.clone().into()]);
         let mut process = Process::start(&plan.program, line, Environment::new(), log.clone())?;
         let began = Instant::now();
         while !address_file.exists() {
@@ -80,10 +90,10 @@ impl Service {
         }
         let address = std::fs::read_to_string(&address_file)?;
         let client = Client::connect(&format!("http://{}", address.trim())).await?;
-        Ok(Self { process, client })
+        Ok(Self { process, client, _folder: folder })
     }
 
-    /// Processor time of the service and of the processes of its devices.
+    /// Processor time of the service and of the processes of its devices that run now.
     fn cpu_seconds(&self) -> f64 {
         let children = self.process.children();
         std::iter::once(self.process.id()).chain(children).map(cpu_seconds_of).sum()
@@ -94,19 +104,6 @@ impl Service {
     }
 }
 
-async fn register(client: &Client, workload: &Workload) -> anyhow::Result<String> {
-    let network = client.upload(&workload.network, MediaType::Onnx).await?;
-    let calibration = client.upload(&to_npy(&workload.calibration).into(), MediaType::Npy).await?;
-    let request = ModelRequest { calibration_artifact: calibration.name, ..ModelRequest::new("network", network.name) };
-    let model = client.create_model(&request).await?;
-    client.finish_model(&model.name, |_| {}).await?;
-    Ok(model.name)
-}
-
-fn nonce() -> ContextNonce {
-    ContextNonce::of_context(b"benchmark")
-}
-
 async fn queue(client: &Client, model: &str, workload: &Workload, n_jobs: usize) -> anyhow::Result<Vec<Job>> {
     let inputs = workload.inputs.iter().cycle().take(n_jobs);
     let request = |input: &Vec<f32>| JobRequest::npy(model, to_npy(std::slice::from_ref(input))).with_nonce(nonce()).with_private_input();
@@ -115,11 +112,14 @@ async fn queue(client: &Client, model: &str, workload: &Workload, n_jobs: usize)
 
 /// In the order of the queue: who has seen one end finds most others ended.
 async fn finish(client: &Client, jobs: Vec<Job>) -> anyhow::Result<Vec<Job>> {
-    let mut ended = Vec::with_capacity(jobs.len());
-    for job in jobs {
-        ended.push(client.finish_job(&job.name, |_| {}).await?);
-    }
-    Ok(ended)
+    let ended = async {
+        let mut ended = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            ended.push(client.finish_job(&job.name, |_| {}).await?);
+        }
+        anyhow::Ok(ended)
+    };
+    tokio::time::timeout(LONGEST_QUEUE, ended).await.context("the queue did not end within an hour")?
 }
 
 async fn verify(client: &Client, jobs: &[Job]) -> anyhow::Result<()> {

@@ -46,7 +46,7 @@ impl Meter {
 
 /// User and system time of all threads of this process.
 pub fn cpu_seconds() -> f64 {
-    ticks(&read("/proc/self/stat")) as f64 / TICKS_A_SECOND
+    cpu_seconds_of(std::process::id())
 }
 
 /// User and system time of all threads of a process; 0 if it is gone.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::ValueEnum;
-use zkinfer_client::UploadSource;
+use zkinfer_client::{Client, ContextNonce, MediaType, ModelRequest, UploadSource};
 
 use crate::dense_network;
 use crate::digits::read_images;
@@ -55,6 +55,26 @@ impl Workload {
             },
         })
     }
+}
+
+impl Workload {
+    /// Uploads the network and its calibration inputs, and registers it; the model's name, once it is ready.
+    ///
+    /// # Errors
+    /// The service refuses it, or fails.
+    pub async fn register(&self, client: &Client) -> anyhow::Result<String> {
+        let network = client.upload(&self.network, MediaType::Onnx).await?;
+        let calibration = client.upload(&to_npy(&self.calibration).into(), MediaType::Npy).await?;
+        let request = ModelRequest { calibration_artifact: calibration.name, ..ModelRequest::new("network", network.name) };
+        let model = client.create_model(&request).await?;
+        client.finish_model(&model.name, |_| {}).await?;
+        Ok(model.name)
+    }
+}
+
+/// What the proofs of benchmarks are bound to.
+pub fn nonce() -> ContextNonce {
+    ContextNonce::of_context(b"benchmark")
 }
 
 /// A .npy file (version 1) of float32 rows of equal length.

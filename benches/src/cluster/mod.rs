@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use network::Namespace;
-use ports::free_address;
+use ports::free_addresses;
 use postgres::Postgres;
 use process::{Environment, Process, signal};
 use tempfile::TempDir;
@@ -223,7 +223,7 @@ impl Cluster {
     fn start_server(&mut self, layout: &Layout, role: &'static str, database: Option<&str>, cache_dir: &Path) -> anyhow::Result<()> {
         let (i, folder) = (self.servers.len(), self.folder.path());
         let data = layout.disks.data.as_deref().unwrap_or(folder);
-        let (address, worker_address) = (free_address()?, free_address()?);
+        let [address, worker_address] = free_addresses()?;
         let mut line = words(&["serve", "--device", "cpu", "--log", "info", "--role", role]);
         option(&mut line, "--listen", address.to_string());
         option(&mut line, "--worker-listen", worker_address.to_string());
@@ -341,7 +341,7 @@ impl Cluster {
             Victim::Server(i) => {
                 let server = self.servers.get_mut(i).context("no such server")?;
                 server.process.kill();
-                std::fs::remove_file(&server.listens).context("the server never listened")?;
+                std::fs::remove_file(&server.listens).context("cannot remove what a server wrote")?;
                 std::thread::sleep(downtime);
                 server.process.start_again()?;
                 self.wait_for_server(i)

@@ -12,16 +12,22 @@ const CHOICE: u16 = 12_000;
 /// Ports that may be taken before there is said to be none.
 const TRIES: usize = 100;
 
-/// A port of the loopback interface that is free now. It is none that the kernel gives to outgoing connections, or to who listens on port 0: those could
-/// take it before the server does, or while it is killed, and a connection to such a port without a listener may even meet itself.
+/// Two ports of the loopback interface that are free now. They are none that the kernel gives to outgoing connections, or to who listens on port 0: those
+/// could take one before the server does, or while it is killed, and a connection to such a port without a listener may even meet itself. Only another
+/// cluster may choose the same.
 ///
 /// # Errors
 /// A hundred ports were taken.
-pub(super) fn free_address() -> anyhow::Result<SocketAddr> {
+pub(super) fn free_addresses() -> anyhow::Result<[SocketAddr; 2]> {
+    // Both are held until both are chosen: they differ.
+    let (first, second) = (free_port()?, free_port()?);
+    Ok([first.local_addr()?, second.local_addr()?])
+}
+
+fn free_port() -> anyhow::Result<TcpListener> {
     let end = first_ephemeral();
     (0..TRIES)
-        .map(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, rand::thread_rng().gen_range(end - CHOICE..end))))
-        .find(|address| TcpListener::bind(address).is_ok())
+        .find_map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, rand::thread_rng().gen_range(end - CHOICE..end))).ok())
         .context("no free port")
 }
 
@@ -38,8 +44,11 @@ mod tests {
 
     #[test]
     fn ports_are_free_and_below_those_of_the_kernel() {
-        let address = free_address().expect("there are many");
-        assert!(address.port() < first_ephemeral() && address.ip().is_loopback());
-        TcpListener::bind(address).expect("nobody has it");
+        let addresses = free_addresses().expect("there are many");
+        assert_ne!(addresses[0], addresses[1]);
+        for address in addresses {
+            assert!(address.port() < first_ephemeral() && address.ip().is_loopback());
+            TcpListener::bind(address).expect("nobody has it");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The table of docs/GPU.md: a device beside the processors of its machine.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -8,6 +9,7 @@ use serde_json::Value;
 
 use crate::record::Record;
 
+use super::reliability::origin;
 use super::significant;
 
 /// Folders of what was measured with the device, and of what was measured on the same machine without it.
@@ -35,8 +37,8 @@ const STEPS: &[(&str, &str, &str, f64, &str)] = &[
     ("proof of the same layer", "layer_proof_2^14_rows", "proof_ns", 1e-6, "ms"),
 ];
 
-/// Proofs of a queue, by how many are worked on at a time.
-const AT_A_TIME: &[u32] = &[1, 2, 4, 8, 16];
+/// The measure of a queue, by how many proofs are worked on at a time.
+const QUEUE: (&str, &str) = ("workers_", "_proofs_per_s");
 
 pub(super) fn write(results: &Path) -> anyhow::Result<String> {
     let (device, processors) = (results.join(DEVICE), results.join(PROCESSORS));
@@ -53,10 +55,11 @@ pub(super) fn write(results: &Path) -> anyhow::Result<String> {
     }
     write_throughput(&mut text, &device, &processors)?;
     write_steps(&mut text, &device.join("device.json"))?;
+    origin(&mut text, &Record::read(&device.join("throughput-auto.json"))?);
     Ok(text)
 }
 
-/// The ratio is that of the larger to the smaller: how many times the device is better.
+/// The ratio says how many times the device is faster.
 fn write_row(text: &mut String, label: &str, [device, processors]: [f64; 2], unit: &str) {
     let ratio = if device > 0.0 { significant(processors / device) } else { "–".to_owned() };
     let _ = writeln!(text, "| {label} | {} {unit} | {} {unit} | {ratio} |", significant(device), significant(processors));
@@ -65,8 +68,9 @@ fn write_row(text: &mut String, label: &str, [device, processors]: [f64; 2], uni
 fn write_throughput(text: &mut String, device: &Path, processors: &Path) -> anyhow::Result<()> {
     let (device, processors) =
         (Record::read(&device.join("throughput-auto.json"))?, Record::read(&processors.join("throughput-cpu.json"))?);
-    for n in AT_A_TIME {
-        let rate = |record: &Record| record.median(&format!("workers_{n}_proofs_per_s"));
+    let numbers = device.measures.keys().filter_map(|name| name.strip_prefix(QUEUE.0)?.strip_suffix(QUEUE.1)?.parse().ok());
+    for n in numbers.collect::<BTreeSet<u32>>() {
+        let rate = |record: &Record| record.median(&format!("{}{n}{}", QUEUE.0, QUEUE.1));
         let Some(of_device) = rate(&device) else { continue };
         let (other, ratio) = match rate(&processors) {
             Some(rate) => (format!("{} a second", significant(rate)), significant(of_device / rate)),

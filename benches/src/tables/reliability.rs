@@ -81,7 +81,7 @@ fn read(results: &Path, name: &str) -> anyhow::Result<Option<Record>> {
     if path.exists() { Record::read(&path).map(Some) } else { Ok(None) }
 }
 
-fn origin(text: &mut String, record: &Record) {
+pub(super) fn origin(text: &mut String, record: &Record) {
     let _ = writeln!(
         text,
         "\n{}, {} cores; commit {}; `{}`.\n",

@@ -127,10 +127,10 @@ fn commit<B: Backend>(backend: &B, n_columns: usize, limits: Option<SpeedLimits>
     Ok((figures, backend.cap(&oracle)))
 }
 
-/// Butterflies of the inverse and of the extension; permutations of leaves that are hashed, and of the levels above them.
+/// Butterflies of the inverse and of the extension, which is a transform on each of its cosets; permutations of leaves that are hashed, and of the levels above them.
 fn commit_instructions(n_columns: usize) -> f64 {
     let (rows, leaves) = ((1_usize << LOG_ROWS) as f64, (1_usize << (LOG_ROWS + RATE_BITS)) as f64);
-    let butterflies = n_columns as f64 * (rows * LOG_ROWS as f64 + leaves * (LOG_ROWS + RATE_BITS) as f64) / 2.0;
+    let butterflies = n_columns as f64 * (rows + leaves) * LOG_ROWS as f64 / 2.0;
     let a_leaf = if n_columns > UNHASHED_COLUMNS { n_columns.div_ceil(SPONGE_RATE) } else { 0 };
     butterflies * BUTTERFLY_INSTRUCTIONS + leaves * (a_leaf + 1) as f64 * PERMUTATION_INSTRUCTIONS
 }
