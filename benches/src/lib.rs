@@ -2,8 +2,8 @@
 //!
 //! The commands: `zkinfer-end-to-end` (service, client, a network, many proofs), `zkinfer-micro` (one layer, one recursion circuit),
 //! `zkinfer-chaos` (real processes, killed at random), `zkinfer-faults` (the same, whose disks, networks and clients fail them), `zkinfer-load` (many
-//! jobs and watchers, no proofs), `zkinfer-overhead` (what the service adds to the prover), `zkinfer-simulate` (placement on a large cluster), and
-//! `zkinfer-tables` (writes the tables of the documents from `benches/results/` and from the code).
+//! jobs and watchers, no proofs), `zkinfer-overhead` (what the service adds to the prover), `zkinfer-throughput` (proofs from
+//! a queue), `zkinfer-simulate` (placement on a large cluster), and `zkinfer-tables` (writes the tables of the documents from `benches/results/` and from the code).
 
 pub mod chaos;
 pub mod circuit_proofs;

@@ -1,8 +1,8 @@
 //! What the end-to-end benchmark runs on: a network, how it is calibrated, and inputs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use zkinfer_client::{Client, ContextNonce, MediaType, ModelRequest, UploadSource};
 
 use crate::dense_network;
@@ -15,6 +15,30 @@ pub enum Network {
     Mnist,
     /// Five random layers 1024 wide on 4 inputs.
     Dense,
+}
+
+/// What commands that measure a network are told alike.
+#[derive(Clone, Debug, Args)]
+pub struct WorkloadArguments {
+    /// The network.
+    #[arg(long, value_enum, default_value_t = Network::Mnist)]
+    pub network: Network,
+    /// Folder of the bundled networks.
+    #[arg(long, default_value = "models")]
+    pub models: PathBuf,
+    /// Folder of the result.
+    #[arg(long, default_value = "benches/results")]
+    pub results: PathBuf,
+}
+
+impl WorkloadArguments {
+    /// The workload that was asked for.
+    ///
+    /// # Errors
+    /// As [`Workload::new`].
+    pub fn workload(&self) -> anyhow::Result<Workload> {
+        Workload::new(self.network, &self.models)
+    }
 }
 
 /// A network with all it needs.

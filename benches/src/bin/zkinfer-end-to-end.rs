@@ -1,40 +1,31 @@
 //! The whole line, measured: service, registration of a network, proofs, verification.
 #![allow(clippy::print_stdout, reason = "a command prints")]
 
-use std::path::PathBuf;
-
 use clap::{Parser, ValueEnum as _};
 use zkinfer_benches::end_to_end;
 use zkinfer_benches::record::Record;
 use zkinfer_benches::service::Computing;
-use zkinfer_benches::workload::{Network, Workload};
+use zkinfer_benches::workload::WorkloadArguments;
 
 /// Registers a network twice, proves inferences, and writes `end-to-end.json` or `end-to-end-dense.json`; on another backend than the one that a
 /// service selects, `end-to-end-BACKEND.json`.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The network.
-    #[arg(long, value_enum, default_value_t = Network::Mnist)]
-    network: Network,
+    #[command(flatten)]
+    measured: WorkloadArguments,
     /// What the service computes on.
     #[arg(long, value_enum, default_value_t = Computing::Auto)]
     backend: Computing,
     /// Measured proofs, after one that is reported apart.
     #[arg(long, default_value_t = 7)]
     proofs: usize,
-    /// Folder of the bundled networks.
-    #[arg(long, default_value = "models")]
-    models: PathBuf,
-    /// Folder of the result.
-    #[arg(long, default_value = "benches/results")]
-    results: PathBuf,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     anyhow::ensure!(arguments.proofs > 0, "--proofs must be at least 1");
-    let workload = Workload::new(arguments.network, &arguments.models)?;
+    let workload = arguments.measured.workload()?;
     let benchmark = match arguments.backend.to_possible_value() {
         Some(value) if arguments.backend != Computing::Auto => format!("{}-{}", workload.benchmark, value.get_name()),
         _ => workload.benchmark.to_owned(),
@@ -45,6 +36,6 @@ async fn main() -> anyhow::Result<()> {
     for (name, summary) in &record.measures {
         println!("{name:<32} {:>16.4} ({:.4} to {:.4}, {} times)", summary.median, summary.min, summary.max, summary.n);
     }
-    println!("written to {}", record.write(&arguments.results)?.display());
+    println!("written to {}", record.write(&arguments.measured.results)?.display());
     Ok(())
 }

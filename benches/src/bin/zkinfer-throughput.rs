@@ -6,14 +6,13 @@ use std::path::PathBuf;
 use clap::Parser;
 use zkinfer_benches::record::Record;
 use zkinfer_benches::throughput::{self, Plan};
-use zkinfer_benches::workload::{Network, Workload};
+use zkinfer_benches::workload::WorkloadArguments;
 
 /// Queues proofs at a service in processes of its own, and writes `throughput-DEVICE.json`.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The network.
-    #[arg(long, value_enum, default_value_t = Network::Mnist)]
-    network: Network,
+    #[command(flatten)]
+    measured: WorkloadArguments,
     /// What the service proves on: `auto`, `cpu` or numbers of devices.
     #[arg(long, default_value = "auto")]
     device: String,
@@ -26,24 +25,18 @@ struct Arguments {
     /// The program `zkinferd`; for devices it is built with `--features cuda`.
     #[arg(long, default_value = "target/release/zkinferd")]
     program: PathBuf,
-    /// Folder of the bundled networks.
-    #[arg(long, default_value = "models")]
-    models: PathBuf,
-    /// Folder of the result.
-    #[arg(long, default_value = "benches/results")]
-    results: PathBuf,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let Arguments { network, device, workers, jobs, program, models, results } = Arguments::parse();
+    let Arguments { measured, device, workers, jobs, program } = Arguments::parse();
     anyhow::ensure!(jobs > 0, "--jobs must be at least 1");
-    let workload = Workload::new(network, &models)?;
+    let workload = measured.workload()?;
     let mut record = Record::new(&format!("throughput-{device}"), "zkinfer-throughput");
     throughput::run(&workload, &Plan { program, device, workers, n_jobs: jobs }, &mut record).await?;
     for (name, summary) in &record.measures {
         println!("{name:<40} {:>12.4}", summary.median);
     }
-    println!("written to {}", record.write(&results)?.display());
+    println!("written to {}", record.write(&measured.results)?.display());
     Ok(())
 }

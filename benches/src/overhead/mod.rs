@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::ensure;
 use timed_prover::{KeptModel, TimedProver};
 use zkinfer_client::proto::job_event::Detail;
-use zkinfer_client::{Client, JobRequest, MediaType, ModelRequest};
+use zkinfer_client::{Client, JobRequest};
 use zkinfer_server::prover::{
     InputEncoding, ModelMaterial as _, Privacy, ProgressSink, ProveRequest, Prover as _, StageEvent, StagePlan, Stopped,
 };
@@ -52,7 +52,7 @@ pub async fn run(workload: &Workload, n_pairs: usize, record: &mut Record) -> an
     record.set("backend", service.backend());
     record.set("network", workload.description);
     let client = service.connect().await?;
-    let model = register(&client, workload).await?;
+    let model = workload.register(&client).await?;
     let kept = prover.model()?;
     let (mut direct, mut served) = (Vec::new(), Vec::new());
     for input in &workload.inputs[..=n_pairs] {
@@ -63,15 +63,6 @@ pub async fn run(workload: &Workload, n_pairs: usize, record: &mut Record) -> an
     service.stop().await?;
     note(&direct[1..], &served[1..], record);
     Ok(())
-}
-
-async fn register(client: &Client, workload: &Workload) -> anyhow::Result<String> {
-    let network = client.upload(&workload.network, MediaType::Onnx).await?;
-    let calibration = client.upload(&to_npy(&workload.calibration).into(), MediaType::Npy).await?;
-    let request = ModelRequest { calibration_artifact: calibration.name, ..ModelRequest::new("network", network.name) };
-    let model = client.create_model(&request).await?;
-    client.finish_model(&model.name, |_| {}).await?;
-    Ok(model.name)
 }
 
 /// A proof by a call, verified as a worker verifies what it made.
