@@ -1,9 +1,10 @@
 //! Ports that stay free while the server that listens on them is away.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::Context;
 use rand::Rng as _;
+use tokio::net::TcpSocket;
 
 /// Where the kernel's own choice begins on most machines.
 const FIRST_EPHEMERAL: u16 = 32_768;
@@ -19,16 +20,24 @@ const TRIES: usize = 100;
 /// # Errors
 /// A hundred ports were taken.
 pub(super) fn free_addresses() -> anyhow::Result<[SocketAddr; 2]> {
-    // Both are held until both are chosen: they differ.
-    let (first, second) = (free_port()?, free_port()?);
-    Ok([first.local_addr()?, second.local_addr()?])
+    let first = free_address(None)?;
+    Ok([first, free_address(Some(first))?])
 }
 
-fn free_port() -> anyhow::Result<TcpListener> {
+fn free_address(other_than: Option<SocketAddr>) -> anyhow::Result<SocketAddr> {
     let end = first_ephemeral();
     (0..TRIES)
-        .find_map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, rand::thread_rng().gen_range(end - CHOICE..end))).ok())
+        .map(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, rand::thread_rng().gen_range(end - CHOICE..end))))
+        .find(|&address| Some(address) != other_than && is_free(address).is_ok())
         .context("no free port")
+}
+
+/// Whether a server could listen there. The socket that tries it never listens itself: a process that another thread starts at this moment holds a copy of
+/// it until it runs its program, and a copy that listens would keep the server from its port.
+fn is_free(address: SocketAddr) -> std::io::Result<()> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)
 }
 
 /// The first port of the kernel's own choice; the usual one if it is not told, or leaves nothing below.
@@ -40,6 +49,8 @@ fn first_ephemeral() -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -50,5 +61,23 @@ mod tests {
             assert!(address.port() < first_ephemeral() && address.ip().is_loopback());
             TcpListener::bind(address).expect("nobody has it");
         }
+    }
+
+    #[test]
+    fn a_port_that_a_server_has_is_not_free() {
+        let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there are many");
+        is_free(server.local_addr().expect("it listens")).expect_err("it is taken");
+    }
+
+    #[test]
+    fn a_port_is_free_at_once_while_another_thread_starts_processes() {
+        std::thread::scope(|scope| {
+            let starts = scope
+                .spawn(|| (0..100).for_each(|_| assert!(std::process::Command::new("true").status().expect("there is true").success())));
+            while !starts.is_finished() {
+                let [address, _] = free_addresses().expect("there are many");
+                TcpListener::bind(address).expect("nobody has it");
+            }
+        });
     }
 }
