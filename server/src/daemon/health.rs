@@ -104,7 +104,7 @@ fn parse_answer(answer: &[u8]) -> Option<(u16, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{SocketAddr, TcpListener};
 
     use super::*;
 
@@ -146,12 +146,17 @@ mod tests {
 
     #[test]
     fn nobody_there_and_silence_are_errors() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/livez", listener.local_addr().unwrap());
         // Accepted by the system, and never answered.
-        assert!(format!("{:#}", health(&arguments(url.clone())).unwrap_err()).starts_with("no answer from http://127.0.0.1:"));
-        drop(listener);
-        assert!(format!("{:#}", health(&arguments(url)).unwrap_err()).contains("refused"));
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(error_from(silent.local_addr().unwrap()).starts_with("no answer from http://127.0.0.1:"));
+        // Nobody else can have this port, and nobody listens on it.
+        let unheard = tokio::net::TcpSocket::new_v4().unwrap();
+        unheard.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        assert!(error_from(unheard.local_addr().unwrap()).contains("refused"));
+    }
+
+    fn error_from(address: SocketAddr) -> String {
+        format!("{:#}", health(&arguments(format!("http://{address}/livez"))).unwrap_err())
     }
 
     #[test]

@@ -16,7 +16,7 @@ use zkinfer_server::{Config, Ended};
 
 use crate::harness::{Service, expect_error, job_request};
 use crate::observe::{get, loopback};
-use crate::workers::{any_port, config_for_workers, remote};
+use crate::workers::{any_socket, config_for_workers, remote};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -35,7 +35,7 @@ fn supervised(folder: &Path, health: Arc<dyn DeviceHealth>, workers: SocketAddr)
 
 /// A service with such a child; where it listens for workers, and for HTTP.
 fn config_with_device(folder: &Path, health: Arc<dyn DeviceHealth>) -> (Config, SocketAddr, SocketAddr) {
-    let (mut config, workers) = config_for_workers(&folder.join("data"), any_port(), PATIENCE);
+    let (mut config, workers) = config_for_workers(&folder.join("data"), any_socket(), PATIENCE);
     let port = loopback();
     let http = port.address();
     config.http = Some(port);

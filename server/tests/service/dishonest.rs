@@ -10,7 +10,7 @@ use zkinfer_server::prover::{DigestBytes, InputEncoding, ModelMaterial, Privacy,
 
 use crate::harness::{Client, Service, job_request};
 use crate::scripted_prover::ScriptedProver;
-use crate::workers::{any_port, config_for_workers, end, worker};
+use crate::workers::{any_socket, config_for_workers, end, worker};
 
 const LEASE: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -213,7 +213,7 @@ impl Scene {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proof_that_is_not_the_jobs_is_refused_and_the_jobs_own_is_taken() {
     let folder = tempfile::tempdir().unwrap();
-    let (config, address) = config_for_workers(folder.path(), any_port(), LEASE);
+    let (config, address) = config_for_workers(folder.path(), any_socket(), LEASE);
     let service = Service::start(config).await;
     let mut client = service.client().await;
     let pool = worker(address, Default::default());
@@ -239,7 +239,7 @@ async fn a_proof_that_is_not_the_jobs_is_refused_and_the_jobs_own_is_taken() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_is_changed_only_by_the_session_that_holds_it() {
     let folder = tempfile::tempdir().unwrap();
-    let (config, address) = config_for_workers(folder.path(), any_port(), LEASE);
+    let (config, address) = config_for_workers(folder.path(), any_socket(), LEASE);
     let service = Service::start(config).await;
     let mut client = service.client().await;
     let pool = worker(address, Default::default());

@@ -18,7 +18,7 @@ use zkinfer_server::engine::{
 use zkinfer_server::worker::{Holding, RemoteSource, SourceError, SourceFuture, TaskSource, Terms};
 
 use crate::harness::{Client, ENDLESS, Service, config, expect_error, fields, job_request};
-use crate::workers::{any_port, config_for_workers, end, remote, worker, worker_over};
+use crate::workers::{any_socket, config_for_workers, end, remote, worker, worker_over};
 
 /// A service that refuses the first outcomes of proofs, as one whose database is damaged, and lets workers rest between writes of progress. It is away
 /// when tasks are given back and sessions closed, the first times.
@@ -105,7 +105,7 @@ impl TaskSource for Refusing {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_outcome_is_refused_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let (config, address) = config_for_workers(folder.path(), any_port(), Duration::from_secs(20));
+    let (config, address) = config_for_workers(folder.path(), any_socket(), Duration::from_secs(20));
     let service = Service::start(config).await;
     let worker = worker_over(Refusing::new(address, 1, Duration::ZERO), Arc::default());
     let mut client = service.client().await;
@@ -123,7 +123,7 @@ async fn a_worker_that_drains_while_its_service_is_away_for_a_moment_gives_its_t
     // Until the task is given back; or never for that, but until the session is closed.
     for (n_at_release, n_at_close, is_settled) in [(2, 0, true), (usize::MAX, 1, false)] {
         let folder = tempfile::tempdir().unwrap();
-        let (mut config, address) = config_for_workers(folder.path(), any_port(), Duration::from_secs(60));
+        let (mut config, address) = config_for_workers(folder.path(), any_socket(), Duration::from_secs(60));
         config.limits.worker_deaths = 1;
         let service = Service::start(config).await;
         let first = worker_over(Refusing::away(address, n_at_release, n_at_close), Arc::default());
@@ -143,7 +143,7 @@ async fn a_worker_that_drains_while_its_service_is_away_for_a_moment_gives_its_t
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_cannot_be_closed_is_told_so() {
     let folder = tempfile::tempdir().unwrap();
-    let (config, address) = config_for_workers(folder.path(), any_port(), Duration::from_secs(60));
+    let (config, address) = config_for_workers(folder.path(), any_socket(), Duration::from_secs(60));
     let service = Service::start(config).await;
     let worker = worker_over(Refusing::away(address, 0, usize::MAX), Arc::default());
     service.client().await.ready_model("mlp").await;
@@ -154,7 +154,7 @@ async fn a_session_that_cannot_be_closed_is_told_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outcome_waits_for_no_rest_and_progress_rests_before_it_is_written() {
     let folder = tempfile::tempdir().unwrap();
-    let (config, address) = config_for_workers(folder.path(), any_port(), Duration::from_secs(20));
+    let (config, address) = config_for_workers(folder.path(), any_socket(), Duration::from_secs(20));
     let service = Service::start(config).await;
     let mut client = service.client().await;
     for (id, rest, is_written) in [("still", Duration::from_secs(3600), false), ("mlp", Duration::from_millis(1), true)] {
@@ -173,12 +173,13 @@ async fn an_outcome_waits_for_no_rest_and_progress_rests_before_it_is_written() 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_servers_own_workers_held_is_taken_up_at_its_next_start() {
     let folder = tempfile::tempdir().unwrap();
-    let start = async |address| {
-        let (mut config, address) = config_for_workers(folder.path(), address, Duration::from_secs(60));
+    let socket = any_socket();
+    let start = async || {
+        let (mut config, address) = config_for_workers(folder.path(), socket.clone(), Duration::from_secs(60));
         config.worker_listeners[0].is_own = true;
         (Service::start(config).await, address)
     };
-    let (service, address) = start(any_port()).await;
+    let (service, address) = start().await;
     let own = worker(address, Arc::default());
     let mut client = service.client().await;
     let model = client.ready_model("mlp").await.name;
@@ -186,7 +187,7 @@ async fn what_the_servers_own_workers_held_is_taken_up_at_its_next_start() {
     client.job_runs(&job).await;
     drop(client);
     service.stop().await;
-    let (service, _) = start(address).await;
+    let (service, _) = start().await;
     let mut client = service.client().await;
     let done = client.job_end(&job).await;
     assert_eq!((done.state(), done.progress.unwrap().attempt), (v1::job::State::Succeeded, 2), "long before its lease has ended");
@@ -197,7 +198,7 @@ async fn what_the_servers_own_workers_held_is_taken_up_at_its_next_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn texts_that_no_database_can_store_are_refused_by_the_names_of_their_fields() {
     let folder = tempfile::tempdir().unwrap();
-    let (config, address) = config_for_workers(folder.path(), any_port(), Duration::from_secs(20));
+    let (config, address) = config_for_workers(folder.path(), any_socket(), Duration::from_secs(20));
     let service = Service::start(config).await;
     let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     let mut workers = WorkerServiceClient::new(channel);

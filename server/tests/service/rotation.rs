@@ -1,6 +1,6 @@
 //! Certificates and keys that are exchanged while workers and services run.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::harness::{Service, config};
 use crate::scripted_prover::ScriptedProver;
 use crate::tls::{Authority, Files, connect};
 use crate::worker_processes::Process;
-use crate::workers::{any_port, config_for_workers, end, worker_over};
+use crate::workers::{any_port, any_socket, config_for_workers, end, worker_over};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longer than a test takes to start a service again.
@@ -37,10 +37,10 @@ pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 }
 
 /// A service whose listener of workers has a certificate of `authority`, and believes no worker but those that it signed.
-fn config_of(files: &Files, authority: &Authority, address: SocketAddr) -> (Config, SocketAddr) {
+fn config_of(files: &Files, authority: &Authority, socket: Arc<TcpListener>) -> (Config, SocketAddr) {
     files.put_pair(&authority.server());
     let ca = files.put("workers-ca.pem", &authority.pem());
-    let (mut config, address) = config_for_workers(&files.path("data"), address, LEASE);
+    let (mut config, address) = config_for_workers(&files.path("data"), socket, LEASE);
     config.worker_listeners[0].transport = Transport::Tls(Arc::new(files.tls(ClientCertificates::Required(ca)).unwrap()));
     (config, address)
 }
@@ -54,7 +54,8 @@ async fn lets_in(address: SocketAddr, authority: &Authority) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_goes_on_when_the_authority_of_both_sides_is_another() {
     let (files, old, new) = (Files::new(), Authority::new(), Authority::new());
-    let (config, address) = config_of(&files, &old, any_port());
+    let socket = any_socket();
+    let (config, address) = config_of(&files, &old, socket.clone());
     let service = Service::start(config).await;
     let server = format!("https://localhost:{}", address.port());
     let options = RemoteOptions { files: files.of_worker(&old), reload: Duration::from_millis(20), ..RemoteOptions::new(server) };
@@ -69,7 +70,7 @@ async fn a_worker_goes_on_when_the_authority_of_both_sides_is_another() {
     service.stop().await;
 
     // Nothing of the authority before is left: whoever still shows or believes it is not let in.
-    let (config, address) = config_of(&files, &new, address);
+    let (config, address) = config_of(&files, &new, socket);
     let service = Service::start(config).await;
     let mut client = service.client().await;
     let done = client.job_end(&job).await;
@@ -86,7 +87,7 @@ async fn a_worker_goes_on_when_the_authority_of_both_sides_is_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_listener_of_workers_takes_up_another_certificate_and_authority() {
     let (files, old, new) = (Files::new(), Authority::new(), Authority::new());
-    let (config, address) = config_of(&files, &old, any_port());
+    let (config, address) = config_of(&files, &old, any_socket());
     let transport = config.worker_listeners[0].transport.clone();
     let service = Service::start(config).await;
     assert!(lets_in(address, &old).await && !lets_in(address, &new).await);

@@ -24,7 +24,7 @@ use zkinfer_server::worker::{RemoteFiles, RemoteOptions, RemoteSource};
 use zkinfer_server::{Config, Ended, ServeError};
 
 use crate::harness::{Client, Service, config, expect_error, with_bearer};
-use crate::workers::{any_port, config_for_workers, end, worker_over};
+use crate::workers::{any_socket, config_for_workers, end, worker_over};
 
 /// An authority that signs in memory.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -206,7 +206,7 @@ async fn workers_are_let_in_by_their_certificates_alone() {
     let (files, authority) = (Files::new(), Authority::new());
     files.put_pair(&authority.server());
     let ca = files.put("ca.pem", &authority.pem());
-    let (mut config, address) = config_for_workers(&files.path("data"), any_port(), Duration::from_secs(5));
+    let (mut config, address) = config_for_workers(&files.path("data"), any_socket(), Duration::from_secs(5));
     config.worker_listeners[0].transport = Transport::Tls(Arc::new(files.tls(ClientCertificates::Required(ca)).unwrap()));
     let service = Service::start(config).await;
     for identity in [None, Some(Authority::new().client("worker"))] {

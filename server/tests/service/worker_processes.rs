@@ -9,7 +9,7 @@ use zkinfer_proto::v1;
 
 use crate::harness::Service;
 use crate::scripted_prover::ScriptedProver;
-use crate::workers::{any_port, config_for_workers, end, worker};
+use crate::workers::{any_socket, config_for_workers, end, worker};
 
 const ADDRESS: &str = "ZKINFER_TEST_WORKER_ADDRESS";
 const LEASE: Duration = Duration::from_millis(900);
@@ -55,7 +55,7 @@ impl Drop for Process {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_worker_did_is_done_by_another_once() {
     let folder = tempfile::tempdir().unwrap();
-    let (config, address) = config_for_workers(folder.path(), any_port(), LEASE);
+    let (config, address) = config_for_workers(folder.path(), any_socket(), LEASE);
     let service = Service::start(config).await;
     let mut client = service.client().await;
     let doomed = Process::start(address);
@@ -75,7 +75,7 @@ async fn what_a_killed_worker_did_is_done_by_another_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_sleeps_past_its_lease_changes_nothing_and_works_on() {
     let folder = tempfile::tempdir().unwrap();
-    let (config, address) = config_for_workers(folder.path(), any_port(), LEASE);
+    let (config, address) = config_for_workers(folder.path(), any_socket(), LEASE);
     let service = Service::start(config).await;
     let mut client = service.client().await;
     let sleeper = Process::start(address);

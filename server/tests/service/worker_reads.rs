@@ -9,7 +9,7 @@ use zkinfer_proto::v1::worker_service_client::WorkerServiceClient;
 use zkinfer_server::Config;
 
 use crate::harness::{Client, Service, config, expect_error};
-use crate::workers::{any_port, config_for_workers, end, worker};
+use crate::workers::{any_socket, config_for_workers, end, worker};
 
 const LEASE: Duration = Duration::from_secs(30);
 /// More than a part, and than what windows on the way hold.
@@ -68,7 +68,7 @@ async fn all(mut stream: tonic::Streaming<v1::ReadTaskArtifactResponse>) -> Resu
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_of_workers_are_counted_apart_from_downloads_of_clients() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut config, address) = config_for_workers(folder.path(), any_port(), LEASE);
+    let (mut config, address) = config_for_workers(folder.path(), any_socket(), LEASE);
     config.limits.downloads = 1;
     config.limits.unary = Duration::from_secs(8);
     let service = Service::start(config).await;
@@ -100,7 +100,7 @@ async fn reads_of_workers_are_counted_apart_from_downloads_of_clients() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_that_are_damaged_are_never_read_to_a_good_end() {
     let folder = tempfile::tempdir().unwrap();
-    let (config, address) = config_for_workers(folder.path(), any_port(), LEASE);
+    let (config, address) = config_for_workers(folder.path(), any_socket(), LEASE);
     let service = Service::start(config).await;
     let mut client = service.client().await;
     let name = client.upload(&content()).await;
@@ -122,7 +122,7 @@ async fn bytes_that_are_damaged_are_never_read_to_a_good_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_verify_hold_up_no_workers_proof() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut config, address) = config_for_workers(folder.path(), any_port(), LEASE);
+    let (mut config, address) = config_for_workers(folder.path(), any_socket(), LEASE);
     config.limits.cpu_queue = 1;
     let service = Service::start(config).await;
     let pool = worker(address, Default::default());
@@ -168,7 +168,7 @@ fn parts_of(held: &Held, size_bytes: u64, data: &[u8]) -> v1::WriteTaskArtifactR
 #[tokio::test(flavor = "multi_thread")]
 async fn results_on_their_way_take_no_more_memory_than_one_may() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut config, address) = config_for_workers(folder.path(), any_port(), LEASE);
+    let (mut config, address) = config_for_workers(folder.path(), any_socket(), LEASE);
     config.limits.task_artifact_bytes = 1 << 20;
     config.limits.unary = Duration::from_secs(2);
     let service = Service::start(config).await;

@@ -1,6 +1,6 @@
 //! Workers elsewhere: the same loop as that of the service's own, over gRPC on a listener of its own.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,16 +19,18 @@ use zkinfer_server::worker_listener::{WorkerListener, WorkerToken};
 use crate::harness::{Client, ENDLESS, Service, config, expect_error};
 use crate::scripted_prover::ScriptedProver;
 
-/// A service without workers of its own that listens for others there.
-pub(crate) fn config_for_workers(data_dir: &Path, address: SocketAddr, lease: Duration) -> (Config, SocketAddr) {
+/// A service without workers of its own that listens for others there. Whoever starts it again keeps the socket: nobody else can take its port meanwhile.
+pub(crate) fn config_for_workers(data_dir: &Path, socket: Arc<TcpListener>, lease: Duration) -> (Config, SocketAddr) {
     let mut config = config(data_dir);
     config.workers = 0;
     config.limits.lease = lease;
-    let socket = std::net::TcpListener::bind(address).unwrap();
     let address = socket.local_addr().unwrap();
-    config.worker_listeners =
-        vec![WorkerListener { socket: Arc::new(socket), transport: Transport::Plaintext, token: None, is_own: false }];
+    config.worker_listeners = vec![WorkerListener { socket, transport: Transport::Plaintext, token: None, is_own: false }];
     (config, address)
+}
+
+pub(crate) fn any_socket() -> Arc<TcpListener> {
+    Arc::new(TcpListener::bind(any_port()).unwrap())
 }
 
 pub(crate) fn any_port() -> SocketAddr {
@@ -108,7 +110,7 @@ async fn the_loop_gives_the_same_in_the_services_process() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_loop_gives_the_same_elsewhere() {
     let folder = tempfile::tempdir().unwrap();
-    let (config, address) = config_for_workers(folder.path(), any_port(), LEASE);
+    let (config, address) = config_for_workers(folder.path(), any_socket(), LEASE);
     let service = Service::start(config).await;
     let prover: Arc<ScriptedProver> = Arc::default();
     let worker = worker(address, prover.clone());
@@ -121,7 +123,7 @@ async fn the_loop_gives_the_same_elsewhere() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_steps_of_a_job_are_shared_and_none_is_done_twice() {
     let folder = tempfile::tempdir().unwrap();
-    let (config, address) = config_for_workers(folder.path(), any_port(), LEASE);
+    let (config, address) = config_for_workers(folder.path(), any_socket(), LEASE);
     let service = Service::start(config).await;
     let provers: [Arc<ScriptedProver>; 2] = Default::default();
     let workers = provers.clone().map(|prover| worker(address, prover));
@@ -141,7 +143,7 @@ async fn the_steps_of_a_job_are_shared_and_none_is_done_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_job_is_stopped_elsewhere() {
     let folder = tempfile::tempdir().unwrap();
-    let (config, address) = config_for_workers(folder.path(), any_port(), LEASE);
+    let (config, address) = config_for_workers(folder.path(), any_socket(), LEASE);
     let service = Service::start(config).await;
     let worker = worker(address, Arc::default());
     let mut client = service.client().await;
@@ -157,7 +159,7 @@ async fn a_cancelled_job_is_stopped_elsewhere() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_draining_worker_gives_back_what_takes_too_long_and_no_attempt_is_counted() {
     let folder = tempfile::tempdir().unwrap();
-    let (config, address) = config_for_workers(folder.path(), any_port(), LEASE);
+    let (config, address) = config_for_workers(folder.path(), any_socket(), LEASE);
     let service = Service::start(config).await;
     let first = worker(address, Arc::default());
     let mut client = service.client().await;
@@ -179,7 +181,8 @@ async fn a_draining_worker_gives_back_what_takes_too_long_and_no_attempt_is_coun
 async fn a_worker_outlives_its_service_and_completes_its_task_with_the_next() {
     let folder = tempfile::tempdir().unwrap();
     let lease = Duration::from_secs(20);
-    let (config, address) = config_for_workers(folder.path(), any_port(), lease);
+    let socket = any_socket();
+    let (config, address) = config_for_workers(folder.path(), socket.clone(), lease);
     let service = Service::start(config).await;
     let prover = Arc::<ScriptedProver>::default();
     let worker = worker(address, prover.clone());
@@ -190,7 +193,7 @@ async fn a_worker_outlives_its_service_and_completes_its_task_with_the_next() {
     drop(client);
     service.stop().await;
 
-    let (config, _) = config_for_workers(folder.path(), address, lease);
+    let (config, _) = config_for_workers(folder.path(), socket, lease);
     let service = Service::start(config).await;
     let mut client = service.client().await;
     let done = client.job_end(&job).await;
@@ -203,7 +206,7 @@ async fn a_worker_outlives_its_service_and_completes_its_task_with_the_next() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_holds_no_task_reads_and_writes_nothing_and_a_wrong_token_opens_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut config, address) = config_for_workers(folder.path(), any_port(), LEASE);
+    let (mut config, address) = config_for_workers(folder.path(), any_socket(), LEASE);
     let token = WorkerToken::new("a secret of workers".to_owned().into());
     config.worker_listeners[0].token = Some(token);
     let service = Service::start(config).await;

@@ -11,7 +11,7 @@ use zkinfer_proto::v1::worker_service_client::WorkerServiceClient;
 
 use super::tenants::{Tenant, has_no_place, service_of_two};
 use crate::harness::{Service, config, with_bearer};
-use crate::workers::{any_port, config_for_workers};
+use crate::workers::{any_socket, config_for_workers};
 
 async fn check_health(channel: Channel) {
     let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await.unwrap();
@@ -50,7 +50,7 @@ async fn calls_are_counted_and_neither_streams_nor_health_checks_are_shut_out() 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_of_clients_shut_out_no_worker() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut config, address) = config_for_workers(folder.path(), any_port(), Duration::from_secs(30));
+    let (mut config, address) = config_for_workers(folder.path(), any_socket(), Duration::from_secs(30));
     config.limits.calls = 1;
     let service = Service::start(config).await;
     // Where nobody is asked for a key, none is looked at.

@@ -8,7 +8,7 @@ use zkinfer_proto::v1;
 use zkinfer_proto::v1::worker_service_client::WorkerServiceClient;
 
 use crate::harness::{Service, expect_error, fields};
-use crate::workers::{any_port, config_for_workers};
+use crate::workers::{any_socket, config_for_workers};
 
 fn refused<T: std::fmt::Debug>(answer: Result<T, Status>, field: &str) {
     let details = expect_error(&answer.unwrap_err(), Code::InvalidArgument, "INVALID_FIELDS");
@@ -18,7 +18,7 @@ fn refused<T: std::fmt::Debug>(answer: Result<T, Status>, field: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_tasks_in_vain_is_answered_within_the_time_of_a_call() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut config, address) = config_for_workers(folder.path(), any_port(), Duration::from_secs(30));
+    let (mut config, address) = config_for_workers(folder.path(), any_socket(), Duration::from_secs(30));
     config.limits.unary = Duration::from_secs(3);
     let service = Service::start(config).await;
     let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
@@ -32,7 +32,7 @@ async fn who_waits_for_tasks_in_vain_is_answered_within_the_time_of_a_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tasks_texts_and_results_of_workers_are_taken_up_to_their_numbers_and_sizes() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut config, address) = config_for_workers(folder.path(), any_port(), Duration::from_secs(30));
+    let (mut config, address) = config_for_workers(folder.path(), any_socket(), Duration::from_secs(30));
     config.limits.tasks_per_worker = 2;
     config.limits.task_artifact_bytes = 1000;
     // As long as a session's name.
@@ -86,7 +86,7 @@ async fn tasks_texts_and_results_of_workers_are_taken_up_to_their_numbers_and_si
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_is_given_to_as_many_workers_as_may_die_with_it() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut config, address) = config_for_workers(folder.path(), any_port(), Duration::from_secs(30));
+    let (mut config, address) = config_for_workers(folder.path(), any_socket(), Duration::from_secs(30));
     config.limits.worker_deaths = 3;
     let service = Service::start(config).await;
     let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
