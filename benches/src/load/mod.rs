@@ -1,7 +1,8 @@
 //! The service under load, without proofs: how many jobs a second go through queue, workers and stores, while many wait and many watch.
 //!
-//! Over gRPC on loopback, in one process: first the queue is filled; then, for the time of the measurement, each job that ends is replaced by a new
-//! one, streams watch jobs, and one client asks for jobs as fast as it is answered. In the end the queue is emptied and every job is looked at.
+//! Over gRPC on loopback, in one process: first the queue is filled, its tenant paused; then, for the time of the measurement, each job that ends is
+//! replaced by a new one, streams watch jobs, and one client asks for jobs as fast as it is answered. In the end the queue is emptied and every job is
+//! looked at.
 //! With a rate, jobs come at that rate instead, however many wait: for hours, to see whether anything grows.
 
 pub mod instant_prover;
@@ -35,8 +36,8 @@ use crate::usage::Meter;
 
 /// Watching streams share connections; each carries at most 100.
 const STREAMS_PER_CONNECTION: usize = 90;
-/// How long the queue may take to run dry.
-const DRAIN: Duration = Duration::from_secs(600);
+/// Jobs a second that the queue runs dry with, at least.
+const DRAIN_JOBS_PER_S: u64 = 100;
 
 /// How much load.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +60,13 @@ pub struct Load {
     pub n_connections: u32,
     /// Length of the measurement.
     pub time: Duration,
+}
+
+impl Load {
+    /// How long the queue may take to run dry.
+    fn drain_time(&self) -> Duration {
+        Duration::from_secs(600 + self.n_queued as u64 / DRAIN_JOBS_PER_S)
+    }
 }
 
 /// Measures, and notes the figures.
@@ -102,8 +110,8 @@ fn config(load: &Load, folder: &Path, database: Database) -> Config {
     config.limits.queued_per_tenant = u32::MAX;
     (config.limits.creates_per_second, config.limits.creates_burst) = (1_000_000, 1_000_000);
     (config.limits.watchers, config.limits.watchers_per_tenant) = (load.n_watchers * 2, load.n_watchers * 2);
-    // Its clients do not connect again.
-    config.limits.connection_age = load.time + DRAIN;
+    // Its clients do not connect again. Filling takes no longer than running dry.
+    config.limits.connection_age = load.time + load.drain_time() * 2;
     config
 }
 
@@ -113,9 +121,11 @@ async fn measure(load: &Load, address: &str, prover: &Arc<InstantProver>, record
     let model = client.create_model(&ModelRequest::new("load", source.name)).await?;
     client.finish_model(&model.name, |_| {}).await?;
     let traffic = Arc::new(Traffic::connect(address, model.name).await?);
+    traffic.pause(true).await?;
     let filling = Instant::now();
     traffic.fill(load.n_queued).await?;
     record.add_single("fill_jobs_per_s", load.n_queued as f64 / filling.elapsed().as_secs_f64());
+    traffic.pause(false).await?;
     let over = CancellationToken::new();
     let pace = match load.rate {
         Some(jobs_per_second) => Pace::Rate { began: Instant::now(), n_before: load.n_queued, jobs_per_second },
@@ -147,7 +157,11 @@ async fn measure(load: &Load, address: &str, prover: &Arc<InstantProver>, record
     resources.note(record)?;
     record.add_single("events_watched", traffic.n_events.load(Ordering::Relaxed) as f64);
     let n_jobs = traffic.n_created.load(Ordering::Relaxed);
-    drain(prover, n_jobs).await?;
+    let (n_left, draining) = (traffic.n_waiting(prover), Instant::now());
+    drain(prover, n_jobs, load.drain_time()).await?;
+    record.add_single("drain_jobs_per_s", n_left as f64 / draining.elapsed().as_secs_f64());
+    // The last ones are still being written.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     // Some may be deleted between two looks.
     let others = [State::Queued, State::Running, State::Cancelling, State::Failed, State::Cancelled, State::Expired];
     let (n_others, n_listed) = (traffic.count(&others).await?, traffic.count(&[]).await?);
@@ -160,14 +174,12 @@ async fn measure(load: &Load, address: &str, prover: &Arc<InstantProver>, record
 }
 
 /// Waits until every job is proved.
-async fn drain(prover: &InstantProver, n_jobs: usize) -> anyhow::Result<()> {
+async fn drain(prover: &InstantProver, n_jobs: usize, patience: Duration) -> anyhow::Result<()> {
     let began = Instant::now();
     while prover.n_proved.load(Ordering::Relaxed) < n_jobs {
-        ensure!(began.elapsed() < DRAIN, "the queue does not run dry");
+        ensure!(began.elapsed() < patience, "the queue does not run dry");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // The last ones are still being written.
-    tokio::time::sleep(Duration::from_secs(2)).await;
     Ok(())
 }
 

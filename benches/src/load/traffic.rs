@@ -12,7 +12,9 @@ use tonic::transport::{Channel, Endpoint};
 use zkinfer_client::proto::{
     BatchCreateJobsRequest, CreateJobRequest, GetJobRequest, Input, Job, ListJobsRequest, Privacy, WatchJobRequest, input, job,
 };
+use zkinfer_proto::v1::admin_service_client::AdminServiceClient;
 use zkinfer_proto::v1::proof_service_client::ProofServiceClient;
+use zkinfer_proto::v1::{Quota, SetQuotaRequest};
 
 use super::instant_prover::InstantProver;
 
@@ -87,6 +89,13 @@ impl Traffic {
     /// Jobs that are not proved yet.
     pub(super) fn n_waiting(&self, prover: &InstantProver) -> usize {
         self.n_created.load(Ordering::Relaxed).saturating_sub(prover.n_proved.load(Ordering::Relaxed))
+    }
+
+    /// Whether nothing of what waits is to begin.
+    pub(super) async fn pause(&self, paused: bool) -> anyhow::Result<()> {
+        let quota = Quota { tenant: "tenants/default".into(), paused, ..Quota::default() };
+        AdminServiceClient::new(self.channel.clone()).set_quota(SetQuotaRequest { quota: Some(quota) }).await?;
+        Ok(())
     }
 
     /// Creates `n` jobs in batches.
