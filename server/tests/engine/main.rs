@@ -97,6 +97,7 @@ conformance! {
     order::tasks_that_are_too_large_hide_none_that_fit,
     order::tenants_whose_tasks_nobody_can_take_keep_no_other_out,
     memory::a_task_that_no_device_can_hold_is_told_of_once_and_fails_after_a_wait,
+    memory::tasks_that_are_too_large_are_found_in_the_queue_of_every_tenant,
     memory::a_registration_asks_for_memory_by_the_size_of_its_file,
     memory::a_larger_device_ends_the_wait_and_nothing_is_decided_without_workers,
     memory::what_no_device_can_hold_is_done_on_processors_with_the_reason,

@@ -4,7 +4,7 @@ use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
 use zkinfer_server::engine::{NewModel, Offer, SessionEnd, Subject, Usage};
 
-use crate::world::{World, diamond, finish, new_model, offer};
+use crate::world::{World, diamond, finish, new_model, offer, whole};
 
 const NEED: i64 = 1 << 30;
 const SMALL: u64 = 1 << 20;
@@ -64,6 +64,25 @@ pub(crate) async fn a_task_that_no_device_can_hold_is_told_of_once_and_fails_aft
     assert!(failure.message.contains(&NEED.to_string()) && failure.message.contains(&SMALL.to_string()), "{}", failure.message);
     let states = world.states(&job).await;
     assert_eq!([&states["left"], &states["right"], &states["last"]], ["FAILED", "CANCELLED", "CANCELLED"]);
+}
+
+pub(crate) async fn tasks_that_are_too_large_are_found_in_the_queue_of_every_tenant(world: World) {
+    let mut large = whole();
+    large.nodes[0].device_bytes = NEED;
+    let tenants = ["acme", "beta", "gamma"];
+    for tenant in tenants {
+        world.ready_model(tenant, "small", whole()).await;
+        world.ready_model(tenant, "large", large.clone()).await;
+    }
+    for tenant in tenants {
+        world.job(tenant, "small").await;
+        world.job(tenant, "small").await;
+    }
+    let too_large = [world.job("acme", "large").await, world.job("gamma", "large").await];
+    let session = world.session().await;
+    assert_eq!(world.engine.lease(&session, with_device(SMALL)).await.unwrap().len(), 1);
+    assert_eq!(look(&world, &[&session]).await, too_large, "in the order of their keys, and no others");
+    assert!(look(&world, &[&session]).await.is_empty(), "it was told");
 }
 
 pub(crate) async fn a_registration_asks_for_memory_by_the_size_of_its_file(world: World) {

@@ -8,16 +8,15 @@
 use zkinfer_proto::v1;
 
 use super::super::document::{Change, Document};
-use super::super::{EngineError, Offer, Reaped, Subject, SubjectKind, graph};
+use super::super::{EngineError, Offer, Reaped, Subject, graph};
 use super::outage::Look;
 use super::spending::spend_running;
 use super::stopping::cancel_all;
-use super::{Locked, SqlEngine, Writing, apply, lock, subject};
+use super::too_large::TooLarge;
+use super::{Locked, SqlEngine, Writing, apply, lock};
 
 /// A task that nobody can hold waits for so many lengths of a lease.
 const PATIENCE_LEASES: i64 = 20;
-/// Tasks that are looked at in one go; the next go comes soon.
-const MAX_AT_ONCE: i64 = 256;
 /// What is told of such a task.
 const TOO_LARGE: &str = "TOO_LARGE";
 /// The memory of a session without a device, and of a host that is not known.
@@ -28,15 +27,6 @@ const LARGEST: &str = "SELECT max(device_bytes), max(CASE WHEN device_bytes < 92
     FROM sessions WHERE device_bytes IS NOT NULL AND seen_ms >= $1";
 /// The largest host of a live session that has so much device memory.
 const LARGEST_HOST: &str = "SELECT max(coalesce(host_bytes, 9223372036854775807)) FROM sessions WHERE device_bytes >= $2 AND seen_ms >= $1";
-
-/// A ready task that is too large, or was.
-type Row = (String, String, String, i64, String, i64, i64, i64, i64, Option<i64>, i64);
-const CHANGED: &str = "SELECT kind, tenant, subject, ordinal, name, epoch, attempts, device_bytes, host_bytes, too_large_ms, is_too_large FROM ( \
-      SELECT tasks.*, CASE WHEN device_bytes > $1 OR host_bytes > 0 AND NOT EXISTS (SELECT 1 FROM sessions WHERE seen_ms >= $4 \
-          AND sessions.device_bytes >= tasks.device_bytes AND coalesce(sessions.host_bytes, 9223372036854775807) >= tasks.host_bytes) \
-        THEN 1 ELSE 0 END AS is_too_large FROM tasks WHERE state = 'READY') AS ready \
-    WHERE is_too_large = 1 AND (too_large_ms IS NULL OR too_large_ms <= $2) OR is_too_large = 0 AND too_large_ms IS NOT NULL \
-    ORDER BY tenant, subject, ordinal LIMIT $3";
 
 /// What a session offers, as the columns hold it; what they do not hold is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,26 +141,14 @@ impl SqlEngine {
         let (largest, _): (Option<i64>, Option<i64>) = sqlx::query_as(LARGEST).bind(since_ms).fetch_one(&self.readers).await?;
         let Some(largest) = largest else { return Ok(()) };
         let patience_ms = self.rules.lease_ms.saturating_mul(PATIENCE_LEASES);
-        let rows: Vec<Row> = sqlx::query_as(CHANGED)
-            .bind(largest)
-            .bind(look.now_ms.saturating_sub(patience_ms))
-            .bind(MAX_AT_ONCE)
-            .bind(since_ms)
-            .fetch_all(&self.readers)
-            .await?;
-        for row in rows {
-            let subject = subject(SubjectKind::from_task_kind(&row.0), &row.1, &row.2);
-            match self.settle_one(&subject, &row, largest).await {
-                Ok(true) => reaped.too_large.push(subject),
+        for task in self.too_large(since_ms, largest, look.now_ms.saturating_sub(patience_ms)).await? {
+            match self.settle_one(&task, largest).await {
+                Ok(true) => reaped.too_large.push(task.subject),
                 Ok(false) => {}
                 Err(error @ (EngineError::Busy(_) | EngineError::Full(_))) => return Err(error),
                 Err(error) => {
-                    tracing::error!(
-                        error = &error as &dyn std::error::Error,
-                        tenant = row.1,
-                        id = row.2,
-                        "a task that is too large is not settled"
-                    );
+                    let Subject { tenant, id, .. } = &task.subject;
+                    tracing::error!(error = &error as &dyn std::error::Error, tenant, id, "a task that is too large is not settled");
                     reaped.failed += 1;
                 }
             }
@@ -179,14 +157,14 @@ impl SqlEngine {
     }
 
     /// Answers whether something was told.
-    async fn settle_one(&self, subject: &Subject, row: &Row, largest: i64) -> Result<bool, EngineError> {
-        let (_, _, _, ordinal, name, epoch, attempts, device_bytes, host_bytes, since_ms, is_too_large) = row;
+    async fn settle_one(&self, task: &TooLarge, largest: i64) -> Result<bool, EngineError> {
+        let TooLarge { subject, name, .. } = task;
         let mut writing = self.begin().await?;
         let Some(Locked { mut document, .. }) = lock(&mut writing, subject).await? else { return Ok(false) };
-        let (state, since) = match (since_ms, *is_too_large == 1) {
+        let (state, since) = match (task.since_ms, task.is_so) {
             (_, false) => ("READY", None),
             (None, true) => ("READY", Some(writing.now_ms)),
-            (Some(_), true) => ("FAILED", *since_ms),
+            (Some(since_ms), true) => ("FAILED", Some(since_ms)),
         };
         let changed = sqlx::query(
             "UPDATE tasks SET state = $1, too_large_ms = $2 \
@@ -197,8 +175,8 @@ impl SqlEngine {
         .bind(subject.kind.task_kind())
         .bind(&subject.tenant)
         .bind(&subject.id)
-        .bind(ordinal)
-        .bind(epoch)
+        .bind(task.ordinal)
+        .bind(task.epoch)
         .bind("READY")
         .execute(writing.connection())
         .await?;
@@ -206,14 +184,14 @@ impl SqlEngine {
         if changed.rows_affected() == 0 || document.is_final() {
             return Ok(false);
         }
-        let attempts = u32::try_from(*attempts).unwrap_or(u32::MAX);
-        let (reason, why) = if *device_bytes > largest {
-            ("DEVICE_MEMORY", too_large(*device_bytes, largest))
+        let attempts = u32::try_from(task.attempts).unwrap_or(u32::MAX);
+        let (reason, why) = if task.device_bytes > largest {
+            ("DEVICE_MEMORY", too_large(task.device_bytes, largest))
         } else {
-            let largest = largest_host(&mut writing, self.rules.lease_ms, u64::try_from(*device_bytes).unwrap_or(0)).await?;
-            ("HOST_MEMORY", too_large_for_hosts(*host_bytes, largest))
+            let largest = largest_host(&mut writing, self.rules.lease_ms, u64::try_from(task.device_bytes).unwrap_or(0)).await?;
+            ("HOST_MEMORY", too_large_for_hosts(task.host_bytes, largest))
         };
-        match (since_ms, since) {
+        match (task.since_ms, since) {
             (_, None) => {}
             (None, Some(_)) => {
                 let seconds = self.rules.lease_ms.saturating_mul(PATIENCE_LEASES) / 1000;

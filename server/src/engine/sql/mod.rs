@@ -47,6 +47,7 @@ mod statistics;
 mod stopping;
 mod task_engine;
 mod tenants;
+mod too_large;
 mod webhooks;
 mod work;
 

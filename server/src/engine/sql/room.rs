@@ -1,8 +1,8 @@
 //! How many more subjects of a tenant may wait.
 //!
-//! Counting takes time that grows with the queue, and every admission asks. Far from the limit a count is therefore used for a second, with what was
-//! admitted here since added, and so is the limit; from nine tenths of it on both are read every time. Several servers together can exceed a limit only if
-//! they admit more than a tenth of it within that second.
+//! Counting takes time that grows with the queue, and every admission asks. Far from the limit a count is therefore used for a second, or for ten times as
+//! long as it took, with what was admitted here since added, and so is the limit; from nine tenths of it on both are read every time. Several servers
+//! together can exceed a limit only if they admit more than a tenth of it within that time.
 //!
 //! In PostgreSQL a count does not see what others are admitting at the same time, jobs or batches. So one at a time counts a tenant's, and the next waits
 //! until it is known what became of that; what this server admits by a count of before is reserved while it is on its way, and added. In SQLite one
@@ -15,8 +15,10 @@ use std::time::{Duration, Instant};
 use super::super::EngineError;
 use super::{Dialect, SqlEngine, Writing};
 
-/// How long a count is used.
+/// How long a count is used, at least.
 const FRESH: Duration = Duration::from_secs(1);
+/// A count that took t is used for so many t: a million jobs take 0.2 s.
+const SHARE: u32 = 10;
 /// Tenants whose counts are kept; with more, all are forgotten.
 const MAX_TENANTS: usize = 10_000;
 
@@ -39,7 +41,7 @@ struct Counted {
     waiting: i64,
     limit: i64,
     /// None: it is being counted again.
-    at: Option<Instant>,
+    until: Option<Instant>,
 }
 
 /// The counts of tenants.
@@ -83,9 +85,9 @@ impl Counts {
     fn estimate(self: &Arc<Self>, tenant: &str, n: i64) -> Option<(Room, Reservation)> {
         let mut tenants = self.lock();
         let Tenants { counted, reserved } = &mut *tenants;
-        let Counted { waiting, limit, at } = counted.get_mut(tenant)?;
+        let Counted { waiting, limit, until } = counted.get_mut(tenant)?;
         let before = *waiting;
-        if at.is_none_or(|at| at.elapsed() > FRESH) {
+        if until.is_none_or(|until| Instant::now() > until) {
             return None;
         }
         if !is_far(before, n, *limit) {
@@ -106,17 +108,17 @@ impl Counts {
     fn begin(&self, tenant: &str) -> i64 {
         let mut tenants = self.lock();
         if let Some(counted) = tenants.counted.get_mut(tenant) {
-            counted.at = None;
+            counted.until = None;
         }
         tenants.reserved.get(tenant).copied().unwrap_or(0)
     }
 
-    fn keep(&self, tenant: &str, waiting: i64, limit: i64) {
+    fn keep(&self, tenant: &str, waiting: i64, limit: i64, took: Duration) {
         let counted = &mut self.lock().counted;
         if counted.len() >= MAX_TENANTS {
             counted.clear();
         }
-        counted.insert(tenant.to_owned(), Counted { waiting, limit, at: Some(Instant::now()) });
+        counted.insert(tenant.to_owned(), Counted { waiting, limit, until: Some(Instant::now() + FRESH.max(took * SHARE)) });
     }
 
     /// The tenant's limit is another one now.
@@ -149,10 +151,11 @@ impl SqlEngine {
             // Asked before the new count: what arrives in between is counted twice, never not at all.
             elsewhere = self.counts.begin(tenant);
         }
+        let began = Instant::now();
         let (own, waiting): (Option<i64>, i64) = sqlx::query_as(WAITING).bind(tenant).fetch_one(writing.connection()).await?;
         let waiting = waiting.saturating_add(elsewhere);
         let limit = own.unwrap_or(i64::from(self.rules.queued_per_tenant));
-        self.counts.keep(tenant, waiting.saturating_add(n), limit);
+        self.counts.keep(tenant, waiting.saturating_add(n), limit, began.elapsed());
         Ok(Room { free: limit - waiting, limit })
     }
 
@@ -202,30 +205,40 @@ mod tests {
         let estimate = |tenant, n| counts.estimate(tenant, n).map(|(room, _)| room);
         assert_eq!(estimate("acme", 1), None, "nothing was counted");
         assert_eq!(counts.last("acme", 1), None);
-        counts.keep("acme", 50, 100);
+        counts.keep("acme", 50, 100, Duration::ZERO);
         assert_eq!(counts.last("acme", 40), Some(Room { free: 50, limit: 100 }), "nothing is taken");
         assert_eq!(counts.last("acme", 41), None);
         assert_eq!(estimate("acme", 1), Some(Room { free: 50, limit: 100 }));
         assert_eq!(estimate("acme", 39), Some(Room { free: 49, limit: 100 }));
         assert_eq!(estimate("acme", 1), None, "90 of 100 wait");
         assert_eq!(estimate("other", 1), None);
-        counts.keep("acme", 50, 1000);
+        counts.keep("acme", 50, 1000, Duration::ZERO);
         assert!(estimate("acme", 1).is_some());
         counts.forget("acme");
         assert_eq!(estimate("acme", 1), None);
     }
 
     #[test]
+    fn what_is_long_to_count_is_counted_less_often() {
+        let counts = Counts::default();
+        let used_for = |took| {
+            counts.keep("acme", 0, 100, took);
+            counts.lock().counted["acme"].until.unwrap().duration_since(Instant::now()).as_secs_f64().round()
+        };
+        assert_eq!([0, 50, 2000].map(|took_ms| used_for(Duration::from_millis(took_ms))), [1.0, 1.0, 20.0]);
+    }
+
+    #[test]
     fn what_is_admitted_by_a_count_of_before_is_reserved_until_it_is_done() {
         let counts = Arc::new(Counts::default());
-        counts.keep("acme", 0, 100);
+        counts.keep("acme", 0, 100, Duration::ZERO);
         let (_, first) = counts.estimate("acme", 30).unwrap();
         let (_, second) = counts.estimate("acme", 40).unwrap();
         assert_eq!((counts.begin("acme"), counts.begin("other")), (70, 0), "whoever counts meanwhile knows of them");
         assert!(counts.estimate("acme", 1).is_none(), "and nobody joins them before the new count is there");
         assert_eq!(counts.last("acme", 1), Some(Room { free: 30, limit: 100 }), "but who only looks ahead asks nobody");
         drop(first);
-        counts.keep("acme", 30, 100);
+        counts.keep("acme", 30, 100, Duration::ZERO);
         assert_eq!(counts.begin("acme"), 40);
         drop(second);
         assert!(counts.begin("acme") == 0 && counts.lock().reserved.is_empty());

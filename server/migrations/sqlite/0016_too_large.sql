@@ -1,0 +1,6 @@
+-- Ready tasks that wait for a host, or of which it was told that nobody can hold them: few, and looked for every few seconds, however long the queue is.
+CREATE INDEX tasks_of_hosts ON tasks(host_bytes) WHERE state = 'READY' AND host_bytes > 0;
+CREATE INDEX tasks_too_large ON tasks(too_large_ms) WHERE state = 'READY' AND too_large_ms IS NOT NULL;
+
+-- An earlier program finds the same, reading more.
+INSERT INTO schema_compatibility(version, oldest_program) VALUES (16, 10);
