@@ -23,6 +23,8 @@ pub struct Limits {
     pub input_bytes: u64,
     /// Stored bytes that verifications and estimates have in memory, all together; EstimateJob takes no larger source. At least three times `proof_bytes`.
     pub computation_bytes: u64,
+    /// Stored bytes that checks of workers' proofs have in memory, all together. At least an input and three times `proof_bytes`.
+    pub checking_bytes: u64,
     /// An input inside a request.
     pub inline_input_bytes: usize,
     /// A proof, statement or key given to VerifyProof.
@@ -187,6 +189,7 @@ impl Default for Limits {
             model_bytes: 2 << 30,
             input_bytes: 64 << 20,
             computation_bytes: 512 << 20,
+            checking_bytes: 512 << 20,
             inline_input_bytes: 1 << 20,
             proof_bytes: 64 << 20,
             page_size: 1000,

@@ -67,6 +67,11 @@ pub(crate) fn erased(bytes: Vec<u8>) -> Bytes {
 pub(crate) struct Growing(Zeroizing<Vec<u8>>);
 
 impl Growing {
+    /// With room for so many: it grows no further until they are there.
+    pub(crate) fn with_capacity(n_bytes: usize) -> Self {
+        Self(Zeroizing::new(Vec::with_capacity(n_bytes)))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

@@ -7,7 +7,7 @@ use zkinfer_proto::v1;
 
 use super::error::ApiError;
 use super::workers::Workers;
-use crate::artifacts::Class;
+use crate::artifacts::{ArtifactReader, Class};
 use crate::convert;
 use crate::engine::{ArtifactFacts, AskedProof, FailedAttempt, FailureCause, Outcome};
 use crate::prover::Prover;
@@ -65,37 +65,50 @@ impl Workers {
         result: &v1::JobResult,
         input: &str,
     ) -> Result<Result<(), String>, ApiError> {
-        let limits = &self.app.limits;
-        let handed_in = HandedIn {
-            key: self.stored(holding, &result.verifier_key_artifact, limits.proof_bytes).await?,
-            statement: self.stored(holding, &result.statement_artifact, limits.proof_bytes).await?,
-            // The job was admitted with it, whatever the limit is now.
-            input: self.stored(holding, input, u64::MAX).await?,
-            proof: self.stored(holding, &result.proof_artifact, limits.proof_bytes).await?,
-            result: result.clone(),
-            asked,
-        };
+        let proof_bytes = self.app.limits.proof_bytes;
+        let key = self.stored(holding, &result.verifier_key_artifact, proof_bytes).await?;
+        let statement = self.stored(holding, &result.statement_artifact, proof_bytes).await?;
+        // The job was admitted with it, whatever the limit is now.
+        let input = self.stored(holding, input, u64::MAX).await?;
+        let proof = self.stored(holding, &result.proof_artifact, proof_bytes).await?;
+        let n_bytes = [&key, &statement, &input, &proof].into_iter().fold(0, |sum: u64, stored| sum.saturating_add(stored.size_bytes()));
+        let memory = self.app.checking.take(n_bytes).await?;
+        let (key, statement) = (whole(key).await?, whole(statement).await?);
+        let (input, proof) = (whole(input).await?, whole(proof).await?);
+        let handed_in = HandedIn { asked, result: result.clone(), key, statement, input, proof };
         let prover = self.app.prover.clone();
-        Ok(self.app.checks.run(move || handed_in.check(&*prover)).await?)
+        let checked = self.app.checks.run(move || {
+            let checked = handed_in.check(&*prover);
+            // Not before the bytes: who waited too long and went away may have left it running.
+            drop(handed_in);
+            drop(memory);
+            checked
+        });
+        Ok(checked.await?)
     }
 
-    async fn stored(&self, holding: Holding<'_>, name: &str, limit: u64) -> Result<Bytes, ApiError> {
+    /// Finds what is stored, and reads nothing of it yet.
+    async fn stored(&self, holding: Holding<'_>, name: &str, limit: u64) -> Result<ArtifactReader, ApiError> {
         let name = ArtifactName::parse(name).map_err(|error| ApiError::invalid("result", error.to_string()))?;
         if name.tenant != holding.lease.task.subject.tenant {
             return Err(ApiError::invalid("result", "names an artifact of another tenant"));
         }
-        let mut reader = self.source.reader(holding, Class::Public, name.blake3).await?;
+        let reader = self.source.reader(holding, Class::Public, name.blake3).await?;
         let size_bytes = reader.size_bytes();
         if size_bytes > limit {
             return Err(ApiError::invalid("result", format!("names an artifact of {size_bytes} bytes; at most {limit} are taken")));
         }
-        // One of them is the input.
-        let mut bytes = Growing::default();
-        while let Some(part) = reader.next().await.map_err(SourceError::from)? {
-            bytes.push(&part);
-        }
-        Ok(bytes.freeze())
+        Ok(reader)
     }
+}
+
+/// All bytes of something that is stored: it may be the input, which is private.
+async fn whole(mut reader: ArtifactReader) -> Result<Bytes, ApiError> {
+    let mut bytes = Growing::with_capacity(usize::try_from(reader.size_bytes()).unwrap_or(usize::MAX));
+    while let Some(part) = reader.next().await.map_err(SourceError::from)? {
+        bytes.push(&part);
+    }
+    Ok(bytes.freeze())
 }
 
 /// Compares what needs no bytes; answers the name of the job's input.

@@ -31,6 +31,14 @@ pub enum LimitsError {
         /// The limit of messages.
         message_bytes: usize,
     },
+    /// Input, proof, statement and key of one check would be more than all may be.
+    #[error("checking_bytes is {got}: it must be at least input_bytes and three times proof_bytes, together {needed}")]
+    Checking {
+        /// Its value.
+        got: u64,
+        /// The least that it may be.
+        needed: u64,
+    },
     /// Proof, statement and key of one verification would be more than all may be.
     #[error("computation_bytes is {got}: it must be at least three times proof_bytes, {proof_bytes}")]
     Computation {
@@ -94,6 +102,10 @@ impl Limits {
         if got / 3 < proof_bytes {
             return Err(LimitsError::Computation { got, proof_bytes });
         }
+        let needed = self.proof_bytes.saturating_mul(3).saturating_add(self.input_bytes);
+        if self.checking_bytes < needed {
+            return Err(LimitsError::Checking { got: self.checking_bytes, needed });
+        }
         let largest = self.largest_upload_bytes();
         let disks = [("upload_disk_bytes", self.upload_disk_bytes), ("upload_disk_per_tenant_bytes", self.upload_disk_per_tenant_bytes)];
         if let Some((field, got)) = disks.into_iter().find(|(_, got)| *got < largest) {
@@ -116,6 +128,7 @@ impl Limits {
             ("model_bytes", self.model_bytes),
             ("input_bytes", self.input_bytes),
             ("computation_bytes", self.computation_bytes),
+            ("checking_bytes", self.checking_bytes),
             ("proof_bytes", self.proof_bytes),
             ("page_size", self.page_size.into()),
             ("default_page_size", self.default_page_size.into()),
@@ -211,6 +224,9 @@ mod tests {
         assert_eq!((short.check(), enough.check()), (Err(LimitsError::Retention(86_399)), Ok(())));
         let computation = Limits { computation_bytes: 3 * (64 << 20) - 1, ..Limits::default() };
         assert!(matches!(computation.check(), Err(LimitsError::Computation { proof_bytes, .. }) if proof_bytes == 64 << 20));
+        let needed = 4 * (64 << 20);
+        let checking = Limits { checking_bytes: needed - 1, ..Limits::default() };
+        assert_eq!(checking.check(), Err(LimitsError::Checking { got: needed - 1, needed }));
         let too_few = (2 << 30) - 1;
         let uploads = Limits { upload_disk_bytes: too_few, ..Limits::default() };
         assert!(matches!(uploads.check(), Err(LimitsError::Uploads { field: "upload_disk_bytes", .. })));

@@ -1,5 +1,8 @@
 //! Workers that hand in proofs which are none of the job's: each is refused, and the job goes on to a worker that is honest.
 
+use std::time::Duration;
+
+use tonic::Code;
 use tonic::transport::Channel;
 use zeroize::Zeroizing;
 use zkinfer_proto::name::ArtifactName;
@@ -8,11 +11,11 @@ use zkinfer_proto::v1::complete_task_request::Outcome;
 use zkinfer_proto::v1::worker_service_client::WorkerServiceClient;
 use zkinfer_server::prover::{DigestBytes, InputEncoding, ModelMaterial, Privacy, ProveRequest, ProvedJob, ProverError, StatementFields};
 
-use crate::harness::{Client, Service, job_request};
+use crate::harness::{Client, Service, expect_error, job_request};
 use crate::scripted_prover::ScriptedProver;
 use crate::workers::{any_socket, config_for_workers, end, worker};
 
-const LEASE: std::time::Duration = std::time::Duration::from_secs(30);
+const LEASE: Duration = Duration::from_secs(30);
 
 /// What is proved, and the key that is named with it.
 #[derive(Clone)]
@@ -232,6 +235,51 @@ async fn a_proof_that_is_not_the_jobs_is_refused_and_the_jobs_own_is_taken() {
         }
     }
     drop(scene);
+    service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checks_that_wait_hold_no_proof_in_memory() {
+    const PROOF_BYTES: usize = 1 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let (mut config, address) = config_for_workers(folder.path(), any_socket(), Duration::from_secs(60));
+    config.limits.proof_bytes = PROOF_BYTES as u64;
+    config.limits.input_bytes = 1000;
+    // Room for three proofs. As many checks may wait for a thread, and as many for memory.
+    config.limits.checking_bytes = 3 * config.limits.proof_bytes + config.limits.input_bytes;
+    config.limits.cpu_queue = 3;
+    let service = Service::start(config).await;
+    let mut client = service.client().await;
+    let pool = worker(address, Default::default());
+    let model = client.ready_model("mlp").await.name;
+    end(pool).await;
+    let mut worker = Worker::start(address).await;
+    let mut waiting = Vec::new();
+    let refused = loop {
+        client.create_job(&model, "steps=1").await;
+        let (lease, work) = worker.lease().await;
+        let honest = Claim::asked(&mut client, work, "steps=1").await;
+        let mut proved = worker.proved(&lease, &honest).await;
+        // No proof, but it takes long to tell.
+        let long = [b"ms=20000 ".as_slice(), &vec![b'x'; PROOF_BYTES * 9 / 10]].concat();
+        let result = proved.result.as_mut().unwrap();
+        result.proof_bytes = long.len() as i64;
+        proved.artifacts[0] = worker.write(&lease, long).await;
+        let blake3 = proved.artifacts[0].blake3.as_slice().try_into().unwrap();
+        result.proof_artifact = ArtifactName { tenant: "default".into(), blake3 }.to_string();
+        let outcome = Some(Outcome::Proved(proved));
+        let request = v1::CompleteTaskRequest { session: worker.session.clone(), lease: Some(lease), outcome, usage: None };
+        let mut calls = worker.calls.clone();
+        let mut call = tokio::spawn(async move { calls.complete_task(request).await });
+        match tokio::time::timeout(Duration::from_millis(300), &mut call).await {
+            Ok(answer) => break answer.unwrap().unwrap_err(),
+            Err(_) => waiting.push(call),
+        }
+    };
+    let details = expect_error(&refused, Code::ResourceExhausted, "TOO_MANY_COMPUTATIONS");
+    assert_eq!((waiting.len(), details.quota_failure().unwrap().violations[0].subject.as_str()), (6, "memory"));
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    drop((client, worker));
     service.stop().await;
 }
 
