@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use sqlx::{Connection as _, Executor as _, PgConnection};
 use zkinfer_proto::v1;
 use zkinfer_proto::v1::job::State;
+use zkinfer_server::engine::sql::{PostgresError, SqlEngine};
 use zkinfer_server::engine::{JobFilter, Lease, NewJob, PageRequest, SessionEnd, Subject, SubjectKind, TaskKey, Usage, graph};
 
 use crate::earlier::{Earlier, OLD_SESSION, REQUEST, upload, versions};
@@ -32,6 +34,21 @@ async fn postgresql_goes_on_from_every_version() {
         let Some(place) = Place::postgres(&format!("migration {version}")) else { return };
         goes_on(place, version).await;
     }
+}
+
+#[tokio::test]
+async fn a_migration_does_not_hold_up_all_others_behind_a_long_transaction() {
+    let Some(place) = Place::postgres("a long transaction") else { return };
+    let earlier = versions(&place).into_iter().rev().nth(1).unwrap();
+    Earlier::new(&place, earlier).write().await;
+    let url = place.url();
+    let mut other = PgConnection::connect(&url).await.unwrap();
+    let mut transaction = other.begin().await.unwrap();
+    transaction.execute("LOCK TABLE tasks IN ROW EXCLUSIVE MODE").await.unwrap();
+    let waited = SqlEngine::migrate_postgres(&url).await.unwrap_err();
+    assert!(matches!(waited, PostgresError::Locked(_)) && waited.to_string().contains("try again"), "{waited}");
+    transaction.rollback().await.unwrap();
+    SqlEngine::migrate_postgres(&url).await.unwrap();
 }
 
 async fn goes_on(place: Place, version: i64) {

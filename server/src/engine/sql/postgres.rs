@@ -56,10 +56,21 @@ pub enum PostgresError {
     /// Its version cannot be read.
     #[error("the version of the database's schema cannot be read")]
     Schema(#[source] sqlx::Error),
+    /// A migration waited too long.
+    #[error(
+        "the database is not brought to this version's schema yet: others hold what a migration must lock, and while it waits all who write wait behind it; \
+         try again when long transactions have ended (pg_stat_activity shows them)"
+    )]
+    Locked(#[source] MigrateError),
     /// A migration failed.
     #[error("the database cannot be brought to this version's schema")]
     Migrate(#[source] MigrateError),
 }
+
+/// Locks are not waited for any longer: behind a migration that waits for a long transaction, all others wait too.
+const LOCK_TIMEOUT: &str = "SET lock_timeout = '10s'";
+/// The code of an error after that.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations/postgres");
 
@@ -92,7 +103,7 @@ impl SqlEngine {
             .after_connect(|connection, _| {
                 Box::pin(async move {
                     connection.execute("SET statement_timeout = '30s'").await?;
-                    connection.execute("SET lock_timeout = '10s'").await?;
+                    connection.execute(LOCK_TIMEOUT).await?;
                     connection.execute("SET idle_in_transaction_session_timeout = '60s'").await?;
                     Ok(())
                 })
@@ -113,12 +124,14 @@ impl SqlEngine {
     /// See [`PostgresError`].
     pub async fn migrate_postgres(url: &str) -> Result<Schema, PostgresError> {
         let mut connection = connect(url).await?;
+        connection.execute(LOCK_TIMEOUT).await.map_err(PostgresError::Schema)?;
         let schema = match MIGRATOR.run(&mut connection).await {
             Ok(()) => Schema::Own { version: newest(&MIGRATOR) },
             Err(error @ MigrateError::VersionMissing(_)) => match check_schema(&mut connection).await? {
                 Schema::Own { .. } => return Err(PostgresError::Migrate(error)),
                 schema => schema,
             },
+            Err(error) if has_waited(&error) => return Err(PostgresError::Locked(error)),
             Err(error) => return Err(PostgresError::Migrate(error)),
         };
         let _ = connection.close().await;
@@ -139,6 +152,12 @@ async fn connect(url: &str) -> Result<PgConnection, PostgresError> {
         return Err(PostgresError::Version { found: text });
     }
     Ok(connection)
+}
+
+/// Whether a migration could not have its locks. Those before it stay; it has changed nothing.
+fn has_waited(error: &MigrateError) -> bool {
+    let (MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _)) = error else { return false };
+    code(cause).is_some_and(|code| code == LOCK_NOT_AVAILABLE)
 }
 
 /// Refuses a schema that is older, as servers do not race to migrate, and one that is newer and not for this program.
