@@ -134,6 +134,8 @@ impl Service {
             checks: CpuPool::start(1, limits.cpu_queue)?,
             computations: Places::of_computations(limits),
             computing: ByteBudget::new(limits.computation_bytes, limits.cpu_queue),
+            // One is computed.
+            check_places: Arc::new(Semaphore::new(limits.cpu_queue + 1)),
             checking: ByteBudget::new(limits.checking_bytes, limits.cpu_queue),
             task_writes: ByteBudget::new(limits.task_artifact_bytes, limits.connections),
             hub,

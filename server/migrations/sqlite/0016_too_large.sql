@@ -1,4 +1,4 @@
--- Ready tasks that wait for a host, or of which it was told that nobody can hold them: few, and looked for every few seconds, however long the queue is.
+-- Ready tasks that need a host of some size, or of which it was told that nobody can hold them: looked for every few seconds, however many others are ready.
 CREATE INDEX tasks_of_hosts ON tasks(host_bytes) WHERE state = 'READY' AND host_bytes > 0;
 CREATE INDEX tasks_too_large ON tasks(too_large_ms) WHERE state = 'READY' AND too_large_ms IS NOT NULL;
 

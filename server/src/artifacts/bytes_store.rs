@@ -241,6 +241,15 @@ impl ArtifactBytes {
         whole(form, which, found).await
     }
 
+    /// How large an artifact is; nothing of it is read.
+    ///
+    /// # Errors
+    /// A missing artifact; one whose size none of its form has; a failing store.
+    pub async fn size(&self, class: Class, tenant: &str, digest: Digest) -> Result<u64, BytesError> {
+        let (form, found) = self.find(Which { class, tenant, digest }, GetOptions { head: true, ..GetOptions::default() }).await?;
+        Ok(form.plain_bytes(found.meta.size)?)
+    }
+
     /// Reads an artifact part by part.
     ///
     /// # Errors

@@ -46,6 +46,8 @@ pub(crate) struct App {
     pub(crate) computations: Places,
     /// For stored bytes that clients' computations read.
     pub(crate) computing: ByteBudget,
+    /// Of those who wait for them.
+    pub(crate) check_places: Arc<Semaphore>,
     /// For stored bytes that checks of workers' proofs read.
     pub(crate) checking: ByteBudget,
     /// For results of workers that are on their way here.

@@ -7,10 +7,11 @@ use zkinfer_proto::v1;
 
 use super::error::ApiError;
 use super::workers::Workers;
-use crate::artifacts::{ArtifactReader, Class};
+use crate::artifacts::Class;
 use crate::convert;
-use crate::engine::{ArtifactFacts, AskedProof, FailedAttempt, FailureCause, Outcome};
+use crate::engine::{ArtifactFacts, AskedProof, Digest, FailedAttempt, FailureCause, Outcome};
 use crate::prover::Prover;
+use crate::scheduler::CpuPoolError;
 use crate::secret::Growing;
 use crate::worker::{Holding, SourceError};
 
@@ -22,6 +23,12 @@ pub(super) enum Checked {
     Wrong(FailedAttempt),
     /// It cannot be told: the session does not hold the task any more. Nothing may be published that was not checked.
     Lost,
+}
+
+/// Something that is stored, and not read yet.
+struct Stored {
+    digest: Digest,
+    size_bytes: u64,
 }
 
 /// A proof with all that it is compared with, in memory.
@@ -65,50 +72,53 @@ impl Workers {
         result: &v1::JobResult,
         input: &str,
     ) -> Result<Result<(), String>, ApiError> {
+        let place = self.app.check_places.clone().try_acquire_owned().map_err(|_| ApiError::from(CpuPoolError::Full))?;
         let proof_bytes = self.app.limits.proof_bytes;
-        let key = self.stored(holding, &result.verifier_key_artifact, proof_bytes).await?;
-        let statement = self.stored(holding, &result.statement_artifact, proof_bytes).await?;
-        // The job was admitted with it, whatever the limit is now.
-        let input = self.stored(holding, input, u64::MAX).await?;
-        let proof = self.stored(holding, &result.proof_artifact, proof_bytes).await?;
-        let n_bytes = [&key, &statement, &input, &proof].into_iter().fold(0, |sum: u64, stored| sum.saturating_add(stored.size_bytes()));
-        let memory = self.app.checking.take(n_bytes).await?;
-        let (key, statement) = (whole(key).await?, whole(statement).await?);
-        let (input, proof) = (whole(input).await?, whole(proof).await?);
+        let (key, statement, input, proof) = tokio::try_join!(
+            self.stored(holding, &result.verifier_key_artifact, proof_bytes),
+            self.stored(holding, &result.statement_artifact, proof_bytes),
+            // The job was admitted with it, whatever the limit is now.
+            self.stored(holding, input, u64::MAX),
+            self.stored(holding, &result.proof_artifact, proof_bytes),
+        )?;
+        let sizes = [&key, &statement, &input, &proof].map(|stored| stored.size_bytes);
+        let memory = self.app.checking.take(sizes.into_iter().fold(0, u64::saturating_add)).await?;
+        let (key, statement) = (self.whole(holding, key).await?, self.whole(holding, statement).await?);
+        let (input, proof) = (self.whole(holding, input).await?, self.whole(holding, proof).await?);
         let handed_in = HandedIn { asked, result: result.clone(), key, statement, input, proof };
         let prover = self.app.prover.clone();
         let checked = self.app.checks.run(move || {
             let checked = handed_in.check(&*prover);
             // Not before the bytes: who waited too long and went away may have left it running.
             drop(handed_in);
-            drop(memory);
+            drop((memory, place));
             checked
         });
         Ok(checked.await?)
     }
 
     /// Finds what is stored, and reads nothing of it yet.
-    async fn stored(&self, holding: Holding<'_>, name: &str, limit: u64) -> Result<ArtifactReader, ApiError> {
+    async fn stored(&self, holding: Holding<'_>, name: &str, limit: u64) -> Result<Stored, ApiError> {
         let name = ArtifactName::parse(name).map_err(|error| ApiError::invalid("result", error.to_string()))?;
         if name.tenant != holding.lease.task.subject.tenant {
             return Err(ApiError::invalid("result", "names an artifact of another tenant"));
         }
-        let reader = self.source.reader(holding, Class::Public, name.blake3).await?;
-        let size_bytes = reader.size_bytes();
+        let size_bytes = self.source.size(holding, Class::Public, name.blake3).await?;
         if size_bytes > limit {
             return Err(ApiError::invalid("result", format!("names an artifact of {size_bytes} bytes; at most {limit} are taken")));
         }
-        Ok(reader)
+        Ok(Stored { digest: name.blake3, size_bytes })
     }
-}
 
-/// All bytes of something that is stored: it may be the input, which is private.
-async fn whole(mut reader: ArtifactReader) -> Result<Bytes, ApiError> {
-    let mut bytes = Growing::with_capacity(usize::try_from(reader.size_bytes()).unwrap_or(usize::MAX));
-    while let Some(part) = reader.next().await.map_err(SourceError::from)? {
-        bytes.push(&part);
+    async fn whole(&self, holding: Holding<'_>, stored: Stored) -> Result<Bytes, ApiError> {
+        let mut reader = self.source.reader(holding, Class::Public, stored.digest).await?;
+        // One of them is the input, which is private: nothing of it stays where a smaller buffer was.
+        let mut bytes = Growing::with_capacity(usize::try_from(stored.size_bytes).unwrap_or(usize::MAX));
+        while let Some(part) = reader.next().await.map_err(SourceError::from)? {
+            bytes.push(&part);
+        }
+        Ok(bytes.freeze())
     }
-    Ok(bytes.freeze())
 }
 
 /// Compares what needs no bytes; answers the name of the job's input.

@@ -49,6 +49,14 @@ impl LocalSource {
         Ok(self.bytes.reader(class, &holding.lease.task.subject.tenant, digest).await?)
     }
 
+    /// How large an artifact of the task's tenant is.
+    ///
+    /// # Errors
+    /// A missing artifact; a failing store.
+    pub async fn size(&self, holding: Holding<'_>, class: Class, digest: Digest) -> Result<u64, SourceError> {
+        Ok(self.bytes.size(class, &holding.lease.task.subject.tenant, digest).await?)
+    }
+
     /// What the proof must be of that a task is to give.
     ///
     /// # Errors

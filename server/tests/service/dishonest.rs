@@ -16,6 +16,8 @@ use crate::scripted_prover::ScriptedProver;
 use crate::workers::{any_socket, config_for_workers, end, worker};
 
 const LEASE: Duration = Duration::from_secs(30);
+/// Of so many, few fit into the memory of checks.
+const LARGE_PROOF_BYTES: usize = 1 << 20;
 
 /// What is proved, and the key that is named with it.
 #[derive(Clone)]
@@ -238,14 +240,29 @@ async fn a_proof_that_is_not_the_jobs_is_refused_and_the_jobs_own_is_taken() {
     service.stop().await;
 }
 
+/// A proof that is none, of which it takes so long to tell.
+async fn long_nonsense(client: &mut Client, worker: &mut Worker, model: &str, ms: u32) -> (v1::CompleteTaskRequest, String) {
+    client.create_job(model, "steps=1").await;
+    let (lease, work) = worker.lease().await;
+    let honest = Claim::asked(client, work, "steps=1").await;
+    let mut proved = worker.proved(&lease, &honest).await;
+    let proof = [format!("ms={ms} {} ", uuid::Uuid::new_v4()).as_bytes(), &vec![b'x'; LARGE_PROOF_BYTES]].concat();
+    let result = proved.result.as_mut().unwrap();
+    result.proof_bytes = proof.len() as i64;
+    proved.artifacts[0] = worker.write(&lease, proof).await;
+    let blake3 = proved.artifacts[0].blake3.as_slice().try_into().unwrap();
+    result.proof_artifact = ArtifactName { tenant: "default".into(), blake3 }.to_string();
+    let (session, outcome) = (worker.session.clone(), Some(Outcome::Proved(proved)));
+    (v1::CompleteTaskRequest { session, lease: Some(lease), outcome, usage: None }, hex::encode(blake3))
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn checks_that_wait_hold_no_proof_in_memory() {
-    const PROOF_BYTES: usize = 1 << 20;
+async fn checks_that_wait_for_memory_have_read_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (mut config, address) = config_for_workers(folder.path(), any_socket(), Duration::from_secs(60));
-    config.limits.proof_bytes = PROOF_BYTES as u64;
+    config.limits.proof_bytes = LARGE_PROOF_BYTES as u64 + 100;
     config.limits.input_bytes = 1000;
-    // Room for three proofs. As many checks may wait for a thread, and as many for memory.
+    // The least that is taken. In units of 64 KiB there is room for two of these checks, and not for a third.
     config.limits.checking_bytes = 3 * config.limits.proof_bytes + config.limits.input_bytes;
     config.limits.cpu_queue = 3;
     let service = Service::start(config).await;
@@ -255,30 +272,25 @@ async fn checks_that_wait_hold_no_proof_in_memory() {
     end(pool).await;
     let mut worker = Worker::start(address).await;
     let mut waiting = Vec::new();
-    let refused = loop {
-        client.create_job(&model, "steps=1").await;
-        let (lease, work) = worker.lease().await;
-        let honest = Claim::asked(&mut client, work, "steps=1").await;
-        let mut proved = worker.proved(&lease, &honest).await;
-        // No proof, but it takes long to tell.
-        let long = [b"ms=20000 ".as_slice(), &vec![b'x'; PROOF_BYTES * 9 / 10]].concat();
-        let result = proved.result.as_mut().unwrap();
-        result.proof_bytes = long.len() as i64;
-        proved.artifacts[0] = worker.write(&lease, long).await;
-        let blake3 = proved.artifacts[0].blake3.as_slice().try_into().unwrap();
-        result.proof_artifact = ArtifactName { tenant: "default".into(), blake3 }.to_string();
-        let outcome = Some(Outcome::Proved(proved));
-        let request = v1::CompleteTaskRequest { session: worker.session.clone(), lease: Some(lease), outcome, usage: None };
+    for ms in [8000, 0, 0, 0] {
+        let (request, digest) = long_nonsense(&mut client, &mut worker, &model, ms).await;
         let mut calls = worker.calls.clone();
         let mut call = tokio::spawn(async move { calls.complete_task(request).await });
-        match tokio::time::timeout(Duration::from_millis(300), &mut call).await {
-            Ok(answer) => break answer.unwrap().unwrap_err(),
-            Err(_) => waiting.push(call),
-        }
-    };
+        tokio::time::timeout(Duration::from_millis(300), &mut call).await.expect_err("it waits for the first");
+        waiting.push((call, folder.path().join("artifacts/public/default").join(&digest[..2]).join(digest)));
+    }
+    let (request, _) = long_nonsense(&mut client, &mut worker, &model, 0).await;
+    let refused = worker.calls.complete_task(request).await.unwrap_err();
     let details = expect_error(&refused, Code::ResourceExhausted, "TOO_MANY_COMPUTATIONS");
-    assert_eq!((waiting.len(), details.quota_failure().unwrap().violations[0].subject.as_str()), (6, "memory"));
-    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    assert_eq!(details.quota_failure().unwrap().violations[0].subject, "computations");
+    for (_, file) in &waiting {
+        std::fs::remove_file(file).unwrap();
+    }
+    let mut answers = Vec::new();
+    for (call, _) in waiting {
+        answers.push(call.await.unwrap().is_ok());
+    }
+    assert_eq!(answers, [true, true, false, false], "two had theirs in memory");
     drop((client, worker));
     service.stop().await;
 }

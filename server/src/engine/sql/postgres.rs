@@ -58,8 +58,8 @@ pub enum PostgresError {
     Schema(#[source] sqlx::Error),
     /// A migration waited too long.
     #[error(
-        "the database is not brought to this version's schema yet: others hold what a migration must lock, and while it waits all who write wait behind it; \
-         try again when long transactions have ended (pg_stat_activity shows them)"
+        "the database is not brought to this version's schema yet: others hold what a migration must lock; try again when long transactions, or another \
+         `zkinferd migrate`, have ended (pg_stat_activity shows them)"
     )]
     Locked(#[source] MigrateError),
     /// A migration failed.
@@ -67,9 +67,9 @@ pub enum PostgresError {
     Migrate(#[source] MigrateError),
 }
 
-/// Locks are not waited for any longer: behind a migration that waits for a long transaction, all others wait too.
+/// How long a statement waits for a lock. Behind a migration that waits for a long transaction, all others wait too.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '10s'";
-/// The code of an error after that.
+/// What PostgreSQL answers when that time is over.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations/postgres");
@@ -124,7 +124,7 @@ impl SqlEngine {
     /// See [`PostgresError`].
     pub async fn migrate_postgres(url: &str) -> Result<Schema, PostgresError> {
         let mut connection = connect(url).await?;
-        connection.execute(LOCK_TIMEOUT).await.map_err(PostgresError::Schema)?;
+        connection.execute(LOCK_TIMEOUT).await.map_err(|error| PostgresError::Migrate(error.into()))?;
         let schema = match MIGRATOR.run(&mut connection).await {
             Ok(()) => Schema::Own { version: newest(&MIGRATOR) },
             Err(error @ MigrateError::VersionMissing(_)) => match check_schema(&mut connection).await? {

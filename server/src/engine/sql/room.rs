@@ -1,7 +1,7 @@
 //! How many more subjects of a tenant may wait.
 //!
 //! Counting takes time that grows with the queue, and every admission asks. Far from the limit a count is therefore used for a second, or for ten times as
-//! long as it took, with what was admitted here since added, and so is the limit; from nine tenths of it on both are read every time. Several servers
+//! long as it took up to ten seconds, with what was admitted here since added, and so is the limit; from nine tenths of it on both are read every time. Several servers
 //! together can exceed a limit only if they admit more than a tenth of it within that time.
 //!
 //! In PostgreSQL a count does not see what others are admitting at the same time, jobs or batches. So one at a time counts a tenant's, and the next waits
@@ -9,14 +9,15 @@
 //! connection writes, which sees everything.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::super::EngineError;
 use super::{Dialect, SqlEngine, Writing};
 
-/// How long a count is used, at least.
-const FRESH: Duration = Duration::from_secs(1);
+/// How long a count is used, at least and at most.
+const FRESH: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(10);
 /// A count that took t is used for so many t: a million jobs take 0.2 s.
 const SHARE: u32 = 10;
 /// Tenants whose counts are kept; with more, all are forgotten.
@@ -118,7 +119,10 @@ impl Counts {
         if counted.len() >= MAX_TENANTS {
             counted.clear();
         }
-        counted.insert(tenant.to_owned(), Counted { waiting, limit, until: Some(Instant::now() + FRESH.max(took * SHARE)) });
+        counted.insert(
+            tenant.to_owned(),
+            Counted { waiting, limit, until: Some(Instant::now() + took.saturating_mul(SHARE).clamp(*FRESH.start(), *FRESH.end())) },
+        );
     }
 
     /// The tenant's limit is another one now.
@@ -225,7 +229,7 @@ mod tests {
             counts.keep("acme", 0, 100, took);
             counts.lock().counted["acme"].until.unwrap().duration_since(Instant::now()).as_secs_f64().round()
         };
-        assert_eq!([0, 50, 2000].map(|took_ms| used_for(Duration::from_millis(took_ms))), [1.0, 1.0, 20.0]);
+        assert_eq!([0, 50, 500, 30_000].map(|took_ms| used_for(Duration::from_millis(took_ms))), [1.0, 1.0, 5.0, 10.0]);
     }
 
     #[test]
