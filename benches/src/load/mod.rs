@@ -159,7 +159,9 @@ async fn measure(load: &Load, address: &str, prover: &Arc<InstantProver>, record
     let n_jobs = traffic.n_created.load(Ordering::Relaxed);
     let (n_left, draining) = (traffic.n_waiting(prover), Instant::now());
     drain(prover, n_jobs, load.drain_time()).await?;
-    record.add_single("drain_jobs_per_s", n_left as f64 / draining.elapsed().as_secs_f64());
+    if load.rate.is_none() {
+        record.add_single("drain_jobs_per_s", n_left as f64 / draining.elapsed().as_secs_f64());
+    }
     // The last ones are still being written.
     tokio::time::sleep(Duration::from_secs(2)).await;
     // Some may be deleted between two looks.
