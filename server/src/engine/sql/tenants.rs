@@ -22,13 +22,21 @@ macro_rules! fitting {
     };
 }
 
-/// Who has something ready, found by leaps over the index: its length does not matter.
+/// `ready(tenant)`: who has something ready, and at last NULL; found by leaps over the index, whose length does not matter.
+macro_rules! with_ready {
+    () => {
+        "WITH RECURSIVE ready(tenant) AS ( \
+           SELECT min(tenant) FROM tasks WHERE state = 'READY' \
+         UNION ALL \
+           SELECT (SELECT min(tenant) FROM tasks WHERE state = 'READY' AND tenant > ready.tenant) FROM ready WHERE ready.tenant IS NOT NULL) "
+    };
+}
+pub(super) use with_ready;
+
+/// Who has something ready, with what it may take.
 const READY_TENANTS: &str = concat!(
-    "WITH RECURSIVE ready(tenant) AS ( \
-       SELECT min(tenant) FROM tasks WHERE state = 'READY' \
-     UNION ALL \
-       SELECT (SELECT min(tenant) FROM tasks WHERE state = 'READY' AND tenant > ready.tenant) FROM ready WHERE ready.tenant IS NOT NULL) \
-     SELECT ready.tenant, coalesce(tenants.share_milli, 1000), coalesce(tenants.max_running, 9223372036854775807), \
+    with_ready!(),
+    "SELECT ready.tenant, coalesce(tenants.share_milli, 1000), coalesce(tenants.max_running, 9223372036854775807), \
        (SELECT count(*) FROM tasks WHERE state = 'RUNNING' AND tasks.tenant = ready.tenant), \
        coalesce((SELECT max(started_ms) FROM attempts WHERE attempts.tenant = ready.tenant AND started_ms > 0), 0), coalesce(tenants.last_leased_ms, 0), ",
     fitting!("$2"),

@@ -2,6 +2,7 @@
 //! how many others are ready does not matter.
 
 use super::super::{EngineError, Subject, SubjectKind};
+use super::tenants::with_ready;
 use super::{SqlEngine, subject};
 
 /// Tasks of which something is told in one go, about; the next go comes soon, and finds others: those that were told are not found as new again.
@@ -40,14 +41,13 @@ const OF_HOSTS: &str = concat!(
     " ORDER BY host_bytes DESC LIMIT $3"
 );
 
-/// Who has something ready that needs more than $1 of a device, found by leaps over the index.
-const TENANTS: &str = "WITH RECURSIVE ready(tenant) AS ( \
-       SELECT min(tenant) FROM tasks WHERE state = 'READY' \
-     UNION ALL \
-       SELECT (SELECT min(tenant) FROM tasks WHERE state = 'READY' AND tenant > ready.tenant) FROM ready WHERE ready.tenant IS NOT NULL) \
-     SELECT tenant FROM ready WHERE tenant IS NOT NULL AND ( \
+/// Who has something ready that needs more than $1 of a device.
+const TENANTS: &str = concat!(
+    with_ready!(),
+    "SELECT tenant FROM ready WHERE tenant IS NOT NULL AND ( \
        SELECT device_bytes FROM tasks WHERE state = 'READY' AND tasks.tenant = ready.tenant AND device_bytes >= 0 \
-       ORDER BY device_bytes DESC, host_bytes DESC, not_before_ms DESC LIMIT 1) > $1 ORDER BY tenant";
+       ORDER BY device_bytes DESC, host_bytes DESC, not_before_ms DESC LIMIT 1) > $1 ORDER BY tenant"
+);
 
 /// A tenant's that need more than $2 of a device.
 const OF_DEVICES: &str = concat!(
